@@ -1,0 +1,23 @@
+/*
+ * The only door to the heap. Small internal allocations never fail: when memory is gone the process
+ * ends with a message, since everything acknowledged is on disk. What input sizes goes through
+ * bk_try_alloc (or a bounded buffer) and fails with BK_NO_MEMORY instead.
+ */
+#ifndef BAKEND_ALLOC_H
+#define BAKEND_ALLOC_H
+
+#include <stddef.h>
+
+/* Never NULL; zeroed by bk_alloc_zero only. Free with bk_free. Any thread. */
+void *bk_alloc(size_t size_bytes) __attribute__((malloc, returns_nonnull));
+void *bk_alloc_zero(size_t size_bytes) __attribute__((malloc, returns_nonnull));
+void *bk_realloc(void *memory, size_t size_bytes) __attribute__((returns_nonnull));
+
+/* NULL when there is no memory. */
+void *bk_try_alloc(size_t size_bytes);
+void *bk_try_realloc(void *memory, size_t size_bytes);
+
+/* memory may be NULL. */
+void bk_free(void *memory);
+
+#endif
