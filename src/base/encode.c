@@ -1,0 +1,144 @@
+/* Text forms of bytes. Decoders are strict: each value has one text only, so that a token or a
+ * cursor cannot be rewritten into another one that means the same. */
+#include "bakend/encode.h"
+
+#include "bakend/assert.h"
+
+static const char BASE64URL_DIGITS[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char HEX_DIGITS_LOWER[] = "0123456789abcdef";
+static const char HEX_DIGITS_UPPER[] = "0123456789ABCDEF";
+
+size_t bk_base64url_encode(char *out, const void *data, size_t length) {
+    const unsigned char *bytes = data;
+    char *cursor = out;
+    size_t i = 0;
+    for (; length - i >= 3; i += 3) {
+        uint32_t group = (uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
+        *cursor++ = BASE64URL_DIGITS[group >> 18];
+        *cursor++ = BASE64URL_DIGITS[group >> 12 & 63];
+        *cursor++ = BASE64URL_DIGITS[group >> 6 & 63];
+        *cursor++ = BASE64URL_DIGITS[group & 63];
+    }
+    if (length - i == 1) {
+        *cursor++ = BASE64URL_DIGITS[bytes[i] >> 2];
+        *cursor++ = BASE64URL_DIGITS[(bytes[i] & 3) << 4];
+    } else if (length - i == 2) {
+        *cursor++ = BASE64URL_DIGITS[bytes[i] >> 2];
+        *cursor++ = BASE64URL_DIGITS[(bytes[i] & 3) << 4 | bytes[i + 1] >> 4];
+        *cursor++ = BASE64URL_DIGITS[(bytes[i + 1] & 15) << 2];
+    }
+    size_t written = (size_t)(cursor - out);
+    BK_ASSERT(written == BK_BASE64URL_BYTES(length));
+    return written;
+}
+
+/* 0..63, or -1 outside the alphabet. */
+static int base64url_value(char c) {
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+bool bk_base64url_decode(struct bk_slice text, void *out, size_t *length) {
+    /* One digit alone in the last group cannot hold a byte. */
+    if (text.length % 4 == 1)
+        return false;
+    size_t byte_count = text.length / 4 * 3 + (text.length % 4 == 0 ? 0 : text.length % 4 - 1);
+    if (byte_count > *length)
+        return false;
+    unsigned char *bytes = out;
+    uint32_t bits = 0;
+    int bit_count = 0;
+    size_t written = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        int value = base64url_value(text.data[i]);
+        if (value < 0)
+            return false;
+        bits = bits << 6 | (uint32_t)value;
+        bit_count += 6;
+        if (bit_count >= 8) {
+            bit_count -= 8;
+            bytes[written++] = (unsigned char)(bits >> bit_count & 0xFF);
+            bits &= (1U << bit_count) - 1;
+        }
+    }
+    if (bits != 0)
+        return false;
+    BK_ASSERT(written == byte_count);
+    *length = written;
+    return true;
+}
+
+void bk_hex_encode(char *out, const void *data, size_t length) {
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < length; i++) {
+        out[2 * i] = HEX_DIGITS_LOWER[bytes[i] >> 4];
+        out[2 * i + 1] = HEX_DIGITS_LOWER[bytes[i] & 15];
+    }
+}
+
+static int hex_value(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static bool needs_percent_decoding(struct bk_slice text, bool is_form) {
+    return bk_slice_find(text, '%') < text.length ||
+           (is_form && bk_slice_find(text, '+') < text.length);
+}
+
+bool bk_percent_decode(struct bk_arena *arena, struct bk_slice text, bool is_form,
+                       struct bk_slice *out) {
+    if (!needs_percent_decoding(text, is_form)) {
+        *out = text;
+        return true;
+    }
+    char *decoded = bk_arena_alloc(arena, text.length);
+    if (decoded == NULL)
+        return false;
+    size_t written = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if (c == '%') {
+            if (text.length - i < 3)
+                return false;
+            int high = hex_value(text.data[i + 1]);
+            int low = hex_value(text.data[i + 2]);
+            if (high < 0 || low < 0)
+                return false;
+            c = (char)(high << 4 | low);
+            i += 2;
+        } else if (c == '+' && is_form) {
+            c = ' ';
+        }
+        decoded[written++] = c;
+    }
+    *out = bk_slice_make(decoded, written);
+    return true;
+}
+
+/* RFC 3986, section 2.3. */
+static bool is_unreserved(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+void bk_percent_encode(struct bk_buffer *out, struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++) {
+        if (is_unreserved(text.data[i])) {
+            bk_buffer_append_char(out, text.data[i]);
+            continue;
+        }
+        unsigned char byte = (unsigned char)text.data[i];
+        char escape[3] = {'%', HEX_DIGITS_UPPER[byte >> 4], HEX_DIGITS_UPPER[byte & 15]};
+        bk_buffer_append(out, escape, sizeof escape);
+    }
+}
