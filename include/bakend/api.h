@@ -1,0 +1,307 @@
+/*
+ * The api: routes, guards and answers. Transports bring requests in, modules answer them, and neither
+ * knows the other.
+ *
+ *   transport  headers read  → bk_api_begin     finds the route: the body's limit, or an answer at once
+ *              body read     → bk_api_dispatch  tenant → who asks → guards → route->handle(request)
+ *   module     exactly one of: a whole answer, a stream, a message channel; now or later, on the loop
+ *
+ * Everything is on the loop unless it says otherwise.
+ */
+#ifndef BAKEND_API_H
+#define BAKEND_API_H
+
+#include "bakend/json.h"
+#include "bakend/problem.h"
+#include "bakend/rules.h"
+#include "bakend/tenant.h"
+
+struct bk_api;
+struct bk_request;
+struct bk_channel;
+struct bk_channel_handler;
+
+enum bk_method {
+    BK_GET,
+    BK_HEAD,
+    BK_POST,
+    BK_PUT,
+    BK_PATCH,
+    BK_DELETE,
+    BK_OPTIONS,
+    BK_METHOD_OTHER
+};
+const char *bk_method_name(enum bk_method method);
+enum bk_method bk_method_parse(struct bk_slice name);
+
+enum {
+    BK_PATH_PARAMETERS_MAX = 8,
+    BK_REQUEST_ID_BYTES = 16,
+    BK_QUERY_PARAMETERS_MAX = 100,
+    BK_REQUEST_HEADERS_MAX = 100,
+};
+/* Default body limit of a route: 32 MiB, the contract's. */
+#define BK_BODY_MAX_BYTES ((size_t)32 * 1024 * 1024)
+
+/* Who may call a route. Records routes are public here and judged by their collection's rules. */
+enum bk_access {
+    BK_ACCESS_PUBLIC,
+    BK_ACCESS_ACTOR /* any but guests */,
+    BK_ACCESS_SUPERUSER,
+    BK_ACCESS_OPERATOR
+};
+
+struct bk_route_parameter {
+    const char *name;
+    const char *in;   /* "path", "query", "header" */
+    const char *type; /* "string", "integer", "boolean" */
+    const char *summary;
+};
+
+struct bk_route {
+    enum bk_method method; /* HEAD is answered by GET's route */
+    /* Segments are literal or "{name}"; a last "{name...}" takes the rest. A literal beats a parameter. */
+    const char *path;
+    enum bk_access access;
+    const char *scope;     /* an API key with this scope may call it too: "events:read"; or NULL */
+    size_t body_max_bytes; /* 0: no body is read (a longer one is 413) */
+    bool has_json_body;    /* the body, when there is one, is parsed into request->json (object) */
+    const char *summary;   /* a sentence for the OpenAPI document */
+    const char *tag;       /* likewise, the group */
+    const struct bk_route_parameter
+        *parameters; /* query and header; ended by a NULL name; or NULL */
+    void (*handle)(struct bk_request *request);
+};
+
+struct bk_header {
+    struct bk_slice name; /* lower case */
+    struct bk_slice value;
+};
+
+/* What a transport (or bk_api_call) does with answers. */
+struct bk_responder {
+    /* Whole: status, head and out are complete. The request is the responder's again: it ends it. */
+    void (*send)(struct bk_request *request);
+    /* Stream: sends the head; then data as it comes. */
+    void (*stream_begin)(struct bk_request *request);
+    /* Copies. False: more than the send queue's limit waits, wait for on_drain. */
+    bool (*stream_write)(struct bk_request *request, struct bk_slice data);
+    void (*stream_end)(struct bk_request *request);
+    /* A message channel (a WebSocket): answers the handshake. BK_NOT_SUPPORTED where there is none. */
+    enum bk_status (*channel_accept)(struct bk_request *request,
+                                     const struct bk_channel_handler *handler,
+                                     struct bk_channel **channel);
+};
+
+struct bk_request {
+    /* The transport's, valid until the answer. */
+    enum bk_method method;
+    struct bk_slice target; /* as received, "/api/x?y=1" */
+    struct bk_slice path;   /* before '?', not decoded */
+    struct bk_slice query;  /* after '?' */
+    const struct bk_header *headers;
+    uint32_t header_count;
+    struct bk_slice body;
+    struct bk_slice remote_address; /* "127.0.0.1": after trusted proxies */
+    struct bk_slice host;
+    bool is_control; /* came over the control socket: the system, an operator */
+    bool is_aborted; /* the client went away: the answer will be dropped */
+    const struct bk_responder *responder;
+    void *transport;
+    uint64_t started_ns;
+    struct bk_arena arena; /* of the request; capped; freed after the answer */
+    struct bk_buffer out;  /* the answer's body is written here; any thread that has the request */
+
+    /* The api's, set before handle. */
+    struct bk_api *api;
+    const struct bk_route *route;
+    void *module; /* of the route: its struct bk_module_context */
+    struct bk_slice parameters[BK_PATH_PARAMETERS_MAX]; /* decoded, in the order of the path */
+    uint32_t parameter_count;
+    char id[BK_REQUEST_ID_BYTES]; /* of the request, in errors and logs */
+    struct bk_tenant *tenant;     /* held until the answer */
+    struct bk_actor actor;
+    struct bk_origin origin;    /* for writes: the actor's label, cause and depth */
+    const struct bk_json *json; /* a JSON body; NULL without one */
+
+    /* The handler's. */
+    void *state;                                  /* a struct in the arena, as a rule */
+    void (*on_abort)(struct bk_request *request); /* the client went away; may be NULL */
+    void (*on_drain)(struct bk_request *request); /* a stream may write again */
+    struct bk_problems problems;                  /* field errors, for bk_answer_problems */
+
+    /* The answer. */
+    int status;
+    struct bk_buffer head;    /* "Name: value\r\n" lines */
+    const char *content_type; /* default "application/json" */
+    bool is_compressed;
+    bool is_answered;
+    /* Private to the api. */
+    struct bk_tenant_hold hold;
+    struct bk_task task;
+    struct bk_tenant *actor_tenant;
+    uint8_t step;
+};
+
+/* --- reading a request --------------------------------------------------------------------------- */
+
+/* An empty slice with NULL data when absent. name in lower case. */
+struct bk_slice bk_request_header(const struct bk_request *request, struct bk_slice name);
+/* Decoded; NULL data when absent (an empty value has data). The first one counts. */
+struct bk_slice bk_request_query(struct bk_request *request, struct bk_slice name);
+/* An integer within bounds, or fallback when absent; a problem for name when it is neither. */
+int64_t bk_request_query_int(struct bk_request *request, struct bk_slice name, int64_t minimum,
+                             int64_t maximum, int64_t fallback);
+bool bk_request_query_bool(struct bk_request *request, struct bk_slice name);
+/* The path parameter of this name; asserted to exist. */
+struct bk_slice bk_request_parameter(const struct bk_request *request, struct bk_slice name);
+
+/* --- answering ----------------------------------------------------------------------------------- */
+
+/* Adds a header line; value must not hold CR or LF (asserted). */
+void bk_answer_header(struct bk_request *request, const char *name, struct bk_slice value);
+/* Sends request->out as it is. After any of these the request must not be touched again. */
+void bk_answer(struct bk_request *request, int http_status);
+/* 204 without a body. */
+void bk_answer_empty(struct bk_request *request);
+/* The error shape {"status","message","data":{},"requestId"}; out is cleared first. message NULL: the
+ * status's own text, as a sentence. BK_BUSY and BK_TOO_MANY carry Retry-After. */
+void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message);
+/* The same with request->problems as data; 400 "message". */
+void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message);
+/* Any thread that has the request: compresses out when the client takes gzip, it is worth it (≥ 1,400
+ * bytes) and the body is text. Not on the loop. */
+void bk_answer_compress(struct bk_request *request);
+
+/* Keeps only what `fields` names ("id,title,expand.*") of the JSON in out: an object, an array, or a list
+ * answer whose items are cut. Empty fields: nothing happens. Any thread. */
+enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice fields);
+
+/* A stream: head now, then data. */
+void bk_stream_begin(struct bk_request *request, int http_status);
+bool bk_stream_write(struct bk_request *request, struct bk_slice data);
+void bk_stream_end(struct bk_request *request);
+
+/* A message channel. The handler's callbacks come on the loop; on_close once, last. */
+struct bk_channel_handler {
+    void (*on_message)(struct bk_channel *channel, void *user, struct bk_slice text);
+    void (*on_drain)(struct bk_channel *channel, void *user);
+    void (*on_close)(struct bk_channel *channel, void *user, int code);
+    void *user;
+};
+struct bk_channel_operations {
+    enum bk_status (*send)(struct bk_channel *channel, struct bk_slice text);
+    void (*close)(struct bk_channel *channel, int code, struct bk_slice reason);
+};
+struct bk_channel {
+    const struct bk_channel_operations *operations;
+};
+enum bk_status bk_channel_accept(struct bk_request *request,
+                                 const struct bk_channel_handler *handler,
+                                 struct bk_channel **channel);
+
+/* --- in process ---------------------------------------------------------------------------------- */
+
+/* A command through the router: the same guards, no socket. Embed it. */
+struct bk_call {
+    const struct bk_actor *actor;
+    struct bk_slice tenant; /* name; empty: "default" */
+    enum bk_method method;
+    struct bk_slice target; /* path and query */
+    struct bk_slice body;   /* JSON or empty */
+    struct bk_slice cause;  /* the event that led to it, or empty */
+    uint32_t depth;
+    void (*done)(struct bk_call *call);
+    /* The answer, valid during done. */
+    int status;
+    struct bk_slice answer;
+    /* Private to the api. */
+    struct bk_request *request;
+    struct bk_task task;
+};
+/* Texts are borrowed until done, which comes once and never before this returns. */
+void bk_api_call(struct bk_api *api, struct bk_call *call);
+
+/* --- composing ----------------------------------------------------------------------------------- */
+
+struct bk_api_options {
+    struct bk_loop *loop;
+    struct bk_log log;
+    struct bk_tenants *tenants;
+    const char *tenant_domain;  /* "example.com": the subdomain names the tenant; NULL: off */
+    const char *cors_origins;   /* "*" or origins separated by commas */
+    size_t request_arena_bytes; /* cap per request beside its body */
+    size_t answer_max_bytes;
+};
+struct bk_api *bk_api_create(const struct bk_api_options *options);
+void bk_api_destroy(struct bk_api *api);
+/* Before the first request. A clash of two routes is BK_EXISTS. routes and module outlive the api. */
+enum bk_status bk_api_add_routes(struct bk_api *api, const struct bk_route *routes, size_t count,
+                                 void *module);
+/* Handles what no route does (functions, public files, the short form): tried in the order added, before
+ * 404. True: it took the request (or changed request->path and wants it routed again). */
+struct bk_fallback {
+    struct bk_list link;
+    /* Called by bk_api_begin, headers read. Returns a route to use (with parameters filled in), or NULL. */
+    const struct bk_route *(*find)(struct bk_fallback *fallback, struct bk_request *request);
+    void *module;
+};
+void bk_api_add_fallback(struct bk_api *api, struct bk_fallback *fallback);
+
+/* The one who knows tokens: the auth module. */
+struct bk_authenticator {
+    void *user;
+    /* The tenant that a token says it belongs to (not verified yet); empty when it says none. */
+    struct bk_slice (*tenant_of)(void *user, struct bk_slice token);
+    /* Fills in request->actor from the token, with request->actor_tenant open. BK_OK or BK_UNAUTHORIZED:
+     * a bad token is a guest, as the contract has it, unless it names another tenant. On the loop, may
+     * read single rows. */
+    enum bk_status (*authenticate)(void *user, struct bk_tenant *tenant, struct bk_slice token,
+                                   struct bk_request *request);
+};
+void bk_api_set_authenticator(struct bk_api *api, const struct bk_authenticator *authenticator);
+
+/* Called for each answered request (after the answer is queued): request logs, metrics. */
+struct bk_request_observer {
+    struct bk_list link;
+    void (*on_answered)(struct bk_request_observer *observer, const struct bk_request *request);
+};
+void bk_api_add_observer(struct bk_api *api, struct bk_request_observer *observer);
+
+/* Text for /metrics, from whoever has figures. */
+struct bk_metrics_source {
+    struct bk_list link;
+    void (*write)(struct bk_metrics_source *source, struct bk_buffer *out);
+};
+void bk_api_add_metrics(struct bk_api *api, struct bk_metrics_source *source);
+void bk_api_write_metrics(struct bk_api *api, struct bk_buffer *out);
+/* "# HELP", "# TYPE" and one sample without labels. */
+void bk_metric_write(struct bk_buffer *out, const char *name, const char *type, const char *help,
+                     double value);
+
+/* The OpenAPI 3.1 document of all routes, made from the table. */
+void bk_api_write_openapi(struct bk_api *api, struct bk_buffer *out);
+
+/* --- for transports ------------------------------------------------------------------------------ */
+
+/* The largest body that the route takes, once method, path, query and headers are set. False: the request
+ * was answered already (404, 403 of CORS …); its body is to be discarded. */
+bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_max_bytes);
+/* The body is complete. */
+void bk_api_dispatch(struct bk_request *request);
+/* The client went away before the answer: calls on_abort; the answer still comes to the responder. */
+void bk_api_abort(struct bk_request *request);
+/* Sets up what is the api's in a fresh request (arena, buffers, id) and tears it down. Reuses memory. */
+void bk_request_init(struct bk_request *request, struct bk_api *api);
+void bk_request_reset(struct bk_request *request);
+void bk_request_fini(struct bk_request *request);
+struct bk_api_figures {
+    uint64_t requests, answers[6];          /* by hundreds of the status */
+    uint64_t time_ns_sum, time_buckets[16]; /* count of answers that took < 2^(i+16) ns */
+    uint32_t in_flight;
+    int64_t connections; /* open now, set by transports */
+    uint64_t connections_total;
+};
+struct bk_api_figures *bk_api_figures(struct bk_api *api);
+
+#endif

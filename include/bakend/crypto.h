@@ -1,0 +1,34 @@
+/* Cryptography: libsodium behind plain functions. Nothing here is our own construction. */
+#ifndef BAKEND_CRYPTO_H
+#define BAKEND_CRYPTO_H
+
+#include "bakend/slice.h"
+#include "bakend/status.h"
+
+enum {
+    BK_SHA256_BYTES = 32,
+    BK_KEY_BYTES = 32,
+    BK_PASSWORD_HASH_BYTES = 128, /* with NUL */
+    BK_PASSWORD_MAX_BYTES = 1024
+};
+
+/* Once, before anything else. */
+enum bk_status bk_crypto_init(void);
+
+void bk_sha256(uint8_t out[BK_SHA256_BYTES], struct bk_slice data);
+/* HMAC-SHA-256 (RFC 2104) of a then b. */
+void bk_hmac_sha256(uint8_t out[BK_SHA256_BYTES], struct bk_slice key, struct bk_slice a,
+                    struct bk_slice b);
+/* HKDF-SHA-256 (RFC 5869) with an empty salt: one output block. */
+void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_slice context);
+/* Constant time for equal lengths. */
+bool bk_crypto_equal(const void *a, const void *b, size_t length);
+void bk_crypto_wipe(void *memory, size_t length);
+
+/* Argon2id v1.3, m = 19 MiB, t = 2, p = 1 (about 46 ms of a core): never on the loop. PHC string with
+ * NUL. BK_NO_MEMORY; BK_TOO_LARGE past BK_PASSWORD_MAX_BYTES. */
+enum bk_status bk_password_hash(char out[BK_PASSWORD_HASH_BYTES], struct bk_slice password);
+/* BK_OK, BK_UNAUTHORIZED. An empty or unreadable hash costs as much time as a wrong password. */
+enum bk_status bk_password_verify(struct bk_slice hash, struct bk_slice password);
+
+#endif

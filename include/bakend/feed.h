@@ -1,0 +1,78 @@
+/*
+ * The feed: how readers follow the journal. One shared tail of recent events in memory per tenant,
+ * filled in commit order by the bus; further back, the journal in pages on a reader thread. Readers hold
+ * a cursor and nothing else: there is no queue per reader, and nobody waits for a reader.
+ *
+ * Cursor: opaque text, base64url of version (1 byte), epoch (8), sequence (8, big endian) and a check
+ * (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface.
+ */
+#ifndef BAKEND_FEED_H
+#define BAKEND_FEED_H
+
+#include "bakend/bus.h"
+
+struct bk_feed;
+
+enum { BK_CURSOR_BYTES = 27, BK_FEED_LIMIT_MAX = 1000, BK_FEED_SCAN_MAX = 10000 };
+
+void bk_cursor_make(char out[BK_CURSOR_BYTES], const uint8_t epoch[8], uint64_t sequence);
+/* False when text is no cursor. */
+bool bk_cursor_parse(struct bk_slice text, uint8_t epoch[8], uint64_t *sequence);
+
+/* tail_max_bytes bounds the events kept in memory per tenant. Registers a tenant slot and a bus tap. */
+struct bk_feed *bk_feed_create(struct bk_loop *loop, struct bk_bus *bus, struct bk_tenants *tenants,
+                               struct bk_log log, size_t tail_max_bytes);
+void bk_feed_destroy(struct bk_feed *feed);
+
+/* What to read: the one vocabulary of feed, realtime, webhooks and consumers. Borrowed during the read. */
+struct bk_feed_query {
+    const struct bk_slice *types; /* patterns; none: "*" */
+    size_t type_count;
+    struct bk_slice subject; /* empty: any */
+    struct bk_slice
+        after;      /* a cursor, "start", "now", an RFC 3339 time; empty: "start" ascending, the
+                                head descending */
+    uint32_t limit; /* events, 1..BK_FEED_LIMIT_MAX */
+    bool is_descending;
+};
+
+enum bk_feed_problem {
+    BK_FEED_NO_PROBLEM,
+    BK_FEED_CURSOR_INVALID,       /* 400 cursor_invalid */
+    BK_FEED_CURSOR_IN_FUTURE,     /* 400 cursor_in_future */
+    BK_FEED_CURSOR_EPOCH_CHANGED, /* 409 cursor_epoch_changed */
+    BK_FEED_CURSOR_EXPIRED,       /* 410 cursor_expired: what comes next was pruned */
+};
+
+/* Embed it. */
+struct bk_feed_read {
+    struct bk_tenant *tenant; /* the caller holds it */
+    struct bk_feed_query query;
+    struct bk_buffer
+        *events; /* the caller's: the events' bytes, separated by commas, are appended */
+    void (*done)(struct bk_feed_read *read, enum bk_status status);
+    /* The result. */
+    enum bk_feed_problem problem; /* with BK_INVALID, BK_CONFLICT or BK_GONE */
+    uint64_t first_sequence,
+        last_sequence;      /* the range looked at; first = last + 1 when it is empty */
+    uint64_t next_sequence; /* for the cursor: the page after this one begins behind it */
+    uint64_t skipped;       /* looked at and not asked for */
+    uint32_t event_count;
+    bool has_more; /* the head was not reached (descending: the oldest) */
+    /* The feed's. */
+    struct bk_read journal_read;
+    struct bk_task task;
+    uint64_t from, to;
+};
+/* done comes once, never before this returns. At most BK_FEED_SCAN_MAX rows are looked at. */
+void bk_feed_read(struct bk_feed *feed, struct bk_feed_read *read);
+/* One event by its id, its bytes appended to events (event_count 0 or 1); BK_NOT_FOUND, BK_GONE. Only
+ * query.after is used: the id. */
+void bk_feed_get(struct bk_feed *feed, struct bk_feed_read *read);
+
+struct bk_feed_figures {
+    uint64_t tail_reads, journal_reads, tail_events, tail_bytes;
+};
+struct bk_feed_figures bk_feed_figures(const struct bk_feed *feed);
+
+#endif

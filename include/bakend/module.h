@@ -1,0 +1,126 @@
+/*
+ * A module: one folder under src/modules, one line in modules.def, one exported constant
+ * `bk_module_<name>`. It knows base, platform and the kernel, never another module. Facts go over the
+ * bus, commands through the router.
+ *
+ * Life: init (all modules, in the order of modules.def: register, subscribe, no I/O) → tenants open →
+ * start → … → stop (in reverse; finish what runs) → tenants close → fini.
+ */
+#ifndef BAKEND_MODULE_H
+#define BAKEND_MODULE_H
+
+#include "bakend/api.h"
+#include "bakend/bus.h"
+#include "bakend/feed.h"
+#include "bakend/rules.h"
+#include "bakend/schema.h"
+#include "bakend/tenant.h"
+
+/* --- options: --retention-max-bytes, retentionMaxBytes, BAKEND_RETENTION_MAX_BYTES ---------------- */
+
+enum bk_option_type {
+    BK_OPTION_TEXT,     /* const char * */
+    BK_OPTION_INT,      /* int64_t, within minimum..maximum */
+    BK_OPTION_BOOL,     /* bool */
+    BK_OPTION_BYTES,    /* int64_t; "64MiB", "10GB", "4096" */
+    BK_OPTION_DURATION, /* int64_t milliseconds; "30d", "12h", "5m", "10s", "250ms" */
+};
+
+struct bk_option {
+    const char *name; /* as on the command line, without the dashes: "retention-max-bytes" */
+    enum bk_option_type type;
+    size_t offset;             /* in the options struct */
+    const char *default_value; /* as text; NULL: none */
+    int64_t minimum, maximum;  /* for numbers; both 0: any */
+    const char *argument;      /* in the help: "BYTES" */
+    const char *help;          /* a sentence */
+};
+
+/* --- events -------------------------------------------------------------------------------------- */
+
+struct bk_event_declaration {
+    const char *type; /* "auth.login"; "*.created" for those of collections */
+    bool is_durable;
+    const char *message; /* of bakend.events.v1 in proto/: "AuthLogin" */
+    const char *summary;
+};
+
+/* --- commands ------------------------------------------------------------------------------------ */
+
+/* A command talks to the server by the router only: over the control socket where one runs on the data
+ * directory, else in a process that opens the directory itself, without a listener. */
+struct bk_command_context {
+    const char *data_directory;
+    bool is_json;           /* --json */
+    bool is_running;        /* a server has the directory */
+    struct bk_slice tenant; /* --tenant; "default" */
+    /* Returns the HTTP status, or -1 with a message on standard error. The answer is appended to out. */
+    int (*call)(struct bk_command_context *context, enum bk_method method, const char *target,
+                struct bk_slice body, struct bk_buffer *out);
+    /* A password: prompted on a terminal, else one line of standard input. False: none was given. */
+    bool (*read_password)(struct bk_command_context *context, struct bk_buffer *out);
+    void *user;
+};
+
+struct bk_command {
+    const char *name;  /* "superuser" */
+    const char *usage; /* "superuser create|update|delete|list|token EMAIL" */
+    const char *summary;
+    /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2 usage. */
+    int (*run)(struct bk_command_context *context, int argument_count, char **arguments);
+    bool needs_stopped; /* works on files, not through the router: refused while a server runs */
+};
+
+/* --- the module ---------------------------------------------------------------------------------- */
+
+struct bk_module_context {
+    const struct bk_module *module;
+    void *state;         /* state_size bytes, zeroed */
+    const void *options; /* options_size bytes, filled in */
+    struct bk_log log;
+    struct bk_loop *loop;
+    struct bk_logger *logger;
+    struct bk_store *store;
+    struct bk_tenants *tenants;
+    struct bk_bus *bus;
+    struct bk_feed *feed;
+    struct bk_schema_kind *schema;
+    struct bk_api *api;
+    const char *data_directory;
+    const char *app_directory;
+    struct bk_slice instance_key; /* 32 bytes: derive from it, never use it as it is */
+    uint32_t tenant_slot;         /* tenant->slots[tenant_slot], when there is tenant state */
+    /* All modules, for documents about the whole (catalog, openapi); ended by NULL. */
+    const struct bk_module *const *modules;
+};
+
+struct bk_module {
+    const char *name;
+    const char *summary;
+    const struct bk_option *options;
+    size_t option_count, options_size;
+    const struct bk_migration *migrations; /* of each tenant's database */
+    size_t migration_count;
+    const struct bk_system_collection *collections;
+    size_t collection_count;
+    const struct bk_field_type *const *field_types;
+    size_t field_type_count;
+    const struct bk_route *routes;
+    size_t route_count;
+    const struct bk_event_declaration *events;
+    size_t event_count;
+    const struct bk_command *commands;
+    size_t command_count;
+    size_t state_size;
+    /* All optional. */
+    enum bk_status (*init)(struct bk_module_context *context, struct bk_error *error);
+    enum bk_status (*start)(struct bk_module_context *context, struct bk_error *error);
+    /* Calls stopped(user) once, on the loop, now or later. NULL: nothing to finish. */
+    void (*stop)(struct bk_module_context *context, void (*stopped)(void *user), void *user);
+    void (*fini)(struct bk_module_context *context);
+    enum bk_status (*tenant_open)(struct bk_module_context *context, struct bk_tenant *tenant,
+                                  void **state, struct bk_error *error);
+    void (*tenant_close)(struct bk_module_context *context, struct bk_tenant *tenant, void *state);
+};
+
+#endif

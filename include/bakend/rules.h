@@ -1,0 +1,52 @@
+/*
+ * Rules: who may do what. One authorisation function, through which every door goes: REST, realtime,
+ * replay, expand, batch, snapshot. A collection's rule is null (superusers only), "" (everyone), or an
+ * expression of the filter language; the language comes with its parser, its compiler to SQL and its
+ * evaluator in this folder, and until then no collection can be given an expression.
+ */
+#ifndef BAKEND_RULES_H
+#define BAKEND_RULES_H
+
+#include "bakend/schema.h"
+
+enum bk_actor_kind {
+    BK_ACTOR_GUEST,
+    BK_ACTOR_RECORD,
+    BK_ACTOR_KEY,
+    BK_ACTOR_SUPERUSER,
+    BK_ACTOR_SYSTEM
+};
+
+/* Who asks. Slices are borrowed from whoever made it, usually the request's arena. */
+struct bk_actor {
+    enum bk_actor_kind kind;
+    bool is_operator;      /* a superuser of "default", or the control socket */
+    struct bk_slice label; /* "users/abc", "_superusers/abc", "key/…", "system", "guest" */
+    struct bk_slice id;    /* of its record or key */
+    struct bk_slice collection_id; /* of its record */
+    struct bk_slice scopes;        /* of a key: words separated by spaces */
+    struct bk_slice tenant;        /* the tenant that it belongs to */
+};
+
+extern const struct bk_actor bk_actor_guest;
+extern const struct bk_actor bk_actor_system; /* an operator: the program itself */
+
+/* Superusers and the system. */
+bool bk_actor_is_superuser(const struct bk_actor *actor);
+/* A key holds it when listed, as itself or as "resource:*"; superusers hold all but tenants:*, which
+ * operators hold; records and guests hold none. */
+bool bk_actor_has_scope(const struct bk_actor *actor, struct bk_slice scope);
+
+enum bk_verdict {
+    BK_ALLOWED,
+    BK_DENIED, /* the rule is null: 403 "Only superusers can perform this action." */
+};
+enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
+                                   const struct bk_collection *collection,
+                                   enum bk_operation operation);
+/* Which fields the actor gets of a record of this collection. */
+enum bk_view bk_rules_view(const struct bk_actor *actor, const struct bk_collection *collection);
+/* Whether the language reads this rule; a problem (validation_invalid_rule) for field otherwise. */
+bool bk_rule_is_valid(struct bk_slice rule, struct bk_slice field, struct bk_problems *problems);
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * The schema: what collections there are and how a field of each type behaves.
+ *
+ * A tenant's schema is an immutable, reference-counted snapshot. A request pins the one it was planned
+ * with; the writer compares generations, and a stale request is planned again, once. Changes run alone.
+ *
+ * A record's life through the stages of its field types:
+ *   loop    normalise  JSON → value, in the request's arena; what cannot be read becomes empty, as the
+ *                      contract has it; `begin` starts what takes time (hash a password, receive a file)
+ *   writer  validate   the merged record, pure; adds problems
+ *   writer  check      inside the transaction: do related records exist …
+ *   loop    committed / rolled back
+ */
+#ifndef BAKEND_SCHEMA_H
+#define BAKEND_SCHEMA_H
+
+#include "bakend/json.h"
+#include "bakend/problem.h"
+#include "bakend/store.h"
+#include "bakend/tenant.h"
+
+struct bk_schema;      /* a snapshot */
+struct bk_schema_kind; /* the registry of field types and system collections, one per process */
+struct bk_field;
+
+enum {
+    BK_COLLECTION_FIELDS_MAX = 300,
+    BK_COLLECTION_NAME_BYTES_MAX = 255,
+    BK_COLLECTIONS_MAX = 5000
+};
+
+enum bk_collection_type { BK_COLLECTION_BASE, BK_COLLECTION_AUTH, BK_COLLECTION_VIEW };
+/* What its changes are. State collections make no journal rows. */
+enum bk_collection_role { BK_ROLE_APPLICATION, BK_ROLE_CONFIGURATION, BK_ROLE_STATE };
+enum bk_operation {
+    BK_MAY_LIST,
+    BK_MAY_VIEW,
+    BK_MAY_CREATE,
+    BK_MAY_UPDATE,
+    BK_MAY_DELETE,
+    BK_MAY_MANAGE
+};
+enum { BK_OPERATION_COUNT = 6 };
+
+/* Work that a field type begins on the loop before the write (see begin). Embed it in the type's own. */
+struct bk_field_work {
+    void (*done)(struct bk_field_work *work, enum bk_status status); /* the records engine's */
+    struct bk_value *value; /* replaced by what is to be stored, in arena */
+    struct bk_arena *arena;
+    struct bk_problems *problems;
+    const struct bk_field *field;
+    void *user;
+};
+
+/* One file per type. Any member marked optional may be NULL. */
+struct bk_field_type {
+    const char *name;    /* "text" */
+    const char *column;  /* SQL type and default: "TEXT DEFAULT '' NOT NULL" */
+    size_t options_size; /* of the struct that configure fills, zeroed */
+    /* Reads the type's own options from a definition into field->options (slices into arena). */
+    void (*configure)(struct bk_field *field, const struct bk_json *definition,
+                      struct bk_slice path, struct bk_problems *problems, struct bk_arena *arena);
+    /* Writes `"min":0,"max":0,…` (members, each preceded by a comma). */
+    void (*write_options)(const struct bk_field *field, struct bk_buffer *out);
+    /* optional: multi-valued fields have another column. */
+    const char *(*column_of)(const struct bk_field *field);
+    /* JSON → value. Never fails: what cannot be read becomes the type's empty value. */
+    void (*normalise)(const struct bk_field *field, const struct bk_json *input,
+                      struct bk_value *value, struct bk_arena *arena);
+    /* The empty value. */
+    void (*empty)(const struct bk_field *field, struct bk_value *value);
+    /* optional. Pure, any thread. */
+    void (*validate)(const struct bk_field *field, const struct bk_value *value,
+                     struct bk_problems *problems);
+    /* optional. Called before validate for a create (is_create) or update; given: the client sent the
+     * field. autodate sets now, text autogenerates. */
+    void (*fill)(const struct bk_field *field, struct bk_value *value, bool is_create, bool given,
+                 int64_t now_ms, struct bk_arena *arena);
+    /* optional. On the writer, in the transaction, after validate and only when the value changed. */
+    enum bk_status (*check)(const struct bk_field *field, const struct bk_value *value,
+                            struct bk_transaction *transaction, const struct bk_schema *schema,
+                            struct bk_problems *problems);
+    /* optional. On the loop, before the write, when the client gave a value. BK_OK: nothing to wait for.
+     * BK_BUSY: refused. BK_END: work->done comes later, once (never before this returns). */
+    enum bk_status (*begin)(struct bk_field_work *work);
+    /* Value → JSON. */
+    void (*write_json)(const struct bk_field *field, const struct bk_value *value,
+                       struct bk_buffer *out);
+    bool is_secret; /* never in an answer, an event or a hidden part: password, tokenKey */
+};
+
+struct bk_field {
+    struct bk_slice id, name;
+    const struct bk_field_type *type;
+    void *options;
+    uint32_t index; /* in collection->fields, and of its column */
+    bool is_system, is_hidden, is_presentable, is_required, is_primary_key;
+    bool is_secret; /* the type's, or a tokenKey */
+    struct bk_slice help;
+    struct bk_slice quoted;   /* "name" quoted for SQL */
+    struct bk_slice json_key; /* "name": for direct writing */
+};
+
+struct bk_index {
+    struct bk_slice sql; /* as given */
+    struct bk_slice name;
+};
+
+struct bk_collection {
+    struct bk_slice id, name;
+    enum bk_collection_type type;
+    enum bk_collection_role role;
+    bool is_system;
+    struct bk_slice source; /* of its events: "collections", or the module that declared it */
+    struct bk_field *fields;
+    uint32_t field_count;
+    struct bk_field *id_field; /* fields[0] as a rule */
+    struct bk_index *indexes;
+    uint32_t index_count;
+    /* NULL data: null (superusers); length 0 with data: everyone. */
+    struct bk_slice rules[BK_OPERATION_COUNT];
+    struct bk_slice created, updated; /* record dates */
+    struct bk_slice definition;       /* its JSON, as GET answers it, without secrets */
+    struct bk_slice options; /* JSON members of its type beyond the common ones (auth); or empty */
+    struct bk_slice token_secret; /* auth: of its tokens */
+    /* Made once per snapshot. Columns in the order of fields. */
+    struct bk_slice quoted;     /* table name quoted */
+    struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */
+    struct bk_sql select_by_id; /* SELECT columns FROM t WHERE id = ?1 */
+    struct bk_sql insert;       /* all columns, ?1… in the order of fields */
+    struct bk_sql
+        update; /* all columns but id, ?1… in the order of fields, WHERE id = ?(id's index + 1) */
+    struct bk_sql delete_by_id;
+    struct bk_slice json_head;      /* `{"collectionId":"…","collectionName":"…"` */
+    struct bk_slice event_types[3]; /* "posts.created", "posts.updated", "posts.deleted" */
+};
+
+/* --- declaring ----------------------------------------------------------------------------------- */
+
+/* A collection that a module declares: exists in every tenant from its opening on. */
+struct bk_system_collection {
+    const char
+        *definition; /* JSON as for POST /api/collections: name, type, fields, indexes, rules, id */
+    enum bk_collection_role role;
+    bool is_in_contract; /* one of PocketBase's own: listed by GET /api/collections */
+    bool is_operators;   /* only in the tenant "default" */
+    const char *alias;   /* "tenants": /api/tenants[/{id}] are its records routes; NULL: none */
+};
+
+struct bk_schema_kind *bk_schema_kind_create(struct bk_tenants *tenants, struct bk_log log);
+void bk_schema_kind_destroy(struct bk_schema_kind *kind);
+/* The built-in types are registered already; a module adds its own (password, file) at init. */
+void bk_schema_add_type(struct bk_schema_kind *kind, const struct bk_field_type *type);
+const struct bk_field_type *bk_schema_type(const struct bk_schema_kind *kind, struct bk_slice name);
+/* source: the module's name, for the events of its records. At init. */
+void bk_schema_add_system(struct bk_schema_kind *kind,
+                          const struct bk_system_collection *collection, const char *source);
+/* Nouns of declared events: a new collection may not have this name. At init. */
+void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun);
+
+/* --- snapshots ----------------------------------------------------------------------------------- */
+
+/* The tenant's current one; borrowed: ref it before the turn ends. */
+struct bk_schema *bk_schema_current(struct bk_schema_kind *kind, struct bk_tenant *tenant);
+struct bk_schema *bk_schema_ref(struct bk_schema *schema); /* any thread */
+void bk_schema_unref(struct bk_schema *schema);
+uint64_t bk_schema_generation(const struct bk_schema *schema);
+/* By name or id; NULL. */
+const struct bk_collection *bk_schema_find(const struct bk_schema *schema,
+                                           struct bk_slice name_or_id);
+size_t bk_schema_count(const struct bk_schema *schema);
+const struct bk_collection *bk_schema_at(const struct bk_schema *schema, size_t index);
+const struct bk_field *bk_collection_field(const struct bk_collection *collection,
+                                           struct bk_slice name);
+/* On the writer: BK_STALE when the snapshot is not the newest. First thing in a run. */
+enum bk_status bk_schema_verify(const struct bk_schema *schema, struct bk_transaction *transaction);
+
+/* --- changing ------------------------------------------------------------------------------------ */
+
+enum bk_schema_action { BK_SCHEMA_CREATE, BK_SCHEMA_UPDATE, BK_SCHEMA_DELETE };
+
+/* Embed it. Creates, changes or removes one collection: validates, runs the DDL and the row of
+ * _collections alone on the writer, emits _collections.created/updated/deleted, installs the new
+ * snapshot, then calls done. */
+struct bk_schema_change {
+    struct bk_tenant *tenant; /* the caller holds it */
+    enum bk_schema_action action;
+    struct bk_slice target;           /* name or id, for update and delete */
+    const struct bk_json *definition; /* for create and update (a patch) */
+    struct bk_arena *arena;           /* the request's */
+    struct bk_problems *problems;     /* filled when status is BK_INVALID */
+    const struct bk_origin *origin;
+    void (*done)(struct bk_schema_change *change, enum bk_status status);
+    const struct bk_collection
+        *collection; /* on BK_OK, create and update: in the current snapshot */
+    struct bk_error error;
+    /* The schema's. */
+    struct bk_write write;
+    struct bk_task task;
+    void *plan;
+};
+void bk_schema_change(struct bk_schema_kind *kind, struct bk_schema_change *change);
+
+/* --- records ------------------------------------------------------------------------------------- */
+
+/* Which fields a viewer gets. */
+enum bk_view { BK_VIEW_PUBLIC, BK_VIEW_FULL /* superusers: hidden fields too; never secrets */ };
+
+/* Reads the fields of a SELECT of collection->columns into values (borrowing from the statement). */
+void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,
+                    struct bk_value *values);
+/* `,"id":"…","title":"…"` : the members of a record, each preceded by a comma. */
+void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
+                             enum bk_view view, struct bk_buffer *out);
+/* The whole record as REST answers it: collectionId, collectionName, then the members. */
+void bk_record_write_json(const struct bk_collection *collection, const struct bk_value *values,
+                          enum bk_view view, struct bk_buffer *out);
+
+#endif

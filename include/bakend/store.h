@@ -1,0 +1,298 @@
+/*
+ * The store: databases, each one SQLite file in WAL mode with synchronous=FULL and one writer.
+ *
+ *   loop    bk_store_write(database, write) ─┐                    ┌─> write->done(write, status)
+ *   writer  BEGIN IMMEDIATE                  └> SAVEPOINT, run, RELEASE … before_commit, COMMIT = fsync
+ *
+ * Nothing gathers a batch: what queues while one commit syncs is the next one (at most batch_max). A
+ * write that fails is rolled back to its own savepoint and hurts no neighbour. When SQLite drops the
+ * whole transaction instead (full disk, I/O error, no memory), nothing is acknowledged, and the batch
+ * is run again one by one, once. So `run` may be called more than once.
+ *
+ * The journal is the table that durable events are appended to inside the transaction that caused
+ * them: contiguous sequence from 1, per database, stored counter, never reused.
+ *
+ * Threads: everything here is called on the loop unless it says otherwise. sqlite3 is not visible.
+ */
+#ifndef BAKEND_STORE_H
+#define BAKEND_STORE_H
+
+#include "bakend/error.h"
+#include "bakend/event.h"
+#include "bakend/log.h"
+#include "bakend/mailbox.h"
+
+struct bk_store;
+struct bk_database;
+struct bk_connection;
+struct bk_statement;
+struct bk_transaction;
+
+/* --- statements: on whatever thread the connection is lent to ------------------------------------ */
+
+/* SQL text with its hash, made once (per constant or per schema snapshot) and looked up in the
+ * connection's cache of prepared statements. */
+struct bk_sql {
+    struct bk_slice text;
+    uint64_t hash;
+};
+struct bk_sql bk_sql_make(struct bk_slice text);
+
+enum bk_value_type { BK_VALUE_NULL, BK_VALUE_INT, BK_VALUE_REAL, BK_VALUE_TEXT };
+struct bk_value {
+    enum bk_value_type type;
+    int64_t integer;
+    double real;
+    struct bk_slice text;
+};
+#define BK_VALUE_OF_NULL ((struct bk_value){.type = BK_VALUE_NULL})
+#define BK_VALUE_OF_INT(number) ((struct bk_value){.type = BK_VALUE_INT, .integer = (number)})
+#define BK_VALUE_OF_REAL(number) ((struct bk_value){.type = BK_VALUE_REAL, .real = (number)})
+#define BK_VALUE_OF_TEXT(slice) ((struct bk_value){.type = BK_VALUE_TEXT, .text = (slice)})
+
+/* A cached statement, reset and unbound; it belongs to the caller until the next bk_connection_statement
+ * for the same SQL, bk_statement_reset or the end of run. BK_INVALID with SQLite's text in
+ * bk_connection_error when it does not compile. */
+enum bk_status bk_connection_statement(struct bk_connection *connection, const struct bk_sql *sql,
+                                       struct bk_statement **statement);
+/* index from 1. Text is borrowed until the statement is reset. */
+void bk_statement_bind(struct bk_statement *statement, int index, const struct bk_value *value);
+void bk_statement_bind_text(struct bk_statement *statement, int index, struct bk_slice text);
+void bk_statement_bind_int(struct bk_statement *statement, int index, int64_t value);
+void bk_statement_bind_null(struct bk_statement *statement, int index);
+/* BK_OK: a row. BK_END: done (and reset). BK_CONFLICT: a unique or primary key (see
+ * bk_connection_conflict). BK_TIMEOUT: a deadline passed. Else BK_DISK_FULL, BK_IO, BK_CORRUPT,
+ * BK_NO_MEMORY, BK_BUSY, BK_INVALID. */
+enum bk_status bk_statement_step(struct bk_statement *statement);
+/* Steps a statement that gives no rows: BK_OK instead of BK_END; reset in any case. */
+enum bk_status bk_statement_run(struct bk_statement *statement);
+void bk_statement_reset(struct bk_statement *statement);
+/* index from 0; valid until the next step or reset. */
+bool bk_statement_is_null(struct bk_statement *statement, int index);
+enum bk_value_type bk_statement_type(struct bk_statement *statement, int index);
+int64_t bk_statement_int(struct bk_statement *statement, int index);
+double bk_statement_real(struct bk_statement *statement, int index);
+struct bk_slice bk_statement_text(struct bk_statement *statement, int index);
+struct bk_value bk_statement_value(struct bk_statement *statement, int index);
+int bk_statement_column_count(struct bk_statement *statement);
+/* Rows changed by the last INSERT, UPDATE or DELETE. */
+int64_t bk_connection_change_count(struct bk_connection *connection);
+/* SQLite's message for the last failure; "" after success. Not for answers to clients. */
+const char *bk_connection_error(struct bk_connection *connection);
+/* After BK_CONFLICT: "table.column, table.column" of the violated constraint. */
+struct bk_slice bk_connection_conflict(struct bk_connection *connection);
+/* Text of one or more statements without parameters (DDL, migrations); not cached. */
+enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk_slice sql);
+/* Forgets cached statements (after DDL; the store does it for other connections itself). */
+void bk_connection_forget_statements(struct bk_connection *connection);
+struct bk_database *bk_connection_database(struct bk_connection *connection);
+
+/* --- writing ------------------------------------------------------------------------------------- */
+
+enum bk_lane { BK_LANE_REQUEST, BK_LANE_BACKGROUND };
+
+/* Who caused a write. Borrowed by the write until done; NULL means "system". */
+struct bk_origin {
+    struct bk_slice actor; /* "users/abc" */
+    struct bk_slice cause; /* id of the event that led to it, or empty */
+    uint32_t depth;        /* depth of that event + 1, or 0 */
+};
+
+struct bk_write {
+    /* The caller's. */
+    enum bk_lane lane;
+    bool runs_alone; /* in a transaction of its own: schema changes, restores, large deletes */
+    const struct bk_origin *origin;
+    /* On the writer, inside a savepoint. Touches the transaction, this write and what is pinned in it,
+     * nothing else. Any status but BK_OK rolls the savepoint back and becomes the write's status. */
+    enum bk_status (*run)(struct bk_transaction *transaction, struct bk_write *write);
+    /* On the loop, once, after the commit (or the failure). May submit again. */
+    void (*done)(struct bk_write *write, enum bk_status status);
+    /* The store's. */
+    struct bk_message message;
+    struct bk_list link;
+    struct bk_database *database;
+    enum bk_status status;
+    uint64_t queued_ns;
+};
+
+/* BK_OK: done will be called, never before this returns. BK_BUSY (the lane is full), BK_CLOSING or
+ * BK_IO (the database has failed): never. */
+enum bk_status bk_store_write(struct bk_database *database, struct bk_write *write);
+
+/* The transaction's connection, for statements. On the writer. */
+struct bk_connection *bk_transaction_connection(struct bk_transaction *transaction);
+struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction);
+/* Wall milliseconds, one reading per run, for created/updated and events alike. */
+int64_t bk_transaction_now_ms(struct bk_transaction *transaction);
+/* Scratch memory that lives until the batch is over; NULL-safe formatting buffers and the like. */
+struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction);
+
+/* An event to be. Texts are copied. */
+struct bk_event_draft {
+    struct bk_slice type, source, subject;
+    struct bk_slice actor; /* empty: the origin's */
+    struct bk_slice payload, previous, hidden;
+    uint32_t version;  /* 0 means 1 */
+    bool is_transient; /* goes to the bus after the commit, not into the journal */
+};
+/* Appends to the journal (unless transient) and to what the bus gets after the commit; taken back with
+ * the savepoint. BK_NOT_SUPPORTED for a durable event when the database has no journal. */
+enum bk_status bk_transaction_emit(struct bk_transaction *transaction,
+                                   const struct bk_event_draft *draft);
+
+/* Runs on the writer before each COMMIT of a database with a journal, in the order added, with the
+ * batch's durable events. A failure fails the whole batch. */
+struct bk_commit_hook {
+    struct bk_list link;
+    enum bk_status (*before_commit)(struct bk_commit_hook *hook, struct bk_transaction *transaction,
+                                    struct bk_event *const *events, size_t event_count);
+};
+void bk_store_add_commit_hook(struct bk_store *store, struct bk_commit_hook *hook);
+
+/* Called on the loop after the batch's done callbacks, with all its events in order (borrowed: ref to
+ * keep). One owner: the bus. */
+typedef void (*bk_committed_cb)(void *user, struct bk_database *database,
+                                struct bk_event *const *events, size_t event_count);
+void bk_store_on_committed(struct bk_store *store, bk_committed_cb on_committed, void *user);
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+/* A read on a reader thread, inside one read transaction. */
+struct bk_read {
+    uint32_t deadline_ms; /* 0: the store's read_deadline_ms */
+    enum bk_status (*run)(struct bk_connection *connection, struct bk_read *read);
+    void (*done)(struct bk_read *read, enum bk_status status);
+    struct bk_message message;
+    struct bk_database *database;
+    enum bk_status status;
+};
+/* BK_OK: done will be called later on the loop. BK_BUSY, BK_CLOSING: never. */
+enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read);
+/* The loop's own connection, for single rows by key: its read transaction begins with the first call of
+ * a turn and ends with the turn or with the next completed commit. NULL when the database is closing or
+ * has failed. Statements must be reset before the turn ends (the store does it too). */
+struct bk_connection *bk_store_read_now(struct bk_database *database);
+
+/* --- the journal --------------------------------------------------------------------------------- */
+
+struct bk_journal_state {
+    uint64_t oldest;     /* sequence of the oldest retained event; last + 1 when there is none */
+    uint64_t last;       /* sequence of the newest committed event; 0: none ever */
+    uint8_t epoch[8];    /* of the database's history; a restore makes a new one */
+    uint64_t size_bytes; /* of retained payloads, about */
+};
+/* As of the last commit that the loop has seen. */
+struct bk_journal_state bk_journal_state(struct bk_database *database);
+
+/* Any thread that has the connection. Rows with from <= sequence <= to, ascending or descending, at most
+ * row_limit; each is handed to on_row (borrowed for the call) until it returns false. fields.hidden is
+ * empty; fields.tenant is set. */
+struct bk_journal_query {
+    uint64_t from, to;
+    bool is_descending;
+    uint32_t row_limit;
+    bool (*on_row)(void *user, const struct bk_event_fields *fields);
+    void *user;
+};
+enum bk_status bk_journal_read(struct bk_connection *connection,
+                               const struct bk_journal_query *query);
+/* The first sequence whose timestamp is >= wall_ms (last + 1 when none): bisection over the sequence, so
+ * it is approximate where the wall clock was set back. */
+enum bk_status bk_journal_seek(struct bk_connection *connection, int64_t wall_ms,
+                               uint64_t *sequence);
+
+/* --- databases ----------------------------------------------------------------------------------- */
+
+/* Migrations run in order, each once, in the opening transaction; recorded by name in _migrations. */
+struct bk_migration {
+    const char *name; /* "collections_1_definitions" */
+    const char *sql;
+};
+
+enum bk_synchronous { BK_SYNCHRONOUS_FULL, BK_SYNCHRONOUS_OFF };
+
+struct bk_database_options {
+    struct bk_slice tenant; /* for events and logs */
+    const char *path;       /* of the file; its directory exists */
+    bool has_journal;
+    enum bk_synchronous synchronous; /* OFF for what can be lost (logs.db) */
+    const struct bk_migration *migrations;
+    size_t migration_count;
+    /* On the writer, in the opening transaction, after the migrations. May be NULL. */
+    enum bk_status (*on_prepare)(struct bk_transaction *transaction, void *user,
+                                 struct bk_error *error);
+    void *user;
+};
+
+struct bk_database_open {
+    struct bk_database_options options;
+    void (*done)(struct bk_database_open *open, enum bk_status status);
+    struct bk_database *database; /* on success */
+    struct bk_error error;        /* says what to do */
+    struct bk_message message;
+};
+
+struct bk_store_options {
+    struct bk_loop *loop;
+    struct bk_logger *logger;
+    uint32_t writer_count;        /* 1..4 */
+    uint32_t reader_count;        /* 1..16 threads */
+    uint32_t queue_max;           /* waiting writes per database and lane; past it BK_BUSY */
+    uint32_t read_queue_max;      /* waiting reads in all; past it BK_BUSY */
+    uint32_t batch_max;           /* writes per commit */
+    uint32_t read_deadline_ms;    /* a longer read is interrupted: BK_TIMEOUT */
+    int64_t retention_ms;         /* journal rows older than this are pruned; 0: kept for ever */
+    uint64_t retention_max_bytes; /* past it the oldest are pruned; 0: no bound */
+    uint64_t prune_interval_ms;
+};
+/* Fills in the defaults: 2 writers, 2 readers, 4096, 1024, 128, 100 ms, 30 days, no bound, 60 s. */
+void bk_store_options_init(struct bk_store_options *options);
+
+struct bk_store *bk_store_create(const struct bk_store_options *options);
+/* All databases are closed by now. */
+void bk_store_destroy(struct bk_store *store);
+
+/* Opens (or creates) on the database's writer: checks the header, recovers the WAL, runs migrations, checks
+ * the journal (counter, the last 1,000 rows contiguous) after an unclean stop. A damaged file is refused
+ * with BK_CORRUPT and a message that says what to do, and never written. done comes on the loop. */
+void bk_database_open(struct bk_store *store, struct bk_database_open *open);
+/* Finishes what is queued, checkpoints, closes; closed comes on the loop. */
+void bk_database_close(struct bk_database *database, void (*closed)(void *user), void *user);
+struct bk_slice bk_database_tenant(const struct bk_database *database);
+struct bk_store *bk_database_store(const struct bk_database *database);
+/* Writes that wait, in both lanes. */
+uint32_t bk_database_waiting_count(const struct bk_database *database);
+/* For schema changes: makes every connection forget its statements before its next use. */
+void bk_database_forget_statements(struct bk_database *database);
+
+/* Copies a consistent image of the database to path with SQLite's backup API, in steps, on a reader;
+ * never blocks writers. done on the loop. */
+struct bk_database_copy {
+    const char *path;
+    void (*done)(struct bk_database_copy *copy, enum bk_status status);
+    struct bk_error error;
+    void *storage; /* the store's */
+};
+enum bk_status bk_database_copy(struct bk_database *database, struct bk_database_copy *copy);
+/* On a file that nobody has open: integrity_check, journal contiguous. Blocking. */
+enum bk_status bk_database_check_file(const char *path, struct bk_error *error);
+/* On a file that nobody has open: a new epoch (after a restore). Blocking. */
+enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error);
+
+/* --- figures ------------------------------------------------------------------------------------- */
+
+struct bk_store_figures {
+    uint64_t commits, writes, writes_failed, batches_rerun, reads, reads_timed_out;
+    uint64_t events;                /* durable, ever since the start */
+    uint64_t commit_ns_sum;         /* of COMMIT */
+    uint64_t commit_ns_buckets[16]; /* count of commits that took < 2^(i+16) ns (65 µs, 131 µs …) */
+    uint64_t
+        batch_size_buckets[9]; /* count of commits of < 2^(i+1) writes … the last is the rest */
+    uint32_t waiting_requests, waiting_background, waiting_reads;
+    uint64_t wal_bytes; /* of all open databases */
+    uint32_t databases_open;
+};
+struct bk_store_figures bk_store_figures(struct bk_store *store);
+
+#endif

@@ -1,0 +1,31 @@
+/* Threads, and pools of them that run jobs and answer on the loop. */
+#ifndef BAKEND_THREAD_H
+#define BAKEND_THREAD_H
+
+#include "bakend/mailbox.h"
+
+struct bk_thread;
+/* name: at most 15 characters, seen in top. All signals are blocked in it. */
+struct bk_thread *bk_thread_start(const char *name, void (*body)(void *argument), void *argument);
+void bk_thread_join(struct bk_thread *thread); /* and frees it */
+
+struct bk_pool;
+
+/* Embed it. run on a thread of the pool, then done once on the loop. */
+struct bk_job {
+    struct bk_message message;
+    struct bk_pool *pool;
+    void (*run)(struct bk_job *job, uint32_t thread_index);
+    void (*done)(struct bk_job *job);
+};
+
+/* Threads start with the first job. At most queue_max jobs wait. */
+struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t thread_count,
+                               uint32_t queue_max);
+/* On the loop. BK_OK: done will be called, never before this returns. BK_BUSY or BK_CLOSING: never. */
+enum bk_status bk_pool_submit(struct bk_pool *pool, struct bk_job *job);
+uint32_t bk_pool_waiting_count(struct bk_pool *pool);
+/* On the loop: finishes what was submitted (delivering each done), joins, frees. */
+void bk_pool_destroy(struct bk_pool *pool);
+
+#endif
