@@ -3,7 +3,8 @@
 # include path inside the project. A header of another tier is therefore not found by the compiler.
 #
 # Links are made for every name the table allows, also for a header that does not exist yet, so that
-# a new header needs no second configuration.
+# a new header needs no second configuration. A header in parentheses is linked too, since another
+# one includes it; that the folder does not name it itself is the include-graph script's part.
 
 set(tiers_file ${PROJECT_SOURCE_DIR}/scripts/tiers.txt)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${tiers_file})
@@ -61,9 +62,8 @@ function(tiers_allowed folder out_headers out_folders)
     set(folders)
     foreach(item IN LISTS items)
         if(item STREQUAL "*")
-            file(GLOB all RELATIVE ${PROJECT_SOURCE_DIR}/include/bakend CONFIGURE_DEPENDS
-                ${PROJECT_SOURCE_DIR}/include/bakend/*.h)
-            list(TRANSFORM all REPLACE "\\.h$" "")
+            file(GLOB all CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/bakend/*.h)
+            list(TRANSFORM all REPLACE "^.*/(.*)\\.h$" "\\1")
             list(APPEND headers ${all})
             list(APPEND folders ${BAKEND_FOLDERS})
         elseif(item MATCHES "^\\(?([^()]*)\\.h\\)?$")
