@@ -140,20 +140,24 @@ def target_name(folder):
     return re.sub("^modules/", "module_", name).replace("/", "_")
 
 
-def export_prefixes(folder):
+def export_prefixes(table, folder):
+    """What a folder's external names begin with; the first is the one to propose."""
     name = folder.rsplit("/", 1)[1]
     if folder.startswith("src/modules/"):
         return (f"{name}_", f"bk_module_{name}")
-    if folder.startswith(("src/base", "src/platform", "src/kernel/")):
+    if folder.startswith("src/kernel/"):
         return ("bk_",)
-    return ("bk_", f"{name}_")
+    # Between the files of one unit: loop_…, json_….
+    units = [name, *table.offers.get(folder, [])]
+    return ("bk_", *(f"{unit}_" for unit in units))
 
 
 def symbols_of(objects):
     """(defined, used) over the objects of one folder."""
     command = ["nm", "-g", *map(str, objects)]
     lines = subprocess.run(command, check=True, text=True, capture_output=True).stdout
-    pairs = re.findall(r"\b([A-Za-z]) (\S+)$", lines, re.M)
+    # Names with a dot are the compiler's own (__odr_asan.x, x.cold).
+    pairs = re.findall(r"\b([A-Za-z]) (\w+)$", lines, re.M)
     defined = {name for kind, name in pairs if kind not in UNDEFINED}
     return defined, {name for kind, name in pairs if kind in UNDEFINED} - defined
 
@@ -171,7 +175,7 @@ def check_symbols(build):
             yield f"{folder}: no objects in {build}: build it first"
             continue
         defined[folder], used[folder] = symbols_of(objects)
-        prefixes = export_prefixes(folder)
+        prefixes = export_prefixes(table, folder)
         for name in sorted(defined[folder]):
             if not name.startswith(prefixes):
                 yield f"{folder}: exports {name}: make it static or name it {prefixes[0]}…"

@@ -180,6 +180,10 @@ class Symbols(Project):
         self.write("src/kernel/store/extra.c", "int journal(void);\nint journal(void) { return 1; }\n")
         self.assert_symbols_caught("src/kernel/store: exports journal")
 
+    def test_lower_folder_that_exports_a_foreign_name(self):
+        self.write("src/platform/extra.c", "int spin(void);\nint spin(void) { return 1; }\n")
+        self.assert_symbols_caught("src/platform: exports spin")
+
     def test_module_that_calls_another_by_extern(self):
         self.write("src/modules/health/extra.c", "int auth_login(void);\nint health_cheat(void);\n"
                    "int health_cheat(void) { return auth_login(); }\n")
