@@ -81,7 +81,7 @@ def functions(code):
 def check_lengths(path, text, code):
     lines = text.splitlines()
     if len(lines) > FILE_LINES:
-        yield f"{path}: {len(lines)} lines, at most {FILE_LINES}: split it by what a reader looks for"
+        yield f"{path}: {len(lines)} lines, at most {FILE_LINES}: split it by what readers look for"
     for number, line in enumerate(lines, 1):
         if len(line) > LINE_COLUMNS:
             yield f"{path}:{number}: {len(line)} columns, at most {LINE_COLUMNS}"

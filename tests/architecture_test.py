@@ -47,8 +47,8 @@ class Project(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bakend-architecture-"))
         self.addCleanup(shutil.rmtree, self.folder)
-        for name in ["CMakeLists.txt", "cmake", "scripts/tiers.txt", "scripts/check_architecture.py",
-                     "tests/CMakeLists.txt"]:
+        for name in ["CMakeLists.txt", "cmake", "tests/CMakeLists.txt", "scripts/tiers.txt",
+                     "scripts/check_architecture.py"]:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -177,7 +177,8 @@ class Symbols(Project):
         self.assert_symbols_caught("src/modules/auth: exports login")
 
     def test_kernel_part_that_exports_a_foreign_name(self):
-        self.write("src/kernel/store/extra.c", "int journal(void);\nint journal(void) { return 1; }\n")
+        self.write("src/kernel/store/extra.c",
+                   "int journal(void);\nint journal(void) { return 1; }\n")
         self.assert_symbols_caught("src/kernel/store: exports journal")
 
     def test_lower_folder_that_exports_a_foreign_name(self):

@@ -31,7 +31,7 @@ need() {
         return 1
     fi
     echo "installing ${missing[*]}" >&2
-    local quiet=(-qq -o DPkg::Lock::Timeout=300)
+    local quiet=(-qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
     as_root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" update >&2 &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" install -y \
             --no-install-recommends "${missing[@]}" > /dev/null ||

@@ -70,7 +70,8 @@ def main():
     work = [(entry, mark) for entry, mark in work if not mark.exists()]
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         results = list(pool.map(lambda item: run(item[0], arguments.build, item[1]), work))
-    print(f"{len(entries)} files, {len(work)} of them changed, {results.count(False)} with findings")
+    bad = results.count(False)
+    print(f"{len(entries)} files, {len(work)} of them changed, {bad} with findings")
     return not all(results)
 
 
