@@ -28,7 +28,8 @@ void bk_crypto_wipe(void *memory, size_t length);
 /* Argon2id v1.3, m = 19 MiB, t = 2, p = 1 (about 46 ms of a core): never on the loop. PHC string with
  * NUL. BK_NO_MEMORY; BK_TOO_LARGE past BK_PASSWORD_MAX_BYTES. */
 enum bk_status bk_password_hash(char out[BK_PASSWORD_HASH_BYTES], struct bk_slice password);
-/* BK_OK, BK_UNAUTHORIZED. An empty or unreadable hash costs as much time as a wrong password. */
+/* BK_OK, BK_UNAUTHORIZED, BK_NO_MEMORY. An empty or unreadable hash costs as much time as a wrong
+ * password. */
 enum bk_status bk_password_verify(struct bk_slice hash, struct bk_slice password);
 
 #endif
