@@ -145,9 +145,7 @@ def export_prefixes(table, folder):
     name = folder.rsplit("/", 1)[1]
     if folder.startswith("src/modules/"):
         return (f"{name}_", f"bk_module_{name}")
-    if folder.startswith("src/kernel/"):
-        return ("bk_",)
-    # Between the files of one unit: loop_…, json_….
+    # bk_ is public; between the files of one folder its own name, or that of one of its headers.
     units = [name, *table.offers.get(folder, [])]
     return ("bk_", *(f"{unit}_" for unit in units))
 
