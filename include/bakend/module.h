@@ -12,29 +12,10 @@
 #include "bakend/api.h"
 #include "bakend/bus.h"
 #include "bakend/feed.h"
+#include "bakend/option.h"
 #include "bakend/rules.h"
 #include "bakend/schema.h"
 #include "bakend/tenant.h"
-
-/* --- options: --retention-max-bytes, retentionMaxBytes, BAKEND_RETENTION_MAX_BYTES ---------------- */
-
-enum bk_option_type {
-    BK_OPTION_TEXT,     /* const char * */
-    BK_OPTION_INT,      /* int64_t, within minimum..maximum */
-    BK_OPTION_BOOL,     /* bool */
-    BK_OPTION_BYTES,    /* int64_t; "64MiB", "10GB", "4096" */
-    BK_OPTION_DURATION, /* int64_t milliseconds; "30d", "12h", "5m", "10s", "250ms" */
-};
-
-struct bk_option {
-    const char *name; /* as on the command line, without the dashes: "retention-max-bytes" */
-    enum bk_option_type type;
-    size_t offset;             /* in the options struct */
-    const char *default_value; /* as text; NULL: none */
-    int64_t minimum, maximum;  /* for numbers; both 0: any */
-    const char *argument;      /* in the help: "BYTES" */
-    const char *help;          /* a sentence */
-};
 
 /* --- events -------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,100 @@
+/* What is in force and where it came from, and the options for the help. A secret shows that it is set,
+ * never what it is. */
+#include "config_private.h"
+
+#include "bakend/json.h"
+
+enum { NAME_COLUMNS = 26, VALUE_COLUMNS = 30 };
+
+static const char *origin_name(enum bk_config_origin origin) {
+    static const char *const names[] = {"default", "file", "environment", "flag"};
+    return names[origin];
+}
+
+static struct bk_slice shown_value(const struct config_entry *entry) {
+    if (entry->option->type == BK_OPTION_SECRET)
+        return entry->text == NULL || entry->text[0] == '\0' ? BK_SLICE("") : BK_SLICE("********");
+    return bk_slice_from(entry->text);
+}
+
+/* "--listen", "BAKEND_LISTEN", "bakend.json", "default" */
+static void write_from(const struct bk_config *config, const struct config_entry *entry,
+                       struct bk_buffer *out) {
+    char name[BK_CONFIG_NAME_BYTES_MAX + 1];
+    switch (entry->origin) {
+    case BK_CONFIG_FLAG:
+        bk_buffer_format(out, "--%s", entry->option->name);
+        return;
+    case BK_CONFIG_ENVIRONMENT:
+        config_name_in_environment(name, entry->option->name);
+        bk_buffer_append_slice(out, bk_slice_from(name));
+        return;
+    case BK_CONFIG_FILE:
+        bk_buffer_append_slice(out, bk_slice_from(config->file));
+        return;
+    case BK_CONFIG_DEFAULT:
+        bk_buffer_append_literal(out, "default");
+        return;
+    }
+    BK_UNREACHABLE();
+}
+
+void bk_config_write_text(const struct bk_config *config, struct bk_buffer *out) {
+    for (size_t i = 0; i < config->count; i++) {
+        const struct config_entry *entry = &config->entries[i];
+        struct bk_slice value = shown_value(entry);
+        bk_buffer_format(out, "%-*s %-*.*s ", NAME_COLUMNS, entry->option->name, VALUE_COLUMNS,
+                         BK_SLICE_PRINT(value));
+        write_from(config, entry, out);
+        bk_buffer_append_char(out, '\n');
+    }
+}
+
+static void write_json_value(const struct config_entry *entry, struct bk_buffer *out) {
+    enum bk_option_type type = entry->option->type;
+    struct bk_slice value = shown_value(entry);
+    if (entry->text == NULL)
+        bk_json_write_member_raw(out, BK_SLICE("value"), BK_SLICE("null"));
+    else if (type == BK_OPTION_INT || type == BK_OPTION_BOOL)
+        bk_json_write_member_raw(out, BK_SLICE("value"), value);
+    else
+        bk_json_write_member_string(out, BK_SLICE("value"), value);
+}
+
+void bk_config_write_json(const struct bk_config *config, struct bk_buffer *out) {
+    bk_buffer_append_char(out, '{');
+    for (size_t i = 0; i < config->count; i++) {
+        const struct config_entry *entry = &config->entries[i];
+        char name[BK_CONFIG_NAME_BYTES_MAX + 1];
+        config_name_in_file(name, entry->option->name);
+        bk_json_write_key(out, bk_slice_from(name));
+        bk_buffer_append_char(out, '{');
+        write_json_value(entry, out);
+        bk_json_write_member_string(out, BK_SLICE("origin"),
+                                    bk_slice_from(origin_name(entry->origin)));
+        struct bk_buffer from;
+        bk_buffer_init(&from, BK_CONFIG_FILE_BYTES_MAX);
+        write_from(config, entry, &from);
+        bk_json_write_member_string(out, BK_SLICE("from"), bk_buffer_slice(&from));
+        bk_buffer_fini(&from);
+        bk_buffer_append_char(out, '}');
+    }
+    bk_buffer_append_literal(out, "}\n");
+}
+
+void bk_config_write_help(const struct bk_config *config, struct bk_buffer *out) {
+    for (size_t i = 0; i < config->count; i++) {
+        const struct bk_option *option = config->entries[i].option;
+        struct bk_buffer name;
+        bk_buffer_init(&name, 4 * BK_CONFIG_NAME_BYTES_MAX);
+        bk_buffer_format(&name, "--%s%s%s", option->name, option->argument != NULL ? " " : "",
+                         option->argument != NULL ? option->argument : "");
+        bk_buffer_format(out, "  %-*.*s %s", NAME_COLUMNS + 10,
+                         BK_SLICE_PRINT(bk_buffer_slice(&name)), option->help);
+        if (option->default_value != NULL && option->default_value[0] != '\0' &&
+            option->type != BK_OPTION_SECRET)
+            bk_buffer_format(out, " (%s)", option->default_value);
+        bk_buffer_append_char(out, '\n');
+        bk_buffer_fini(&name);
+    }
+}
