@@ -92,6 +92,7 @@ struct bk_field_type {
 struct bk_field {
     struct bk_slice id, name;
     const struct bk_field_type *type;
+    const struct bk_collection *collection; /* that it belongs to */
     void *options;
     uint32_t index; /* in collection->fields, and of its column */
     bool is_system, is_hidden, is_presentable, is_required, is_primary_key;
@@ -172,6 +173,38 @@ size_t bk_schema_count(const struct bk_schema *schema);
 const struct bk_collection *bk_schema_at(const struct bk_schema *schema, size_t index);
 const struct bk_field *bk_collection_field(const struct bk_collection *collection,
                                            struct bk_slice name);
+/* A relation field of some collection, as one sees it from the collection that it refers to. */
+struct bk_relation {
+    const struct bk_collection *collection; /* that has the field */
+    const struct bk_field *field;
+    bool is_multiple; /* its value is a JSON array of ids, else one id or empty */
+    bool is_cascade;  /* its record is deleted with the one it refers to */
+    bool is_required;
+};
+/* Calls for each relation field that refers to target (also its own), in the order of the schema, until
+ * on_relation returns false. Any thread. */
+void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
+                            bool (*on_relation)(const struct bk_relation *relation, void *user),
+                            void *user);
+
+/* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect > 1. */
+bool bk_field_is_multiple(const struct bk_field *field);
+
+/* A relation field and where it points. */
+struct bk_relation {
+    const struct bk_collection *collection; /* that has the field */
+    const struct bk_field *field;
+    struct bk_slice target_id; /* of the collection that it points at */
+    bool is_multiple;
+    bool cascades; /* cascadeDelete: a record goes with the last one that it points at */
+};
+/* False when the field is no relation. */
+bool bk_relation_of(const struct bk_field *field, struct bk_relation *relation);
+/* Calls with every relation field, of any collection, that points at target; until on_relation returns
+ * false. Any thread. */
+void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
+                            bool (*on_relation)(void *user, const struct bk_relation *relation),
+                            void *user);
 /* On the writer: BK_STALE when the snapshot is not the newest. First thing in a run. */
 enum bk_status bk_schema_verify(const struct bk_schema *schema, struct bk_transaction *transaction);
 
@@ -188,12 +221,12 @@ struct bk_schema_change {
     struct bk_slice target;           /* name or id, for update and delete */
     const struct bk_json *definition; /* for create and update (a patch) */
     struct bk_arena *arena;           /* the request's */
-    struct bk_problems *problems;     /* filled when status is BK_INVALID */
-    const struct bk_origin *origin;
+    struct bk_problems *problems;     /* filled when status is BK_INVALID; empty: see error */
+    const struct bk_origin *origin;   /* borrowed until done; may be NULL */
     void (*done)(struct bk_schema_change *change, enum bk_status status);
     const struct bk_collection
         *collection; /* on BK_OK, create and update: in the current snapshot */
-    struct bk_error error;
+    struct bk_error error; /* its message may be shown to the client, who is a superuser */
     /* The schema's. */
     struct bk_write write;
     struct bk_task task;
