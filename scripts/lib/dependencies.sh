@@ -32,13 +32,13 @@ need() {
     fi
     echo "installing ${missing[*]}" >&2
     local quiet=(-qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" update >&2 &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get "${quiet[@]}" install -y \
-            --no-install-recommends "${missing[@]}" > /dev/null ||
-        {
-            echo "could not install ${missing[*]}: see the message of apt-get above" >&2
-            return 1
-        }
+    local silent=(env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes)
+    if ! as_root "${silent[@]}" apt-get "${quiet[@]}" update >&2 ||
+        ! as_root "${silent[@]}" apt-get "${quiet[@]}" install -y --no-install-recommends \
+            "${missing[@]}" > /dev/null; then
+        echo "could not install ${missing[*]}: see the message of apt-get above" >&2
+        return 1
+    fi
 }
 
 need_build() {
