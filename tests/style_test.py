@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The house rules catch what they are for, and scripts/lib/wrap_comments.py keeps what it should."""
+"""The house rules catch what they are for, and wrap_comments.py keeps what it should."""
 import importlib.util
 import pathlib
 import unittest

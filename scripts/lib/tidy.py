@@ -21,9 +21,11 @@ IGNORE = ["--extra-arg=-Wno-unknown-warning-option"]
 
 def fingerprint(entry, shared):
     digest = hashlib.sha256(shared)
-    path = pathlib.Path(entry["file"])
+    path = pathlib.Path(entry["file"]).relative_to(pathlib.Path.cwd())
     digest.update(entry.get("command", "").encode())
-    for related in [path, *sorted(path.parent.rglob("*.h"))]:
+    # A test includes private headers of the folder it mirrors: tests/unit/base/… of src/base.
+    parts = path.parts[2:] if path.parts[0] == "tests" else path.parts[1:]
+    for related in [path, *sorted(pathlib.Path("src", parts[0]).rglob("*.h"))]:
         digest.update(related.read_bytes())
     return digest.hexdigest()
 
