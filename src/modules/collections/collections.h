@@ -1,0 +1,68 @@
+/* What the files of this module share. */
+#ifndef COLLECTIONS_H
+#define COLLECTIONS_H
+
+#include "bakend/module.h"
+
+enum {
+    COLLECTIONS_PER_PAGE_DEFAULT = 30,
+    COLLECTIONS_PER_PAGE_MAX = 1000,   /* the contract's: getFullList asks for so many */
+    COLLECTIONS_PAGE_MAX = 1000000000, /* so that an offset fits in 63 bits */
+    COLLECTIONS_SORT_KEYS_MAX = 8,
+    COLLECTIONS_CASCADE_MAX = 10000, /* rows that one delete may touch */
+};
+
+/* page and perPage as the contract reads them: out of range becomes the nearest allowed value, what is
+ * no number is a problem. */
+struct collections_page {
+    int64_t page, per_page;
+    bool skip_total;
+};
+bool collections_page_read(struct bk_request *request, struct collections_page *page);
+/* `"page":…,"perPage":…,"totalItems":…,"totalPages":…`; total -1: not counted. */
+void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
+                            int64_t total);
+
+/* The parameters that are promised and not there yet; true when the request was answered for one. */
+bool collections_refuse_unready(struct bk_request *request);
+
+/* --- routes ---- */
+void collections_definitions_list(struct bk_request *request);
+void collections_definition_view(struct bk_request *request);
+void collections_definition_create(struct bk_request *request);
+void collections_definition_update(struct bk_request *request);
+void collections_definition_delete(struct bk_request *request);
+void collections_records_list(struct bk_request *request);
+void collections_record_view(struct bk_request *request);
+void collections_record_create(struct bk_request *request);
+void collections_record_update(struct bk_request *request);
+void collections_record_delete(struct bk_request *request);
+
+/* --- records ---- */
+
+/* The collection of the path in the current schema when the actor may do this with it; else the request
+ * was answered and NULL is returned. The schema is borrowed for the turn. */
+const struct bk_collection *collections_open(struct bk_request *request,
+                                             enum bk_operation operation,
+                                             struct bk_schema **schema);
+/* Values of an SQL row, copied out of the statement into the arena. */
+void collections_record_copy(const struct bk_collection *collection, struct bk_statement *statement,
+                             struct bk_value *values, struct bk_arena *arena);
+bool collections_value_equal(const struct bk_value *a, const struct bk_value *b);
+
+/* A record's change as an event, unless the collection makes none: payload the record, previous the
+ * former values of what changed (before may be NULL). 0 created, 1 updated, 2 deleted. */
+enum collections_change { COLLECTIONS_CREATED, COLLECTIONS_UPDATED, COLLECTIONS_DELETED };
+enum bk_status collections_record_emit(struct bk_transaction *transaction,
+                                       const struct bk_collection *collection,
+                                       enum collections_change change,
+                                       const struct bk_value *values,
+                                       const struct bk_value *before);
+/* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a required
+ * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows. On the writer. */
+enum bk_status collections_record_remove(struct bk_transaction *transaction,
+                                         const struct bk_schema *schema,
+                                         const struct bk_collection *collection,
+                                         struct bk_slice id);
+
+#endif

@@ -1,0 +1,39 @@
+/* page, perPage and skipTotal, and the head of a list answer, as the contract has them. */
+#include "collections.h"
+
+static int64_t clamp(int64_t value, int64_t minimum, int64_t maximum) {
+    return value < minimum ? minimum : value > maximum ? maximum : value;
+}
+
+/* Absent or empty is the fallback; what is no number is a problem. */
+static int64_t read_number(struct bk_request *request, struct bk_slice name, int64_t fallback) {
+    struct bk_slice text = bk_request_query(request, name);
+    int64_t value = fallback;
+    if (text.length > 0 && !bk_slice_to_int64(text, &value))
+        bk_problems_add(&request->problems, name, "validation_not_a_number",
+                        "Must be a whole number.");
+    return value;
+}
+
+bool collections_page_read(struct bk_request *request, struct collections_page *page) {
+    int64_t number = read_number(request, BK_SLICE("page"), 1);
+    int64_t size = read_number(request, BK_SLICE("perPage"), COLLECTIONS_PER_PAGE_DEFAULT);
+    page->page = clamp(number, 1, COLLECTIONS_PAGE_MAX);
+    page->per_page =
+        size <= 0 ? COLLECTIONS_PER_PAGE_DEFAULT : clamp(size, 1, COLLECTIONS_PER_PAGE_MAX);
+    page->skip_total = bk_request_query_bool(request, BK_SLICE("skipTotal"));
+    return request->problems.count == 0;
+}
+
+void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
+                            int64_t total) {
+    int64_t pages = total < 0 ? -1 : (total + page->per_page - 1) / page->per_page;
+    bk_buffer_append_literal(out, "\"page\":");
+    bk_buffer_append_int(out, page->page);
+    bk_buffer_append_literal(out, ",\"perPage\":");
+    bk_buffer_append_int(out, page->per_page);
+    bk_buffer_append_literal(out, ",\"totalItems\":");
+    bk_buffer_append_int(out, total);
+    bk_buffer_append_literal(out, ",\"totalPages\":");
+    bk_buffer_append_int(out, pages);
+}

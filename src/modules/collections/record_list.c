@@ -1,0 +1,355 @@
+/*
+ * Pages of records, read and written as JSON on a reader thread, straight from the row to the answer.
+ *
+ * Two ways to page: page and perPage as the contract has them, whose cost grows with the offset, and by
+ * key: `cursor=` (empty for the first page) sorts by the asked fields and then the id, and answers
+ * nextCursor, which names the last record of the page; the next page begins behind it, whatever was
+ * inserted or deleted in between, at the same cost at any depth. nextCursor is "" on the last page.
+ *
+ * Cursor: base64url of a JSON array [sort, value of each sort field …, id].
+ */
+#include "bakend/encode.h"
+#include "collections.h"
+
+enum { CURSOR_BYTES_MAX = 8192, SQL_BYTES_MAX = 256 * 1024 };
+
+struct sort_key {
+    const struct bk_field *field; /* NULL: random */
+    bool is_descending;
+};
+
+struct record_list {
+    struct bk_read read;
+    struct bk_request *request;
+    struct bk_schema *schema;
+    const struct bk_collection *collection;
+    struct collections_page page;
+    struct bk_slice fields;
+    struct sort_key keys[COLLECTIONS_SORT_KEYS_MAX + 1];
+    uint32_t key_count;
+    bool is_by_cursor;
+    bool is_behind; /* a cursor was given: the page begins behind it */
+    struct bk_value behind[COLLECTIONS_SORT_KEYS_MAX + 1];
+    struct bk_slice sort; /* as asked, also in the cursor */
+    struct bk_sql sql, count_sql;
+    enum bk_view view;
+};
+
+/* --- sort ---------------------------------------------------------------------------------------- */
+
+/* The field of a sort word; hidden ones are for superusers, secrets for nobody. */
+static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
+    if (bk_slice_is(name, "@rowid"))
+        return list->collection->id_field;
+    const struct bk_field *field = bk_collection_field(list->collection, name);
+    if (field == NULL || field->is_secret || (field->is_hidden && list->view != BK_VIEW_FULL))
+        return NULL;
+    return field;
+}
+
+static void sort_problem(struct record_list *list, const char *message) {
+    bk_problems_add(&list->request->problems, BK_SLICE("sort"), "validation_invalid_sort", message);
+}
+
+static void read_sort_word(struct record_list *list, struct bk_slice word) {
+    struct sort_key key = {NULL, false};
+    word = bk_slice_trim(word);
+    if (word.length > 0 && (word.data[0] == '-' || word.data[0] == '+')) {
+        key.is_descending = word.data[0] == '-';
+        word = bk_slice_make(word.data + 1, word.length - 1);
+    }
+    if (word.length == 0)
+        return;
+    if (list->key_count == COLLECTIONS_SORT_KEYS_MAX) {
+        sort_problem(list, "At most 8 fields can be sorted by.");
+        return;
+    }
+    bool is_random = bk_slice_is(word, "@random");
+    key.field = is_random ? NULL : sort_field(list, word);
+    if (key.field == NULL && !is_random)
+        sort_problem(list, "There is no such field to sort by.");
+    else if (is_random && list->is_by_cursor)
+        sort_problem(list, "A random order has no cursor: page by page and perPage.");
+    else
+        list->keys[list->key_count++] = key;
+}
+
+/* A page by cursor is sorted by something unique in the end. */
+static void read_sort(struct record_list *list) {
+    struct bk_slice rest = list->sort, word;
+    while (bk_slice_split(&rest, ',', &word))
+        read_sort_word(list, word);
+    if (!list->is_by_cursor)
+        return;
+    for (uint32_t i = 0; i < list->key_count; i++)
+        if (list->keys[i].field == list->collection->id_field)
+            return;
+    list->keys[list->key_count++] = (struct sort_key){list->collection->id_field, false};
+}
+
+/* --- cursor -------------------------------------------------------------------------------------- */
+
+static void write_value(struct bk_buffer *out, const struct bk_value *value) {
+    switch (value->type) {
+    case BK_VALUE_NULL:
+        bk_buffer_append_literal(out, "null");
+        break;
+    case BK_VALUE_INT:
+        bk_json_write_int(out, value->integer);
+        break;
+    case BK_VALUE_REAL:
+        bk_json_write_double(out, value->real);
+        break;
+    case BK_VALUE_TEXT:
+        bk_json_write_string(out, value->text);
+        break;
+    }
+}
+
+static bool read_value(const struct bk_json *json, struct bk_value *value) {
+    int64_t integer;
+    double real;
+    if (json->type == BK_JSON_NULL)
+        *value = BK_VALUE_OF_NULL;
+    else if (json->type == BK_JSON_STRING)
+        *value = BK_VALUE_OF_TEXT(json->string);
+    else if (bk_json_to_int64(json, &integer))
+        *value = BK_VALUE_OF_INT(integer);
+    else if (bk_json_to_double(json, &real))
+        *value = BK_VALUE_OF_REAL(real);
+    else
+        return false;
+    return true;
+}
+
+/* False when it was not made by the same sort. */
+static bool parse_cursor(struct record_list *list, struct bk_slice cursor) {
+    struct bk_arena *arena = &list->request->arena;
+    struct bk_json *json;
+    if (cursor.length > CURSOR_BYTES_MAX)
+        return false;
+    size_t length = cursor.length;
+    char *text = bk_arena_alloc(arena, length);
+    if (!bk_base64url_decode(cursor, text, &length) ||
+        bk_json_parse(arena, bk_slice_make(text, length), &json, NULL) != BK_OK ||
+        json->type != BK_JSON_ARRAY || json->child_count != list->key_count + 1 ||
+        !bk_slice_equal(json->child->string, list->sort))
+        return false;
+    const struct bk_json *item = json->child->next;
+    for (uint32_t i = 0; i < list->key_count; i++, item = item->next)
+        if (!read_value(item, &list->behind[i]))
+            return false;
+    return true;
+}
+
+static void read_cursor(struct record_list *list) {
+    struct bk_slice cursor = bk_request_query(list->request, BK_SLICE("cursor"));
+    if (!list->is_by_cursor || cursor.length == 0)
+        return;
+    list->is_behind = parse_cursor(list, cursor);
+    if (!list->is_behind)
+        bk_problems_add(
+            &list->request->problems, BK_SLICE("cursor"), "validation_invalid_cursor",
+            "Not a nextCursor of a list with this sort: begin again with an empty one.");
+}
+
+static void write_cursor(struct record_list *list, const struct bk_value *last,
+                         struct bk_buffer *out) {
+    struct bk_buffer json;
+    bk_buffer_init(&json, CURSOR_BYTES_MAX);
+    bk_buffer_append_char(&json, '[');
+    bk_json_write_string(&json, list->sort);
+    for (uint32_t i = 0; i < list->key_count; i++) {
+        bk_buffer_append_char(&json, ',');
+        write_value(&json, &last[list->keys[i].field->index]);
+    }
+    bk_buffer_append_char(&json, ']');
+    size_t room = BK_BASE64URL_BYTES(json.length);
+    /* A value too long for a cursor: the client goes on with page and perPage. */
+    if (!json.is_overflown && bk_buffer_reserve(out, room))
+        out->length += bk_base64url_encode(out->data + out->length, json.data, json.length);
+    bk_buffer_fini(&json);
+}
+
+/* --- SQL ----------------------------------------------------------------------------------------- */
+
+/* (a > ?1 OR (a IS ?1 AND (b < ?2 OR …))): each key in its own direction. */
+static void write_behind(struct record_list *list, struct bk_buffer *sql) {
+    for (uint32_t i = 0; i < list->key_count; i++) {
+        struct bk_slice column = list->keys[i].field->quoted;
+        bool is_last = i + 1 == list->key_count;
+        bk_buffer_format(sql, "(%.*s %s ?%u", BK_SLICE_PRINT(column),
+                         list->keys[i].is_descending ? "<" : ">", i + 1);
+        if (!is_last)
+            bk_buffer_format(sql, " OR (%.*s IS ?%u AND ", BK_SLICE_PRINT(column), i + 1);
+    }
+    for (uint32_t i = 0; i < list->key_count; i++)
+        bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(")") : BK_SLICE("))"));
+}
+
+static void write_order(struct record_list *list, struct bk_buffer *sql) {
+    if (list->key_count == 0) {
+        bk_buffer_append_literal(sql, " ORDER BY \"id\"");
+        return;
+    }
+    for (uint32_t i = 0; i < list->key_count; i++) {
+        const struct sort_key *key = &list->keys[i];
+        bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(" ORDER BY ") : BK_SLICE(", "));
+        if (key->field == NULL)
+            bk_buffer_append_literal(sql, "RANDOM()");
+        else
+            bk_buffer_append_slice(sql, key->field->quoted);
+        if (key->is_descending)
+            bk_buffer_append_literal(sql, " DESC");
+    }
+}
+
+/* Bound: ?1… the cursor's values, then ?100 the limit and ?101 the offset. */
+static enum bk_status make_sql(struct record_list *list) {
+    struct bk_arena *arena = &list->request->arena;
+    const struct bk_collection *collection = list->collection;
+    struct bk_buffer sql;
+    bk_buffer_init(&sql, SQL_BYTES_MAX);
+    bk_buffer_format(&sql, "SELECT %.*s FROM %.*s", BK_SLICE_PRINT(collection->columns),
+                     BK_SLICE_PRINT(collection->quoted));
+    if (list->is_behind) {
+        bk_buffer_append_literal(&sql, " WHERE ");
+        write_behind(list, &sql);
+    }
+    write_order(list, &sql);
+    bk_buffer_append_literal(&sql, " LIMIT ?100 OFFSET ?101");
+    enum bk_status status = sql.is_overflown ? BK_TOO_LARGE : BK_OK;
+    list->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
+    bk_buffer_fini(&sql);
+    list->count_sql = bk_sql_make(
+        bk_arena_format(arena, "SELECT COUNT(*) FROM %.*s", BK_SLICE_PRINT(collection->quoted)));
+    return status;
+}
+
+/* --- on a reader --------------------------------------------------------------------------------- */
+
+static enum bk_status count(struct record_list *list, struct bk_connection *connection,
+                            int64_t *total) {
+    struct bk_statement *statement;
+    *total = -1;
+    if (list->page.skip_total || list->is_by_cursor)
+        return BK_OK;
+    enum bk_status status = bk_connection_statement(connection, &list->count_sql, &statement);
+    if (status != BK_OK)
+        return status;
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        *total = bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    return status;
+}
+
+/* One row more than the page is asked for by cursor: whether there is a next page. */
+static enum bk_status write_items(struct record_list *list, struct bk_statement *statement,
+                                  struct bk_buffer *out) {
+    struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+    struct bk_buffer cursor;
+    enum bk_status status;
+    int64_t row_count = 0;
+    bk_buffer_init(&cursor, 2 * CURSOR_BYTES_MAX);
+    bk_buffer_append_literal(out, "\"items\":[");
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        if (row_count == list->page.per_page)
+            break;
+        bk_record_read(list->collection, statement, values);
+        bk_json_write_separator(out);
+        bk_record_write_json(list->collection, values, list->view, out);
+        if (++row_count == list->page.per_page && list->is_by_cursor)
+            write_cursor(list, values, &cursor);
+    }
+    bool has_next = status == BK_OK;
+    bk_statement_reset(statement);
+    bk_buffer_append_char(out, ']');
+    if (list->is_by_cursor)
+        bk_json_write_member_string(out, BK_SLICE("nextCursor"),
+                                    has_next ? bk_buffer_slice(&cursor) : BK_SLICE(""));
+    bk_buffer_fini(&cursor);
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
+    struct record_list *list = bk_container_of(read, struct record_list, read);
+    struct bk_buffer *out = &list->request->out;
+    struct bk_statement *statement;
+    int64_t total;
+    enum bk_status status = count(list, connection, &total);
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, &list->sql, &statement);
+    if (status != BK_OK)
+        return status;
+    for (uint32_t i = 0; list->is_behind && i < list->key_count; i++)
+        bk_statement_bind(statement, (int)i + 1, &list->behind[i]);
+    bk_statement_bind_int(statement, 100, list->page.per_page + (list->is_by_cursor ? 1 : 0));
+    bk_statement_bind_int(statement, 101,
+                          list->is_by_cursor ? 0 : (list->page.page - 1) * list->page.per_page);
+    bk_buffer_clear(out);
+    bk_buffer_append_char(out, '{');
+    collections_page_write(out, &list->page, total);
+    bk_buffer_append_char(out, ',');
+    status = write_items(list, statement, out);
+    bk_buffer_append_char(out, '}');
+    if (status == BK_OK)
+        status = bk_answer_pick_fields(list->request, list->fields);
+    if (status == BK_OK)
+        bk_answer_compress(list->request);
+    return status;
+}
+
+/* --- on the loop --------------------------------------------------------------------------------- */
+
+static void on_done(struct bk_read *read, enum bk_status status) {
+    struct record_list *list = bk_container_of(read, struct record_list, read);
+    bk_schema_unref(list->schema);
+    if (status == BK_OK)
+        bk_answer(list->request, 200);
+    else if (status == BK_TIMEOUT)
+        bk_answer_error(list->request, BK_INVALID,
+                        "The query took too long: sort by an indexed field, page by cursor, or "
+                        "leave out the totals with skipTotal=1.");
+    else
+        bk_answer_error(list->request, status, NULL);
+}
+
+static bool read_query(struct record_list *list) {
+    struct bk_request *request = list->request;
+    list->view = bk_rules_view(&request->actor, list->collection);
+    list->sort = bk_request_query(request, BK_SLICE("sort"));
+    list->fields = bk_request_query(request, BK_SLICE("fields"));
+    list->is_by_cursor = bk_request_query(request, BK_SLICE("cursor")).data != NULL;
+    collections_page_read(request, &list->page);
+    read_sort(list);
+    if (request->problems.count == 0)
+        read_cursor(list);
+    return request->problems.count == 0;
+}
+
+void collections_records_list(struct bk_request *request) {
+    struct bk_schema *schema;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema);
+    if (collection == NULL || collections_refuse_unready(request))
+        return;
+    struct record_list *list = bk_arena_alloc_zero(&request->arena, sizeof(*list));
+    list->request = request;
+    list->collection = collection;
+    if (!read_query(list)) {
+        bk_answer_problems(request, BK_INVALID,
+                           "Something went wrong while processing your request.");
+        return;
+    }
+    enum bk_status status = make_sql(list);
+    if (status == BK_OK) {
+        list->schema = bk_schema_ref(schema);
+        list->read.run = on_run;
+        list->read.done = on_done;
+        status = bk_store_read(request->tenant->database, &list->read);
+        if (status == BK_OK)
+            return;
+        bk_schema_unref(list->schema);
+    }
+    bk_answer_error(request, status, NULL);
+}

@@ -1,0 +1,86 @@
+/* One record by its id: a single row by key, read on the loop inside the turn's read transaction. */
+#include "collections.h"
+
+const struct bk_collection *collections_open(struct bk_request *request,
+                                             enum bk_operation operation,
+                                             struct bk_schema **schema) {
+    const struct bk_module_context *context = request->module;
+    *schema = bk_schema_current(context->schema, request->tenant);
+    const struct bk_collection *collection =
+        bk_schema_find(*schema, bk_request_parameter(request, BK_SLICE("collection")));
+    if (collection == NULL) {
+        bk_answer_error(request, BK_NOT_FOUND, "Missing collection context.");
+        return NULL;
+    }
+    if (collection->type == BK_COLLECTION_VIEW && operation >= BK_MAY_CREATE) {
+        bk_answer_error(request, BK_INVALID, "Unsupported collection type.");
+        return NULL;
+    }
+    if (bk_rules_authorize(&request->actor, collection, operation) != BK_ALLOWED) {
+        bk_answer_error(request, BK_FORBIDDEN, "Only superusers can perform this action.");
+        return NULL;
+    }
+    return collection;
+}
+
+void collections_record_copy(const struct bk_collection *collection, struct bk_statement *statement,
+                             struct bk_value *values, struct bk_arena *arena) {
+    bk_record_read(collection, statement, values);
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        if (values[i].type == BK_VALUE_TEXT)
+            values[i].text = bk_arena_copy(arena, values[i].text);
+}
+
+bool collections_refuse_unready(struct bk_request *request) {
+    static const char *const unready[] = {"filter", "expand"};
+    for (size_t i = 0; i < BK_COUNT_OF(unready); i++) {
+        struct bk_slice name = bk_slice_from(unready[i]);
+        if (bk_request_query(request, name).length == 0)
+            continue;
+        bk_problems_add(&request->problems, name, "validation_not_supported",
+                        "Not supported by this version of the server: leave it out.");
+    }
+    if (request->problems.count == 0)
+        return false;
+    bk_answer_problems(request, BK_INVALID, "The request asks for what this server cannot do yet.");
+    return true;
+}
+
+/* Reads and writes the row; the statement is reset in any case. */
+static enum bk_status write_record(struct bk_request *request,
+                                   const struct bk_collection *collection) {
+    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
+    if (connection == NULL)
+        return BK_CLOSING;
+    struct bk_statement *statement;
+    enum bk_status status =
+        bk_connection_statement(connection, &collection->select_by_id, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, bk_request_parameter(request, BK_SLICE("id")));
+    status = bk_statement_step(statement);
+    if (status == BK_OK) {
+        struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+        bk_record_read(collection, statement, values);
+        bk_record_write_json(collection, values, bk_rules_view(&request->actor, collection),
+                             &request->out);
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_NOT_FOUND : status;
+}
+
+void collections_record_view(struct bk_request *request) {
+    struct bk_schema *schema;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_VIEW, &schema);
+    if (collection == NULL || collections_refuse_unready(request))
+        return;
+    enum bk_status status = write_record(request, collection);
+    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
+    if (status == BK_OK && fields.length > 0)
+        status = bk_answer_pick_fields(request, fields);
+    if (status != BK_OK) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
+    bk_answer(request, 200);
+}

@@ -1,0 +1,390 @@
+/*
+ * Create and update.
+ *
+ *   loop    authorise → read the JSON → normalise each given field → (begin what takes time: hashes)
+ *   writer  schema still the newest? → (update: the record as it is) → fill → validate → check → SQL → event
+ *   loop    answer
+ *
+ * A request that was planned with a schema that has changed meanwhile is planned again, once. What is wrong
+ * with an input is gathered field by field and answered at once; the writer never waits for anything.
+ */
+#include "bakend/id.h"
+#include "collections.h"
+
+enum { ID_DRAWS_MAX = 3, PLANS_MAX = 2, TOKEN_KEY_BYTES = 50 };
+
+/* A type's work that is under way for one field. */
+struct field_begun {
+    struct bk_field_work work;
+    struct record_write *record;
+};
+
+struct record_write {
+    struct bk_write write;
+    struct bk_request *request;
+    struct bk_schema *schema; /* pinned until the answer */
+    const struct bk_collection *collection;
+    struct bk_value *values; /* one a field, in the order of fields */
+    bool *is_given;          /* the client sent it */
+    bool is_create;
+    bool is_id_generated;
+    bool is_begin_failed;
+    bool has_new_password;
+    uint32_t works_waiting; /* begun and not done, and one while beginning */
+    uint32_t plans;
+    enum bk_status begin_status;
+};
+
+static void plan(struct record_write *record);
+
+static const char *failure_message(const struct record_write *record) {
+    return record->is_create ? "Failed to create record." : "Failed to update record.";
+}
+
+static void finish(struct record_write *record) {
+    bk_schema_unref(record->schema);
+    record->schema = NULL;
+}
+
+static void answer_failure(struct record_write *record, enum bk_status status) {
+    struct bk_request *request = record->request;
+    finish(record);
+    if (request->problems.count > 0)
+        bk_answer_problems(request, BK_INVALID, failure_message(record));
+    else if (status == BK_INVALID)
+        bk_answer_error(request, BK_INVALID, failure_message(record));
+    else
+        bk_answer_error(request, status, NULL);
+}
+
+/* --- reading the input -------------------------------------------------------------------------- */
+
+/* Whether the client may set this field at all; what it may not is ignored, as unknown keys are. */
+static bool is_settable(const struct record_write *record, const struct bk_field *field) {
+    if (field->is_primary_key)
+        return record->is_create;
+    return !field->is_hidden || field->type->begin != NULL ||
+           bk_actor_is_superuser(&record->request->actor);
+}
+
+/* Passwords are typed twice. */
+static void check_confirmation(struct record_write *record, const struct bk_field *field,
+                               const struct bk_json *input) {
+    const struct bk_json *confirmation = NULL;
+    if (!bk_slice_is(field->name, "password"))
+        return;
+    record->has_new_password = true;
+    confirmation = bk_json_get(record->request->json, BK_SLICE("passwordConfirm"));
+    if (confirmation == NULL || confirmation->type != BK_JSON_STRING)
+        bk_problems_add(&record->request->problems, BK_SLICE("passwordConfirm"),
+                        "validation_required", "Cannot be blank.");
+    else if (!bk_slice_equal(confirmation->string, input->string))
+        bk_problems_add(&record->request->problems, BK_SLICE("passwordConfirm"),
+                        "validation_values_mismatch", "Values don't match.");
+}
+
+static void read_input(struct record_write *record) {
+    struct bk_request *request = record->request;
+    const struct bk_collection *collection = record->collection;
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        const struct bk_field *field = &collection->fields[i];
+        const struct bk_json *input = bk_json_get(request->json, field->name);
+        record->is_given[i] = input != NULL && is_settable(record, field);
+        if (record->is_given[i]) {
+            field->type->normalise(field, input, &record->values[i], &request->arena);
+            if (collection->type == BK_COLLECTION_AUTH && field->type->begin != NULL)
+                check_confirmation(record, field, input);
+        } else {
+            field->type->empty(field, &record->values[i]);
+        }
+    }
+    const struct bk_value *id = &record->values[collection->id_field->index];
+    record->is_id_generated = record->is_create && id->text.length == 0;
+    if (record->is_id_generated)
+        record->is_given[collection->id_field->index] = false;
+}
+
+/* --- on the writer: the record whole ------------------------------------------------------------- */
+
+static void fill_and_validate(struct record_write *record, int64_t now_ms) {
+    struct bk_request *request = record->request;
+    const struct bk_collection *collection = record->collection;
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        const struct bk_field *field = &collection->fields[i];
+        struct bk_value *value = &record->values[i];
+        if (field->type->fill != NULL)
+            field->type->fill(field, value, record->is_create, record->is_given[i], now_ms,
+                              &request->arena);
+        /* What takes time was judged when it began; what is stored now is not what the client sent. */
+        bool is_begun = field->type->begin != NULL && record->is_given[i];
+        if (field->type->validate != NULL && !is_begun)
+            field->type->validate(field, value, &request->problems);
+    }
+}
+
+/* A new password or email address ends the sessions that were signed with the old token key. */
+static void renew_token_key(struct record_write *record, const struct bk_value *before) {
+    const struct bk_collection *collection = record->collection;
+    if (collection->type != BK_COLLECTION_AUTH)
+        return;
+    const struct bk_field *key = bk_collection_field(collection, BK_SLICE("tokenKey"));
+    const struct bk_field *email = bk_collection_field(collection, BK_SLICE("email"));
+    if (key == NULL || record->is_given[key->index])
+        return;
+    bool has_new_email = email != NULL && !collections_value_equal(&before[email->index],
+                                                                   &record->values[email->index]);
+    if (!record->has_new_password && !has_new_email)
+        return;
+    char *text = bk_arena_alloc(&record->request->arena, TOKEN_KEY_BYTES);
+    bk_random_text(text, TOKEN_KEY_BYTES,
+                   BK_SLICE("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"));
+    record->values[key->index] = BK_VALUE_OF_TEXT(bk_slice_make(text, TOKEN_KEY_BYTES));
+}
+
+/* --- on the writer: SQL -------------------------------------------------------------------------- */
+
+/* "posts.title, posts.slug" → a problem for each field. */
+static enum bk_status explain_conflict(struct record_write *record,
+                                       struct bk_connection *connection) {
+    struct bk_slice rest = bk_connection_conflict(connection), column;
+    while (bk_slice_split(&rest, ',', &column)) {
+        column = bk_slice_trim(column);
+        size_t dot = bk_slice_find(column, '.');
+        struct bk_slice name = dot == column.length
+                                   ? column
+                                   : bk_slice_make(column.data + dot + 1, column.length - dot - 1);
+        bk_problems_add(&record->request->problems, name, "validation_not_unique",
+                        "Value must be unique.");
+    }
+    return BK_INVALID;
+}
+
+static bool is_id_conflict(const struct record_write *record, struct bk_connection *connection) {
+    struct bk_slice column = bk_connection_conflict(connection);
+    const struct bk_slice name = record->collection->id_field->name;
+    return bk_slice_find(column, ',') == column.length && bk_slice_ends_with(column, name) &&
+           column.length == record->collection->name.length + 1 + name.length;
+}
+
+static enum bk_status check_fields(struct record_write *record, struct bk_transaction *transaction,
+                                   const struct bk_value *before) {
+    const struct bk_collection *collection = record->collection;
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        const struct bk_field *field = &collection->fields[i];
+        if (field->type->check == NULL)
+            continue;
+        if (before != NULL && collections_value_equal(&before[i], &record->values[i]))
+            continue;
+        enum bk_status status = field->type->check(field, &record->values[i], transaction,
+                                                   record->schema, &record->request->problems);
+        if (status != BK_OK)
+            return status;
+    }
+    return record->request->problems.count > 0 ? BK_INVALID : BK_OK;
+}
+
+static enum bk_status execute(struct record_write *record, struct bk_connection *connection,
+                              const struct bk_sql *sql) {
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(connection, sql, &statement);
+    if (status != BK_OK)
+        return status;
+    for (uint32_t i = 0; i < record->collection->field_count; i++)
+        bk_statement_bind(statement, (int)i + 1, &record->values[i]);
+    return bk_statement_run(statement);
+}
+
+/* A generated id that clashes is drawn again. */
+static enum bk_status insert(struct record_write *record, struct bk_connection *connection,
+                             int64_t now_ms) {
+    const struct bk_field *id = record->collection->id_field;
+    for (int draw = 1;; draw++) {
+        enum bk_status status = execute(record, connection, &record->collection->insert);
+        if (status != BK_CONFLICT)
+            return status;
+        if (!record->is_id_generated || draw == ID_DRAWS_MAX || !is_id_conflict(record, connection))
+            return explain_conflict(record, connection);
+        id->type->empty(id, &record->values[id->index]);
+        id->type->fill(id, &record->values[id->index], true, false, now_ms,
+                       &record->request->arena);
+    }
+}
+
+static void write_answer(struct record_write *record) {
+    struct bk_request *request = record->request;
+    bk_buffer_clear(&request->out);
+    bk_record_write_json(record->collection, record->values,
+                         bk_rules_view(&request->actor, record->collection), &request->out);
+}
+
+static enum bk_status run_create(struct record_write *record, struct bk_transaction *transaction) {
+    int64_t now_ms = bk_transaction_now_ms(transaction);
+    fill_and_validate(record, now_ms);
+    enum bk_status status = check_fields(record, transaction, NULL);
+    if (status == BK_OK)
+        status = insert(record, bk_transaction_connection(transaction), now_ms);
+    if (status == BK_OK)
+        status = collections_record_emit(transaction, record->collection, COLLECTIONS_CREATED,
+                                         record->values, NULL);
+    return status;
+}
+
+/* The record as it is; BK_NOT_FOUND. */
+static enum bk_status read_before(struct record_write *record, struct bk_transaction *transaction,
+                                  struct bk_value *before) {
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(bk_transaction_connection(transaction),
+                                                    &record->collection->select_by_id, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, bk_request_parameter(record->request, BK_SLICE("id")));
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        collections_record_copy(record->collection, statement, before,
+                                bk_transaction_arena(transaction));
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_NOT_FOUND : status;
+}
+
+static enum bk_status run_update(struct record_write *record, struct bk_transaction *transaction) {
+    uint32_t count = record->collection->field_count;
+    struct bk_value *before =
+        bk_arena_alloc(bk_transaction_arena(transaction), count * sizeof(*before));
+    enum bk_status status = read_before(record, transaction, before);
+    if (status != BK_OK)
+        return status;
+    for (uint32_t i = 0; i < count; i++)
+        if (!record->is_given[i])
+            record->values[i] = before[i];
+    renew_token_key(record, before);
+    fill_and_validate(record, bk_transaction_now_ms(transaction));
+    status = check_fields(record, transaction, before);
+    struct bk_connection *connection = bk_transaction_connection(transaction);
+    if (status == BK_OK)
+        status = execute(record, connection, &record->collection->update);
+    if (status == BK_CONFLICT)
+        status = explain_conflict(record, connection);
+    if (status == BK_OK)
+        status = collections_record_emit(transaction, record->collection, COLLECTIONS_UPDATED,
+                                         record->values, before);
+    return status;
+}
+
+static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
+    struct record_write *record = bk_container_of(write, struct record_write, write);
+    enum bk_status status = bk_schema_verify(record->schema, transaction);
+    if (status != BK_OK)
+        return status;
+    /* A batch may be run again: what the first run found does not count. */
+    bk_problems_init(&record->request->problems, &record->request->arena);
+    status = record->is_create ? run_create(record, transaction) : run_update(record, transaction);
+    if (status == BK_OK)
+        write_answer(record);
+    return status;
+}
+
+/* --- back on the loop ---------------------------------------------------------------------------- */
+
+static void on_done(struct bk_write *write, enum bk_status status) {
+    struct record_write *record = bk_container_of(write, struct record_write, write);
+    struct bk_request *request = record->request;
+    if (status == BK_STALE && record->plans < PLANS_MAX) {
+        finish(record);
+        plan(record);
+        return;
+    }
+    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
+    if (status == BK_OK && fields.length > 0)
+        status = bk_answer_pick_fields(request, fields);
+    if (status != BK_OK) {
+        answer_failure(record, status == BK_STALE ? BK_BUSY : status);
+        return;
+    }
+    finish(record);
+    bk_answer(request, 200);
+}
+
+static void submit(struct record_write *record) {
+    if (record->begin_status != BK_OK || record->request->problems.count > 0) {
+        answer_failure(record, record->begin_status == BK_OK ? BK_INVALID : record->begin_status);
+        return;
+    }
+    if (record->request->arena.is_overflown) {
+        answer_failure(record, BK_TOO_LARGE);
+        return;
+    }
+    record->write.origin = &record->request->origin;
+    record->write.run = on_run;
+    record->write.done = on_done;
+    enum bk_status status = bk_store_write(record->request->tenant->database, &record->write);
+    if (status != BK_OK)
+        answer_failure(record, status);
+}
+
+static void on_field_done(struct bk_field_work *work, enum bk_status status) {
+    struct field_begun *begun = bk_container_of(work, struct field_begun, work);
+    struct record_write *record = begun->record;
+    if (status != BK_OK && record->begin_status == BK_OK)
+        record->begin_status = status;
+    if (--record->works_waiting == 0)
+        submit(record);
+}
+
+/* Starts what takes time; the last one to finish submits. The write itself counts as one. */
+static void begin(struct record_write *record) {
+    const struct bk_collection *collection = record->collection;
+    record->works_waiting = 1;
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        const struct bk_field *field = &collection->fields[i];
+        if (field->type->begin == NULL || !record->is_given[i])
+            continue;
+        struct field_begun *begun = bk_arena_alloc_zero(&record->request->arena, sizeof(*begun));
+        begun->record = record;
+        begun->work = (struct bk_field_work){.done = on_field_done,
+                                             .value = &record->values[i],
+                                             .arena = &record->request->arena,
+                                             .problems = &record->request->problems,
+                                             .field = field};
+        enum bk_status status = field->type->begin(&begun->work);
+        if (status == BK_END)
+            record->works_waiting++;
+        else if (status != BK_OK && record->begin_status == BK_OK)
+            record->begin_status = status;
+    }
+    if (--record->works_waiting == 0)
+        submit(record);
+}
+
+/* Plans with the current schema; called again when that one turned out to be stale. */
+static void plan(struct record_write *record) {
+    struct bk_request *request = record->request;
+    struct bk_schema *schema;
+    record->plans++;
+    bk_problems_init(&request->problems, &request->arena);
+    const struct bk_collection *collection =
+        collections_open(request, record->is_create ? BK_MAY_CREATE : BK_MAY_UPDATE, &schema);
+    if (collection == NULL)
+        return;
+    record->schema = bk_schema_ref(schema);
+    record->collection = collection;
+    record->begin_status = BK_OK;
+    record->has_new_password = false;
+    record->values =
+        bk_arena_alloc(&request->arena, collection->field_count * sizeof(*record->values));
+    record->is_given = bk_arena_alloc(&request->arena, collection->field_count);
+    read_input(record);
+    begin(record);
+}
+
+static void start(struct bk_request *request, bool is_create) {
+    if (collections_refuse_unready(request))
+        return;
+    struct record_write *record = bk_arena_alloc_zero(&request->arena, sizeof(*record));
+    record->request = request;
+    record->is_create = is_create;
+    plan(record);
+}
+
+void collections_record_create(struct bk_request *request) { start(request, true); }
+
+void collections_record_update(struct bk_request *request) { start(request, false); }
