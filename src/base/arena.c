@@ -1,11 +1,11 @@
 /*
- * Blocks grow from 4 KiB by doubling to 64 KiB; a larger request has a block of its own, which is put
- * behind the current one so that the current one goes on being filled.
+ * Blocks grow from 4 KiB by doubling to 64 KiB; a larger request has a block of its own, which is
+ * put behind the current one so that the current one goes on being filled.
  *
- * Only what was handed out counts against the cap (rounded up to 16 bytes). On overflow, whether the
- * cap or the machine's memory gave way, a block of 64 KiB becomes the head of the list and every
- * request from then on gets its beginning: the work in flight may go on writing, and its result is
- * thrown away by whoever checks is_overflown.
+ * Only what was handed out counts against the cap (rounded up to 16 bytes). On overflow, whether
+ * the cap or the machine's memory gave way, a block of 64 KiB becomes the head of the list and
+ * every request from then on gets its beginning: the work in flight may go on writing, and its
+ * result is thrown away by whoever checks is_overflown.
  */
 #include "bakend/arena.h"
 

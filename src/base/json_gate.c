@@ -9,7 +9,7 @@
  * Valid, but cJSON fails on it, hence replaced in a copy of the text that cJSON reads instead:
  *
  *   a lone surrogate escape   becomes \ufffd, as Go and others read it
- *   a number over 63 bytes    becomes 0 and spaces; numbers are read from the original text anyway
+ *   a number over 63 bytes    becomes spaces and a 0; its text is kept from the original anyway
  */
 #include "json_gate.h"
 
@@ -179,7 +179,7 @@ static bool read_number(struct json_gate *gate) {
         if (patch == NULL)
             return false;
         memset(patch, ' ', (size_t)(end - first));
-        patch[0] = '0';
+        patch[end - first - 1] = '0';
     }
     return true;
 }
@@ -303,6 +303,10 @@ struct bk_json *json_gate_read(struct json_gate *gate, struct bk_arena *arena,
     const char *start = text.length == 0 ? "" : text.data;
     *gate = (struct json_gate){
         .arena = arena, .start = start, .cursor = start, .end = start + text.length};
+    if (bk_slice_starts_with(text, BK_SLICE("\xEF\xBB\xBF"))) {
+        invalid(gate, "the text begins with a byte order mark, leave it out");
+        return NULL;
+    }
     skip_space(gate);
     struct bk_json *root = read_value(gate, 0);
     if (root == NULL)

@@ -40,7 +40,7 @@ static locale_t enter_c_locale(void) {
 
 static void leave_c_locale(locale_t former) { uselocale(former); }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* A number's text taken apart: digits × 10^exponent. The digits stand in the text, perhaps with a
  * point between them, and begin and end with one that is not 0; none for zero. */
@@ -156,7 +156,7 @@ bool bk_json_to_double(const struct bk_json *value, double *out) {
     return true;
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* A positive number: mantissa × 10^exponent. */
 struct shortest {
@@ -164,9 +164,9 @@ struct shortest {
     int exponent;
 };
 
-/* Prices and the like: up to 6 decimals and 15 digits in all. Both numbers of the division are exact,
- * so its result is what the decimal text would be read as; and a text of at most 15 digits that reads
- * back is the shortest. Twenty times faster than asking the C library. */
+/* Prices and the like: up to 6 decimals and 15 digits in all. Both numbers of the division are
+ * exact, so its result is what the decimal text would be read as; and a text of at most 15 digits
+ * that reads back is the shortest. Twenty times faster than asking the C library. */
 static bool find_short_decimal(double number, struct shortest *shortest) {
     static const double powers[] = {1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
     for (int decimals = 1; decimals <= (int)BK_COUNT_OF(powers); decimals++) {

@@ -3,13 +3,13 @@
  *
  *   1. the gate (json_gate.c) reads the text strictly and makes the outline of the tree;
  *   2. cJSON reads the same text, with all its memory taken from the caller's arena;
- *   3. both trees are walked side by side: keys and strings are taken over from cJSON's, and objects
- *      with a name twice are refused. Where the two readers disagree about the shape of the text it
- *      is refused too: a difference between parsers is what attacks are made of.
+ *   3. both trees are walked side by side: keys and strings are taken over from cJSON's, and
+ *      objects with a name twice are refused. Where the two readers disagree about the shape of the
+ *      text it is refused too: a difference between parsers is what attacks are made of.
  *
  * cJSON's hooks are global and set once. They find the arena through a thread-local pointer, and
- * freeing is left to the arena. cJSON also writes a global with the place of its last error, from any
- * thread; nobody here reads it.
+ * freeing is left to the arena. cJSON also writes a global with the place of its last error, from
+ * any thread; nobody here reads it.
  */
 #include "bakend/alloc.h"
 #include "bakend/assert.h"

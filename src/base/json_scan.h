@@ -1,5 +1,5 @@
-/* The inner loop that the JSON gate and the JSON writer share: over what stands in a string as it is.
- * Private to the base tier. */
+/* The inner loop that the JSON gate and the JSON writer share: over what stands in a string as it
+ * is. Private to the base tier. */
 #ifndef BAKEND_BASE_JSON_SCAN_H
 #define BAKEND_BASE_JSON_SCAN_H
 

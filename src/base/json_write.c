@@ -1,6 +1,6 @@
 /*
- * Writing straight into a buffer. The writer keeps no state: whether a comma is due shows in the last
- * byte written. Strings are copied in runs of bytes that need no escape.
+ * Writing straight into a buffer. The writer keeps no state: whether a comma is due shows in the
+ * last byte written. Strings are copied in runs of bytes that need no escape.
  */
 #include "bakend/json.h"
 

@@ -122,8 +122,8 @@ void *bk_map_put(struct bk_map *map, struct bk_slice key, void *value) {
     return former;
 }
 
-/* Whatever follows the gap without a free slot in between was put there by probing, perhaps past the
- * gap: it moves into the gap unless it stands between its own home and itself already. */
+/* Whatever follows the gap without a free slot in between was put there by probing, perhaps past
+ * the gap: it moves into the gap unless it stands between its own home and itself already. */
 static void close_gap(struct bk_map *map, size_t gap) {
     size_t mask = map->capacity - 1;
     for (size_t i = (gap + 1) & mask; map->entries[i].value != NULL; i = (i + 1) & mask) {

@@ -1,5 +1,5 @@
-/* UTF-8 as RFC 3629 has it, one sequence at a time. Private to the base tier: the slice, the JSON gate
- * and the JSON writer must agree on what is valid. */
+/* UTF-8 as RFC 3629 has it, one sequence at a time. Private to the base tier: the slice, the JSON
+ * gate and the JSON writer must agree on what is valid. */
 #ifndef BAKEND_BASE_UTF8_H
 #define BAKEND_BASE_UTF8_H
 
@@ -11,8 +11,8 @@ static inline size_t utf8_sequence_length(const char *text, size_t left) {
     const unsigned char *byte = (const unsigned char *)text;
     if (byte[0] < 0x80)
         return 1;
-    /* The first byte sets the length, and narrows the second: that is where overlong forms (E0, F0),
-     * surrogates (ED) and what is past the last plane (F4) show. */
+    /* The first byte sets the length, and narrows the second: that is where overlong forms (E0,
+     * F0), surrogates (ED) and what is past the last plane (F4) show. */
     unsigned char low = 0x80, high = 0xBF;
     size_t length;
     if (byte[0] >= 0xC2 && byte[0] <= 0xDF) {
