@@ -30,7 +30,7 @@ static struct failpoint failpoints[FAILPOINTS_MAX];
 static atomic_uint_fast64_t passings[FAILPOINTS_MAX];
 static size_t failpoint_count;
 
-/* --- reading the list ---------------------------------------------------------------------------- */
+/* --- reading the list ------------------------------------------------------------------------- */
 
 static bool parse_action(struct bk_slice text, struct failpoint *out) {
     const struct bk_slice sleep_prefix = BK_SLICE("sleep=");
@@ -98,7 +98,7 @@ enum bk_status bk_failpoint_configure(const char *list) {
     return BK_OK;
 }
 
-/* --- passing one --------------------------------------------------------------------------------- */
+/* --- passing one ------------------------------------------------------------------------------ */
 
 static void sleep_for(int64_t ms) {
     struct timespec rest = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};

@@ -3,11 +3,11 @@
  *
  * What is written here survives a power cut: data is synced before a name points at it, and the
  * directory that holds a new name is synced after. An atomic write goes to a temporary file beside
- * its target (".tmp-" and 12 random characters), so that a crash leaves the old content, and at worst
- * a temporary file that nobody reads. The failpoint file.before_rename is between the two.
+ * its target (".tmp-" and 12 random characters), so that a crash leaves the old content, and at
+ * worst a temporary file that nobody reads. The failpoint file.before_rename is between the two.
  *
- * Only bk_file_read follows a link in the last part of a path: secrets are mounted that way. Removal
- * walks by descriptors, so that a directory swapped for a link underneath it leads nowhere.
+ * Only bk_file_read follows a link in the last part of a path: secrets are mounted that way.
+ * Removal walks by descriptors, so that a directory swapped for a link underneath it leads nowhere.
  */
 #define _GNU_SOURCE 1 /* strerrordesc_np, which unlike strerror is for any thread */
 #include "bakend/file.h"
@@ -37,7 +37,7 @@ enum {
 static const struct bk_slice TEMPORARY_ALPHABET =
     BK_SLICE_INIT("abcdefghijklmnopqrstuvwxyz0123456789");
 
-/* --- errors -------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static enum bk_status status_of(int code) {
     switch (code) {
@@ -66,7 +66,7 @@ static enum bk_status fail(struct bk_error *error, const char *what, const char 
                         reason == NULL ? "unknown error" : reason);
 }
 
-/* --- paths --------------------------------------------------------------------------------------- */
+/* --- paths ------------------------------------------------------------------------------------ */
 
 bool bk_path_join(char *out, size_t size_bytes, const char *directory, const char *name) {
     size_t directory_length = strlen(directory);
@@ -114,7 +114,7 @@ static enum bk_status sync_parent(const char *path, struct bk_error *error) {
     return status;
 }
 
-/* --- directories --------------------------------------------------------------------------------- */
+/* --- directories ------------------------------------------------------------------------------ */
 
 static enum bk_status create_one(const char *path, struct bk_error *error) {
     struct stat facts;
@@ -232,7 +232,7 @@ enum bk_status bk_directory_list(const char *path,
     return status;
 }
 
-/* --- facts --------------------------------------------------------------------------------------- */
+/* --- facts ------------------------------------------------------------------------------------ */
 
 bool bk_file_exists(const char *path) {
     struct stat facts;
@@ -244,10 +244,10 @@ int64_t bk_file_size(const char *path) {
     return stat(path, &facts) == 0 ? (int64_t)facts.st_size : -1;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
-/* Appends one chunk; *is_end when there was none. At the maximum one byte more tells whether the file
- * ends there, too. */
+/* Appends one chunk; *is_end when there was none. At the maximum one byte more tells whether the
+ * file ends there, too. */
 static enum bk_status read_chunk(int descriptor, const char *path, struct bk_buffer *out,
                                  bool *is_end, struct bk_error *error) {
     size_t left_bytes = out->max_bytes - out->length;
@@ -284,7 +284,7 @@ enum bk_status bk_file_read(const char *path, struct bk_buffer *out, struct bk_e
     return status;
 }
 
-/* --- writing ------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static enum bk_status write_all(int descriptor, const char *path, struct bk_slice data,
                                 struct bk_error *error) {
@@ -362,7 +362,7 @@ enum bk_status bk_file_remove(const char *path, struct bk_error *error) {
     return unlink(path) == 0 ? BK_OK : fail(error, "remove", path);
 }
 
-/* --- locking ------------------------------------------------------------------------------------- */
+/* --- locking ---------------------------------------------------------------------------------- */
 
 /* The owner writes its id after it got the lock, so that for an instant there may be none. */
 static enum bk_status report_owner(int descriptor, const char *path, struct bk_error *error) {

@@ -3,16 +3,16 @@
  *
  * A caller formats its line straight into the active buffer, under the mutex: no allocation in the
  * steady state, no copy, no system call. The writer thread swaps the buffers under the mutex and
- * writes the full one outside of it. After a write it naps NAP_MS, so that a burst becomes few large
- * writes; callers signal it only when it waits with nothing to do.
+ * writes the full one outside of it. After a write it naps NAP_MS, so that a burst becomes few
+ * large writes; callers signal it only when it waits with nothing to do.
  *
- * A line that does not fit is taken back whole and counted; the writer puts one log_dropped line with
- * the count at the head of the next buffer, which is empty then. Lines lost to a descriptor that
- * fails (a closed pipe) count as dropped as well.
+ * A line that does not fit is taken back whole and counted; the writer puts one log_dropped line
+ * with the count at the head of the next buffer, which is empty then. Lines lost to a descriptor
+ * that fails (a closed pipe) count as dropped as well.
  *
- * Writing to a pipe, socket or terminal may block for as long as its reader likes. Such a descriptor
- * is polled first and given at most PIPE_BUF bytes at a time, which then do not block. So a reader
- * that hangs costs lines, and holds up destroy for CLOSE_PATIENCE_MS at most.
+ * Writing to a pipe, socket or terminal may block for as long as its reader likes. Such a
+ * descriptor is polled first and given at most PIPE_BUF bytes at a time, which then do not block.
+ * So a reader that hangs costs lines, and holds up destroy for CLOSE_PATIENCE_MS at most.
  *
  * Names of fields, events and components are constants of the program and are written as they are;
  * text is escaped, and cut at TEXT_MAX_BYTES.
@@ -73,7 +73,7 @@ struct bk_logger {
     char time_text[BK_TIME_TEXT_BYTES];
 };
 
-/* --- making a line ------------------------------------------------------------------------------- */
+/* --- making a line ---------------------------------------------------------------------------- */
 
 bool bk_log_level_parse(struct bk_slice text, enum bk_log_level *level) {
     for (size_t i = 0; i < BK_COUNT_OF(LEVELS); i++) {
@@ -173,7 +173,7 @@ void bk_log_write(const struct bk_log *log, enum bk_log_level level, const char 
         (void)pthread_cond_signal(&logger->wake);
 }
 
-/* --- the writer thread --------------------------------------------------------------------------- */
+/* --- the writer thread ------------------------------------------------------------------------ */
 
 /* Under the mutex, right after the swap: the buffer is empty, so the line fits. */
 static void report_dropped(struct bk_logger *logger) {
@@ -293,7 +293,7 @@ static void writer_main(void *argument) {
     (void)pthread_mutex_unlock(&logger->mutex);
 }
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 static void init_synchronisation(struct bk_logger *logger) {
     pthread_condattr_t attributes;
@@ -340,7 +340,8 @@ void bk_logger_destroy(struct bk_logger *logger) {
     bk_free(logger);
 }
 
-/* What was dropped so far is reported by one more line, which the writer appends at its next swap. */
+/* What was dropped so far is reported by one more line, which the writer appends at its next
+ * swap. */
 void bk_logger_flush(struct bk_logger *logger) {
     uint64_t last_line;
     (void)pthread_mutex_lock(&logger->mutex);

@@ -1,16 +1,16 @@
 /*
  * The loop: libuv's loop with an end to every turn.
  *
- * libuv runs: timers, idle, prepare, poll (sleep, then sockets and mailboxes), check, close callbacks,
- * and around again. The end of a turn is our prepare callback, so everything that happened since the
- * last sleep is behind it and nothing but the sleep is ahead:
+ * libuv runs: timers, idle, prepare, poll (sleep, then sockets and mailboxes), check, close
+ * callbacks, and around again. The end of a turn is our prepare callback, so everything that
+ * happened since the last sleep is behind it and nothing but the sleep is ahead:
  *   1. the deferred tasks, in rounds: a round takes all that wait and runs them in order; what they
  *      defer is the next round, at most ROUNDS_MAX of them;
  *   2. the turn hooks, in the order they were added.
  * When tasks are left (too many rounds, or a hook deferred one) the idle handle stays active: libuv
  * then polls without sleeping, sockets are served, and the next turn goes on. The idle handle also
- * keeps the loop alive while a task waits. libuv may leave its loop between poll and prepare (stop, or
- * nothing left), so the run functions end that last turn themselves.
+ * keeps the loop alive while a task waits. libuv may leave its loop between poll and prepare (stop,
+ * or nothing left), so the run functions end that last turn themselves.
  *
  * The length of a turn is measured from the moment that the poll woke up, which libuv keeps in
  * milliseconds: a turn can read up to 1 ms longer than it was, never shorter.
@@ -53,7 +53,7 @@ struct bk_loop {
 /* Each thread has its own, so that its address names the thread. */
 static _Thread_local char thread_marker;
 
-/* --- the end of a turn --------------------------------------------------------------------------- */
+/* --- the end of a turn ------------------------------------------------------------------------ */
 
 /* Moves all nodes of an initialised list to another one, which is overwritten. */
 static void move_all(struct bk_list *from, struct bk_list *to) {
@@ -120,7 +120,8 @@ static void on_prepare(uv_prepare_t *prepare) {
         uv_stop(&loop->uv);
 }
 
-/* Runs after the callbacks of the poll; libuv's cached time is from before them, right after sleep. */
+/* Runs after the callbacks of the poll; libuv's cached time is from before them, right after
+ * sleep. */
 static void on_check(uv_check_t *check) {
     struct bk_loop *loop = check->data;
     uint64_t woken_ns = uv_now(&loop->uv) * NS_PER_MS;
@@ -129,7 +130,7 @@ static void on_check(uv_check_t *check) {
 
 static void on_idle(uv_idle_t *idle) { (void)idle; /* its being active is all it is for */ }
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 struct bk_loop *bk_loop_create(void) {
     struct bk_loop *loop = bk_alloc_zero(sizeof(*loop));
@@ -221,7 +222,7 @@ void bk_loop_destroy(struct bk_loop *loop) {
     bk_free(loop);
 }
 
-/* --- facts --------------------------------------------------------------------------------------- */
+/* --- facts ------------------------------------------------------------------------------------ */
 
 struct uv_loop_s *bk_loop_uv(struct bk_loop *loop) {
     return &loop->uv;
@@ -247,7 +248,7 @@ uint64_t bk_loop_take_longest_turn_ns(struct bk_loop *loop) {
 
 uint64_t bk_loop_stall_count(const struct bk_loop *loop) { return loop->stall_count; }
 
-/* --- tasks and hooks ----------------------------------------------------------------------------- */
+/* --- tasks and hooks -------------------------------------------------------------------------- */
 
 void bk_task_init(struct bk_task *task, void (*on_run)(struct bk_task *task)) {
     BK_ASSERT(on_run != NULL);
@@ -278,7 +279,7 @@ void bk_loop_add_turn_hook(struct bk_loop *loop, struct bk_turn_hook *hook) {
 
 void bk_loop_remove_turn_hook(struct bk_turn_hook *hook) { bk_list_remove(&hook->link); }
 
-/* --- signals ------------------------------------------------------------------------------------- */
+/* --- signals ---------------------------------------------------------------------------------- */
 
 static void on_signal(uv_signal_t *handle, int signal_number) {
     struct bk_loop *loop = handle->data;

@@ -4,10 +4,11 @@
  * Posting is the hot path between threads, and a wake is a system call, so a sender wakes only a
  * receiver that would otherwise sleep on what it posts:
  *   - a thread's mailbox signals its condition when the receiver waits, once per wait;
- *   - a loop's mailbox calls uv_async_send when its list becomes non-empty, and not while it is being
+ *   - a loop's mailbox calls uv_async_send when its list becomes non-empty, and not while it is
+ *   being
  *     drained, since the drain looks again before it ends.
- * The wake happens after the lock is given back, so that the receiver does not run into it. Hence the
- * rule of destroy: no sender may be inside a post any more.
+ * The wake happens after the lock is given back, so that the receiver does not run into it. Hence
+ * the rule of destroy: no sender may be inside a post any more.
  *
  * A drain takes the whole list under the lock and delivers outside of it. It does so at most
  * DRAIN_ROUNDS_MAX times, then wakes itself for the next turn, so that busy senders cannot keep the
@@ -44,7 +45,7 @@ struct bk_mailbox {
     struct bk_message *taken; /* still to be delivered */
 };
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 static struct bk_mailbox *create(uint32_t capacity) {
     struct bk_mailbox *mailbox = bk_alloc_zero(sizeof(*mailbox));
@@ -90,7 +91,7 @@ void bk_mailbox_set_keep_alive(struct bk_mailbox *mailbox, bool keeps_alive) {
         uv_unref((uv_handle_t *)&mailbox->async);
 }
 
-/* --- posting ------------------------------------------------------------------------------------- */
+/* --- posting ---------------------------------------------------------------------------------- */
 
 static void append(struct bk_mailbox *mailbox, struct bk_message *message) {
     message->next = NULL;
@@ -132,7 +133,7 @@ enum bk_status bk_mailbox_post(struct bk_mailbox *mailbox, struct bk_message *me
     return status;
 }
 
-/* --- receiving on a loop ------------------------------------------------------------------------- */
+/* --- receiving on a loop ---------------------------------------------------------------------- */
 
 static struct bk_message *take_locked(struct bk_mailbox *mailbox) {
     struct bk_message *first = mailbox->first;
@@ -173,7 +174,7 @@ static void on_wake(uv_async_t *async) {
         (void)uv_async_send(async);
 }
 
-/* --- receiving on a thread ----------------------------------------------------------------------- */
+/* --- receiving on a thread -------------------------------------------------------------------- */
 
 static struct timespec deadline_after(int timeout_ms) {
     struct timespec deadline;
@@ -214,7 +215,7 @@ struct bk_message *bk_mailbox_take_all(struct bk_mailbox *mailbox, int timeout_m
     return first;
 }
 
-/* --- ending -------------------------------------------------------------------------------------- */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 bool bk_mailbox_is_closed(struct bk_mailbox *mailbox) {
     bool is_closed;

@@ -4,20 +4,20 @@
  *   running ──child exits──▶ exited ──both outputs ended──▶ ended (on_exit) ──close──▶ freed
  *      └──────────────────────── close ───▶ silenced, killed, reaped ──────────────────▶ freed
  *
- * Order: on_exit waits for the end of both outputs, so that no line comes after it. A grandchild may
- * hold them open for ever, so the child leads a process group of its own, which is killed as a whole
- * once the child is gone, and OUTPUT_GRACE_MS later the outputs count as ended.
+ * Order: on_exit waits for the end of both outputs, so that no line comes after it. A grandchild
+ * may hold them open for ever, so the child leads a process group of its own, which is killed as a
+ * whole once the child is gone, and OUTPUT_GRACE_MS later the outputs count as ended.
  *
  * Input: writes gather in a buffer which is sent once at the end of the turn, so that many small
  * messages are one system call; at most INPUT_MAX_BYTES wait. What the kernel does not take at once
  * goes out by one uv_write at a time, while the next bytes gather in the other buffer.
  *
- * A child that is closed while it runs stays in the loop, unseen, until it is reaped: a libuv handle
- * closed earlier would leave a zombie.
+ * A child that is closed while it runs stays in the loop, unseen, until it is reaped: a libuv
+ * handle closed earlier would leave a zombie.
  *
  * When this process dies without a chance to close its children (SIGKILL), their input ends, and a
- * child is to end with it. The parent cannot ask the kernel for a signal in the child's name through
- * uv_spawn; our own children do so themselves (PR_SET_PDEATHSIG) when they start.
+ * child is to end with it. The parent cannot ask the kernel for a signal in the child's name
+ * through uv_spawn; our own children do so themselves (PR_SET_PDEATHSIG) when they start.
  */
 #define _GNU_SOURCE 1 /* close_range */
 #include "bakend/process.h"
@@ -68,7 +68,7 @@ struct bk_process {
     struct process_output outputs[2];
 };
 
-/* --- handles ------------------------------------------------------------------------------------- */
+/* --- handles ---------------------------------------------------------------------------------- */
 
 static void release(struct bk_process *process) {
     BK_ASSERT(process->open_handle_count == 0);
@@ -99,7 +99,7 @@ static void open_pipe(struct bk_process *process, uv_pipe_t *pipe) {
     process->open_handle_count++;
 }
 
-/* --- the end ------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* May be the last that is seen of the process: callers do not touch it afterwards. It is not freed
  * inside, since each caller is the callback of a handle that has just begun to close. */
@@ -162,7 +162,7 @@ static void on_child_exit(uv_process_t *child, int64_t exit_status, int term_sig
     report_if_ended(process);
 }
 
-/* --- output -------------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 static void on_allocate(uv_handle_t *handle, size_t suggested_bytes, uv_buf_t *out) {
     uv_pipe_t *pipe = (uv_pipe_t *)handle;
@@ -212,7 +212,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     }
 }
 
-/* --- input --------------------------------------------------------------------------------------- */
+/* --- input ------------------------------------------------------------------------------------ */
 
 static void send_input(struct bk_process *process);
 
@@ -292,7 +292,7 @@ void bk_process_close_input(struct bk_process *process) {
     bk_loop_defer(process->loop, &process->flush);
 }
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 static size_t count_strings(char *const *strings) {
     size_t count = 0;
@@ -310,7 +310,8 @@ static char **copy_list(char *const *strings) {
     return copy;
 }
 
-/* Descriptors that a library opened without O_CLOEXEC. Closing on exec does not touch this process. */
+/* Descriptors that a library opened without O_CLOEXEC. Closing on exec does not touch this
+ * process. */
 static void keep_descriptors_from_children(void) {
     DIR *directory;
     struct dirent *entry;

@@ -3,11 +3,11 @@
  *
  * A pool is one bounded queue that its threads take jobs from, first come first served, and a loop
  * mailbox that carries the finished ones back. A thread is started when a job is submitted that no
- * idle thread would take, until there are thread_count of them; they stay until the pool is destroyed.
- * While a job is out the pool keeps the loop alive: its done has yet to come.
+ * idle thread would take, until there are thread_count of them; they stay until the pool is
+ * destroyed. While a job is out the pool keeps the loop alive: its done has yet to come.
  *
- * Destroy waits for every job that was submitted, on purpose: a job's memory is its owner's, and only
- * done tells the owner that the thread has let go of it.
+ * Destroy waits for every job that was submitted, on purpose: a job's memory is its owner's, and
+ * only done tells the owner that the thread has let go of it.
  */
 #define _GNU_SOURCE 1 /* pthread_setname_np */
 #include "bakend/thread.h"
@@ -28,7 +28,7 @@ struct bk_thread {
     void *argument;
 };
 
-/* --- threads ------------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 static void *thread_main(void *argument) {
     struct bk_thread *thread = argument;
@@ -61,7 +61,7 @@ void bk_thread_join(struct bk_thread *thread) {
     bk_free(thread);
 }
 
-/* --- pools --------------------------------------------------------------------------------------- */
+/* --- pools ------------------------------------------------------------------------------------ */
 
 struct pool_thread {
     struct bk_pool *pool;

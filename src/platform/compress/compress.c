@@ -1,7 +1,7 @@
 /*
- * gzip by zlib, from a whole text into a bounded buffer. The bound is the buffer's, and it is looked
- * at before each step, so that a bomb costs no more memory than was granted for it. A step grows the
- * buffer by CHUNK_BYTES. On failure the buffer is as it was.
+ * gzip by zlib, from a whole text into a bounded buffer. The bound is the buffer's, and it is
+ * looked at before each step, so that a bomb costs no more memory than was granted for it. A step
+ * grows the buffer by CHUNK_BYTES. On failure the buffer is as it was.
  *
  * gunzip takes a series of members, as the RFC has it, and refuses anything else behind them.
  */
@@ -31,7 +31,7 @@ static void release(voidpf user, voidpf memory) {
     bk_free(memory);
 }
 
-/* --- moving bytes -------------------------------------------------------------------------------- */
+/* --- moving bytes ----------------------------------------------------------------------------- */
 
 /* Points the stream at free room of the buffer. */
 static enum bk_status offer_room(z_stream *stream, struct bk_buffer *out) {
@@ -56,7 +56,8 @@ static void offer_input(z_stream *stream, struct bk_slice *rest) {
     rest->length -= piece;
 }
 
-/* One step: as much as fits in the room on offer. Returns zlib's code, or Z_MEM_ERROR and *status. */
+/* One step: as much as fits in the room on offer. Returns zlib's code, or Z_MEM_ERROR and
+ * *status. */
 static int step(z_stream *stream, struct bk_slice *rest, struct bk_buffer *out,
                 step_function function, enum bk_status *status) {
     uInt before;
@@ -71,7 +72,7 @@ static int step(z_stream *stream, struct bk_slice *rest, struct bk_buffer *out,
     return code;
 }
 
-/* --- compress ------------------------------------------------------------------------------------ */
+/* --- compress --------------------------------------------------------------------------------- */
 
 static enum bk_status deflate_all(z_stream *stream, struct bk_slice data, struct bk_buffer *out) {
     enum bk_status status = BK_OK;
@@ -102,10 +103,10 @@ enum bk_status bk_gzip(struct bk_slice data, int level, struct bk_buffer *out) {
     return status;
 }
 
-/* --- decompress ---------------------------------------------------------------------------------- */
+/* --- decompress ------------------------------------------------------------------------------- */
 
-/* At the full bound the end of the stream may still be ahead without a byte of output: zlib is given
- * one byte of its own to prove that it wants more. */
+/* At the full bound the end of the stream may still be ahead without a byte of output: zlib is
+ * given one byte of its own to prove that it wants more. */
 static enum bk_status inflate_at_bound(z_stream *stream, struct bk_slice *rest, int *code) {
     Bytef extra;
     stream->next_out = &extra;
