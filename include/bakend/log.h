@@ -6,7 +6,8 @@
  *   bk_log_warn(log, "delivery_failed", BK_TEXT("endpoint", id), BK_INT("attempt", n));
  *   {"time":"…","level":"warn","component":"webhooks","event":"delivery_failed","endpoint":…}
  *
- * error: an operator must act; warn: handled but bad; info: life cycle and events; debug: per request.
+ * error: an operator must act; warn: handled but bad; info: life cycle and events; debug: per
+ * request.
  */
 #ifndef BAKEND_LOG_H
 #define BAKEND_LOG_H
@@ -59,11 +60,15 @@ bool bk_log_level_parse(struct bk_slice text, enum bk_log_level *level);
 void bk_log_write(const struct bk_log *log, enum bk_log_level level, const char *event,
                   const struct bk_log_field *fields, size_t field_count);
 
-#define BK_LOG_AT(log, level, event, ...)                                                          \
+/* Each list ends with a field of its own, not written, so that a line without fields is a list too.
+ */
+#define BK_LOG_AT(log, level, ...)                                                                 \
+    BK_LOG_LIST((log), (level), __VA_ARGS__, ((struct bk_log_field){0}))
+#define BK_LOG_LIST(log, level, event, ...)                                                        \
     do {                                                                                           \
-        const struct bk_log_field bk_log_fields_[] = {{0}, ##__VA_ARGS__};                         \
+        const struct bk_log_field bk_log_fields_[] = {__VA_ARGS__};                                \
         if (bk_log_is_on((log), (level)))                                                          \
-            bk_log_write((log), (level), (event), bk_log_fields_ + 1,                              \
+            bk_log_write((log), (level), (event), bk_log_fields_,                                  \
                          sizeof(bk_log_fields_) / sizeof(bk_log_fields_[0]) - 1);                  \
     } while (0)
 #define bk_log_debug(log, ...) BK_LOG_AT((log), BK_LOG_DEBUG, __VA_ARGS__)
