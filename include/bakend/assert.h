@@ -17,6 +17,10 @@
 #define bk_container_of(pointer, type, member)                                                     \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
+/* The same where the member is const. */
+#define bk_const_container_of(pointer, type, member)                                               \
+    ((const type *)(const void *)((const char *)(pointer)-offsetof(type, member)))
+
 #define BK_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* Prints the place on standard error and aborts. */

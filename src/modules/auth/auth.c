@@ -1,0 +1,190 @@
+/*
+ * Auth: who somebody is. Superusers are records of the auth collection _superusers; they sign in by password
+ * and carry a token from then on. Every way in ends in an event.
+ *
+ *   password_type.c      the field type password: hashing in a bounded pool
+ *   login.c              by password; a superuser's token for another record
+ *   token.c              what a token is, how it is signed and what revokes it
+ *   authenticate.c       from a request's token to its actor
+ *   token_cache.c        tokens verified before
+ *   superuser_command.c  `bakend superuser …`
+ */
+#include "auth.h"
+
+/* --- declarations -------------------------------------------------------------------------------- */
+
+static const struct bk_option options[] = {
+    {"password-threads", BK_OPTION_INT, offsetof(struct auth_options, password_threads), "2", 1, 16,
+     "COUNT", "Threads that hash passwords (46 ms of a core and 19 MiB each)."},
+    {"password-queue-max", BK_OPTION_INT, offsetof(struct auth_options, password_queue_max), "32",
+     1, 1024, "COUNT", "Passwords that may wait to be hashed; past it the answer is 429."},
+    {"token-cache-max", BK_OPTION_INT, offsetof(struct auth_options, token_cache_max), "10000", 0,
+     1000000, "COUNT", "Verified tokens that are kept in memory."},
+};
+
+static const struct bk_system_collection collections[] = {
+    {.definition =
+         "{\"id\":\"pbc_3142635823\",\"name\":\"_superusers\",\"type\":\"auth\",\"system\":true,"
+         "\"fields\":["
+         "{\"name\":\"id\",\"type\":\"text\",\"system\":true,\"primaryKey\":true,\"required\":true,"
+         "\"min\":15,\"max\":15,\"pattern\":\"^[a-z0-9]+$\","
+         "\"autogeneratePattern\":\"[a-z0-9]{15}\"},"
+         "{\"name\":\"password\",\"type\":\"password\",\"system\":true,\"hidden\":true,"
+         "\"required\":true,\"min\":8},"
+         "{\"name\":\"tokenKey\",\"type\":\"text\",\"system\":true,\"hidden\":true,"
+         "\"required\":true,\"min\":30,\"max\":60,"
+         "\"autogeneratePattern\":\"[a-zA-Z0-9]{50}\"},"
+         "{\"name\":\"email\",\"type\":\"email\",\"system\":true,\"required\":true},"
+         "{\"name\":\"emailVisibility\",\"type\":\"bool\",\"system\":true},"
+         "{\"name\":\"verified\",\"type\":\"bool\",\"system\":true},"
+         "{\"name\":\"created\",\"type\":\"autodate\",\"system\":true,\"onCreate\":true},"
+         "{\"name\":\"updated\",\"type\":\"autodate\",\"system\":true,\"onCreate\":true,"
+         "\"onUpdate\":true}],"
+         "\"indexes\":["
+         "\"CREATE UNIQUE INDEX `idx_tokenKey_pbc_3142635823` ON `_superusers` (`tokenKey`)\","
+         "\"CREATE UNIQUE INDEX `idx_email_pbc_3142635823` ON `_superusers` (`email`) "
+         "WHERE `email` != ''\"]}",
+     .role = BK_ROLE_CONFIGURATION,
+     .is_in_contract = true},
+};
+
+static const struct bk_route routes[] = {
+    {.method = BK_POST,
+     .path = "/api/collections/{collection}/auth-with-password",
+     .body_max_bytes = (size_t)64 * 1024,
+     .has_json_body = true,
+     .summary = "Signs in by identity and password and answers a token.",
+     .tag = "auth",
+     .handle = auth_with_password},
+    {.method = BK_POST,
+     .path = "/api/collections/{collection}/impersonate/{id}",
+     .access = BK_ACCESS_SUPERUSER,
+     .body_max_bytes = (size_t)64 * 1024,
+     .has_json_body = true,
+     .summary = "Answers a token of another record, which cannot be refreshed.",
+     .tag = "auth",
+     .handle = auth_impersonate},
+};
+
+static const struct bk_event_declaration events[] = {
+    {"auth.login", true, "AuthLogin", "A record of an auth collection signed in."},
+    {"auth.impersonated", true, "AuthImpersonated",
+     "A superuser took a token of a record; the actor is the superuser."},
+};
+
+static const struct bk_command commands[] = {
+    {.name = "superuser",
+     .usage = "superuser create|update|delete|token EMAIL | superuser list",
+     .summary = "Creates, changes, deletes and lists superusers, or prints a token of one.",
+     .run = auth_superuser_command},
+};
+
+/* --- what revokes -------------------------------------------------------------------------------- */
+
+/* A changed or deleted record, by its subject; a changed collection, all tokens of the tenant. */
+static enum bk_status on_change(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                struct bk_event *event) {
+    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[0]);
+    auth_cache_forget(&state->cache, tenant->name, event->fields.subject);
+    return BK_OK;
+}
+
+static enum bk_status on_deletion(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                  struct bk_event *event) {
+    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[1]);
+    auth_cache_forget(&state->cache, tenant->name, event->fields.subject);
+    return BK_OK;
+}
+
+static enum bk_status on_collection(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                    struct bk_event *event) {
+    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[2]);
+    (void)event;
+    auth_cache_forget(&state->cache, tenant->name, BK_SLICE_EMPTY);
+    return BK_OK;
+}
+
+static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
+    const struct auth_state *state = bk_container_of(source, struct auth_state, metrics);
+    bk_metric_write(out, "bakend_auth_logins_total", "counter", "Successful logins by password.",
+                    (double)state->logins);
+    bk_metric_write(out, "bakend_auth_logins_failed_total", "counter",
+                    "Logins by password that were refused.", (double)state->logins_failed);
+    bk_metric_write(out, "bakend_auth_passwords_waiting", "gauge",
+                    "Passwords that wait for a hash.", (double)bk_pool_waiting_count(state->pool));
+    bk_metric_write(out, "bakend_auth_token_cache_hits_total", "counter",
+                    "Tokens that were found in memory.", (double)state->cache.hits);
+    bk_metric_write(out, "bakend_auth_token_cache_misses_total", "counter",
+                    "Tokens that had to be verified.", (double)state->cache.misses);
+}
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static enum bk_status auth_init(struct bk_module_context *context, struct bk_error *error) {
+    struct auth_state *state = context->state;
+    const struct auth_options *values = context->options;
+    static const struct {
+        const char *name, *pattern;
+        enum bk_status (*on_event)(struct bk_subscription *, struct bk_tenant *, struct bk_event *);
+    } handlers[3] = {{"auth.record_updated", "_superusers.updated", on_change},
+                     {"auth.record_deleted", "_superusers.deleted", on_deletion},
+                     {"auth.collection_changed", "_collections.*", on_collection}};
+    state->context = context;
+    state->pool = bk_pool_create(context->loop, "password", (uint32_t)values->password_threads,
+                                 (uint32_t)values->password_queue_max);
+    auth_password_type_init(&state->password, state->pool);
+    bk_schema_add_type(context->schema, &state->password.type);
+    auth_cache_init(&state->cache, (uint32_t)values->token_cache_max);
+    state->authenticator = (struct bk_authenticator){
+        .user = state, .tenant_of = auth_tenant_of, .authenticate = auth_authenticate};
+    bk_api_set_authenticator(context->api, &state->authenticator);
+    state->metrics.write = on_metrics;
+    bk_api_add_metrics(context->api, &state->metrics);
+    for (size_t i = 0; i < BK_COUNT_OF(handlers); i++) {
+        /* In the first phase: a revoked token is forgotten before anybody hears of the change. */
+        state->invalidations[i].name = handlers[i].name;
+        state->invalidations[i].phase = BK_PHASE_LOGGING;
+        state->invalidations[i].pattern = bk_slice_from(handlers[i].pattern);
+        state->invalidations[i].on_event = handlers[i].on_event;
+        enum bk_status status = bk_bus_subscribe(context->bus, &state->invalidations[i]);
+        if (status != BK_OK)
+            return bk_error_set(error, status, "cannot subscribe to %s", handlers[i].pattern);
+    }
+    return BK_OK;
+}
+
+static void auth_fini(struct bk_module_context *context) {
+    struct auth_state *state = context->state;
+    for (size_t i = 0; i < BK_COUNT_OF(state->invalidations); i++)
+        bk_bus_unsubscribe(context->bus, &state->invalidations[i]);
+    bk_pool_destroy(state->pool);
+    auth_cache_fini(&state->cache);
+}
+
+static void auth_tenant_close(struct bk_module_context *context, struct bk_tenant *tenant,
+                              void *tenant_state) {
+    struct auth_state *state = context->state;
+    (void)tenant_state;
+    auth_cache_forget(&state->cache, tenant->name, BK_SLICE_EMPTY);
+}
+
+const struct bk_module bk_module_auth;
+const struct bk_module bk_module_auth = {
+    .name = "auth",
+    .summary = "Superusers, tokens and signing in.",
+    .options = options,
+    .option_count = BK_COUNT_OF(options),
+    .options_size = sizeof(struct auth_options),
+    .collections = collections,
+    .collection_count = BK_COUNT_OF(collections),
+    .routes = routes,
+    .route_count = BK_COUNT_OF(routes),
+    .events = events,
+    .event_count = BK_COUNT_OF(events),
+    .commands = commands,
+    .command_count = BK_COUNT_OF(commands),
+    .state_size = sizeof(struct auth_state),
+    .init = auth_init,
+    .fini = auth_fini,
+    .tenant_close = auth_tenant_close,
+};

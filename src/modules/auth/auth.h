@@ -1,0 +1,128 @@
+/* What the files of this module share. */
+#ifndef AUTH_H
+#define AUTH_H
+
+#include "bakend/map.h"
+#include "bakend/module.h"
+#include "bakend/thread.h"
+
+enum {
+    AUTH_TOKEN_BYTES_MAX = 4096,
+    AUTH_TOKEN_KEY_BYTES_MAX = 256,
+    AUTH_PASSWORD_CHARACTERS_MAX = 71, /* the contract's */
+    AUTH_SUPERUSER_SECONDS = 86400,    /* a superuser's token lives a day, as in the contract */
+    AUTH_TOKEN_SECONDS_MAX = 94670856, /* three years, as in the contract */
+};
+
+struct auth_options {
+    int64_t password_threads, password_queue_max, token_cache_max;
+};
+
+/* Tokens that were verified before, so that a check costs a look-up; see token_cache.c. */
+struct auth_cache {
+    struct bk_map by_token;
+    struct bk_list by_age; /* the one used longest ago first */
+    uint32_t count, count_max;
+    uint64_t hits, misses;
+};
+
+/* The field type `password`: hashes in the pool before the write. */
+struct auth_password_type {
+    struct bk_field_type type;
+    struct bk_pool *pool;
+};
+
+struct auth_state {
+    struct bk_module_context *context;
+    struct bk_pool *pool; /* Argon2id, bounded */
+    struct auth_password_type password;
+    struct auth_cache cache;
+    struct bk_authenticator authenticator;
+    struct bk_subscription invalidations[3];
+    struct bk_metrics_source metrics;
+    uint64_t logins, logins_failed;
+    char peeked_tenant[BK_TENANT_NAME_BYTES_MAX]; /* of the token looked at last */
+};
+
+/* --- password_type.c ---- */
+void auth_password_type_init(struct auth_password_type *password, struct bk_pool *pool);
+
+/* --- token.c ---- */
+
+/* The claims of a token, JWT's and the contract's. Slices borrow. */
+struct auth_claims {
+    struct bk_slice tenant; /* of the header's kid */
+    uint32_t key_number;    /* likewise */
+    struct bk_slice id, collection_id, type;
+    bool is_refreshable;
+    int64_t expires_s; /* seconds since 1970 */
+};
+/* Appends the token. secrets: what a change of revokes it. */
+struct auth_secrets {
+    struct bk_slice instance_key, collection_secret, token_key;
+};
+void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
+                     const struct auth_secrets *secrets);
+/* Reads, does not verify: only what is needed to find the key may be used before auth_token_verify. */
+bool auth_token_read(struct bk_arena *arena, struct bk_slice token, struct auth_claims *claims);
+bool auth_token_verify(struct bk_slice token, const struct auth_claims *claims,
+                       const struct auth_secrets *secrets);
+
+/* --- token_cache.c ---- */
+struct auth_cached {
+    struct bk_list link;
+    struct bk_slice token, tenant, label, id, collection_id; /* point behind the struct */
+    bool is_superuser;
+    int64_t expires_s;
+};
+void auth_cache_init(struct auth_cache *cache, uint32_t count_max);
+void auth_cache_fini(struct auth_cache *cache);
+/* NULL when unknown or expired. */
+const struct auth_cached *auth_cache_find(struct auth_cache *cache, struct bk_slice token,
+                                          int64_t now_s);
+void auth_cache_add(struct auth_cache *cache, const struct auth_cached *entry);
+/* Forgets the tokens of one record, or of all of the tenant when label is empty. */
+void auth_cache_forget(struct auth_cache *cache, struct bk_slice tenant, struct bk_slice label);
+
+/* --- authenticate.c ---- */
+struct bk_slice auth_tenant_of(void *user, struct bk_slice token);
+enum bk_status auth_authenticate(void *user, struct bk_tenant *tenant, struct bk_slice token,
+                                 struct bk_request *request);
+
+/* --- credentials.c ---- */
+
+/* What signing in needs of an auth record, read by key on the loop; texts are in the arena. */
+struct auth_credentials {
+    const struct bk_collection *collection;
+    struct bk_slice id, password_hash, token_key;
+    struct bk_slice record; /* its JSON, as its owner sees it */
+};
+/* by: "id" or "email". BK_NOT_FOUND. */
+enum bk_status auth_credentials_read(struct bk_request *request, struct bk_tenant *tenant,
+                                     const struct bk_collection *collection, struct bk_slice by,
+                                     struct bk_slice value, struct auth_credentials *credentials);
+/* The auth collection of the path; else the request was answered and NULL is returned. */
+const struct bk_collection *auth_collection(struct bk_request *request);
+/* Writes the event and then answers {"token","record"}. */
+struct auth_grant {
+    struct bk_write write;
+    struct bk_request *request;
+    struct auth_credentials credentials;
+    struct bk_origin origin;
+    struct bk_slice event_type; /* "auth.login" */
+    struct bk_slice method;     /* "password" */
+    struct bk_slice label;      /* of the record: "_superusers/abc" */
+    int64_t duration_s;
+    bool is_refreshable;
+};
+void auth_grant(struct auth_grant *grant);
+
+/* --- routes ---- */
+void auth_with_password(struct bk_request *request);
+void auth_impersonate(struct bk_request *request);
+
+/* --- superuser_command.c ---- */
+int auth_superuser_command(struct bk_command_context *context, int argument_count,
+                           char **arguments);
+
+#endif

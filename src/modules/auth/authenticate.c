@@ -1,0 +1,97 @@
+/* Who asks: from a token to an actor. On the loop, a look-up for a known token and one row for a new one. */
+#include "auth.h"
+#include "bakend/clock.h"
+
+enum { PEEK_ARENA_BYTES = 64 * 1024 };
+
+/* Called before any tenant is open. What it says is believed only as a name to look the token up in. */
+struct bk_slice auth_tenant_of(void *user, struct bk_slice token) {
+    struct auth_state *state = user;
+    const struct auth_cached *cached =
+        auth_cache_find(&state->cache, token, bk_clock_wall_ms() / 1000);
+    if (cached != NULL)
+        return cached->tenant;
+    struct bk_arena arena;
+    struct auth_claims claims;
+    struct bk_slice tenant = BK_SLICE_EMPTY;
+    bk_arena_init(&arena, PEEK_ARENA_BYTES);
+    if (auth_token_read(&arena, token, &claims)) {
+        /* The name outlives the arena only in the registry's own copy. */
+        struct bk_tenant *open = bk_tenant_hold_open(state->context->tenants, claims.tenant);
+        if (open != NULL) {
+            tenant = open->name;
+            bk_tenant_release(open);
+        } else if (bk_tenant_exists(state->context->tenants, claims.tenant)) {
+            size_t length = claims.tenant.length;
+            memcpy(state->peeked_tenant, claims.tenant.data, length);
+            tenant = bk_slice_make(state->peeked_tenant, length);
+        }
+    }
+    bk_arena_fini(&arena);
+    return tenant;
+}
+
+static void become(struct bk_request *request, struct bk_tenant *tenant,
+                   const struct auth_cached *entry) {
+    struct bk_arena *arena = &request->arena;
+    struct bk_actor *actor = &request->actor;
+    actor->kind = entry->is_superuser ? BK_ACTOR_SUPERUSER : BK_ACTOR_RECORD;
+    actor->is_operator = entry->is_superuser && bk_slice_is(tenant->name, "default");
+    actor->label = bk_arena_copy(arena, entry->label);
+    actor->id = bk_arena_copy(arena, entry->id);
+    actor->collection_id = bk_arena_copy(arena, entry->collection_id);
+    actor->scopes = BK_SLICE_EMPTY;
+    actor->tenant = bk_arena_copy(arena, entry->tenant);
+}
+
+static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
+                             struct bk_slice token, struct bk_request *request,
+                             struct auth_cached *entry) {
+    struct auth_claims claims;
+    struct auth_credentials credentials;
+    if (!auth_token_read(&request->arena, token, &claims) || !bk_slice_is(claims.type, "auth") ||
+        !bk_slice_equal(claims.tenant, tenant->name) ||
+        claims.expires_s <= bk_clock_wall_ms() / 1000)
+        return BK_UNAUTHORIZED;
+    struct bk_schema *schema = bk_schema_current(state->context->schema, tenant);
+    const struct bk_collection *collection = bk_schema_find(schema, claims.collection_id);
+    if (collection == NULL || collection->type != BK_COLLECTION_AUTH ||
+        !bk_slice_equal(collection->id, claims.collection_id) ||
+        auth_credentials_read(request, tenant, collection, BK_SLICE("id"), claims.id,
+                              &credentials) != BK_OK)
+        return BK_UNAUTHORIZED;
+    const struct auth_secrets secrets = {.instance_key = state->context->instance_key,
+                                         .collection_secret = collection->token_secret,
+                                         .token_key = credentials.token_key};
+    if (credentials.token_key.length == 0 || !auth_token_verify(token, &claims, &secrets))
+        return BK_UNAUTHORIZED;
+    *entry = (struct auth_cached){
+        .token = token,
+        .tenant = tenant->name,
+        .label = bk_arena_format(&request->arena, "%.*s/%.*s", BK_SLICE_PRINT(collection->name),
+                                 BK_SLICE_PRINT(claims.id)),
+        .id = claims.id,
+        .collection_id = collection->id,
+        .is_superuser = bk_slice_is(collection->name, "_superusers"),
+        .expires_s = claims.expires_s,
+    };
+    return BK_OK;
+}
+
+enum bk_status auth_authenticate(void *user, struct bk_tenant *tenant, struct bk_slice token,
+                                 struct bk_request *request) {
+    struct auth_state *state = user;
+    const struct auth_cached *cached =
+        auth_cache_find(&state->cache, token, bk_clock_wall_ms() / 1000);
+    if (cached != NULL && bk_slice_equal(cached->tenant, tenant->name)) {
+        become(request, tenant, cached);
+        return BK_OK;
+    }
+    struct auth_cached entry;
+    enum bk_status status = verify(state, tenant, token, request, &entry);
+    if (status != BK_OK)
+        return status;
+    auth_cache_add(&state->cache, &entry);
+    become(request, tenant, &entry);
+    return BK_OK;
+}
