@@ -1,5 +1,6 @@
 /*
- * Options as rows of a table: what a module (or the server) can be told, in three spellings of one name:
+ * Options as rows of a table: what a module (or the server) can be told, in three spellings of one
+ * name:
  * --retention-max-bytes, retentionMaxBytes, BAKEND_RETENTION_MAX_BYTES.
  */
 #ifndef BAKEND_OPTION_H

@@ -1,6 +1,7 @@
 /*
- * The list of options, and the two places that are plain texts: the command line and the environment.
- * Each entry remembers the strongest place that named it; a weaker one is checked and dropped.
+ * The list of options, and the two places that are plain texts: the command line and the
+ * environment. Each entry remembers the strongest place that named it; a weaker one is checked and
+ * dropped.
  */
 #include "config_private.h"
 
@@ -105,7 +106,8 @@ enum bk_status config_set(struct bk_config *config, struct config_entry *entry,
     return status;
 }
 
-/* --- flags ---------------------------------------------------------------------------------------- */
+/* --- flags
+ * ---------------------------------------------------------------------------------------- */
 
 /* Splits "--name=value"; value.data is NULL without '='. */
 static struct bk_slice split_flag(const char *argument, struct bk_slice *value) {
@@ -117,7 +119,8 @@ static struct bk_slice split_flag(const char *argument, struct bk_slice *value) 
     return bk_slice_make(text.data, length);
 }
 
-/* One flag of ours at arguments[*index]; moves the index past its value when that is the next word. */
+/* One flag of ours at arguments[*index]; moves the index past its value when that is the next word.
+ */
 static enum bk_status read_flag(struct bk_config *config, struct config_entry *entry,
                                 struct bk_slice value, int *index, int argument_count,
                                 char **arguments, struct bk_error *error) {
@@ -182,7 +185,8 @@ enum bk_status bk_config_refuse_flag(const struct bk_config *config, const char 
                         BK_SLICE_PRINT(name), nearest->option->name);
 }
 
-/* --- environment ---------------------------------------------------------------------------------- */
+/* --- environment
+ * ---------------------------------------------------------------------------------- */
 
 static struct config_entry *find_variable(const struct bk_config *config, struct bk_slice name) {
     for (size_t i = 0; i < config->count; i++) {

@@ -1,6 +1,6 @@
-/* The configuration file: one JSON object whose keys are the options in camelCase. A key that no option
- * has is an error, since a setting that is silently not in force is worse than a server that does not
- * start. */
+/* The configuration file: one JSON object whose keys are the options in camelCase. A key that no
+ * option has is an error, since a setting that is silently not in force is worse than a server that
+ * does not start. */
 #include "config_private.h"
 
 #include "bakend/file.h"

@@ -1,5 +1,5 @@
-/* What is in force and where it came from, and the options for the help. A secret shows that it is set,
- * never what it is. */
+/* What is in force and where it came from, and the options for the help. A secret shows that it is
+ * set, never what it is. */
 #include "config_private.h"
 
 #include "bakend/json.h"

@@ -1,4 +1,5 @@
-/* What the files of this folder share: the list of options, and the ways to spell one and read it. */
+/* What the files of this folder share: the list of options, and the ways to spell one and read it.
+ */
 #ifndef BAKEND_CONFIG_PRIVATE_H
 #define BAKEND_CONFIG_PRIVATE_H
 

@@ -1,7 +1,7 @@
 /*
  * Texts as values: "64MiB" is 67108864, "12h" is 43200000 ms. Units are exact and case matters only
- * where it must not be guessed: KB is 1000 bytes, KiB is 1024. A duration always names its unit, since
- * a bare number would be seconds to one reader and milliseconds to the next; 0 needs none.
+ * where it must not be guessed: KB is 1000 bytes, KiB is 1024. A duration always names its unit,
+ * since a bare number would be seconds to one reader and milliseconds to the next; 0 needs none.
  */
 #include "config_private.h"
 

@@ -1,0 +1,119 @@
+/*
+ * Runs one command of a module. The context's calls go to the server that runs on the data
+ * directory; without one the directory is opened in this process with the first call. A command
+ * that works on files (needs_stopped) holds the directory's lock meanwhile, so no server can start
+ * under it.
+ */
+#include "cli_private.h"
+
+#include "bakend/file.h"
+#include <stdio.h>
+#include <unistd.h>
+
+struct command_run {
+    struct bk_command_context context;
+    const struct bk_cli_host *host;
+    bool is_open, has_failed;
+};
+
+static int call_server(struct command_run *run, const struct control_request *request,
+                       struct bk_buffer *out) {
+    struct bk_error error = BK_ERROR_INIT;
+    int descriptor = control_client_connect(run->context.data_directory);
+    if (descriptor < 0) {
+        fprintf(stderr, "bakend: the server on %s has stopped; run the command again\n",
+                run->context.data_directory);
+        return -1;
+    }
+    int status = control_client_call(descriptor, request, out, &error);
+    if (status < 0)
+        fprintf(stderr, "bakend: %s\n", error.message);
+    return status;
+}
+
+static bool open_directory(struct command_run *run) {
+    if (run->is_open || run->has_failed)
+        return run->is_open;
+    struct bk_error error = BK_ERROR_INIT;
+    run->is_open = run->host->open(run->host->user, &error) == BK_OK;
+    run->has_failed = !run->is_open;
+    if (run->has_failed)
+        fprintf(stderr, "bakend: %s\n", error.message);
+    return run->is_open;
+}
+
+static int on_call(struct bk_command_context *context, enum bk_method method, const char *target,
+                   struct bk_slice body, struct bk_buffer *out) {
+    struct command_run *run = context->user;
+    struct control_request request = {
+        .method = method, .target = target, .tenant = context->tenant, .body = body};
+    if (context->is_running)
+        return call_server(run, &request, out);
+    if (!open_directory(run))
+        return -1;
+    return run->host->call(run->host->user, context->tenant, method, target, body, out);
+}
+
+static bool on_read_password(struct bk_command_context *context, struct bk_buffer *out) {
+    (void)context;
+    return cli_read_password(out);
+}
+
+static bool server_runs(const char *data_directory) {
+    int descriptor = control_client_connect(data_directory);
+    if (descriptor >= 0)
+        close(descriptor);
+    return descriptor >= 0;
+}
+
+/* The lock for a command that works on files; -1 with a message. */
+static int lock_directory(const char *data_directory) {
+    struct bk_error error = BK_ERROR_INIT;
+    char path[4096];
+    int descriptor = -1;
+    if (!bk_path_join(path, sizeof path, data_directory, "lock"))
+        bk_error_set(&error, BK_INVALID, "the path %s is too long", data_directory);
+    else if (bk_directory_create(data_directory, &error) == BK_OK &&
+             bk_file_lock(path, &descriptor, &error) == BK_OK)
+        return descriptor;
+    fprintf(stderr, "bakend: %s\n", error.message);
+    return -1;
+}
+
+static int run_with_lock(struct command_run *run, const struct bk_command *command,
+                         const struct cli_invocation *invocation) {
+    if (run->context.is_running) {
+        fprintf(stderr, "bakend: a server runs on %s: stop it first, then run `bakend %s` again\n",
+                run->context.data_directory, command->name);
+        return 1;
+    }
+    int lock = lock_directory(run->context.data_directory);
+    if (lock < 0)
+        return 1;
+    int code = command->run(&run->context, invocation->argument_count, invocation->arguments);
+    bk_file_unlock(lock);
+    return code;
+}
+
+int cli_run_command(const struct bk_cli_host *host, const struct bk_command *command,
+                    const struct cli_invocation *invocation) {
+    struct command_run run = {.host = host};
+    const char *tenant = invocation->tenant != NULL ? invocation->tenant : "default";
+    run.context = (struct bk_command_context){.data_directory = *host->data_directory,
+                                              .is_json = invocation->is_json,
+                                              .is_running = server_runs(*host->data_directory),
+                                              .tenant = bk_slice_from(tenant),
+                                              .call = on_call,
+                                              .read_password = on_read_password,
+                                              .user = &run};
+    int code;
+    if (command->needs_stopped)
+        code = run_with_lock(&run, command, invocation);
+    else
+        code = command->run(&run.context, invocation->argument_count, invocation->arguments);
+    if (run.is_open)
+        host->close(host->user);
+    if (code == 2)
+        fprintf(stderr, "usage: bakend %s\n", command->usage);
+    return code;
+}
