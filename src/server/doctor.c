@@ -1,0 +1,231 @@
+/*
+ * `bakend doctor`: looks at a data directory and says what is wrong and what to do. It never
+ * changes anything. On a stopped directory it holds the lock and checks every tenant's database
+ * file; where a server runs the databases are its own, so it is asked how it is, and only the files
+ * around are checked.
+ *
+ * Findings are ok, warning or problem; the exit code is 1 when there is a problem.
+ */
+#include "data_directory.h"
+#include "program.h"
+
+#include "bakend/file.h"
+#include <stdio.h>
+#include <sys/statvfs.h>
+
+enum {
+    PATH_BYTES = 4096,
+    OTHERS_MAY = 077,
+    REPORT_MAX_BYTES = 4 * 1024 * 1024,
+};
+#define FREE_BYTES_MIN ((uint64_t)1024 * 1024 * 1024)
+
+enum finding_level { FINDING_OK, FINDING_WARNING, FINDING_PROBLEM };
+
+struct doctor {
+    const char *data_directory;
+    bool is_running;
+    struct bk_buffer text, json;
+    uint32_t counts[3];
+};
+
+/* --- findings
+ * ------------------------------------------------------------------------------------- */
+
+/* remedy: what to do; "" when there is nothing to do. */
+static void report(struct doctor *doctor, enum finding_level level, const char *subject,
+                   const char *finding, const char *remedy) {
+    static const char *const names[] = {"ok", "warning", "problem"};
+    doctor->counts[level]++;
+    bk_buffer_format(&doctor->text, "%-8s %s: %s\n", names[level], subject, finding);
+    if (remedy[0] != '\0')
+        bk_buffer_format(&doctor->text, "         %s\n", remedy);
+    bk_json_write_separator(&doctor->json);
+    bk_buffer_append_char(&doctor->json, '{');
+    bk_json_write_member_string(&doctor->json, BK_SLICE("level"), bk_slice_from(names[level]));
+    bk_json_write_member_string(&doctor->json, BK_SLICE("subject"), bk_slice_from(subject));
+    bk_json_write_member_string(&doctor->json, BK_SLICE("finding"), bk_slice_from(finding));
+    bk_json_write_member_string(&doctor->json, BK_SLICE("remedy"), bk_slice_from(remedy));
+    bk_buffer_append_char(&doctor->json, '}');
+}
+
+static void check_mode(struct doctor *doctor, const char *path, const char *right_mode) {
+    char finding[128], remedy[PATH_BYTES + 128];
+    int mode = data_directory_mode(path);
+    if (mode < 0)
+        return;
+    if ((mode & OTHERS_MAY) == 0) {
+        report(doctor, FINDING_OK, path, "private", "");
+        return;
+    }
+    snprintf(finding, sizeof finding, "other users may reach it (mode %04o)", (unsigned)mode);
+    snprintf(remedy, sizeof remedy, "run chmod %s %s", right_mode, path);
+    report(doctor, FINDING_PROBLEM, path, finding, remedy);
+}
+
+/* --- the directory
+ * -------------------------------------------------------------------------------- */
+
+static void check_key(struct doctor *doctor) {
+    char path[PATH_BYTES];
+    struct bk_error error = BK_ERROR_INIT;
+    uint8_t key[BK_KEY_BYTES];
+    bool is_new = false;
+    if (!bk_path_join(path, sizeof path, doctor->data_directory, "instance.key"))
+        return;
+    if (!bk_file_exists(path)) {
+        report(doctor, FINDING_WARNING, path, "missing",
+               "the next start makes a new one: tokens and secrets made with the old one are lost");
+        return;
+    }
+    if (data_directory_read_key(doctor->data_directory, key, &is_new, &error) == BK_OK)
+        report(doctor, FINDING_OK, path, "readable by its owner only, and a key", "");
+    else
+        report(doctor, FINDING_PROBLEM, path, error.message, "");
+    bk_crypto_wipe(key, sizeof key);
+}
+
+static void check_free_space(struct doctor *doctor) {
+    struct statvfs disk;
+    char finding[64];
+    if (statvfs(doctor->data_directory, &disk) != 0)
+        return;
+    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    snprintf(finding, sizeof finding, "%llu MiB free on its disk",
+             (unsigned long long)(free_bytes / (1024 * 1024)));
+    if (free_bytes >= FREE_BYTES_MIN)
+        report(doctor, FINDING_OK, doctor->data_directory, finding, "");
+    else
+        report(doctor, FINDING_WARNING, doctor->data_directory, finding,
+               "make room, or lower --retention-max-age: a full disk stops all writes");
+}
+
+/* --- tenants
+ * -------------------------------------------------------------------------------------- */
+
+static void check_database(struct doctor *doctor, const char *directory) {
+    char path[PATH_BYTES];
+    struct bk_error error = BK_ERROR_INIT;
+    if (!bk_path_join(path, sizeof path, directory, "data.db"))
+        return;
+    if (!bk_file_exists(path)) {
+        report(doctor, FINDING_WARNING, path, "missing",
+               "an unfinished creation, which the next start removes; else restore a backup");
+        return;
+    }
+    check_mode(doctor, path, "600");
+    if (doctor->is_running)
+        return;
+    if (bk_database_check_file(path, &error) == BK_OK)
+        report(doctor, FINDING_OK, path, "whole, its journal without gaps", "");
+    else
+        report(doctor, FINDING_PROBLEM, path, error.message,
+               "keep a copy of the directory, then `bakend restore FILE` with the last backup");
+}
+
+struct tenant_walk {
+    struct doctor *doctor;
+    const char *tenants_directory;
+};
+
+static void on_tenant_entry(void *user, const char *name, bool is_directory) {
+    struct tenant_walk *walk = user;
+    char directory[PATH_BYTES];
+    if (!is_directory || !bk_path_join(directory, sizeof directory, walk->tenants_directory, name))
+        return;
+    if (!bk_tenant_name_is_valid(bk_slice_from(name))) {
+        report(walk->doctor, FINDING_WARNING, directory, "not the directory of a tenant",
+               "what an interrupted restore or deletion left: the next start finishes it");
+        return;
+    }
+    check_mode(walk->doctor, directory, "700");
+    check_database(walk->doctor, directory);
+}
+
+static void check_tenants(struct doctor *doctor) {
+    char directory[PATH_BYTES];
+    struct bk_error error = BK_ERROR_INIT;
+    struct tenant_walk walk = {doctor, directory};
+    if (!bk_path_join(directory, sizeof directory, doctor->data_directory, "tenants") ||
+        !bk_file_exists(directory))
+        return;
+    if (bk_directory_list(directory, on_tenant_entry, &walk, &error) != BK_OK)
+        report(doctor, FINDING_PROBLEM, directory, error.message, "");
+}
+
+/* --- the command
+ * ---------------------------------------------------------------------------------- */
+
+static void ask_server(struct doctor *doctor, struct bk_command_context *context) {
+    struct bk_buffer answer;
+    bk_buffer_init(&answer, REPORT_MAX_BYTES);
+    int status = context->call(context, BK_GET, "/api/health", BK_SLICE_EMPTY, &answer);
+    if (status == 200)
+        report(doctor, FINDING_OK, "server", "runs and answers",
+               "stop it and run doctor again to have the databases checked");
+    else
+        report(doctor, FINDING_PROBLEM, "server", "does not answer /api/health with 200",
+               "see its log on standard error");
+    bk_buffer_fini(&answer);
+}
+
+static void examine(struct doctor *doctor) {
+    check_mode(doctor, doctor->data_directory, "700");
+    check_key(doctor);
+    check_free_space(doctor);
+    check_tenants(doctor);
+}
+
+/* Holds the lock meanwhile, so that no server starts under the check. */
+static void examine_stopped(struct doctor *doctor) {
+    struct bk_error error = BK_ERROR_INIT;
+    int lock = -1;
+    if (data_directory_lock(doctor->data_directory, &lock, &error) != BK_OK) {
+        report(doctor, FINDING_PROBLEM, "lock", error.message, "");
+        return;
+    }
+    examine(doctor);
+    bk_file_unlock(lock);
+}
+
+static void print_report(struct doctor *doctor, bool is_json) {
+    bk_buffer_append_char(&doctor->json, ']');
+    if (is_json)
+        printf("{\"problems\":%u,\"warnings\":%u,\"findings\":%.*s}\n",
+               doctor->counts[FINDING_PROBLEM], doctor->counts[FINDING_WARNING],
+               BK_SLICE_PRINT(bk_buffer_slice(&doctor->json)));
+    else
+        printf("%.*s%u problems, %u warnings\n", BK_SLICE_PRINT(bk_buffer_slice(&doctor->text)),
+               doctor->counts[FINDING_PROBLEM], doctor->counts[FINDING_WARNING]);
+}
+
+static int run(struct bk_command_context *context, int argument_count, char **arguments) {
+    (void)arguments;
+    if (argument_count > 0)
+        return 2;
+    struct doctor doctor = {.data_directory = context->data_directory,
+                            .is_running = context->is_running};
+    bk_buffer_init(&doctor.text, REPORT_MAX_BYTES);
+    bk_buffer_init(&doctor.json, REPORT_MAX_BYTES);
+    bk_buffer_append_char(&doctor.json, '[');
+    if (!bk_file_exists(doctor.data_directory)) {
+        report(&doctor, FINDING_PROBLEM, doctor.data_directory, "there is no such directory",
+               "name the data directory with --data, or start a server to make one");
+    } else if (context->is_running) {
+        ask_server(&doctor, context);
+        examine(&doctor);
+    } else {
+        examine_stopped(&doctor);
+    }
+    print_report(&doctor, context->is_json);
+    bk_buffer_fini(&doctor.text);
+    bk_buffer_fini(&doctor.json);
+    return doctor.counts[FINDING_PROBLEM] > 0 ? 1 : 0;
+}
+
+const struct bk_command doctor_command = {
+    .name = "doctor",
+    .usage = "doctor [--data DIR] [--json]",
+    .summary = "Checks the data directory and says what to do about what is wrong.",
+    .run = run,
+};

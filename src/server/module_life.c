@@ -1,0 +1,148 @@
+/*
+ * Modules: what each brings is registered in the order of modules.def, before any of them runs;
+ * then init, start and stop call them one by one. A module whose init or start fails ends the start
+ * of the whole: half a server would answer 404 where its data is.
+ */
+#include "server.h"
+
+#include "bakend/alloc.h"
+
+static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, void *user,
+                                     struct bk_error *error) {
+    struct bk_module_context *context = user;
+    if (context->module->tenant_open == NULL)
+        return BK_OK;
+    enum bk_status status = context->module->tenant_open(context, tenant, state, error);
+    if (status != BK_OK)
+        bk_error_prefix(error, "%s", context->module->name);
+    return status;
+}
+
+static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
+    struct bk_module_context *context = user;
+    if (context->module->tenant_close != NULL)
+        context->module->tenant_close(context, tenant, state);
+}
+
+static void add_tenant_slot(struct bk_module_context *context) {
+    const struct bk_module *module = context->module;
+    struct bk_tenant_slot slot = {.name = module->name,
+                                  .migrations = module->migrations,
+                                  .migration_count = module->migration_count,
+                                  .on_open = on_tenant_open,
+                                  .on_close = on_tenant_close,
+                                  .user = context};
+    if (module->tenant_open != NULL || module->tenant_close != NULL || module->migration_count > 0)
+        context->tenant_slot = bk_tenants_add_slot(context->tenants, &slot);
+}
+
+/* The noun of "job.failed" names events, so no new collection may be called job. Those of
+ * collections themselves ("*.created", "_tenants.created") reserve nothing. */
+static void reserve_noun(struct bk_schema_kind *schema, const char *type) {
+    struct bk_slice noun = bk_slice_from(type);
+    noun.length = bk_slice_find(noun, '.');
+    if (noun.length > 0 && noun.data[0] != '*' && noun.data[0] != '_')
+        bk_schema_reserve_name(schema, noun);
+}
+
+static void fill_context(struct server *server, struct bk_module_context *context,
+                         const struct bk_module *module, const void *options) {
+    *context = (struct bk_module_context){
+        .module = module,
+        .state = bk_alloc_zero(module->state_size + 1),
+        .options = options,
+        .log = {server->logger, module->name},
+        .loop = server->loop,
+        .logger = server->logger,
+        .store = server->store,
+        .tenants = server->tenants,
+        .bus = server->bus,
+        .feed = server->feed,
+        .schema = server->schema,
+        .api = server->api,
+        .data_directory = server->options->data,
+        .app_directory = server->options->app,
+        .instance_key = {(const char *)server->instance_key, sizeof server->instance_key},
+        .modules = server->modules};
+}
+
+void server_register_modules(struct server *server) {
+    for (size_t i = 0; server->modules[i] != NULL; i++) {
+        BK_ASSERT(i < SERVER_MODULES_MAX);
+        const struct bk_module *module = server->modules[i];
+        struct bk_module_context *context = &server->contexts[i];
+        fill_context(server, context, module, server->module_options[i]);
+        server->module_count = i + 1;
+        for (size_t j = 0; j < module->field_type_count; j++)
+            bk_schema_add_type(server->schema, module->field_types[j]);
+        for (size_t j = 0; j < module->event_count; j++)
+            reserve_noun(server->schema, module->events[j].type);
+        for (size_t j = 0; j < module->collection_count; j++)
+            bk_schema_add_system(server->schema, &module->collections[j], module->name);
+        add_tenant_slot(context);
+    }
+}
+
+enum bk_status server_add_routes(struct server *server, struct bk_error *error) {
+    for (size_t i = 0; i < server->module_count; i++) {
+        const struct bk_module *module = server->contexts[i].module;
+        enum bk_status status = bk_api_add_routes(server->api, module->routes, module->route_count,
+                                                  &server->contexts[i]);
+        if (status != BK_OK)
+            return bk_error_set(error, status, "module %s: a route of it exists already",
+                                module->name);
+    }
+    return BK_OK;
+}
+
+enum bk_status server_init_modules(struct server *server, struct bk_error *error) {
+    for (; server->initialised_count < server->module_count; server->initialised_count++) {
+        struct bk_module_context *context = &server->contexts[server->initialised_count];
+        enum bk_status status =
+            context->module->init == NULL ? BK_OK : context->module->init(context, error);
+        if (status != BK_OK) {
+            bk_error_prefix(error, "module %s", context->module->name);
+            return status;
+        }
+    }
+    return BK_OK;
+}
+
+enum bk_status server_start_modules(struct server *server, struct bk_error *error) {
+    for (; server->started_count < server->module_count; server->started_count++) {
+        struct bk_module_context *context = &server->contexts[server->started_count];
+        enum bk_status status =
+            context->module->start == NULL ? BK_OK : context->module->start(context, error);
+        if (status != BK_OK) {
+            bk_error_prefix(error, "module %s", context->module->name);
+            return status;
+        }
+    }
+    return BK_OK;
+}
+
+static void on_stopped(void *user) {
+    bool *is_stopped = user;
+    *is_stopped = true;
+}
+
+void server_stop_modules(struct server *server) {
+    while (server->started_count > 0) {
+        struct bk_module_context *context = &server->contexts[--server->started_count];
+        if (context->module->stop == NULL)
+            continue;
+        bool is_stopped = false;
+        context->module->stop(context, on_stopped, &is_stopped);
+        server_wait(server, &is_stopped);
+    }
+}
+
+void server_fini_modules(struct server *server) {
+    while (server->initialised_count > 0) {
+        struct bk_module_context *context = &server->contexts[--server->initialised_count];
+        if (context->module->fini != NULL)
+            context->module->fini(context);
+    }
+    while (server->module_count > 0)
+        bk_free(server->contexts[--server->module_count].state);
+}
