@@ -17,6 +17,7 @@
 #include "bakend/map.h"
 
 #include "json_gate.h"
+#include "utf8.h"
 #include <cjson/cJSON.h>
 #include <pthread.h>
 
@@ -69,10 +70,23 @@ static enum bk_status disagree(const struct merge *merge, const struct bk_json *
                         (size_t)(node->text.data - merge->start));
 }
 
+/* The name is the sender's: it is cut between characters, and its controls do not reach a log. */
 static enum bk_status refuse_duplicate(const struct merge *merge, const struct bk_json *member) {
-    size_t shown = member->key.length < SHOWN_KEY_BYTES ? member->key.length : SHOWN_KEY_BYTES;
+    char shown[SHOWN_KEY_BYTES];
+    size_t length = 0;
+    while (length < member->key.length) {
+        const char *rest = member->key.data + length;
+        size_t step = utf8_sequence_length(rest, member->key.length - length);
+        BK_ASSERT(step > 0);
+        if (step > sizeof shown - length)
+            break;
+        memcpy(shown + length, rest, step);
+        if ((unsigned char)*rest < 0x20 || *rest == 0x7F)
+            shown[length] = '?';
+        length += step;
+    }
     return bk_error_set(merge->error, BK_INVALID, "byte %zu: the object has \"%.*s\" twice",
-                        (size_t)(member->text.data - merge->start), (int)shown, member->key.data);
+                        (size_t)(member->text.data - merge->start), (int)length, shown);
 }
 
 static enum bk_status check_pairwise(const struct merge *merge, const struct bk_json *object) {
