@@ -145,9 +145,10 @@ def export_prefixes(table, folder):
     name = folder.rsplit("/", 1)[1]
     if folder.startswith("src/modules/"):
         return (f"{name}_", f"bk_module_{name}")
-    # bk_ is public; between the files of one folder its own name, or that of one of its headers.
-    units = [name, *table.offers.get(folder, [])]
-    return ("bk_", *(f"{unit}_" for unit in units))
+    # bk_ is public. What the files of one folder share is named after the folder, one of the
+    # headers it offers, or the file that holds it.
+    files = {path.stem for path in pathlib.Path(folder).rglob("*.c")}
+    return ("bk_", *(f"{unit}_" for unit in [name, *table.offers.get(folder, []), *files]))
 
 
 def symbols_of(objects):
@@ -175,7 +176,7 @@ def check_symbols(build):
         defined[folder], used[folder] = symbols_of(objects)
         prefixes = export_prefixes(table, folder)
         for name in sorted(defined[folder]):
-            if not name.startswith(prefixes):
+            if not f"{name}_".startswith(prefixes):
                 yield f"{folder}: exports {name}: make it static or name it {prefixes[0]}…"
     for user in used:
         for owner in defined:
