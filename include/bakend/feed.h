@@ -4,7 +4,9 @@
  * a cursor and nothing else: there is no queue per reader, and nobody waits for a reader.
  *
  * Cursor: opaque text, base64url of version (1 byte), epoch (8), sequence (8, big endian) and a check
- * (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface.
+ * (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface. It stands
+ * right behind the event of its sequence: reading forward begins with the next one, reading backward
+ * with that one.
  */
 #ifndef BAKEND_FEED_H
 #define BAKEND_FEED_H
@@ -13,7 +15,14 @@
 
 struct bk_feed;
 
-enum { BK_CURSOR_BYTES = 27, BK_FEED_LIMIT_MAX = 1000, BK_FEED_SCAN_MAX = 10000 };
+enum {
+    BK_CURSOR_BYTES = 27,
+    BK_FEED_LIMIT_MAX = 1000,
+    BK_FEED_SCAN_MAX = 10000,
+    BK_FEED_PAGE_BYTES_MAX =
+        4 * 1024 * 1024,              /* a page ends before the event that would exceed it */
+    BK_FEED_PAGE_MARGIN_BYTES = 1024, /* left free in the caller's buffer, for its own end */
+};
 
 void bk_cursor_make(char out[BK_CURSOR_BYTES], const uint8_t epoch[8], uint64_t sequence);
 /* False when text is no cursor. */
@@ -62,9 +71,14 @@ struct bk_feed_read {
     /* The feed's. */
     struct bk_read journal_read;
     struct bk_task task;
+    struct bk_feed *feed;
     uint64_t from, to;
+    int64_t after_ms;
+    size_t start_length;
+    bool is_time, is_lenient;
 };
-/* done comes once, never before this returns. At most BK_FEED_SCAN_MAX rows are looked at. */
+/* done comes once, never before this returns. At most BK_FEED_SCAN_MAX rows are looked at. BK_TOO_LARGE
+ * when the buffer does not take even the first event; else what does not fit is left to the next page. */
 void bk_feed_read(struct bk_feed *feed, struct bk_feed_read *read);
 /* One event by its id, its bytes appended to events (event_count 0 or 1); BK_NOT_FOUND, BK_GONE. Only
  * query.after is used: the id. */

@@ -1,0 +1,59 @@
+/*
+ * Cursors: a position between two events of one history, as text.
+ *
+ *   byte   0        1 … 8   9 … 16     17 … 19
+ *          version  epoch   sequence   first bytes of SHA-256 over bytes 0 … 16
+ *
+ * A cursor of sequence n stands right behind event n: reading forward begins with n + 1, reading
+ * backward with n. 0 stands before the first event there ever was. The check is no secret: it tells
+ * a mangled cursor from one of another history, so that the answer can say which of the two it is.
+ */
+#include "bakend/feed.h"
+
+#include "bakend/crypto.h"
+#include "bakend/encode.h"
+
+enum {
+    VERSION = 1,
+    EPOCH_AT = 1,
+    EPOCH_BYTES = 8,
+    SEQUENCE_AT = EPOCH_AT + EPOCH_BYTES,
+    SEQUENCE_BYTES = 8,
+    CHECK_AT = SEQUENCE_AT + SEQUENCE_BYTES,
+    CHECK_BYTES = 3,
+    RAW_BYTES = CHECK_AT + CHECK_BYTES
+};
+_Static_assert(BK_BASE64URL_BYTES(RAW_BYTES) == BK_CURSOR_BYTES, "the size that feed.h promises");
+
+static void make_check(uint8_t out[CHECK_BYTES], const uint8_t raw[RAW_BYTES]) {
+    uint8_t digest[BK_SHA256_BYTES];
+    bk_sha256(digest, bk_slice_make((const char *)raw, CHECK_AT));
+    memcpy(out, digest, CHECK_BYTES);
+}
+
+void bk_cursor_make(char out[BK_CURSOR_BYTES], const uint8_t epoch[8], uint64_t sequence) {
+    uint8_t raw[RAW_BYTES] = {VERSION};
+    memcpy(raw + EPOCH_AT, epoch, EPOCH_BYTES);
+    for (int i = 0; i < SEQUENCE_BYTES; i++)
+        raw[SEQUENCE_AT + i] = (uint8_t)(sequence >> (8 * (SEQUENCE_BYTES - 1 - i)));
+    make_check(raw + CHECK_AT, raw);
+    size_t written = bk_base64url_encode(out, raw, sizeof raw);
+    BK_ASSERT(written == BK_CURSOR_BYTES);
+}
+
+bool bk_cursor_parse(struct bk_slice text, uint8_t epoch[8], uint64_t *sequence) {
+    uint8_t raw[RAW_BYTES];
+    uint8_t check[CHECK_BYTES];
+    size_t length = sizeof raw;
+    if (text.length != BK_CURSOR_BYTES || !bk_base64url_decode(text, raw, &length) ||
+        length != RAW_BYTES || raw[0] != VERSION)
+        return false;
+    make_check(check, raw);
+    if (memcmp(check, raw + CHECK_AT, CHECK_BYTES) != 0)
+        return false;
+    memcpy(epoch, raw + EPOCH_AT, EPOCH_BYTES);
+    *sequence = 0;
+    for (int i = 0; i < SEQUENCE_BYTES; i++)
+        *sequence = *sequence << 8 | raw[SEQUENCE_AT + i];
+    return true;
+}
