@@ -20,7 +20,7 @@
 #include "bakend/error.h"
 #include "bakend/event.h"
 #include "bakend/log.h"
-#include "bakend/mailbox.h"
+#include "bakend/thread.h"
 
 struct bk_store;
 struct bk_database;
@@ -163,7 +163,8 @@ struct bk_read {
     uint32_t deadline_ms; /* 0: the store's read_deadline_ms */
     enum bk_status (*run)(struct bk_connection *connection, struct bk_read *read);
     void (*done)(struct bk_read *read, enum bk_status status);
-    struct bk_message message;
+    /* The store's. */
+    struct bk_job job;
     struct bk_database *database;
     enum bk_status status;
 };

@@ -1,0 +1,326 @@
+/*
+ * Connections: opened without mutexes (one thread at a time uses one), hardened, and never trusted to
+ * checkpoint by themselves.
+ *
+ *   writer   the only one that writes or checkpoints; wal_autocheckpoint is off and a hook tells it how
+ *            long the WAL is (see checkpoint.c)
+ *   reader   read-only, query_only, NO_CKPT_ON_CLOSE, one per reader thread and database
+ *   loop     like a reader, for single rows by key
+ *
+ * mmap stays off, since an I/O error would be a SIGBUS. Foreign keys stay off, since cascades are the
+ * application's. A schema is not trusted, so that a crafted file cannot call functions.
+ *
+ * Deadlines are looked at by the progress handler, every PROGRESS_STEPS steps of SQLite's machine. A
+ * reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, and other
+ * statements have none: an interrupted write would take the neighbours' transaction with it.
+ *
+ * SQLite's codes are translated here and in no other place.
+ */
+#include "store_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum {
+    PROGRESS_STEPS = 1000, /* tens of microseconds */
+    SQL_BYTES_MAX = 1024 * 1024,
+    VALUE_BYTES_MAX = 128 * 1024 * 1024,
+    EXPRESSION_DEPTH_MAX = 500,
+    COMPOUND_SELECT_MAX = 100,
+    LIKE_PATTERN_BYTES_MAX = 4096,
+    TRIGGER_DEPTH_MAX = 10,
+    WAL_SIZE_LIMIT_BYTES =
+        16 * 1024 * 1024 /* what a reset WAL keeps: more than it grows to as a rule */
+};
+
+static const char *const fixed_sql[STORE_FIXED_COUNT] = {
+    [STORE_FIXED_BEGIN] = "BEGIN",
+    [STORE_FIXED_BEGIN_IMMEDIATE] = "BEGIN IMMEDIATE",
+    [STORE_FIXED_COMMIT] = "COMMIT",
+    [STORE_FIXED_ROLLBACK] = "ROLLBACK",
+    [STORE_FIXED_SAVEPOINT] = "SAVEPOINT w",
+    [STORE_FIXED_RELEASE] = "RELEASE w",
+    [STORE_FIXED_ROLLBACK_TO] = "ROLLBACK TO w",
+    [STORE_FIXED_APPEND] =
+        "INSERT INTO _journal (sequence, id, type, timestamp, source, subject, actor, version, "
+        "depth, "
+        "cause, payload, previous, omitted) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+    [STORE_FIXED_COUNTER] =
+        "UPDATE _meta SET value = CASE name WHEN 'journal_last' THEN ?1 WHEN 'journal_oldest' THEN "
+        "?2 "
+        "ELSE ?3 END WHERE name IN ('journal_bytes', 'journal_last', 'journal_oldest')",
+};
+
+/* --- errors -------------------------------------------------------------------------------------- */
+
+/* SQLite reports a full disk as an I/O error when it strikes the shared memory or a size limit. */
+static enum bk_status translate_io(sqlite3 *handle, int code) {
+    int system_error = sqlite3_system_errno(handle);
+    if (code == SQLITE_IOERR_NOMEM)
+        return BK_NO_MEMORY;
+    if (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG)
+        return BK_DISK_FULL;
+    return BK_IO;
+}
+
+static enum bk_status translate(sqlite3 *handle, int code) {
+    switch (code & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+        return BK_OK;
+    case SQLITE_DONE:
+        return BK_END;
+    case SQLITE_CONSTRAINT:
+        if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY ||
+            code == SQLITE_CONSTRAINT_ROWID)
+            return BK_CONFLICT;
+        return BK_INVALID;
+    case SQLITE_INTERRUPT:
+        return BK_TIMEOUT;
+    case SQLITE_FULL:
+        return BK_DISK_FULL;
+    case SQLITE_IOERR:
+        return translate_io(handle, code);
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_NOLFS:
+        return BK_IO;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return BK_CORRUPT;
+    case SQLITE_NOMEM:
+        return BK_NO_MEMORY;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return BK_BUSY;
+    default:
+        return BK_INVALID;
+    }
+}
+
+/* "UNIQUE constraint failed: users.email" */
+static void remember_conflict(struct bk_connection *connection) {
+    static const char marker[] = "failed: ";
+    const char *columns = strstr(connection->error, marker);
+    (void)snprintf(connection->conflict, sizeof(connection->conflict), "%s",
+                   columns == NULL ? "" : columns + sizeof(marker) - 1);
+}
+
+enum bk_status store_connection_fail(struct bk_connection *connection, int code) {
+    enum bk_status status = translate(connection->handle, code);
+    BK_ASSERT(status != BK_OK && status != BK_END);
+    (void)snprintf(connection->error, sizeof(connection->error), "%s",
+                   sqlite3_errmsg(connection->handle));
+    if (status == BK_CONFLICT)
+        remember_conflict(connection);
+    return status;
+}
+
+const char *bk_connection_error(struct bk_connection *connection) { return connection->error; }
+
+struct bk_slice bk_connection_conflict(struct bk_connection *connection) {
+    return bk_slice_from(connection->conflict);
+}
+
+/* --- opening and closing ------------------------------------------------------------------------- */
+
+/* Returns other than 0 to interrupt. */
+static int on_progress(void *user) {
+    struct bk_connection *connection = user;
+    uint64_t now_ns;
+    if (connection->is_cancelled != NULL &&
+        __atomic_load_n(connection->is_cancelled, __ATOMIC_RELAXED))
+        return 1;
+    if (connection->deadline_ns == 0)
+        return 0;
+    now_ns = bk_clock_monotonic_ns();
+    if (connection->deadline_ns == STORE_DEADLINE_FROM_NOW)
+        connection->deadline_ns = now_ns + STORE_SELECT_DEADLINE_MS * STORE_NS_PER_MS;
+    return now_ns >= connection->deadline_ns;
+}
+
+static int on_wal_commit(void *user, sqlite3 *handle, const char *schema, int frame_count) {
+    struct bk_connection *connection = user;
+    (void)handle, (void)schema;
+    connection->wal_bytes = (uint64_t)frame_count * STORE_WAL_FRAME_BYTES;
+    return SQLITE_OK;
+}
+
+static void set_limits(sqlite3 *handle) {
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_EXPR_DEPTH, EXPRESSION_DEPTH_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_COMPOUND_SELECT, COMPOUND_SELECT_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_PATTERN_BYTES_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_TRIGGER_DEPTH, TRIGGER_DEPTH_MAX);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0);
+    (void)sqlite3_limit(handle, SQLITE_LIMIT_WORKER_THREADS, 0);
+}
+
+/* Nothing here writes to the file. */
+static int configure(struct bk_connection *connection) {
+    sqlite3 *handle = connection->handle;
+    bool is_writer = connection->kind == STORE_CONNECTION_WRITER;
+    set_limits(handle);
+    (void)sqlite3_busy_timeout(handle, STORE_BUSY_TIMEOUT_MS);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_FKEY, 0, NULL);
+    (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    (void)sqlite3_wal_autocheckpoint(handle, 0);
+    sqlite3_progress_handler(handle, PROGRESS_STEPS, on_progress, connection);
+    if (is_writer)
+        (void)sqlite3_wal_hook(handle, on_wal_commit, connection);
+    return sqlite3_exec(handle,
+                        is_writer ? "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;"
+                                    "PRAGMA cell_size_check=ON; PRAGMA cache_size=-4096"
+                                  : "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;"
+                                    "PRAGMA cell_size_check=ON; PRAGMA cache_size=-4096;"
+                                    "PRAGMA query_only=ON",
+                        NULL, NULL, NULL);
+}
+
+enum bk_status store_connection_open(struct bk_database *database, const char *path,
+                                     enum store_connection_kind kind,
+                                     struct bk_connection **connection, struct bk_error *error) {
+    struct bk_connection *opened = bk_alloc_zero(sizeof(*opened));
+    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
+    int code;
+    opened->database = database;
+    opened->kind = kind;
+    bk_list_init(&opened->recent);
+    bk_list_init(&opened->used);
+    bk_list_init(&opened->pool_link);
+    flags |= kind == STORE_CONNECTION_WRITER ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
+    code = sqlite3_open_v2(path, &opened->handle, flags, NULL);
+    if (code == SQLITE_OK)
+        code = configure(opened);
+    if (code != SQLITE_OK) {
+        enum bk_status status = store_connection_fail(opened, code);
+        (void)bk_error_set(error, status, "%s cannot be opened: %s", path, opened->error);
+        store_connection_close(opened, false);
+        return status;
+    }
+    if (database != NULL)
+        opened->generation = __atomic_load_n(&database->generation, __ATOMIC_ACQUIRE);
+    *connection = opened;
+    return BK_OK;
+}
+
+enum bk_status store_connection_start_wal(struct bk_connection *connection,
+                                          enum bk_synchronous synchronous) {
+    char sql[160];
+    int code;
+    BK_ASSERT(connection->kind == STORE_CONNECTION_WRITER);
+    (void)snprintf(sql, sizeof(sql),
+                   "PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; PRAGMA journal_size_limit=%d",
+                   synchronous == BK_SYNCHRONOUS_FULL ? "FULL" : "OFF", WAL_SIZE_LIMIT_BYTES);
+    code = sqlite3_exec(connection->handle, sql, NULL, NULL, NULL);
+    return code == SQLITE_OK ? BK_OK : store_connection_fail(connection, code);
+}
+
+void store_connection_close(struct bk_connection *connection, bool allow_checkpoint) {
+    store_connection_drop_statements(connection);
+    for (size_t i = 0; i < STORE_FIXED_COUNT; i++)
+        (void)sqlite3_finalize(connection->fixed[i]);
+    if (allow_checkpoint)
+        (void)sqlite3_db_config(connection->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    /* Fails only when a statement is left, which the cache cannot leave. */
+    BK_ASSERT(sqlite3_close(connection->handle) == SQLITE_OK);
+    bk_free(connection);
+}
+
+/* --- statements of the store's own --------------------------------------------------------------- */
+
+sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum store_fixed which) {
+    if (__builtin_expect(connection->fixed[which] == NULL, 0)) {
+        int code = sqlite3_prepare_v3(connection->handle, fixed_sql[which], -1,
+                                      SQLITE_PREPARE_PERSISTENT, &connection->fixed[which], NULL);
+        if (code != SQLITE_OK)
+            (void)store_connection_fail(connection, code);
+    }
+    return connection->fixed[which];
+}
+
+enum bk_status store_connection_run_fixed(struct bk_connection *connection,
+                                          enum store_fixed which) {
+    sqlite3_stmt *statement = store_connection_fixed(connection, which);
+    int code;
+    if (statement == NULL)
+        return BK_NO_MEMORY;
+    if (connection->kind != STORE_CONNECTION_READER)
+        connection->deadline_ns = 0;
+    code = sqlite3_step(statement);
+    if (code == SQLITE_DONE) {
+        (void)sqlite3_reset(statement);
+        return BK_OK;
+    }
+    enum bk_status status = store_connection_fail(connection, code);
+    (void)sqlite3_reset(statement);
+    return status;
+}
+
+bool store_connection_has_transaction(const struct bk_connection *connection) {
+    return sqlite3_get_autocommit(connection->handle) == 0;
+}
+
+void store_connection_roll_back(struct bk_connection *connection) {
+    store_connection_give_back(connection);
+    if (store_connection_has_transaction(connection))
+        (void)store_connection_run_fixed(connection, STORE_FIXED_ROLLBACK);
+}
+
+enum bk_status store_connection_query_int(struct bk_connection *connection, const char *sql,
+                                          int64_t fallback, int64_t *value) {
+    sqlite3_stmt *statement = NULL;
+    enum bk_status status = BK_OK;
+    int code = sqlite3_prepare_v2(connection->handle, sql, -1, &statement, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    if (code == SQLITE_ROW && sqlite3_column_type(statement, 0) != SQLITE_NULL)
+        *value = sqlite3_column_int64(statement, 0);
+    else if (code == SQLITE_ROW || code == SQLITE_DONE)
+        *value = fallback;
+    else
+        status = store_connection_fail(connection, code);
+    (void)sqlite3_finalize(statement);
+    return status;
+}
+
+static bool is_only_space(const char *text, const char *end) {
+    while (text < end && strchr(" \t\r\n;", *text) != NULL)
+        text++;
+    return text == end;
+}
+
+enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk_slice sql) {
+    const char *text = sql.data, *end = sql.data + sql.length;
+    connection->error[0] = '\0';
+    if (connection->kind != STORE_CONNECTION_READER)
+        connection->deadline_ns = 0;
+    while (!is_only_space(text, end)) {
+        sqlite3_stmt *statement = NULL;
+        int code =
+            sqlite3_prepare_v2(connection->handle, text, (int)(end - text), &statement, &text);
+        while (code == SQLITE_OK || code == SQLITE_ROW)
+            code = statement == NULL ? SQLITE_DONE : sqlite3_step(statement);
+        if (code != SQLITE_DONE) {
+            enum bk_status status = store_connection_fail(connection, code);
+            (void)sqlite3_finalize(statement);
+            return status;
+        }
+        (void)sqlite3_finalize(statement);
+    }
+    return BK_OK;
+}
+
+int64_t bk_connection_change_count(struct bk_connection *connection) {
+    return sqlite3_changes64(connection->handle);
+}
+
+struct bk_database *bk_connection_database(struct bk_connection *connection) {
+    return connection->database;
+}

@@ -1,0 +1,117 @@
+/*
+ * Pruning the journal: by age and by size, oldest first, in slices of SLICE_ROWS through the background
+ * lane, so that requests pass in between. A timer looks at every open database; one that had a full
+ * slice to prune is given the next at once.
+ *
+ * What is pruned keeps its numbers: the counter only moves its `oldest`. It stops at the first row that
+ * is young enough, also where the wall clock was set back and older times stand behind it.
+ */
+#include "store_private.h"
+
+enum { SLICE_ROWS = 500 /* 20 ms at worst */ };
+
+/* What a slice takes away. */
+struct slice {
+    uint64_t upto; /* the last sequence to prune; 0: none */
+    uint64_t row_count, bytes;
+};
+
+static bool is_due(const struct bk_store_options *options, int64_t now_ms, int64_t timestamp_ms,
+                   uint64_t retained_bytes) {
+    if (options->retention_ms > 0 && timestamp_ms < now_ms - options->retention_ms)
+        return true;
+    return options->retention_max_bytes > 0 && retained_bytes > options->retention_max_bytes;
+}
+
+static enum bk_status measure(struct bk_transaction *transaction, struct slice *slice) {
+    const struct bk_sql sql = bk_sql_make(BK_SLICE(
+        "SELECT sequence, timestamp, length(CAST(payload AS BLOB)) + "
+        "coalesce(length(CAST(previous AS BLOB)), 0) FROM _journal ORDER BY sequence LIMIT ?1"));
+    const struct bk_database *database = transaction->database;
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(transaction->connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 1, SLICE_ROWS);
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        uint64_t retained =
+            database->counter.bytes > slice->bytes ? database->counter.bytes - slice->bytes : 0;
+        if (!is_due(&database->store->options, transaction->now_ms, bk_statement_int(statement, 1),
+                    retained))
+            break;
+        slice->upto = (uint64_t)bk_statement_int(statement, 0);
+        slice->bytes += (uint64_t)bk_statement_int(statement, 2);
+        slice->row_count++;
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status remove_rows(struct bk_connection *connection, uint64_t upto) {
+    const struct bk_sql sql = bk_sql_make(BK_SLICE("DELETE FROM _journal WHERE sequence <= ?1"));
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 1, (int64_t)upto);
+    return bk_statement_run(statement);
+}
+
+/* On the writer. The counter is taken back with the savepoint when this fails. */
+static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
+    struct bk_database *database = transaction->database;
+    struct store_counter *counter = &database->counter;
+    struct slice slice = {0};
+    enum bk_status status = measure(transaction, &slice);
+    BK_ASSERT(write == &database->prune_write);
+    database->has_more_to_prune = false;
+    if (status != BK_OK || slice.upto == 0)
+        return status;
+    status = remove_rows(transaction->connection, slice.upto);
+    if (status != BK_OK)
+        return status;
+    counter->oldest = slice.upto + 1;
+    counter->bytes -= slice.bytes < counter->bytes ? slice.bytes : counter->bytes;
+    database->has_more_to_prune = slice.row_count == SLICE_ROWS;
+    return BK_OK;
+}
+
+static void start(struct bk_database *database) {
+    if (bk_store_write(database, &database->prune_write) == BK_OK)
+        database->is_pruning = true;
+}
+
+static void on_done(struct bk_write *write, enum bk_status status) {
+    struct bk_database *database = write->database;
+    database->is_pruning = false;
+    if (status != BK_OK)
+        bk_log_warn(&database->store->log, "prune_failed", BK_STRING("tenant", database->tenant),
+                    BK_TEXT("status", bk_status_name(status)));
+    else if (database->has_more_to_prune)
+        start(database);
+}
+
+void store_prune_init(struct bk_database *database) {
+    database->prune_write = (struct bk_write){
+        .lane = BK_LANE_BACKGROUND, .run = on_run, .done = on_done, .database = database};
+}
+
+static void on_timer(struct bk_timer *timer, void *user) {
+    struct bk_store *store = user;
+    (void)timer;
+    BK_LIST_FOR_EACH(node, &store->databases) {
+        struct bk_database *database = bk_container_of(node, struct bk_database, link);
+        bool has_events = database->journal.oldest <= database->journal.last;
+        if (database->has_journal && has_events && !database->is_pruning)
+            start(database);
+    }
+}
+
+void store_prune_start_timer(struct bk_store *store) {
+    const struct bk_store_options *options = &store->options;
+    store->prune_timer = bk_timer_create(options->loop, on_timer, store);
+    bk_timer_set_background(store->prune_timer);
+    if (options->prune_interval_ms > 0 &&
+        (options->retention_ms > 0 || options->retention_max_bytes > 0))
+        bk_timer_start(store->prune_timer, options->prune_interval_ms, options->prune_interval_ms);
+}

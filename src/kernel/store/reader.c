@@ -1,0 +1,194 @@
+/*
+ * Reading: on reader threads for whatever may take its time, and on the loop for single rows by key.
+ *
+ * Each reader thread keeps a connection per database it has read, opened when first needed, at most
+ * STORE_READER_CONNECTIONS_MAX of them; past it the least recently used one is closed. A read runs in
+ * one read transaction with a deadline, so that nobody keeps checkpoints from resetting the WAL.
+ *
+ * The loop's connection is opened with the database. Its read transaction begins with the first read of
+ * a turn and ends with the turn: beginning and ending one costs more than the row itself. It ends early
+ * when a commit of its database is answered, so that whoever wrote reads what was written.
+ *
+ * A thread's list of connections has a mutex, for one reason: a database that closes takes its
+ * connections out from another thread. No read of it is under way then.
+ */
+#include "store_private.h"
+
+/* --- the threads' connections -------------------------------------------------------------------- */
+
+static void take_out(struct store_reader_thread *thread, struct bk_connection *connection,
+                     uint32_t index) {
+    bk_list_remove(&connection->pool_link);
+    connection->database->reader_connections[index] = NULL;
+    thread->connection_count--;
+}
+
+/* The connection of this thread for the database, moved to the front; NULL when there is none. */
+static struct bk_connection *find_connection(struct store_reader_thread *thread,
+                                             struct bk_database *database, uint32_t index) {
+    struct bk_connection *connection;
+    (void)pthread_mutex_lock(&thread->mutex);
+    connection = database->reader_connections[index];
+    if (connection != NULL) {
+        bk_list_remove(&connection->pool_link);
+        bk_list_push_front(&thread->connections, &connection->pool_link);
+    }
+    (void)pthread_mutex_unlock(&thread->mutex);
+    return connection;
+}
+
+/* Puts a new connection in front; returns the one that has to go, or NULL. */
+static struct bk_connection *add_connection(struct store_reader_thread *thread,
+                                            struct bk_connection *connection, uint32_t index) {
+    struct bk_connection *oldest = NULL;
+    (void)pthread_mutex_lock(&thread->mutex);
+    if (thread->connection_count >= STORE_READER_CONNECTIONS_MAX) {
+        oldest = bk_container_of(thread->connections.previous, struct bk_connection, pool_link);
+        take_out(thread, oldest, index);
+    }
+    bk_list_push_front(&thread->connections, &connection->pool_link);
+    connection->database->reader_connections[index] = connection;
+    thread->connection_count++;
+    (void)pthread_mutex_unlock(&thread->mutex);
+    return oldest;
+}
+
+static enum bk_status borrow(struct bk_database *database, uint32_t index,
+                             struct bk_connection **connection) {
+    struct store_reader_thread *thread = &database->store->reader_threads[index];
+    struct bk_connection *oldest;
+    enum bk_status status;
+    *connection = find_connection(thread, database, index);
+    if (*connection != NULL) {
+        store_connection_refresh(*connection);
+        return BK_OK;
+    }
+    status =
+        store_connection_open(database, database->path, STORE_CONNECTION_READER, connection, NULL);
+    if (status != BK_OK)
+        return status;
+    oldest = add_connection(thread, *connection, index);
+    if (oldest != NULL)
+        store_connection_close(oldest, false);
+    return BK_OK;
+}
+
+void store_readers_close_database(struct bk_database *database) {
+    for (uint32_t i = 0; i < STORE_READERS_MAX; i++) {
+        struct store_reader_thread *thread = &database->store->reader_threads[i];
+        struct bk_connection *connection;
+        (void)pthread_mutex_lock(&thread->mutex);
+        connection = database->reader_connections[i];
+        if (connection != NULL)
+            take_out(thread, connection, i);
+        (void)pthread_mutex_unlock(&thread->mutex);
+        if (connection != NULL)
+            store_connection_close(connection, false);
+    }
+}
+
+void store_readers_init(struct bk_store *store) {
+    for (uint32_t i = 0; i < STORE_READERS_MAX; i++) {
+        struct store_reader_thread *thread = &store->reader_threads[i];
+        BK_ASSERT(pthread_mutex_init(&thread->mutex, NULL) == 0);
+        bk_list_init(&thread->connections);
+    }
+    store->readers = bk_pool_create(store->options.loop, "reader", store->options.reader_count,
+                                    store->options.read_queue_max);
+}
+
+void store_readers_fini(struct bk_store *store) {
+    bk_pool_destroy(store->readers);
+    for (uint32_t i = 0; i < STORE_READERS_MAX; i++) {
+        BK_ASSERT(store->reader_threads[i].connection_count == 0);
+        (void)pthread_mutex_destroy(&store->reader_threads[i].mutex);
+    }
+}
+
+/* --- a read on a reader thread ------------------------------------------------------------------- */
+
+static enum bk_status read_in_transaction(struct bk_connection *connection, struct bk_read *read) {
+    uint32_t deadline_ms = read->deadline_ms;
+    enum bk_status status = store_connection_run_fixed(connection, STORE_FIXED_BEGIN);
+    if (status != BK_OK)
+        return status;
+    if (deadline_ms == 0)
+        deadline_ms = connection->database->store->options.read_deadline_ms;
+    connection->deadline_ns = bk_clock_monotonic_ns() + deadline_ms * STORE_NS_PER_MS;
+    status = read->run(connection, read);
+    connection->deadline_ns = 0;
+    store_connection_give_back(connection);
+    if (store_connection_has_transaction(connection))
+        (void)store_connection_run_fixed(connection, STORE_FIXED_COMMIT);
+    store_connection_roll_back(connection);
+    return status;
+}
+
+/* On the reader thread. */
+static void on_read_run(struct bk_job *job, uint32_t thread_index) {
+    struct bk_read *read = bk_container_of(job, struct bk_read, job);
+    struct store_reader_thread *thread = &read->database->store->reader_threads[thread_index];
+    struct bk_connection *connection = NULL;
+    read->status = borrow(read->database, thread_index, &connection);
+    if (read->status == BK_OK)
+        read->status = read_in_transaction(connection, read);
+    store_count(&thread->reads, 1);
+    if (read->status == BK_TIMEOUT)
+        store_count(&thread->reads_timed_out, 1);
+}
+
+static void on_read_done(struct bk_job *job) {
+    struct bk_read *read = bk_container_of(job, struct bk_read, job);
+    struct bk_database *database = read->database;
+    read->done(read, read->status);
+    store_arrived(database->store, database);
+    store_database_continue_closing(database);
+}
+
+enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read) {
+    enum bk_status status;
+    BK_ASSERT(read->run != NULL && read->done != NULL);
+    if (database->is_closing)
+        return BK_CLOSING;
+    read->database = database;
+    read->status = BK_OK;
+    read->job.run = on_read_run;
+    read->job.done = on_read_done;
+    status = bk_pool_submit(database->store->readers, &read->job);
+    if (status == BK_OK)
+        store_await(database->store, database);
+    return status;
+}
+
+/* --- the loop's connection ----------------------------------------------------------------------- */
+
+struct bk_connection *bk_store_read_now(struct bk_database *database) {
+    struct bk_connection *connection = database->loop_connection;
+    BK_ASSERT(bk_loop_is_current(database->store->options.loop));
+    if (database->is_closing || database->has_failed || connection == NULL)
+        return NULL;
+    if (!bk_list_is_empty(&database->turn_link))
+        return connection;
+    store_connection_refresh(connection);
+    if (store_connection_run_fixed(connection, STORE_FIXED_BEGIN) != BK_OK)
+        return NULL;
+    bk_list_push(&database->store->reading_now, &database->turn_link);
+    return connection;
+}
+
+void store_read_now_end(struct bk_database *database) {
+    struct bk_connection *connection = database->loop_connection;
+    if (bk_list_is_empty(&database->turn_link))
+        return;
+    bk_list_remove(&database->turn_link);
+    store_connection_give_back(connection);
+    if (store_connection_has_transaction(connection))
+        (void)store_connection_run_fixed(connection, STORE_FIXED_COMMIT);
+    store_connection_roll_back(connection);
+}
+
+void store_on_turn_end(struct bk_turn_hook *hook) {
+    struct bk_store *store = bk_container_of(hook, struct bk_store, turn_hook);
+    while (!bk_list_is_empty(&store->reading_now))
+        store_read_now_end(bk_container_of(store->reading_now.next, struct bk_database, turn_link));
+}

@@ -1,0 +1,348 @@
+/*
+ * What the files of the store know of each other. Who may touch what is written at each field: "loop"
+ * and "writer" are threads, "fixed" means set while opening and never changed, "atomic" any thread.
+ *
+ *   store.c         life cycle, options, figures        connection.c  open, harden, translate errors
+ *   submit.c        the loop's side of a write          statement.c   statements and their cache
+ *   writer.c        the writer thread and its lanes     reader.c      reader threads, loop connection
+ *   batch.c         one commit, and running it again    journal.c     append, counter, read, seek
+ *   transaction.c   what a write's run may do           prune.c, checkpoint.c, copy.c
+ *   database.c      open and close, the loop's side     opening.c     the same on the writer
+ *   inspect.c       is this file a database of ours?    event*.c, tenant*.c
+ */
+#ifndef STORE_PRIVATE_H
+#define STORE_PRIVATE_H
+
+#include "bakend/alloc.h"
+#include "bakend/arena.h"
+#include "bakend/assert.h"
+#include "bakend/clock.h"
+#include "bakend/failpoint.h"
+#include "bakend/list.h"
+#include "bakend/loop.h"
+#include "bakend/map.h"
+#include "bakend/store.h"
+#include "bakend/thread.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+enum {
+    STORE_WRITERS_MAX = 4,
+    STORE_READERS_MAX = 16,
+    STORE_STATEMENTS_MAX = 256, /* cached per connection; the least recently used goes */
+    STORE_STATEMENT_BUCKETS = 512,
+    STORE_READER_CONNECTIONS_MAX = 32, /* per reader thread: 2 descriptors and about 100 KiB each */
+    STORE_PAGE_BYTES = 4096,
+    STORE_WAL_FRAME_BYTES = STORE_PAGE_BYTES + 24, /* a page behind its frame header */
+    STORE_FORMAT_VERSION = 1,
+    STORE_APPLICATION_ID = 0x42616b64, /* "Bakd" in the file's header */
+    STORE_EPOCH_BYTES = 8,
+    STORE_BUSY_TIMEOUT_MS = 5000,  /* another process on the file: a backup tool, a shell */
+    STORE_SELECT_DEADLINE_MS = 50, /* of a SELECT on the writer or the loop */
+    STORE_JOURNAL_CHECK_ROWS =
+        1000, /* checked at once after an unclean stop: under a millisecond */
+    STORE_BATCH_ARENA_BYTES_MAX = 64 * 1024 * 1024
+};
+
+#define STORE_NS_PER_MS UINT64_C(1000000)
+
+/* --- connections --------------------------------------------------------------------------------- */
+
+enum store_connection_kind {
+    STORE_CONNECTION_WRITER,
+    STORE_CONNECTION_READER,
+    STORE_CONNECTION_LOOP
+};
+
+/* Statements that a connection keeps outside of its cache. */
+enum store_fixed {
+    STORE_FIXED_BEGIN,
+    STORE_FIXED_BEGIN_IMMEDIATE,
+    STORE_FIXED_COMMIT,
+    STORE_FIXED_ROLLBACK,
+    STORE_FIXED_SAVEPOINT,
+    STORE_FIXED_RELEASE,
+    STORE_FIXED_ROLLBACK_TO,
+    STORE_FIXED_APPEND,
+    STORE_FIXED_COUNTER,
+    STORE_FIXED_COUNT
+};
+
+struct bk_statement {
+    sqlite3_stmt *handle;
+    struct bk_connection *connection;
+    struct bk_statement *chain; /* the next one in its bucket */
+    struct bk_list recent;      /* bk_connection.recent */
+    struct bk_list used;        /* bk_connection.used, while handed out */
+    uint64_t hash;
+    uint64_t deadline_ns; /* while it runs, on the writer and the loop */
+    bool is_readonly, is_active, is_bound, has_bad_binding;
+    struct bk_slice text; /* behind this struct */
+};
+
+/* A deadline that starts when the progress handler first looks, so that short ones need no clock. */
+#define STORE_DEADLINE_FROM_NOW UINT64_MAX
+
+struct bk_connection {
+    sqlite3 *handle;
+    struct bk_database *database;
+    enum store_connection_kind kind;
+    uint32_t generation; /* of the statements in the cache */
+    uint32_t step_count;
+    uint64_t deadline_ns;     /* 0: none */
+    const bool *is_cancelled; /* atomic; a look at it interrupts, NULL: none */
+    struct bk_statement *buckets[STORE_STATEMENT_BUCKETS];
+    size_t statement_count;
+    struct bk_list recent; /* newest first */
+    struct bk_list used;   /* handed out since the connection was borrowed */
+    sqlite3_stmt *fixed[STORE_FIXED_COUNT];
+    bool has_forgotten;       /* asked to forget since the batch began: others must, too */
+    uint64_t wal_bytes;       /* writer: as of the last commit */
+    struct bk_list pool_link; /* reader: the thread's, newest first */
+    char error[256];
+    char conflict[256];
+};
+
+/* The caller closes it. create: make the file. On failure *connection is untouched. */
+enum bk_status store_connection_open(struct bk_database *database, const char *path,
+                                     enum store_connection_kind kind,
+                                     struct bk_connection **connection, struct bk_error *error);
+/* Settings that may write to the file: journal mode WAL and its size limit. Writer only. */
+enum bk_status store_connection_start_wal(struct bk_connection *connection,
+                                          enum bk_synchronous synchronous);
+/* allow_checkpoint: the last connection may move the WAL into the database and remove it. */
+void store_connection_close(struct bk_connection *connection, bool allow_checkpoint);
+/* Resets what was handed out. */
+void store_connection_give_back(struct bk_connection *connection);
+/* Forgets the cache when the database's generation has moved on. */
+void store_connection_refresh(struct bk_connection *connection);
+/* NULL when it does not compile. */
+sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum store_fixed which);
+/* Runs a fixed statement without parameters. */
+enum bk_status store_connection_run_fixed(struct bk_connection *connection, enum store_fixed which);
+bool store_connection_has_transaction(const struct bk_connection *connection);
+/* Rolls back when there is something to roll back. */
+void store_connection_roll_back(struct bk_connection *connection);
+/* Remembers SQLite's message and translates its code. */
+enum bk_status store_connection_fail(struct bk_connection *connection, int code);
+/* The first column of the first row, or fallback when there is no row or it is NULL. */
+enum bk_status store_connection_query_int(struct bk_connection *connection, const char *sql,
+                                          int64_t fallback, int64_t *value);
+/* Finalises all cached statements. */
+void store_connection_drop_statements(struct bk_connection *connection);
+
+/* --- batches and writers ------------------------------------------------------------------------- */
+
+struct store_counter {
+    uint64_t last, oldest, bytes;
+};
+
+/* Writes of one database that share a commit, on their way to the writer's disk and back to the loop. */
+struct store_batch {
+    struct bk_message message;
+    struct store_writer *writer;
+    struct bk_database *database;
+    struct bk_write **writes; /* batch_max of them */
+    size_t write_count;
+    struct bk_event **events; /* one reference each */
+    size_t event_count, event_capacity, transient_count;
+    struct bk_journal_state journal;
+    bool has_failed_database;
+    struct bk_arena arena;
+};
+
+struct bk_transaction {
+    struct store_batch *batch;
+    struct bk_database *database;
+    struct bk_connection *connection;
+    const struct bk_origin *origin;
+    int64_t now_ms;
+    enum bk_status failure; /* of an emit; the write fails even if its run looked away */
+    bool is_before_commit;
+};
+
+struct store_writer {
+    struct bk_store *store;
+    struct bk_thread *thread;
+    struct bk_mailbox *inbox;
+    struct bk_mailbox *spare; /* batches that the loop gives back */
+
+    /* Loop: what was submitted in this turn, a ring through bk_write.link, posted as one message. */
+    struct bk_write *gathered;
+    struct bk_task flush;
+
+    /* Writer. */
+    struct bk_list ready; /* bk_database.ready_link: those with waiting writes, next one first */
+    struct bk_list idle; /* bk_database.idle_link: those with something to truncate, oldest first */
+
+    /* Atomic: written by this thread alone. */
+    uint64_t commits, writes, writes_failed, batches_rerun, events, commit_ns_sum;
+    uint64_t commit_ns_buckets[16], batch_size_buckets[9];
+};
+
+struct bk_database {
+    /* Fixed. */
+    struct bk_store *store;
+    struct store_writer *writer;
+    char *path;
+    struct bk_slice tenant;
+    bool has_journal;
+    enum bk_synchronous synchronous;
+    uint8_t epoch[STORE_EPOCH_BYTES];
+
+    /* Loop. */
+    struct bk_list link; /* bk_store.databases */
+    bool is_closing, is_close_posted, has_failed, is_pruning;
+    uint32_t waiting[2];        /* writes submitted and not yet done, by lane */
+    uint32_t outstanding_count; /* writes, reads and maintenance not yet done */
+    struct bk_journal_state journal;
+    struct bk_connection *loop_connection;
+    struct bk_list turn_link; /* bk_store.reading_now, while its read transaction is open */
+    void (*on_closed)(void *user);
+    void *on_closed_user;
+    struct bk_message close_message;
+    struct bk_write prune_write;
+    bool has_more_to_prune;
+    void (*on_quiet)(void *user); /* once, when nothing is outstanding */
+    void *on_quiet_user;
+    struct bk_tenant *owner; /* tenant.c's */
+
+    /* Writer; the loop until the database is open and after it is closed. */
+    struct bk_connection *connection;
+    struct bk_list lanes[2]; /* bk_write.link */
+    struct bk_list ready_link, idle_link;
+    bool owes_background; /* a lone write of the background lane has been passed over once */
+    bool is_broken;       /* could not be opened again */
+    struct store_counter counter;
+    uint64_t checkpoint_at_bytes, truncate_at_ns;
+    int64_t schema_version;
+    struct store_batch *opening_batch; /* the events of the opening transaction */
+    bool was_unclean;                  /* the process ended without closing it */
+
+    /* Each under the mutex of its reader thread. */
+    struct bk_connection *reader_connections[STORE_READERS_MAX];
+
+    /* Atomic. */
+    uint32_t generation; /* of the schema: a connection with another one forgets its statements */
+    uint64_t wal_bytes;
+    bool is_stopping; /* maintenance is to give up */
+};
+
+struct store_reader_thread {
+    pthread_mutex_t mutex;
+    struct bk_list connections; /* bk_connection.pool_link, newest first */
+    uint32_t connection_count;
+    uint64_t reads, reads_timed_out; /* atomic */
+};
+
+struct bk_store {
+    struct bk_store_options options;
+    struct bk_log log;
+    struct bk_mailbox *answers;
+    struct store_writer writers[STORE_WRITERS_MAX];
+    struct bk_pool *readers;
+    struct bk_pool *maintenance; /* one thread: copies and checks, which take their time */
+    struct store_reader_thread reader_threads[STORE_READERS_MAX];
+    struct bk_list commit_hooks;
+    bk_committed_cb on_committed;
+    void *on_committed_user;
+    struct bk_list databases;
+    uint32_t database_count;
+    struct bk_list reading_now; /* databases whose loop connection is in a transaction */
+    struct bk_turn_hook turn_hook;
+    struct bk_timer *prune_timer;
+    uint64_t outstanding_count; /* while there is any, the loop stays alive */
+};
+
+/* --- store.c, submit.c --------------------------------------------------------------------------- */
+
+/* Something is on its way through other threads: the loop must wait for it. A database that is given
+ * is not closed until it has arrived. */
+void store_await(struct bk_store *store, struct bk_database *database);
+void store_arrived(struct bk_store *store, struct bk_database *database);
+void store_submit_init(struct store_writer *writer);
+/* Message handler on the loop for batches. */
+void store_batch_on_answered(struct bk_message *message);
+void store_deliver_events(struct bk_store *store, struct store_batch *batch);
+void store_count(uint64_t *counter, uint64_t amount);
+uint64_t store_counted(const uint64_t *counter);
+char *store_text_copy(const char *text);
+
+/* --- writer.c, batch.c --------------------------------------------------------------------------- */
+
+void store_writer_start(struct store_writer *writer, struct bk_store *store, uint32_t index);
+void store_writer_stop(struct store_writer *writer);
+/* For a writer's inbox: on_message runs on the writer. */
+void store_writer_post(struct store_writer *writer, struct bk_message *message);
+struct store_batch *store_batch_take(struct store_writer *writer, struct bk_database *database);
+/* On the loop: drops the events and gives the memory back. */
+void store_batch_recycle(struct store_batch *batch);
+void store_batch_free(struct store_batch *batch);
+void store_batch_drop_events(struct store_batch *batch, size_t from);
+/* Commits the writes of the batch (or says why not) and posts it. */
+void store_batch_run(struct store_batch *batch);
+/* Stores the counter when it differs from former, calls the hooks with the events from first on, and
+ * commits. *is_unknown: nobody can say whether it is committed. */
+enum bk_status store_batch_commit(struct bk_transaction *transaction, size_t first_event,
+                                  const struct store_counter *former, bool *is_unknown);
+
+/* --- journal.c, prune.c, checkpoint.c ------------------------------------------------------------ */
+
+enum bk_status store_journal_append(struct bk_connection *connection, const struct bk_event *event);
+enum bk_status store_journal_store_counter(struct bk_connection *connection,
+                                           const struct store_counter *counter);
+/* Reads the counter and the epoch; after an unclean stop also checks the newest rows. Writes nothing. */
+enum bk_status store_journal_load(struct bk_connection *connection, bool is_unclean,
+                                  struct store_counter *counter, uint8_t epoch[STORE_EPOCH_BYTES],
+                                  struct bk_error *error);
+/* Every sequence from the oldest to the last is there. */
+enum bk_status store_journal_check_all(struct bk_connection *connection, struct bk_error *error);
+struct bk_journal_state store_journal_snapshot(const struct bk_database *database);
+void store_journal_init(void);
+void store_prune_init(struct bk_database *database);
+void store_prune_start_timer(struct bk_store *store);
+/* On the writer, when the batch is answered. */
+void store_checkpoint_after_commit(struct bk_database *database);
+/* Truncates what has been idle; returns the milliseconds until the next one, -1 when there is none. */
+int store_checkpoint_idle(struct store_writer *writer);
+void store_checkpoint_forget(struct bk_database *database);
+
+/* --- reader.c, copy.c ------------------------------------------------------------- */
+
+void store_readers_init(struct bk_store *store);
+void store_readers_fini(struct bk_store *store);
+/* Takes the database's connections out of the reader threads' hands and closes them. Any thread. */
+void store_readers_close_database(struct bk_database *database);
+/* Ends the loop's read transaction. */
+void store_read_now_end(struct bk_database *database);
+void store_on_turn_end(struct bk_turn_hook *hook);
+/* quick_check in the background, after an unclean stop. */
+void store_check_in_background(struct bk_database *database);
+
+/* --- database.c, opening.c, inspect.c ------------------------------------------------------------ */
+
+/* On the loop, when something outstanding has come back: goes on with a close that waits for it. */
+void store_database_continue_closing(struct bk_database *database);
+/* Calls once when nothing is outstanding, at once when that is now. Gives up checks in the background. */
+void store_database_when_quiet(struct bk_database *database, void (*on_quiet)(void *user),
+                               void *user);
+/* On the writer. */
+enum bk_status store_opening_run(struct bk_database *database,
+                                 const struct bk_database_options *options, struct bk_error *error);
+void store_closing_run(struct bk_database *database);
+/* After a commit of unknown outcome: closes the connection and opens the file again, with recovery and
+ * the journal's check. On failure the database is broken. */
+void store_reopen(struct bk_database *database);
+
+/* Whether there is a WAL with something in it next to the file. */
+bool store_has_wal(const char *path);
+enum store_file_state { STORE_FILE_NEW, STORE_FILE_DATABASE };
+/* Looks at the headers of the file and of its WAL, as plain files: nobody may have it open. BK_CORRUPT
+ * with what is wrong. */
+enum bk_status store_inspect_file(const char *path, enum store_file_state *state,
+                                  struct bk_error *error);
+/* Sets the message of a damaged file: what is wrong, which file, what to do. */
+enum bk_status store_error_damaged(struct bk_error *error, const char *path, const char *what);
+
+#endif
