@@ -8,7 +8,8 @@
  *
  * A line that does not fit is taken back whole and counted; the writer puts one log_dropped line
  * with the count at the head of the next buffer, which is empty then. Lines lost to a descriptor
- * that fails (a closed pipe) count as dropped as well.
+ * that fails (a closed pipe) count as dropped as well, but are reported behind the next line only:
+ * a report at once would be lost, and reported, without end.
  *
  * Writing to a pipe, socket or terminal may block for as long as its reader likes. Such a
  * descriptor is polled first and given at most PIPE_BUF bytes at a time, which then do not block.
@@ -36,8 +37,9 @@
 
 enum {
     NAP_MS = 20,
-    POLL_MS = 100,            /* how soon a writer that is stuck notices that the log closes */
-    CLOSE_PATIENCE_MS = 5000, /* less than any supervisor waits before it kills */
+    POLL_MS = 100,             /* how soon a writer that is stuck notices that the log closes */
+    CLOSE_PATIENCE_MS = 2000,  /* less than any supervisor waits before it kills */
+    BUFFER_LEAST_BYTES = 1024, /* room for the report of what was dropped */
     TEXT_MAX_BYTES = 16384,
     KEPT_BUFFER_BYTES = 262144, /* what a burst left behind beyond this is given back */
     NS_PER_MS = 1000000,
@@ -66,10 +68,12 @@ struct bk_logger {
     struct bk_buffer *active;
     uint64_t appended_count, written_count; /* lines */
     uint64_t dropped_count, unreported_count;
+    uint64_t lost_count;  /* becomes unreported with the next line */
     uint32_t flush_count; /* callers in bk_logger_flush */
     bool is_idle;         /* the writer waits for a first line */
     bool is_closing;
-    int64_t time_ms; /* that time_text says */
+    uint64_t deadline_ns; /* of the last writes, once it closes */
+    int64_t time_ms;      /* that time_text says */
     char time_text[BK_TIME_TEXT_BYTES];
 };
 
@@ -161,6 +165,8 @@ void bk_log_write(const struct bk_log *log, enum bk_log_level level, const char 
         return;
     logger = log->logger;
     (void)pthread_mutex_lock(&logger->mutex);
+    logger->unreported_count += logger->lost_count;
+    logger->lost_count = 0;
     start = logger->active->length;
     append_head(logger, logger->active, level, log->component, event);
     for (size_t i = 0; i < field_count; i++)
@@ -175,32 +181,33 @@ void bk_log_write(const struct bk_log *log, enum bk_log_level level, const char 
 
 /* --- the writer thread ------------------------------------------------------------------------ */
 
-/* Under the mutex, right after the swap: the buffer is empty, so the line fits. */
+/* Under the mutex, while the active buffer is empty, so that the line fits. The total is for when
+ * this line is lost itself. */
 static void report_dropped(struct bk_logger *logger) {
     uint64_t count = logger->unreported_count;
+    BK_ASSERT(logger->active->length == 0);
     if (count == 0)
         return;
     logger->unreported_count = 0;
     append_head(logger, logger->active, BK_LOG_WARN, "log", "log_dropped");
     append_field(logger->active, &BK_INT("count", count));
+    append_field(logger->active, &BK_INT("total", logger->dropped_count));
     finish_line(logger, 0);
 }
 
-static bool is_out_of_patience(struct bk_logger *logger, int *waited_ms) {
-    bool is_closing;
+static bool is_out_of_patience(struct bk_logger *logger) {
+    uint64_t deadline_ns;
     (void)pthread_mutex_lock(&logger->mutex);
-    is_closing = logger->is_closing;
+    deadline_ns = logger->is_closing ? logger->deadline_ns : UINT64_MAX;
     (void)pthread_mutex_unlock(&logger->mutex);
-    *waited_ms = is_closing ? *waited_ms + POLL_MS : 0;
-    return *waited_ms > CLOSE_PATIENCE_MS;
+    return bk_clock_monotonic_ns() >= deadline_ns;
 }
 
 /* False when the reader does not come back in time while the log closes. */
 static bool wait_until_writable(struct bk_logger *logger) {
     struct pollfd poll_entry = {.fd = logger->descriptor, .events = POLLOUT};
-    int waited_ms = 0;
     while (poll(&poll_entry, 1, POLL_MS) == 0) {
-        if (is_out_of_patience(logger, &waited_ms))
+        if (is_out_of_patience(logger))
             return false;
     }
     return true;
@@ -265,7 +272,7 @@ static void write_active(struct bk_logger *logger) {
     lost_count = count_lines(bk_slice_make(text.data + written, text.length - written));
     (void)pthread_mutex_lock(&logger->mutex);
     logger->dropped_count += lost_count;
-    logger->unreported_count += lost_count;
+    logger->lost_count += lost_count;
     logger->written_count = last_line;
     bk_buffer_clear(full);
     if (full->capacity > KEPT_BUFFER_BYTES) {
@@ -310,7 +317,7 @@ struct bk_logger *bk_logger_create(int descriptor, enum bk_log_level level,
     struct bk_logger *logger = bk_alloc_zero(sizeof(*logger));
     struct stat facts;
     BK_ASSERT(descriptor >= 0);
-    BK_ASSERT(buffer_max_bytes > 0);
+    BK_ASSERT(buffer_max_bytes >= BUFFER_LEAST_BYTES);
     logger->descriptor = descriptor;
     logger->may_block = fstat(descriptor, &facts) != 0 || !S_ISREG(facts.st_mode);
     logger->level = level;
@@ -329,6 +336,7 @@ void bk_logger_destroy(struct bk_logger *logger) {
     (void)pthread_mutex_lock(&logger->mutex);
     BK_ASSERT(logger->flush_count == 0);
     logger->is_closing = true;
+    logger->deadline_ns = bk_clock_monotonic_ns() + (uint64_t)CLOSE_PATIENCE_MS * NS_PER_MS;
     (void)pthread_cond_signal(&logger->wake);
     (void)pthread_mutex_unlock(&logger->mutex);
     bk_thread_join(logger->thread);
@@ -340,11 +348,13 @@ void bk_logger_destroy(struct bk_logger *logger) {
     bk_free(logger);
 }
 
-/* What was dropped so far is reported by one more line, which the writer appends at its next
- * swap. */
+/* What was dropped so far is reported, too: here when nothing waits, else by the writer, as the
+ * first line after those that do. */
 void bk_logger_flush(struct bk_logger *logger) {
     uint64_t last_line;
     (void)pthread_mutex_lock(&logger->mutex);
+    if (logger->active->length == 0)
+        report_dropped(logger);
     last_line = logger->appended_count + (logger->unreported_count > 0 ? 1 : 0);
     logger->flush_count++;
     (void)pthread_cond_signal(&logger->wake);
