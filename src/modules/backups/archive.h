@@ -1,0 +1,16 @@
+/* The archive of a backup: a zip of the tenant's database and a manifest. Blocking; any thread. */
+#ifndef BAKEND_BACKUPS_ARCHIVE_H
+#define BAKEND_BACKUPS_ARCHIVE_H
+
+#include "bakend/error.h"
+#include "bakend/slice.h"
+
+/* Writes path (a new file, synced) from the database file, with a manifest that says whose it is.
+ * The file is removed again when anything fails. */
+enum bk_status archive_write(const char *path, const char *database_path, struct bk_slice tenant,
+                             struct bk_error *error);
+/* Takes the database out of the archive into a new file, synced. BK_INVALID when it is no archive
+ * of ours, BK_CORRUPT when a checksum is wrong. */
+enum bk_status archive_read(const char *path, const char *database_path, struct bk_error *error);
+
+#endif
