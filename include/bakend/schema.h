@@ -87,6 +87,7 @@ struct bk_field_type {
     void (*write_json)(const struct bk_field *field, const struct bk_value *value,
                        struct bk_buffer *out);
     bool is_secret; /* never in an answer, an event or a hidden part: password, tokenKey */
+    bool is_read_only; /* what a client sends is ignored, as if it were not given: autodate */
 };
 
 struct bk_field {
@@ -112,6 +113,7 @@ struct bk_collection {
     enum bk_collection_type type;
     enum bk_collection_role role;
     bool is_system;
+    bool is_unlisted; /* declared by a module and not in the contract: the list leaves it out */
     struct bk_slice source; /* of its events: "collections", or the module that declared it */
     struct bk_field *fields;
     uint32_t field_count;
@@ -132,6 +134,7 @@ struct bk_collection {
     struct bk_sql
         update; /* all columns but id, ?1… in the order of fields, WHERE id = ?(id's index + 1) */
     struct bk_sql delete_by_id;
+    struct bk_sql exists_by_id;     /* SELECT 1 FROM t WHERE id = ?1 */
     struct bk_slice json_head;      /* `{"collectionId":"…","collectionName":"…"` */
     struct bk_slice event_types[3]; /* "posts.created", "posts.updated", "posts.deleted" */
 };
@@ -158,6 +161,11 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
                           const struct bk_system_collection *collection, const char *source);
 /* Nouns of declared events: a new collection may not have this name. At init. */
 void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun);
+/* Who judges a collection's rules: bk_rule_is_valid of the rules, which know the schema and not the other
+ * way round. Without one any rule but null and "" is refused. At init. */
+void bk_schema_set_rule_check(struct bk_schema_kind *kind,
+                              bool (*is_valid)(struct bk_slice rule, struct bk_slice field,
+                                               struct bk_problems *problems));
 
 /* --- snapshots ----------------------------------------------------------------------------------- */
 
@@ -173,20 +181,6 @@ size_t bk_schema_count(const struct bk_schema *schema);
 const struct bk_collection *bk_schema_at(const struct bk_schema *schema, size_t index);
 const struct bk_field *bk_collection_field(const struct bk_collection *collection,
                                            struct bk_slice name);
-/* A relation field of some collection, as one sees it from the collection that it refers to. */
-struct bk_relation {
-    const struct bk_collection *collection; /* that has the field */
-    const struct bk_field *field;
-    bool is_multiple; /* its value is a JSON array of ids, else one id or empty */
-    bool is_cascade;  /* its record is deleted with the one it refers to */
-    bool is_required;
-};
-/* Calls for each relation field that refers to target (also its own), in the order of the schema, until
- * on_relation returns false. Any thread. */
-void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
-                            bool (*on_relation)(const struct bk_relation *relation, void *user),
-                            void *user);
-
 /* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect > 1. */
 bool bk_field_is_multiple(const struct bk_field *field);
 
@@ -214,7 +208,7 @@ enum bk_schema_action { BK_SCHEMA_CREATE, BK_SCHEMA_UPDATE, BK_SCHEMA_DELETE };
 
 /* Embed it. Creates, changes or removes one collection: validates, runs the DDL and the row of
  * _collections alone on the writer, emits _collections.created/updated/deleted, installs the new
- * snapshot, then calls done. */
+ * snapshot, then calls done; before bk_schema_change returns only when the database takes no writes. */
 struct bk_schema_change {
     struct bk_tenant *tenant; /* the caller holds it */
     enum bk_schema_action action;

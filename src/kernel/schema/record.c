@@ -1,0 +1,28 @@
+/* Records between SQL and JSON. A create and a read each come through here, so nothing is allocated:
+ * values borrow from the statement, keys are prebuilt with the comma before them. */
+#include "bakend/schema.h"
+
+void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,
+                    struct bk_value *values) {
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        values[i] = bk_statement_value(statement, (int)i);
+}
+
+void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
+                             enum bk_view view, struct bk_buffer *out) {
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        const struct bk_field *field = &collection->fields[i];
+        if (field->is_secret || (field->is_hidden && view == BK_VIEW_PUBLIC))
+            continue;
+        /* The byte before a key is its comma (see box.c). */
+        bk_buffer_append(out, field->json_key.data - 1, field->json_key.length + 1);
+        field->type->write_json(field, &values[i], out);
+    }
+}
+
+void bk_record_write_json(const struct bk_collection *collection, const struct bk_value *values,
+                          enum bk_view view, struct bk_buffer *out) {
+    bk_buffer_append_slice(out, collection->json_head);
+    bk_record_write_members(collection, values, view, out);
+    bk_buffer_append_char(out, '}');
+}

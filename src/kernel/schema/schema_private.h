@@ -1,0 +1,211 @@
+/*
+ * What the files of the schema know of each other.
+ *
+ *   kind.c        types, system collections, reserved names; a tenant's opening and closing
+ *   snapshot.c    the immutable snapshot and its look-ups          box.c     one collection in memory
+ *   definition.c  JSON → a collection        field_list.c  its fields        auth_options.c  its options
+ *   check.c       what makes a definition wrong                    index.c   CREATE INDEX, read and written
+ *   table.c       a collection's table and its changes             row.c     rows of _collections
+ *   change.c      a change from the request to the new snapshot    system.c  modules' collections
+ *   record.c      rows → values → JSON                             types/    one file a field type
+ *
+ * A collection is read once and shared by all snapshots until it changes, so a change costs one reading,
+ * not one per collection. Boxes and snapshots are reference-counted across threads.
+ */
+#ifndef SCHEMA_PRIVATE_H
+#define SCHEMA_PRIVATE_H
+
+#include "bakend/list.h"
+#include "bakend/map.h"
+#include "bakend/schema.h"
+
+enum {
+    SCHEMA_TYPES_MAX = 64,
+    SCHEMA_SYSTEMS_MAX = 128,
+    SCHEMA_INDEXES_MAX = 64,
+    SCHEMA_BOX_BYTES_MAX = 8 * 1024 * 1024,
+    SCHEMA_DEFINITION_BYTES_MAX = 4 * 1024 * 1024,
+    SCHEMA_TOKEN_SECRET_BYTES = 50,
+    SCHEMA_NAME_BYTES_MAX = 100, /* of a field, and of ids */
+};
+
+/* --- the kind (kind.c) ---------------------------------------------------------------------------- */
+
+struct schema_system {
+    struct bk_system_collection declared;
+    struct bk_slice name, source; /* name as in its definition */
+    char digest[2 * 8 + 1];       /* of the definition: an unchanged one is not looked at again */
+};
+
+struct bk_schema_kind {
+    struct bk_tenants *tenants;
+    struct bk_log log;
+    uint32_t slot;
+    const struct bk_field_type *types[SCHEMA_TYPES_MAX];
+    uint32_t type_count;
+    struct schema_system systems[SCHEMA_SYSTEMS_MAX];
+    uint32_t system_count;
+    struct bk_map reserved; /* lower-case nouns */
+    bool (*is_rule_valid)(struct bk_slice rule, struct bk_slice field,
+                          struct bk_problems *problems);
+    struct bk_arena arena;  /* texts of the above */
+};
+
+/* What a tenant's slot holds. On the loop. */
+struct schema_state {
+    struct bk_schema_kind *kind;
+    struct bk_tenant *tenant;
+    struct bk_schema *current;
+    struct bk_list changes; /* struct schema_plan, in order; the first one runs */
+};
+
+/* NULL when no module declares a collection of this name. */
+const struct schema_system *schema_kind_system(const struct bk_schema_kind *kind,
+                                               struct bk_slice name);
+struct schema_state *schema_state_of(struct bk_schema_kind *kind, struct bk_tenant *tenant);
+
+/* --- one collection (box.c) ------------------------------------------------------------------------ */
+
+struct schema_box {
+    struct bk_collection collection; /* first, so that one leads to the other */
+    struct bk_arena arena;
+    struct bk_slice folded; /* its name in lower case */
+    int reference_count;    /* atomic */
+};
+
+struct schema_box *schema_box_create(void); /* empty, one reference */
+struct schema_box *schema_box_ref(struct schema_box *box);
+void schema_box_unref(struct schema_box *box); /* NULL is fine */
+struct schema_box *schema_box_of(const struct bk_collection *collection);
+/* Makes what is prebuilt: SQL, heads, the definition's JSON. BK_TOO_LARGE past the arena's cap. */
+enum bk_status schema_box_finish(const struct bk_schema_kind *kind, struct schema_box *box);
+/* "name" quoted for SQL. */
+void schema_write_quoted(struct bk_buffer *out, struct bk_slice name);
+/* ASCII letters in lower case, in the arena. */
+struct bk_slice schema_fold(struct bk_slice text, struct bk_arena *arena);
+/* Which events, list and rules a collection has by who declared it. */
+void schema_box_set_role(const struct bk_schema_kind *kind, struct schema_box *box);
+
+/* --- snapshots (snapshot.c) ------------------------------------------------------------------------- */
+
+/* Shared by all snapshots of a tenant's opening: what the writer holds to be the newest. */
+struct schema_head {
+    uint64_t newest;     /* atomic: a generation */
+    int reference_count; /* atomic */
+};
+
+struct bk_schema {
+    uint64_t generation;
+    struct schema_head *head;
+    struct schema_box **boxes; /* in the order they were created */
+    size_t count;
+    struct bk_map by_name; /* folded */
+    struct bk_map by_id;
+    int reference_count; /* atomic */
+};
+
+/* Takes the boxes (not the array). head NULL: a new one. */
+struct bk_schema *schema_snapshot_create(struct schema_box *const *boxes, size_t count,
+                                         struct schema_head *head, uint64_t generation);
+/* The same with one more, with one replaced (by id), or without one. Takes new_box. */
+struct bk_schema *schema_snapshot_change(const struct bk_schema *schema,
+                                         const struct schema_box *old_box,
+                                         struct schema_box *new_box, uint64_t generation);
+void schema_head_set(struct schema_head *head, uint64_t generation);
+
+/* --- definitions ------------------------------------------------------------------------------------ */
+
+/* Where a collection is read from. Members that `given` lacks are those of `former`. */
+struct schema_source {
+    const struct bk_json *given;
+    const struct bk_json *former; /* NULL: none */
+    bool is_stored;               /* a row of _collections: everything in it holds */
+    struct bk_arena *arena;       /* for what lives as long as the reading */
+};
+
+/* Reads into an empty box. BK_INVALID with a message in error when it has not the form of a definition;
+ * what is wrong with options of fields becomes problems. (definition.c) */
+enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
+                                      const struct schema_source *source, struct schema_box *box,
+                                      struct bk_problems *option_problems, struct bk_error *error);
+/* Gives it an id when it has none: of its type and name, unique among the schema's. */
+void schema_definition_set_id(struct schema_box *box, const struct bk_schema *schema);
+/* `{"id":…}` as GET answers it. */
+void schema_definition_write(const struct bk_collection *collection, struct bk_buffer *out);
+/* "text1234567890": a type or prefix and the CRC-32 of a text. */
+struct bk_slice schema_checksum_id(struct bk_arena *arena, const char *prefix, struct bk_slice head,
+                                   struct bk_slice tail);
+/* A member of given, or else of former; NULL when absent. */
+const struct bk_json *schema_source_get(const struct schema_source *source, const char *name);
+
+/* Fields from the list of definitions, with the ones that the type brings. (field_list.c) */
+enum bk_status schema_fields_read(const struct bk_schema_kind *kind,
+                                  const struct schema_source *source, struct schema_box *box,
+                                  struct bk_problems *option_problems, struct bk_error *error);
+/* The JSON members of an auth collection beyond the common ones. (auth_options.c) */
+void schema_auth_options_read(const struct schema_source *source, struct schema_box *box);
+/* A problem for each option that a change would alter. (auth_options.c) */
+void schema_auth_options_check(const struct bk_json *given, const struct bk_json *former,
+                               struct bk_problems *problems);
+/* Unique indexes on tokenKey and email, where they are missing. */
+void schema_auth_indexes_add(struct schema_box *box);
+
+/* What the contract finds wrong. old: the collection that changes, or NULL. is_own: a module's
+ * declaration, which may have a name that clients may not give. (check.c) */
+void schema_definition_check(const struct bk_schema_kind *kind, const struct bk_schema *schema,
+                             const struct schema_box *box, const struct schema_box *old,
+                             bool is_own, const struct bk_problems *option_problems,
+                             struct bk_problems *problems);
+/* The rules for indexes among them. (check_indexes.c) */
+void schema_indexes_check(const struct bk_schema *schema, const struct schema_box *box,
+                          const struct schema_box *old, struct bk_problems *problems);
+
+/* --- CREATE INDEX (index.c) ------------------------------------------------------------------------- */
+
+struct schema_index_column {
+    struct bk_slice name; /* or an expression */
+    struct bk_slice collation;
+    struct bk_slice order; /* "", "ASC", "DESC" */
+};
+struct schema_index {
+    bool is_unique, is_optional;
+    struct bk_slice database, name, table, condition;
+    struct schema_index_column *columns;
+    uint32_t column_count;
+};
+/* False when it is no such statement, or more than one. */
+bool schema_index_parse(struct bk_slice sql, struct bk_arena *arena, struct schema_index *index);
+struct bk_slice schema_index_build(const struct schema_index *index, struct bk_arena *arena);
+/* Whether one of the indexes makes this column alone unique. */
+bool schema_index_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
+                               struct bk_arena *arena);
+
+/* --- the database ------------------------------------------------------------------------------------ */
+
+/* Makes the table right for new_box, coming from old_box (NULL: none; new_box NULL: drops it). On the
+ * writer. What SQLite finds wrong with an index is a problem. (table.c) */
+enum bk_status schema_table_change(struct bk_transaction *transaction,
+                                   const struct schema_box *old_box,
+                                   const struct schema_box *new_box, struct bk_problems *problems,
+                                   struct bk_error *error);
+
+/* Rows of _collections. (row.c) */
+extern const struct bk_migration schema_migrations[];
+extern const size_t schema_migration_count;
+/* Stores, replaces (by id) or removes the row. declared: the digest of a module's declaration, or empty. */
+enum bk_status schema_row_write(struct bk_transaction *transaction,
+                                const struct schema_box *old_box, const struct schema_box *new_box,
+                                struct bk_slice declared, struct bk_error *error);
+/* Reads all rows into a new snapshot. Any thread that has the connection. */
+enum bk_status schema_rows_read(const struct bk_schema_kind *kind, struct bk_connection *connection,
+                                struct bk_schema **schema, struct bk_error *error);
+/* Calls with the digest stored for the collection of this name; empty when there is none. */
+enum bk_status schema_row_declared(struct bk_connection *connection, struct bk_slice name,
+                                   char *digest, size_t size);
+
+/* Creates what modules declare, or brings it up to date; on the writer, in the opening transaction.
+ * (system.c) */
+enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
+                                      struct bk_transaction *transaction, struct bk_error *error);
+
+#endif

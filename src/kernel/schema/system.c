@@ -1,0 +1,167 @@
+/*
+ * Collections that modules declare. In the transaction that opens a tenant each is created where it is
+ * missing, or brought up to date where its declaration has changed since: declared members replace what
+ * is there, fields and indexes that others have added stay. Nothing is journalled: nobody changed anything.
+ */
+#include "schema_private.h"
+
+#include "bakend/assert.h"
+
+enum { DIGEST_BYTES = sizeof(((struct schema_system *)0)->digest) };
+
+struct preparing {
+    const struct bk_schema_kind *kind;
+    struct bk_transaction *transaction;
+    struct bk_schema *schema; /* as it is so far */
+    struct bk_arena arena;
+    struct bk_error *error;
+};
+
+/* The declared list, then what the former one has and the declared one has not. */
+static const struct bk_json *join(struct preparing *preparing, const struct bk_json *declared,
+                                  const struct bk_json *former, bool is_fields) {
+    struct bk_arena *arena = &preparing->arena;
+    struct bk_json *joined = bk_arena_alloc_zero(arena, sizeof *joined);
+    if (declared == NULL)
+        return former;
+    *joined = *declared;
+    struct bk_json **end = &joined->child;
+    joined->child = NULL;
+    for (const struct bk_json *child = declared->child; child != NULL; child = child->next) {
+        struct bk_json *copy = bk_arena_alloc(arena, sizeof *copy);
+        *copy = *child;
+        copy->next = NULL;
+        *end = copy;
+        end = &copy->next;
+    }
+    for (const struct bk_json *child = former == NULL ? NULL : former->child; child != NULL;
+         child = child->next) {
+        bool is_there = false;
+        for (const struct bk_json *other = declared->child; other != NULL; other = other->next)
+            is_there =
+                is_there || (is_fields ? bk_slice_equal(bk_json_get_string(child, BK_SLICE("name")),
+                                                        bk_json_get_string(other, BK_SLICE("name")))
+                                       : bk_slice_equal(child->string, other->string));
+        if (is_there)
+            continue;
+        struct bk_json *copy = bk_arena_alloc(arena, sizeof *copy);
+        *copy = *child;
+        copy->next = NULL;
+        *end = copy;
+        end = &copy->next;
+        joined->child_count++;
+    }
+    return joined;
+}
+
+/* A declaration that has the lists of the former definition joined to its own. */
+static const struct bk_json *merge(struct preparing *preparing, const struct bk_json *declared,
+                                   const struct bk_json *former) {
+    if (former == NULL)
+        return declared;
+    struct bk_json *merged = bk_arena_alloc(&preparing->arena, sizeof *merged);
+    *merged = *declared;
+    struct bk_json **end = &merged->child;
+    for (const struct bk_json *child = declared->child; child != NULL; child = child->next) {
+        struct bk_json *copy = bk_arena_alloc(&preparing->arena, sizeof *copy);
+        bool is_fields = bk_slice_is(child->key, "fields");
+        if (is_fields || bk_slice_is(child->key, "indexes"))
+            *copy = *join(preparing, child, bk_json_get(former, child->key), is_fields);
+        else
+            *copy = *child;
+        copy->key = child->key;
+        copy->next = NULL;
+        *end = copy;
+        end = &copy->next;
+    }
+    return merged;
+}
+
+static enum bk_status check(struct preparing *preparing, const struct schema_box *box,
+                            const struct schema_box *old,
+                            const struct bk_problems *option_problems) {
+    struct bk_problems problems;
+    bk_problems_init(&problems, &preparing->arena);
+    schema_definition_check(preparing->kind, preparing->schema, box, old, true, option_problems,
+                            &problems);
+    if (problems.count == 0)
+        return BK_OK;
+    const struct bk_problem *first = problems.first;
+    return bk_error_set(preparing->error, BK_INVALID, "%.*s: %.*s",
+                        BK_SLICE_PRINT(first == NULL ? BK_SLICE("?") : first->field),
+                        BK_SLICE_PRINT(first == NULL ? BK_SLICE("?") : first->message));
+}
+
+static enum bk_status read_declared(struct preparing *preparing, const struct schema_system *system,
+                                    struct schema_box *old, struct schema_box *box) {
+    struct bk_json *declared = NULL, *former = NULL;
+    struct bk_problems option_problems;
+    bk_problems_init(&option_problems, &preparing->arena);
+    enum bk_status status = bk_json_parse(
+        &preparing->arena, bk_slice_from(system->declared.definition), &declared, preparing->error);
+    if (status == BK_OK && old != NULL)
+        status =
+            bk_json_parse(&preparing->arena, old->collection.definition, &former, preparing->error);
+    if (status != BK_OK)
+        return status;
+    if (old != NULL)
+        box->collection.token_secret = bk_arena_copy(&box->arena, old->collection.token_secret);
+    const struct schema_source source = {
+        .given = merge(preparing, declared, former), .former = former, .arena = &preparing->arena};
+    status =
+        schema_definition_read(preparing->kind, &source, box, &option_problems, preparing->error);
+    if (status != BK_OK)
+        return status;
+    schema_definition_set_id(box, preparing->schema);
+    status = schema_box_finish(preparing->kind, box);
+    return status == BK_OK ? check(preparing, box, old, &option_problems) : status;
+}
+
+static enum bk_status prepare_one(struct preparing *preparing, const struct schema_system *system) {
+    char digest[DIGEST_BYTES];
+    struct bk_connection *connection = bk_transaction_connection(preparing->transaction);
+    enum bk_status status = schema_row_declared(connection, system->name, digest, sizeof digest);
+    if (status != BK_OK || memcmp(digest, system->digest, sizeof digest) == 0)
+        return status;
+    struct schema_box *old = schema_box_of(bk_schema_find(preparing->schema, system->name));
+    struct schema_box *box = schema_box_create();
+    status = read_declared(preparing, system, old, box);
+    struct bk_problems problems;
+    bk_problems_init(&problems, &preparing->arena);
+    if (status == BK_OK)
+        status = schema_table_change(preparing->transaction, old, box, &problems, preparing->error);
+    if (status == BK_OK)
+        status = schema_row_write(preparing->transaction, old, box, bk_slice_from(system->digest),
+                                  preparing->error);
+    if (status != BK_OK) {
+        schema_box_unref(box);
+        return status;
+    }
+    struct bk_schema *changed = schema_snapshot_change(preparing->schema, old, box, 1);
+    bk_schema_unref(preparing->schema);
+    preparing->schema = changed;
+    return BK_OK;
+}
+
+enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
+                                      struct bk_transaction *transaction, struct bk_error *error) {
+    struct preparing preparing = {.kind = kind, .transaction = transaction, .error = error};
+    enum bk_status status =
+        schema_rows_read(kind, bk_transaction_connection(transaction), &preparing.schema, error);
+    if (status != BK_OK)
+        return status;
+    bool is_default = bk_slice_is(bk_transaction_tenant(transaction), "default");
+    bk_arena_init(&preparing.arena, SCHEMA_BOX_BYTES_MAX);
+    for (uint32_t i = 0; i < kind->system_count && status == BK_OK; i++) {
+        const struct schema_system *system = &kind->systems[i];
+        if (system->declared.is_operators && !is_default)
+            continue;
+        status = prepare_one(&preparing, system);
+        if (status != BK_OK)
+            bk_error_prefix(error, "system collection \"%.*s\"", BK_SLICE_PRINT(system->name));
+        bk_arena_reset(&preparing.arena);
+    }
+    bk_arena_fini(&preparing.arena);
+    bk_schema_unref(preparing.schema);
+    return status;
+}
