@@ -185,14 +185,16 @@ static void step(sqlite3 *database, sqlite3_stmt *statement) {
 static long last_sequence(sqlite3 *database, const char *sql) {
     sqlite3_stmt *statement;
     check(database, sqlite3_prepare_v2(database, sql, -1, &statement, NULL));
-    long value = sqlite3_step(statement) == SQLITE_ROW ? (long)sqlite3_column_int64(statement, 0) : 0;
+    long value =
+        sqlite3_step(statement) == SQLITE_ROW ? (long)sqlite3_column_int64(statement, 0) : 0;
     sqlite3_finalize(statement);
     return value;
 }
 
 static void write_create(sqlite3 *database, sqlite3_stmt **statements, struct create *create,
                          long number) {
-    static const char created[] = "2026-06-08 12:00:00.000Z", event_id[] = "evt_01J00000000000000000000000";
+    static const char created[] = "2026-06-08 12:00:00.000Z",
+                      event_id[] = "evt_01J00000000000000000000000";
     sqlite3_stmt *record = statements[INSERT_RECORD], *event = statements[INSERT_EVENT];
     step(database, statements[SAVEPOINT]);
     sqlite3_bind_text(record, 1, create->id, -1, SQLITE_STATIC);
@@ -211,8 +213,9 @@ static void write_create(sqlite3 *database, sqlite3_stmt **statements, struct cr
 
 static sqlite3 *open_database(sqlite3_stmt **statements) {
     sqlite3 *database;
-    check(NULL, sqlite3_open_v2(file_path, &database,
-                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL));
+    check(NULL,
+          sqlite3_open_v2(file_path, &database,
+                          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL));
     sqlite3_exec(database,
                  "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"
                  "PRAGMA wal_autocheckpoint=1000",

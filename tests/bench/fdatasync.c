@@ -21,7 +21,8 @@ int main(int argument_count, char **arguments) {
             fdatasync(descriptor) != 0)
             return 1;
     clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
+    double seconds =
+        (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
     printf("%.0f\n", (double)count / seconds);
     close(descriptor);
     return unlink(arguments[1]);

@@ -32,10 +32,10 @@ static sqlite3_stmt *prepare(sqlite3 *database, const char *sql) {
 static volatile size_t sink;
 
 static double read_journal(sqlite3 *database) {
-    sqlite3_stmt *page =
-        prepare(database, "SELECT sequence, id, type, timestamp, source, subject, actor, version, depth, "
-                          "cause, payload, previous, omitted FROM _journal WHERE sequence > ?1 ORDER BY "
-                          "sequence LIMIT ?2");
+    sqlite3_stmt *page = prepare(
+        database, "SELECT sequence, id, type, timestamp, source, subject, actor, version, depth, "
+                  "cause, payload, previous, omitted FROM _journal WHERE sequence > ?1 ORDER BY "
+                  "sequence LIMIT ?2");
     sqlite3_int64 after = 0;
     double start = now_s();
     long count = 0, page_count;
@@ -46,8 +46,9 @@ static double read_journal(sqlite3 *database) {
         while (sqlite3_step(page) == SQLITE_ROW) {
             after = sqlite3_column_int64(page, 0);
             for (int i = 1; i < 13; i++)
-                sink += sqlite3_column_text(page, i) == NULL ? 0U
-                                                             : (size_t)sqlite3_column_bytes(page, i);
+                sink += sqlite3_column_text(page, i) == NULL
+                            ? 0U
+                            : (size_t)sqlite3_column_bytes(page, i);
             page_count++;
         }
         sqlite3_reset(page);
@@ -71,7 +72,8 @@ static double read_lists(sqlite3 *database, const char *table, long repeat) {
             for (int i = 0; i < columns; i++) {
                 const char *name = sqlite3_column_name(list, i);
                 const char *text = (const char *)sqlite3_column_text(list, i);
-                size_t name_length = strlen(name), text_length = (size_t)sqlite3_column_bytes(list, i);
+                size_t name_length = strlen(name),
+                       text_length = (size_t)sqlite3_column_bytes(list, i);
                 json[length++] = '"';
                 memcpy(json + length, name, name_length);
                 length += name_length;
@@ -96,8 +98,8 @@ int main(int argument_count, char **arguments) {
         fprintf(stderr, "usage: journal_pages FILE journal | FILE list TABLE COUNT\n");
         return 2;
     }
-    if (sqlite3_open_v2(arguments[1], &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_open_v2(arguments[1], &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK)
         return 1;
     double rate = strcmp(arguments[2], "journal") == 0
                       ? read_journal(database)

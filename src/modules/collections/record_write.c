@@ -63,6 +63,8 @@ static void answer_failure(struct record_write *record, enum bk_status status) {
 static bool is_settable(const struct record_write *record, const struct bk_field *field) {
     if (field->is_primary_key)
         return record->is_create;
+    if (field->type->is_read_only)
+        return false;
     return !field->is_hidden || field->type->begin != NULL ||
            bk_actor_is_superuser(&record->request->actor);
 }
