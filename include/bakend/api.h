@@ -135,6 +135,7 @@ struct bk_request {
     struct bk_buffer head;    /* "Name: value\r\n" lines */
     const char *content_type; /* default "application/json" */
     bool is_compressed;
+    bool is_frameable; /* leaves X-Frame-Options out: files that other sites may embed */
     bool is_answered;
     /* Private to the api. */
     struct bk_tenant_hold hold;
@@ -169,6 +170,8 @@ void bk_answer_empty(struct bk_request *request);
 void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message);
 /* The same with request->problems as data; 400 "message". */
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message);
+/* The error shape with a status that no bk_status has (408, 414, 431 …): for transports. */
+void bk_answer_refusal(struct bk_request *request, int http_status, const char *message);
 /* Any thread that has the request: compresses out when the client takes gzip, it is worth it (≥ 1,400
  * bytes) and the body is text. Not on the loop. */
 void bk_answer_compress(struct bk_request *request);
@@ -227,7 +230,7 @@ void bk_api_call(struct bk_api *api, struct bk_call *call);
 struct bk_api_options {
     struct bk_loop *loop;
     struct bk_log log;
-    struct bk_tenants *tenants;
+    struct bk_tenants *tenants; /* NULL: requests have no tenant (tests of transports) */
     const char *tenant_domain;  /* "example.com": the subdomain names the tenant; NULL: off */
     const char *cors_origins;   /* "*" or origins separated by commas */
     size_t request_arena_bytes; /* cap per request beside its body */

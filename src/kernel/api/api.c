@@ -1,0 +1,69 @@
+/*
+ * The api itself: what routers, transports and modules hang their parts on. Routes, fallbacks, observers
+ * and sources of metrics are added before the first request and stay until the end.
+ */
+#include "api_private.h"
+
+#include "bakend/alloc.h"
+
+struct bk_api *bk_api_create(const struct bk_api_options *options) {
+    struct bk_api *api = bk_alloc_zero(sizeof(*api));
+    BK_ASSERT(options->loop != NULL && options->request_arena_bytes > 0 &&
+              options->answer_max_bytes > 0);
+    api->options = *options;
+    if (api->options.cors_origins == NULL)
+        api->options.cors_origins = "*";
+    api->allows_any_origin = strcmp(api->options.cors_origins, "*") == 0;
+    api_router_init(&api->router);
+    bk_list_init(&api->fallbacks);
+    bk_list_init(&api->observers);
+    bk_list_init(&api->metrics);
+    bk_list_init(&api->spare_calls);
+    return api;
+}
+
+void bk_api_destroy(struct bk_api *api) {
+    BK_ASSERT(api->figures.in_flight == 0);
+    api_calls_fini(api);
+    api_router_fini(&api->router);
+    bk_free(api);
+}
+
+enum bk_status bk_api_add_routes(struct bk_api *api, const struct bk_route *routes, size_t count,
+                                 void *module) {
+    for (size_t i = 0; i < count; i++) {
+        enum bk_status status = api_router_add(&api->router, &routes[i], module);
+        if (status != BK_OK)
+            return status;
+    }
+    return BK_OK;
+}
+
+void bk_api_add_fallback(struct bk_api *api, struct bk_fallback *fallback) {
+    bk_list_push(&api->fallbacks, &fallback->link);
+}
+
+void bk_api_set_authenticator(struct bk_api *api, const struct bk_authenticator *authenticator) {
+    BK_ASSERT(api->authenticator == NULL);
+    api->authenticator = authenticator;
+}
+
+void bk_api_add_observer(struct bk_api *api, struct bk_request_observer *observer) {
+    bk_list_push(&api->observers, &observer->link);
+}
+
+void bk_api_add_metrics(struct bk_api *api, struct bk_metrics_source *source) {
+    bk_list_push(&api->metrics, &source->link);
+}
+
+void bk_api_write_metrics(struct bk_api *api, struct bk_buffer *out) {
+    api_metrics_write(&api->figures, out);
+    BK_LIST_FOR_EACH(link, &api->metrics) {
+        struct bk_metrics_source *source = bk_container_of(link, struct bk_metrics_source, link);
+        source->write(source, out);
+    }
+}
+
+struct bk_api_figures *bk_api_figures(struct bk_api *api) {
+    return &api->figures;
+}

@@ -1,0 +1,202 @@
+/*
+ * The OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.0), written from the table of routes: what a route
+ * declares about itself is what the document says, so the two cannot differ.
+ *
+ * Paths are grouped: a path item holds all methods of a path, whatever module they come from.
+ */
+#include "api_private.h"
+
+static const char *const method_keys[BK_METHOD_OTHER] = {"get",   "head",   "post",   "put",
+                                                         "patch", "delete", "options"};
+
+static void write_key(struct bk_buffer *out, const char *key) {
+    bk_json_write_key(out, bk_slice_from(key));
+}
+
+static void write_member(struct bk_buffer *out, const char *key, const char *text) {
+    bk_json_write_member_string(out, bk_slice_from(key), bk_slice_from(text));
+}
+
+/* --- one operation ----------------------------------------------------------------------------- */
+
+/* "{path...}" is plain "{path}" there. */
+static void write_path(struct bk_buffer *out, const char *path) {
+    const char *rest = strstr(path, "...}");
+    if (rest == NULL) {
+        bk_json_write_key(out, bk_slice_from(path));
+        return;
+    }
+    if (out->length > 0 && out->data[out->length - 1] != '{')
+        bk_buffer_append_char(out, ',');
+    bk_buffer_format(out, "\"%.*s}\":", (int)(rest - path), path);
+}
+
+/* get_api_collections_collection_records: the method and the words of the path. */
+static void write_operation_id(struct bk_buffer *out, const struct bk_route *route) {
+    bool is_between = true;
+    write_key(out, "operationId");
+    bk_buffer_format(out, "\"%s", method_keys[route->method]);
+    for (const char *c = route->path; *c != '\0'; c++) {
+        bool is_word =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        if (is_word && is_between)
+            bk_buffer_append_char(out, '_');
+        if (is_word)
+            bk_buffer_append_char(out, *c);
+        is_between = !is_word;
+    }
+    bk_buffer_append_char(out, '"');
+}
+
+static void write_parameter(struct bk_buffer *out, struct bk_slice name, const char *in,
+                            const char *type, const char *summary) {
+    bk_json_write_separator(out);
+    bk_buffer_append_char(out, '{');
+    bk_json_write_member_string(out, BK_SLICE("name"), name);
+    write_member(out, "in", in);
+    if (strcmp(in, "path") == 0)
+        bk_json_write_member_bool(out, BK_SLICE("required"), true);
+    if (summary != NULL)
+        write_member(out, "description", summary);
+    write_key(out, "schema");
+    bk_buffer_append_char(out, '{');
+    write_member(out, "type", type == NULL ? "string" : type);
+    bk_buffer_append_literal(out, "}}");
+}
+
+static const struct bk_route_parameter *declared(const struct bk_route *route,
+                                                 struct bk_slice name) {
+    const struct bk_route_parameter *parameter = route->parameters;
+    for (; parameter != NULL && parameter->name != NULL; parameter++)
+        if (strcmp(parameter->in, "path") == 0 &&
+            bk_slice_equal(bk_slice_from(parameter->name), name))
+            return parameter;
+    return NULL;
+}
+
+static void write_parameters(struct bk_buffer *out, const struct bk_route *route) {
+    const struct bk_route_parameter *parameter;
+    struct bk_slice name;
+    size_t offset = 0;
+    write_key(out, "parameters");
+    bk_buffer_append_char(out, '[');
+    while ((name = api_path_next_parameter(route->path, &offset)).length > 0) {
+        parameter = declared(route, name);
+        write_parameter(out, name, "path", parameter == NULL ? NULL : parameter->type,
+                        parameter == NULL ? NULL : parameter->summary);
+    }
+    for (parameter = route->parameters; parameter != NULL && parameter->name != NULL; parameter++)
+        if (strcmp(parameter->in, "path") != 0)
+            write_parameter(out, bk_slice_from(parameter->name), parameter->in, parameter->type,
+                            parameter->summary);
+    bk_buffer_append_char(out, ']');
+}
+
+static const char *access_text(enum bk_access access) {
+    switch (access) {
+    case BK_ACCESS_PUBLIC:
+        return "Open to everyone; where records are concerned, their collection's rules decide.";
+    case BK_ACCESS_ACTOR:
+        return "Needs a token.";
+    case BK_ACCESS_SUPERUSER:
+        return "Needs a superuser's token.";
+    case BK_ACCESS_OPERATOR:
+        return "Needs the token of a superuser of the tenant \\\"default\\\".";
+    }
+    return "";
+}
+
+/* A token may be sent to public routes too, hence the empty alternative. */
+static void write_security(struct bk_buffer *out, const struct bk_route *route) {
+    write_key(out, "description");
+    bk_buffer_format(out, "\"%s", access_text(route->access));
+    if (route->scope != NULL)
+        bk_buffer_format(out, " An API key needs the scope %s.", route->scope);
+    bk_buffer_append_char(out, '"');
+    write_key(out, "security");
+    if (route->access == BK_ACCESS_PUBLIC)
+        bk_buffer_append_literal(out, "[{},{\"token\":[]}]");
+    else
+        bk_buffer_append_literal(out, "[{\"token\":[]}]");
+}
+
+static void write_body(struct bk_buffer *out, const struct bk_route *route) {
+    if (route->body_max_bytes == 0)
+        return;
+    write_key(out, "requestBody");
+    if (route->has_json_body)
+        bk_buffer_append_literal(
+            out, "{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}}}}");
+    else
+        bk_buffer_append_literal(out, "{\"content\":{\"application/json\":{},"
+                                      "\"multipart/form-data\":{},\"*/*\":{}}}");
+}
+
+static void write_operation(struct bk_buffer *out, const struct bk_route *route) {
+    write_key(out, method_keys[route->method]);
+    bk_buffer_append_char(out, '{');
+    write_operation_id(out, route);
+    if (route->summary != NULL)
+        write_member(out, "summary", route->summary);
+    if (route->tag != NULL) {
+        write_key(out, "tags");
+        bk_buffer_append_char(out, '[');
+        bk_json_write_string(out, bk_slice_from(route->tag));
+        bk_buffer_append_char(out, ']');
+    }
+    write_security(out, route);
+    write_parameters(out, route);
+    write_body(out, route);
+    bk_buffer_append_literal(
+        out, ",\"responses\":{\"2XX\":{\"description\":\"Done.\"},"
+             "\"default\":{\"description\":\"An error.\",\"content\":{\"application/json\":"
+             "{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}}}");
+}
+
+/* --- the document ------------------------------------------------------------------------------ */
+
+static bool was_written(const struct api_router *router, size_t index) {
+    for (size_t i = 0; i < index; i++)
+        if (strcmp(router->entries[i].route->path, router->entries[index].route->path) == 0)
+            return true;
+    return false;
+}
+
+static void write_path_item(struct bk_buffer *out, const struct api_router *router, size_t index) {
+    const char *path = router->entries[index].route->path;
+    write_path(out, path);
+    bk_buffer_append_char(out, '{');
+    for (size_t i = index; i < router->count; i++)
+        if (strcmp(router->entries[i].route->path, path) == 0)
+            write_operation(out, router->entries[i].route);
+    bk_buffer_append_char(out, '}');
+}
+
+static void write_components(struct bk_buffer *out) {
+    bk_buffer_append_literal(
+        out,
+        ",\"components\":{\"securitySchemes\":{\"token\":{\"type\":\"apiKey\",\"in\":\"header\","
+        "\"name\":\"Authorization\",\"description\":\"A user's or superuser's token or an API "
+        "key, with or without Bearer before it.\"}},"
+        "\"schemas\":{\"FieldError\":{\"type\":\"object\",\"properties\":{"
+        "\"code\":{\"type\":\"string\"},\"message\":{\"type\":\"string\"},"
+        "\"params\":{\"type\":\"object\"}}},"
+        "\"Error\":{\"type\":\"object\",\"required\":[\"status\",\"message\",\"data\"],"
+        "\"properties\":{\"status\":{\"type\":\"integer\"},\"message\":{\"type\":\"string\"},"
+        "\"data\":{\"type\":\"object\",\"additionalProperties\":"
+        "{\"$ref\":\"#/components/schemas/FieldError\"}},"
+        "\"requestId\":{\"type\":\"string\"}}}}}");
+}
+
+void bk_api_write_openapi(struct bk_api *api, struct bk_buffer *out) {
+    const struct api_router *router = &api->router;
+    bk_buffer_append_literal(out, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"Bakend\","
+                                  "\"version\":\"1\",\"description\":\"The routes of this "
+                                  "server.\"},\"paths\":{");
+    for (size_t i = 0; i < router->count; i++)
+        if (!was_written(router, i))
+            write_path_item(out, router, i);
+    bk_buffer_append_char(out, '}');
+    write_components(out);
+    bk_buffer_append_char(out, '}');
+}

@@ -1,0 +1,323 @@
+/*
+ * The way of a request to its handler.
+ *
+ *   begin      CORS, route, body limit            (head read)
+ *   dispatch   tenant → who asks → guards → JSON  (body read)
+ *
+ * Which tenant: a token says to which tenant it belongs; the request may name one (X-Bakend-Tenant, or
+ * the subdomain under tenant_domain). The token is checked in its own tenant first. If another tenant is
+ * named, only an operator goes on to that one; anybody else is refused, so that a token never opens a
+ * door in a tenant that did not issue it. A token that is no good is a guest, as in the contract, and so
+ * is one whose tenant does not exist.
+ *
+ * A tenant that is not open is opened first; the request waits in request->hold. In-process calls bring
+ * their actor and skip the tokens, and the control socket is the system.
+ */
+#include "api_private.h"
+
+#include "bakend/clock.h"
+
+static const struct bk_slice default_tenant = BK_SLICE_INIT("default");
+
+/* --- begin ------------------------------------------------------------------------------------- */
+
+static bool finds_by_fallback(struct bk_api *api, struct bk_request *request) {
+    BK_LIST_FOR_EACH(link, &api->fallbacks) {
+        struct bk_fallback *fallback = bk_container_of(link, struct bk_fallback, link);
+        struct bk_slice path = request->path;
+        const struct bk_route *route;
+        request->module = fallback->module;
+        route = fallback->find(fallback, request);
+        if (route != NULL) {
+            request->route = route;
+            return true;
+        }
+        if (path.data != request->path.data || path.length != request->path.length)
+            return api_router_find(&api->router, request) == BK_OK;
+    }
+    request->module = NULL;
+    return false;
+}
+
+static bool finds_route(struct bk_api *api, struct bk_request *request) {
+    enum bk_status status = api_router_find(&api->router, request);
+    if (status == BK_INVALID) {
+        bk_answer_error(request, BK_INVALID, "The path must be percent-encoded UTF-8.");
+        return false;
+    }
+    if (status != BK_OK && !finds_by_fallback(api, request)) {
+        bk_answer_error(request, BK_NOT_FOUND, NULL);
+        return false;
+    }
+    return true;
+}
+
+static uint32_t count_parameters(struct bk_slice query) {
+    uint32_t count = query.length > 0 ? 1 : 0;
+    for (size_t i = 0; i < query.length; i++)
+        count += query.data[i] == '&';
+    return count;
+}
+
+bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_max_bytes) {
+    BK_ASSERT(request->step == API_STEP_FRESH && request->responder != NULL);
+    request->step = API_STEP_BEGUN;
+    api->figures.in_flight++;
+    if (request->started_ns == 0)
+        request->started_ns = bk_clock_monotonic_ns();
+    api_cors_write(request);
+    if (request->method == BK_OPTIONS) {
+        api_answer_preflight(request);
+        return false;
+    }
+    if (count_parameters(request->query) > BK_QUERY_PARAMETERS_MAX) {
+        bk_answer_error(request, BK_INVALID, "The query has more than 100 parameters.");
+        return false;
+    }
+    if (!finds_route(api, request))
+        return false;
+    *body_max_bytes = request->route->body_max_bytes;
+    return true;
+}
+
+/* --- guards ------------------------------------------------------------------------------------ */
+
+static bool has_access(const struct bk_request *request) {
+    const struct bk_actor *actor = &request->actor;
+    const struct bk_route *route = request->route;
+    bool has_scope = route->scope != NULL && actor->kind == BK_ACTOR_KEY &&
+                     bk_actor_has_scope(actor, bk_slice_from(route->scope));
+    switch (route->access) {
+    case BK_ACCESS_PUBLIC:
+        return true;
+    case BK_ACCESS_ACTOR:
+        /* A key is good for what its scopes name, so a route with a scope asks for it. */
+        return actor->kind != BK_ACTOR_GUEST &&
+               (actor->kind != BK_ACTOR_KEY || route->scope == NULL || has_scope);
+    case BK_ACCESS_SUPERUSER:
+        return has_scope || bk_actor_is_superuser(actor);
+    case BK_ACCESS_OPERATOR:
+        return has_scope || actor->is_operator;
+    }
+    return false;
+}
+
+static bool passes_guards(struct bk_request *request) {
+    if (has_access(request))
+        return true;
+    if (request->actor.kind == BK_ACTOR_GUEST)
+        bk_answer_error(request, BK_UNAUTHORIZED,
+                        "The request requires valid record authorization token.");
+    else
+        bk_answer_error(request, BK_FORBIDDEN,
+                        "The authorized record is not allowed to perform this action.");
+    return false;
+}
+
+/* --- the JSON body ----------------------------------------------------------------------------- */
+
+static bool is_json_type(struct bk_slice type) {
+    static const struct bk_slice json = BK_SLICE_INIT("application/json");
+    if (type.length < json.length ||
+        !bk_slice_equal_ignore_case(bk_slice_make(type.data, json.length), json))
+        return false;
+    return type.length == json.length || type.data[json.length] == ';' ||
+           type.data[json.length] == ' ';
+}
+
+static bool refuse_json(struct bk_request *request, enum bk_status status, const char *reason) {
+    struct bk_slice message = bk_arena_format(
+        &request->arena, "An error occurred while loading the submitted data. %s", reason);
+    bk_answer_error(request, status, message.data);
+    return false;
+}
+
+static bool reads_json(struct bk_request *request) {
+    struct bk_error error = BK_ERROR_INIT;
+    struct bk_json *value = NULL;
+    enum bk_status status;
+    if (!request->route->has_json_body || request->body.length == 0)
+        return true;
+    /* Calls and the control socket bring JSON by agreement; a browser must say so, since a page may
+     * send text/plain anywhere without asking first. */
+    if (!api_is_call(request) && !request->is_control &&
+        !is_json_type(bk_request_header(request, BK_SLICE("content-type")))) {
+        bk_answer_error(request, BK_UNSUPPORTED_TYPE,
+                        "Unsupported Content-Type. Send the body as application/json.");
+        return false;
+    }
+    status = bk_json_parse(&request->arena, request->body, &value, &error);
+    if (status != BK_OK)
+        return refuse_json(request, status == BK_TOO_LARGE ? status : BK_INVALID, error.message);
+    if (value->type == BK_JSON_NULL)
+        return true;
+    if (value->type != BK_JSON_OBJECT)
+        return refuse_json(request, BK_INVALID, "The body must be a JSON object.");
+    request->json = value;
+    return true;
+}
+
+/* --- tenant and actor -------------------------------------------------------------------------- */
+
+static void advance(struct bk_request *request);
+
+/* The subdomain of tenant_domain that the host names, without its port; else empty. */
+static struct bk_slice tenant_of_host(const struct bk_request *request) {
+    struct bk_slice domain = bk_slice_from(request->api->options.tenant_domain);
+    struct bk_slice host = request->host, tail;
+    if (domain.length == 0)
+        return BK_SLICE_EMPTY;
+    host.length = bk_slice_find(host, ':');
+    if (host.length <= domain.length + 1)
+        return BK_SLICE_EMPTY;
+    tail = bk_slice_make(host.data + host.length - domain.length, domain.length);
+    host.length -= domain.length + 1;
+    if (host.data[host.length] != '.' || !bk_slice_equal_ignore_case(tail, domain))
+        return BK_SLICE_EMPTY;
+    return host;
+}
+
+static struct bk_slice named_tenant(const struct bk_request *request) {
+    struct bk_slice name = bk_request_header(request, BK_SLICE("x-bakend-tenant"));
+    return name.length > 0 ? name : tenant_of_host(request);
+}
+
+static struct bk_slice token_of(const struct bk_request *request) {
+    static const struct bk_slice bearer = BK_SLICE_INIT("Bearer ");
+    struct bk_slice token = bk_request_header(request, BK_SLICE("authorization"));
+    if (token.length > bearer.length &&
+        bk_slice_equal_ignore_case(bk_slice_make(token.data, bearer.length), bearer))
+        token = bk_slice_make(token.data + bearer.length, token.length - bearer.length);
+    return bk_slice_trim(token);
+}
+
+static void refuse_tenant(struct bk_request *request, struct bk_slice name, enum bk_status status) {
+    struct bk_slice message;
+    if (status != BK_NOT_FOUND) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
+    if (name.length > BK_TENANT_NAME_BYTES_MAX || !bk_slice_is_utf8(name))
+        name = BK_SLICE("(not a tenant's name)");
+    message =
+        bk_arena_format(&request->arena, "There is no tenant \"%.*s\".", BK_SLICE_PRINT(name));
+    bk_answer_error(request, BK_NOT_FOUND, message.data);
+}
+
+static void on_tenant_held(struct bk_tenant_hold *hold, enum bk_status status) {
+    struct bk_request *request = bk_container_of(hold, struct bk_request, hold);
+    if (request->step == API_STEP_ACTOR_TENANT && status == BK_OK)
+        request->actor_tenant = hold->tenant;
+    else if (status == BK_OK)
+        request->tenant = hold->tenant;
+    else if (request->step == API_STEP_TENANT || status != BK_NOT_FOUND) {
+        refuse_tenant(request, named_tenant(request), status);
+        return;
+    }
+    advance(request);
+}
+
+/* Goes on to step with the tenant in *slot, now or when it is open. */
+static void hold_tenant(struct bk_request *request, enum api_step step, struct bk_slice name,
+                        struct bk_tenant **slot) {
+    struct bk_tenants *tenants = request->api->options.tenants;
+    request->step = (uint8_t)step;
+    *slot = bk_tenant_name_is_valid(name) ? bk_tenant_hold_open(tenants, name) : NULL;
+    if (*slot != NULL) {
+        advance(request);
+    } else if (bk_tenant_name_is_valid(name)) {
+        request->hold.done = on_tenant_held;
+        bk_tenant_hold(tenants, name, &request->hold);
+    } else if (step == API_STEP_TENANT) {
+        refuse_tenant(request, name, BK_NOT_FOUND);
+    } else {
+        advance(request);
+    }
+}
+
+static void hold_named_tenant(struct bk_request *request) {
+    struct bk_slice name = named_tenant(request);
+    hold_tenant(request, API_STEP_TENANT, name.length > 0 ? name : default_tenant,
+                &request->tenant);
+}
+
+/* The token's tenant is open (or there is none): learns who asks and goes on to the tenant asked for. */
+static void authenticate(struct bk_request *request) {
+    const struct bk_authenticator *authenticator = request->api->authenticator;
+    struct bk_slice token = token_of(request), named = named_tenant(request);
+    if (request->actor_tenant == NULL) {
+        hold_named_tenant(request);
+        return;
+    }
+    if (authenticator->authenticate(authenticator->user, request->actor_tenant, token, request) !=
+        BK_OK)
+        request->actor = bk_actor_guest;
+    if (named.length == 0 || bk_slice_equal(named, request->actor_tenant->name)) {
+        bk_tenant_ref(request->actor_tenant);
+        request->tenant = request->actor_tenant;
+        api_pipeline_run(request);
+    } else if (request->actor.is_operator) {
+        hold_named_tenant(request);
+    } else {
+        bk_answer_error(request, BK_UNAUTHORIZED,
+                        "The token belongs to another tenant than the request names.");
+    }
+}
+
+static void find_actor(struct bk_request *request) {
+    const struct bk_authenticator *authenticator = request->api->authenticator;
+    struct bk_slice token, tenant;
+    if (request->is_control)
+        request->actor = bk_actor_system;
+    token = token_of(request);
+    if (request->is_control || api_is_call(request) || authenticator == NULL || token.length == 0) {
+        hold_named_tenant(request);
+        return;
+    }
+    tenant = authenticator->tenant_of(authenticator->user, token);
+    if (tenant.length == 0)
+        tenant = named_tenant(request);
+    hold_tenant(request, API_STEP_ACTOR_TENANT, tenant.length > 0 ? tenant : default_tenant,
+                &request->actor_tenant);
+}
+
+static void advance(struct bk_request *request) {
+    if (request->step == API_STEP_BEGUN)
+        find_actor(request);
+    else if (request->step == API_STEP_ACTOR_TENANT)
+        authenticate(request);
+    else if (request->step == API_STEP_TENANT)
+        api_pipeline_run(request);
+    else
+        BK_UNREACHABLE();
+}
+
+/* --- the end of the way ------------------------------------------------------------------------ */
+
+void api_pipeline_run(struct bk_request *request) {
+    request->step = API_STEP_HANDLING;
+    request->origin.actor = request->actor.label;
+    if (passes_guards(request) && reads_json(request))
+        request->route->handle(request);
+}
+
+void bk_api_dispatch(struct bk_request *request) {
+    BK_ASSERT(request->step == API_STEP_BEGUN && request->route != NULL);
+    if (request->api->options.tenants != NULL) {
+        advance(request);
+        return;
+    }
+    if (request->is_control)
+        request->actor = bk_actor_system;
+    api_pipeline_run(request);
+}
+
+void bk_api_abort(struct bk_request *request) {
+    if (request->is_aborted)
+        return;
+    request->is_aborted = true;
+    if (request->step == API_STEP_BEGUN)
+        bk_answer_error(request, BK_CANCELLED, NULL);
+    else if (request->on_abort != NULL)
+        request->on_abort(request);
+}
