@@ -46,7 +46,7 @@ void support_store_stop(struct support_store *fixture) {
     assert_int_equal(support_loop_teardown(&state), 0);
 }
 
-void support_store_create(struct support_store *fixture, const struct bk_store_options *options) {
+void support_store_prepare(struct support_store *fixture) {
     memset(fixture, 0, sizeof(*fixture));
     fixture->directory = support_directory_create();
     (void)snprintf(fixture->path, sizeof(fixture->path), "%s/data.db", fixture->directory);
@@ -55,6 +55,10 @@ void support_store_create(struct support_store *fixture, const struct bk_store_o
                                                             .has_journal = true,
                                                             .migrations = migrations,
                                                             .migration_count = 1};
+}
+
+void support_store_create(struct support_store *fixture, const struct bk_store_options *options) {
+    support_store_prepare(fixture);
     support_store_start(fixture, options);
 }
 

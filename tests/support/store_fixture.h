@@ -42,6 +42,8 @@ void support_store_create(struct support_store *fixture, const struct bk_store_o
 enum bk_status support_store_open(struct support_store *fixture);
 void support_store_close(struct support_store *fixture);
 void support_store_destroy(struct support_store *fixture);
+/* Directory and options only: no thread has started yet. */
+void support_store_prepare(struct support_store *fixture);
 /* Loop and store only, over the same directory. */
 void support_store_start(struct support_store *fixture, const struct bk_store_options *options);
 void support_store_stop(struct support_store *fixture);

@@ -53,14 +53,15 @@ static const char *const fixed_sql[STORE_FIXED_COUNT] = {
 
 /* --- errors -------------------------------------------------------------------------------------- */
 
-/* SQLite reports a full disk as an I/O error when it strikes the shared memory or a size limit. */
+static bool is_out_of_space(int system_error) {
+    return system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG;
+}
+
+/* SQLite reports a full disk as an I/O error when it strikes the shared memory, or as a quota. */
 static enum bk_status translate_io(sqlite3 *handle, int code) {
-    int system_error = sqlite3_system_errno(handle);
     if (code == SQLITE_IOERR_NOMEM)
         return BK_NO_MEMORY;
-    if (system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG)
-        return BK_DISK_FULL;
-    return BK_IO;
+    return is_out_of_space(sqlite3_system_errno(handle)) ? BK_DISK_FULL : BK_IO;
 }
 
 static enum bk_status translate(sqlite3 *handle, int code) {
@@ -200,7 +201,10 @@ enum bk_status store_connection_open(struct bk_database *database, const char *p
         code = configure(opened);
     if (code != SQLITE_OK) {
         enum bk_status status = store_connection_fail(opened, code);
-        (void)bk_error_set(error, status, "%s cannot be opened: %s", path, opened->error);
+        if (status == BK_CORRUPT)
+            (void)store_error_damaged(error, path, opened->error);
+        else
+            (void)bk_error_set(error, status, "%s cannot be opened: %s", path, opened->error);
         store_connection_close(opened, false);
         return status;
     }
@@ -245,20 +249,26 @@ sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum stor
     return connection->fixed[which];
 }
 
+/* SQLite does not keep the system's error of a COMMIT that failed to write. Such a COMMIT has not come
+ * to its last frame, so it is not committed; one that failed to sync may be. */
+static enum bk_status fixed_failed(struct bk_connection *connection, int code, int system_error) {
+    enum bk_status status = store_connection_fail(connection, code);
+    return code == SQLITE_IOERR_WRITE && is_out_of_space(system_error) ? BK_DISK_FULL : status;
+}
+
 enum bk_status store_connection_run_fixed(struct bk_connection *connection,
                                           enum store_fixed which) {
     sqlite3_stmt *statement = store_connection_fixed(connection, which);
+    enum bk_status status = BK_OK;
     int code;
     if (statement == NULL)
         return BK_NO_MEMORY;
     if (connection->kind != STORE_CONNECTION_READER)
         connection->deadline_ns = 0;
+    errno = 0;
     code = sqlite3_step(statement);
-    if (code == SQLITE_DONE) {
-        (void)sqlite3_reset(statement);
-        return BK_OK;
-    }
-    enum bk_status status = store_connection_fail(connection, code);
+    if (code != SQLITE_DONE)
+        status = fixed_failed(connection, code, errno);
     (void)sqlite3_reset(statement);
     return status;
 }
