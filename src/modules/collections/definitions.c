@@ -5,6 +5,7 @@
  * The server's own system collections are left out of the list unless system=all; by name they can always
  * be asked for.
  */
+#define _GNU_SOURCE 1 /* qsort_r */
 #include "collections.h"
 #include <stdlib.h>
 
