@@ -202,6 +202,43 @@ static void test_facts_rename_and_remove(void **state) {
     assert_int_equal(bk_file_remove(to, NULL), BK_NOT_FOUND);
 }
 
+static void test_a_name_in_the_working_directory_has_a_parent(void **state) {
+    char before[PATH_MAX];
+    assert_non_null(getcwd(before, sizeof(before)));
+    assert_int_equal(chdir(*state), 0);
+    write_file("file", "here");
+    assert_content("file", "here");
+    assert_int_equal(bk_directory_create("a/b", NULL), BK_OK);
+    assert_int_equal(bk_directory_remove("a", NULL), BK_OK);
+    assert_int_equal(chdir(before), 0);
+}
+
+static void test_paths_and_depths_have_limits(void **state) {
+    static char longest[PATH_MAX + 1];
+    struct bk_error error = BK_ERROR_INIT;
+    char deep[PATH_MAX];
+    assert_true(bk_path_join(deep, sizeof(deep), *state, "deep"));
+    memset(longest, 'x', sizeof(longest) - 1);
+    assert_int_equal(bk_directory_create(longest, &error), BK_INVALID);
+    assert_int_equal(bk_file_write_atomic(longest, BK_SLICE("x"), &error), BK_INVALID);
+    assert_int_equal(bk_file_remove(longest, &error), BK_INVALID);
+    for (int i = 0; i < 65; i++) {
+        size_t length = strlen(deep);
+        assert_true(length + 3 <= sizeof(deep));
+        memcpy(deep + length, "/d", 3);
+    }
+    assert_int_equal(bk_directory_create(deep, NULL), BK_OK);
+    assert_int_equal(bk_directory_remove(below(state, "deep"), &error), BK_LIMIT);
+    assert_int_equal(bk_directory_remove(below(state, "deep/d"), &error), BK_OK);
+}
+
+static void test_a_rename_onto_a_full_directory_is_refused(void **state) {
+    assert_int_equal(bk_directory_create(below(state, "from"), NULL), BK_OK);
+    assert_int_equal(bk_directory_create(below(state, "to/full"), NULL), BK_OK);
+    assert_int_equal(bk_file_rename(below(state, "from"), below(state, "to"), NULL), BK_EXISTS);
+    assert_true(bk_file_exists(below(state, "from")));
+}
+
 /* --- locks ------------------------------------------------------------------------------------ */
 
 /* A process that takes the lock, says so, and keeps it until it is told to end. */
@@ -276,6 +313,9 @@ int main(void) {
         DIRECTORY_TEST(test_a_process_killed_while_it_writes_leaves_the_old_content),
         DIRECTORY_TEST(test_reading_is_bounded_and_appends_all_or_nothing),
         DIRECTORY_TEST(test_facts_rename_and_remove),
+        DIRECTORY_TEST(test_a_name_in_the_working_directory_has_a_parent),
+        DIRECTORY_TEST(test_paths_and_depths_have_limits),
+        DIRECTORY_TEST(test_a_rename_onto_a_full_directory_is_refused),
         DIRECTORY_TEST(test_a_lock_of_another_process_is_a_conflict_with_its_id),
         DIRECTORY_TEST(test_a_lock_holds_the_id_of_its_owner_until_it_is_given_back),
         DIRECTORY_TEST(test_a_lock_does_not_follow_a_link),

@@ -261,7 +261,7 @@ static void test_a_grandchild_that_fled_does_not_hold_up_the_end(void **state) {
 
 /* --- starting --------------------------------------------------------------------------------- */
 
-static void test_a_program_that_does_not_exist_is_not_found(void **state) {
+static void test_a_program_that_cannot_start_calls_nothing_back(void **state) {
     char none[] = "/nowhere/to/be/found", *arguments[] = {none, NULL};
     struct witness witness = {.loop = *state};
     struct bk_error error = BK_ERROR_INIT;
@@ -275,6 +275,8 @@ static void test_a_program_that_does_not_exist_is_not_found(void **state) {
     assert_int_equal(bk_process_spawn(*state, &options, &process, &error), BK_NOT_FOUND);
     assert_null(process);
     assert_non_null(strstr(error.message, "start /nowhere/to/be/found: no such file"));
+    options.file = "/etc/passwd";
+    assert_int_equal(bk_process_spawn(*state, &options, &process, &error), BK_IO);
     bk_loop_run(*state);
     assert_false(witness.has_exited || witness.has_line);
 }
@@ -322,7 +324,7 @@ int main(void) {
         LOOP_TEST(test_may_be_closed_in_its_callbacks),
         LOOP_TEST(test_what_a_child_leaves_behind_ends_with_it),
         LOOP_TEST(test_a_grandchild_that_fled_does_not_hold_up_the_end),
-        LOOP_TEST(test_a_program_that_does_not_exist_is_not_found),
+        LOOP_TEST(test_a_program_that_cannot_start_calls_nothing_back),
         LOOP_TEST(test_the_environment_is_only_what_is_given),
         LOOP_TEST(test_no_descriptor_is_inherited),
     };
