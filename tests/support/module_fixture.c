@@ -1,0 +1,126 @@
+/* The life of a module as the server leads it, for one module alone. */
+#include "module_fixture.h"
+
+#include "bakend/alloc.h"
+
+enum { ARENA_BYTES = 256 * 1024, ANSWER_BYTES = 16 * 1024 * 1024, TURNS_MAX = 1000 };
+
+static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, void *user,
+                                     struct bk_error *error) {
+    struct bk_module_context *context = user;
+    if (context->module->tenant_open == NULL)
+        return BK_OK;
+    return context->module->tenant_open(context, tenant, state, error);
+}
+
+static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
+    struct bk_module_context *context = user;
+    if (context->module->tenant_close != NULL)
+        context->module->tenant_close(context, tenant, state);
+}
+
+static void create_kernel(struct support_module *fixture, struct bk_logger *logger) {
+    struct bk_loop *loop;
+    support_kernel_create(&fixture->kernel, NULL);
+    loop = fixture->kernel.loop;
+    fixture->bus = bk_bus_create(loop, fixture->kernel.store, (struct bk_log){logger, "bus"});
+    fixture->feed = bk_feed_create(loop, fixture->bus, fixture->kernel.tenants,
+                                   (struct bk_log){logger, "feed"}, SUPPORT_FEED_TAIL_BYTES);
+    struct bk_api_options options = {.loop = loop,
+                                     .log = {logger, "api"},
+                                     .tenants = fixture->kernel.tenants,
+                                     .request_arena_bytes = ARENA_BYTES,
+                                     .answer_max_bytes = ANSWER_BYTES};
+    fixture->api = bk_api_create(&options);
+}
+
+void support_module_open(struct support_module *fixture, const struct bk_module *module,
+                         const void *options, struct bk_logger *logger) {
+    struct bk_module_context *context = &fixture->context;
+    struct bk_error error = BK_ERROR_INIT;
+    create_kernel(fixture, logger);
+    bk_buffer_init(&fixture->answer, ANSWER_BYTES);
+    *context = (struct bk_module_context){.module = module,
+                                          .state = bk_alloc_zero(module->state_size + 1),
+                                          .options = options,
+                                          .log = {logger, module->name},
+                                          .loop = fixture->kernel.loop,
+                                          .logger = logger,
+                                          .store = fixture->kernel.store,
+                                          .tenants = fixture->kernel.tenants,
+                                          .bus = fixture->bus,
+                                          .feed = fixture->feed,
+                                          .api = fixture->api,
+                                          .data_directory = fixture->kernel.directory};
+    struct bk_tenant_slot slot = {.name = module->name,
+                                  .migrations = module->migrations,
+                                  .migration_count = module->migration_count,
+                                  .on_open = on_tenant_open,
+                                  .on_close = on_tenant_close,
+                                  .user = context};
+    context->tenant_slot = bk_tenants_add_slot(fixture->kernel.tenants, &slot);
+    if (module->init != NULL)
+        assert_int_equal(module->init(context, &error), BK_OK);
+    assert_int_equal(bk_api_add_routes(fixture->api, module->routes, module->route_count, context),
+                     BK_OK);
+    support_kernel_open(&fixture->kernel);
+    if (module->start != NULL)
+        assert_int_equal(module->start(context, &error), BK_OK);
+}
+
+static void on_stopped(void *user) { *(bool *)user = true; }
+
+void support_module_close(struct support_module *fixture) {
+    const struct bk_module *module = fixture->context.module;
+    bool is_stopped = module->stop == NULL;
+    support_module_settle(fixture);
+    if (module->stop != NULL)
+        module->stop(&fixture->context, on_stopped, &is_stopped);
+    support_loop_run_until(fixture->kernel.loop, &is_stopped);
+    support_kernel_close(&fixture->kernel);
+    if (module->fini != NULL)
+        module->fini(&fixture->context);
+    bk_free(fixture->context.state);
+    bk_api_destroy(fixture->api);
+    bk_feed_destroy(fixture->feed);
+    bk_bus_destroy(fixture->bus);
+    bk_buffer_fini(&fixture->answer);
+    support_kernel_destroy(&fixture->kernel);
+}
+
+struct waiting_call {
+    struct bk_call call;
+    struct bk_buffer *answer;
+    bool is_done;
+};
+
+static void on_answer(struct bk_call *call) {
+    struct waiting_call *waiting = bk_container_of(call, struct waiting_call, call);
+    bk_buffer_append_slice(waiting->answer, call->answer);
+    waiting->is_done = true;
+}
+
+int support_module_call_as(struct support_module *fixture, const struct bk_actor *actor,
+                           enum bk_method method, const char *target) {
+    struct waiting_call waiting = {.call = {.actor = actor,
+                                            .method = method,
+                                            .target = bk_slice_from(target),
+                                            .done = on_answer},
+                                   .answer = &fixture->answer};
+    bk_buffer_clear(&fixture->answer);
+    bk_api_call(fixture->api, &waiting.call);
+    support_loop_run_until(fixture->kernel.loop, &waiting.is_done);
+    bk_buffer_append_char(&fixture->answer, '\0');
+    fixture->answer.length--;
+    return waiting.call.status;
+}
+
+int support_module_call(struct support_module *fixture, enum bk_method method, const char *target) {
+    return support_module_call_as(fixture, &bk_actor_system, method, target);
+}
+
+void support_module_settle(struct support_module *fixture) {
+    for (int i = 0; i < TURNS_MAX && !bk_bus_is_idle(fixture->bus); i++)
+        support_loop_run_for(fixture->kernel.loop, 1);
+    assert_true(bk_bus_is_idle(fixture->bus));
+}

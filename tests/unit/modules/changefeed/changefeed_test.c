@@ -1,0 +1,253 @@
+/* The feed over its routes: the page's shape, its account, and problems named by field and code. */
+#include "bakend/arena.h"
+#include "bakend/json.h"
+#include "module_fixture.h"
+#include <stdio.h>
+
+extern const struct bk_module bk_module_changefeed;
+
+static struct support_module fixture;
+static struct bk_arena arena;
+
+static int setup(void **state) {
+    (void)state;
+    support_module_open(&fixture, &bk_module_changefeed, NULL, NULL);
+    bk_arena_init(&arena, 64 * 1024 * 1024);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    bk_arena_fini(&arena);
+    support_module_close(&fixture);
+    return 0;
+}
+
+static void emit(const char *type, const char *subject, uint32_t count) {
+    struct bk_event_draft draft = {.type = bk_slice_from(type),
+                                   .subject = bk_slice_from(subject),
+                                   .source = BK_SLICE("test"),
+                                   .payload = BK_SLICE("{\"title\":\"Hello\"}")};
+    assert_int_equal(
+        support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, count, NULL), BK_OK);
+}
+
+/* --- reading answers -------------------------------------------------------------------------- */
+
+static const struct bk_json *call(int expected_status, const char *target) {
+    struct bk_json *answer = NULL;
+    int status = support_module_call(&fixture, BK_GET, target);
+    if (status != expected_status)
+        print_error("%s: %s\n", target, fixture.answer.data);
+    assert_int_equal(status, expected_status);
+    bk_arena_reset(&arena);
+    assert_int_equal(bk_json_parse(&arena, bk_buffer_slice(&fixture.answer), &answer, NULL), BK_OK);
+    return answer;
+}
+
+static const struct bk_json *get(const struct bk_json *object, const char *key) {
+    const struct bk_json *value = bk_json_get(object, bk_slice_from(key));
+    if (value == NULL)
+        fail_msg("%s is missing in %s", key, fixture.answer.data);
+    return value;
+}
+
+static int64_t get_int(const struct bk_json *object, const char *key) {
+    int64_t number = -1;
+    assert_true(bk_json_to_int64(get(object, key), &number));
+    return number;
+}
+
+static void get_text(const struct bk_json *object, const char *key, char *out, size_t size) {
+    struct bk_slice text = get(object, key)->string;
+    assert_true(text.length < size);
+    memcpy(out, text.data, text.length);
+    out[text.length] = '\0';
+}
+
+static void check_account(const struct bk_json *page) {
+    assert_int_equal(get_int(page, "lastSequence") - get_int(page, "firstSequence") + 1,
+                     (int64_t)get(page, "events")->child_count + get_int(page, "skipped"));
+}
+
+static void check_problem(const char *target, int status, const char *field, const char *code) {
+    const struct bk_json *answer = call(status, target);
+    assert_int_equal(get_int(answer, "status"), status);
+    const struct bk_json *problem = get(get(answer, "data"), field);
+    char found[64];
+    get_text(problem, "code", found, sizeof found);
+    assert_string_equal(found, code);
+    assert_true(get(problem, "message")->string.length > 0);
+}
+
+/* --- pages ------------------------------------------------------------------------------------ */
+
+static void test_an_empty_feed_still_gives_a_next_cursor(void **state) {
+    (void)state;
+    char next[64], head[64];
+    const struct bk_json *page = call(200, "/api/events");
+    assert_int_equal(get(page, "events")->child_count, 0);
+    get_text(page, "next", next, sizeof next);
+    get_text(page, "head", head, sizeof head);
+    assert_string_equal(next, head);
+    assert_int_equal(strlen(next), BK_CURSOR_BYTES);
+    assert_false(get(page, "hasMore")->boolean);
+    check_account(page);
+}
+
+static void test_a_page_holds_the_events_and_their_account(void **state) {
+    (void)state;
+    emit("posts.created", "posts/a", 3);
+    emit("users.created", "users/b", 2);
+    const struct bk_json *page = call(200, "/api/events?types=posts.*");
+    const struct bk_json *event = get(page, "events")->child;
+    assert_int_equal(get(page, "events")->child_count, 3);
+    assert_true(bk_slice_is(get(event, "type")->string, "posts.created"));
+    assert_true(bk_slice_is(get(event, "subject")->string, "posts/a"));
+    assert_true(bk_slice_is(get(get(event, "payload"), "title")->string, "Hello"));
+    assert_int_equal(get_int(event, "sequence"), 1);
+    assert_int_equal(get_int(page, "firstSequence"), 1);
+    assert_int_equal(get_int(page, "lastSequence"), 5);
+    assert_int_equal(get_int(page, "skipped"), 2);
+    check_account(page);
+}
+
+static void test_next_leads_through_the_whole_feed(void **state) {
+    (void)state;
+    static const char *const orders[] = {"asc", "desc"};
+    emit("posts.created", "posts/a", 250);
+    for (size_t i = 0; i < 2; i++) {
+        char target[200], next[64] = "";
+        int64_t expected = i == 0 ? 1 : 250;
+        bool has_more = true;
+        while (has_more) {
+            snprintf(target, sizeof target, "/api/events?limit=40&order=%s&after=%s", orders[i],
+                     next);
+            const struct bk_json *page = call(200, target);
+            for (const struct bk_json *event = get(page, "events")->child; event != NULL;
+                 event = event->next) {
+                assert_int_equal(get_int(event, "sequence"), expected);
+                expected += i == 0 ? 1 : -1;
+            }
+            check_account(page);
+            has_more = get(page, "hasMore")->boolean;
+            get_text(page, "next", next, sizeof next);
+        }
+        assert_int_equal(expected, i == 0 ? 251 : 0);
+    }
+}
+
+static void test_subject_and_several_types_are_heeded(void **state) {
+    (void)state;
+    emit("posts.created", "posts/a", 2);
+    emit("posts.created", "posts/b", 3);
+    emit("auth.login", "users/a", 4);
+    emit("_webhooks.created", "_webhooks/a", 5);
+    assert_int_equal(get(call(200, "/api/events?subject=posts/b"), "events")->child_count, 3);
+    assert_int_equal(
+        get(call(200, "/api/events?types=posts.created,auth.*"), "events")->child_count, 9);
+    assert_int_equal(get(call(200, "/api/events"), "events")->child_count, 9);
+    assert_int_equal(get(call(200, "/api/events?types=_*"), "events")->child_count, 5);
+    assert_int_equal(get(call(200, "/api/events?types=*,_*"), "events")->child_count, 14);
+}
+
+static void test_limit_is_a_hundred_unless_named(void **state) {
+    (void)state;
+    emit("posts.created", "posts/a", 150);
+    const struct bk_json *page = call(200, "/api/events");
+    assert_int_equal(get(page, "events")->child_count, 100);
+    assert_true(get(page, "hasMore")->boolean);
+    assert_int_equal(get(call(200, "/api/events?limit=1"), "events")->child_count, 1);
+}
+
+static void test_oldest_is_the_cursor_to_begin_again_from(void **state) {
+    (void)state;
+    char oldest[64], target[128];
+    emit("posts.created", "posts/a", 3);
+    get_text(call(200, "/api/events?after=now"), "oldest", oldest, sizeof oldest);
+    snprintf(target, sizeof target, "/api/events?after=%s", oldest);
+    assert_int_equal(get(call(200, target), "events")->child_count, 3);
+}
+
+/* --- problems --------------------------------------------------------------------------------- */
+
+static void test_each_wrong_parameter_is_named(void **state) {
+    (void)state;
+    check_problem("/api/events?types=posts..created", 400, "types", "validation_invalid_type");
+    check_problem("/api/events?types=posts.created,", 400, "types", "validation_invalid_type");
+    check_problem("/api/events?order=newest", 400, "order", "validation_invalid_order");
+    check_problem("/api/events?filter=source%3D%22auth%22", 400, "filter", "filter_not_available");
+    check_problem("/api/events?wait=10", 400, "wait", "wait_not_available");
+    const struct bk_json *answer = call(400, "/api/events?limit=1001&order=x&types=x");
+    assert_int_equal(get(answer, "data")->child_count, 3);
+    call(400, "/api/events?limit=0");
+    call(400, "/api/events?limit=ten");
+}
+
+static void test_a_cursor_that_cannot_be_followed_is_told_apart(void **state) {
+    (void)state;
+    char cursor[BK_CURSOR_BYTES + 1] = "", target[128];
+    struct bk_journal_state journal;
+    const uint8_t other_epoch[8] = {0};
+    emit("posts.created", "posts/a", 3);
+    journal = bk_journal_state(fixture.kernel.tenant->database);
+    check_problem("/api/events?after=yesterday", 400, "after", "cursor_invalid");
+    bk_cursor_make(cursor, journal.epoch, 4);
+    snprintf(target, sizeof target, "/api/events?after=%s", cursor);
+    check_problem(target, 400, "after", "cursor_in_future");
+    bk_cursor_make(cursor, other_epoch, 1);
+    snprintf(target, sizeof target, "/api/events?after=%s", cursor);
+    check_problem(target, 409, "after", "cursor_epoch_changed");
+    const struct bk_json *after = get(get(call(409, target), "data"), "after");
+    get_text(get(after, "params"), "oldest", cursor, sizeof cursor);
+    snprintf(target, sizeof target, "/api/events?after=%s", cursor);
+    assert_int_equal(get(call(200, target), "events")->child_count, 3);
+}
+
+static void test_only_those_who_may_read_events_do(void **state) {
+    (void)state;
+    struct bk_actor record = {.kind = BK_ACTOR_RECORD,
+                              .label = BK_SLICE("users/a"),
+                              .id = BK_SLICE("a"),
+                              .tenant = BK_SLICE("default")};
+    struct bk_actor key = {.kind = BK_ACTOR_KEY,
+                           .label = BK_SLICE("key/a"),
+                           .scopes = BK_SLICE("events:read"),
+                           .tenant = BK_SLICE("default")};
+    assert_int_equal(support_module_call_as(&fixture, &bk_actor_guest, BK_GET, "/api/events") / 100,
+                     4);
+    assert_int_equal(support_module_call_as(&fixture, &record, BK_GET, "/api/events") / 100, 4);
+    assert_int_equal(support_module_call_as(&fixture, &key, BK_GET, "/api/events"), 200);
+    key.scopes = BK_SLICE("records:read");
+    assert_int_equal(support_module_call_as(&fixture, &key, BK_GET, "/api/events") / 100, 4);
+}
+
+/* --- one event -------------------------------------------------------------------------------- */
+
+static void test_an_event_is_read_by_its_id(void **state) {
+    (void)state;
+    char id[64], target[128];
+    emit("posts.created", "posts/a", 2);
+    get_text(get(call(200, "/api/events?limit=1"), "events")->child, "id", id, sizeof id);
+    snprintf(target, sizeof target, "/api/events/%s", id);
+    assert_int_equal(get_int(call(200, target), "sequence"), 1);
+    call(404, "/api/events/evt_01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    call(404, "/api/events/nonsense");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(an_empty_feed_still_gives_a_next_cursor),
+        TEST(a_page_holds_the_events_and_their_account),
+        TEST(next_leads_through_the_whole_feed),
+        TEST(subject_and_several_types_are_heeded),
+        TEST(limit_is_a_hundred_unless_named),
+        TEST(oldest_is_the_cursor_to_begin_again_from),
+        TEST(each_wrong_parameter_is_named),
+        TEST(a_cursor_that_cannot_be_followed_is_told_apart),
+        TEST(only_those_who_may_read_events_do),
+        TEST(an_event_is_read_by_its_id),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
