@@ -142,13 +142,16 @@ static void add_default(struct draft_list *list, const struct default_field *wan
     list->count++;
 }
 
-static void add_defaults(struct draft_list *list, enum bk_collection_type type) {
+/* A type that no module has registered is left out: a program without passwords has no logins. */
+static void add_defaults(const struct bk_schema_kind *kind, struct draft_list *list,
+                         enum bk_collection_type type) {
     if (!has_default(list, &id_field))
         add_default(list, &id_field, true);
     if (type != BK_COLLECTION_AUTH)
         return;
     for (size_t i = 0; i < BK_COUNT_OF(auth_fields); i++)
-        if (!has_default(list, &auth_fields[i]))
+        if (!has_default(list, &auth_fields[i]) &&
+            bk_schema_type(kind, bk_slice_from(auth_fields[i].type)) != NULL)
             add_default(list, &auth_fields[i], false);
 }
 
@@ -244,7 +247,7 @@ enum bk_status schema_fields_read(const struct bk_schema_kind *kind,
     enum bk_status status = read_drafts(kind, fields, &list, error);
     if (status != BK_OK)
         return status;
-    add_defaults(&list, collection->type);
+    add_defaults(kind, &list, collection->type);
     collection->field_count = list.count;
     for (uint32_t i = 0; i < list.count && status == BK_OK; i++)
         status = fill_in(kind, box, &list.drafts[i], i, option_problems, error);
