@@ -179,7 +179,12 @@ static void add_hold(struct entry *entry) {
     bk_list_remove(&entry->unheld_link);
 }
 
-void bk_tenant_ref(struct bk_tenant *tenant) { entry_of(tenant)->hold_count++; }
+/* Also of a tenant that nobody holds: what its last commit brought is being dispatched. */
+void bk_tenant_ref(struct bk_tenant *tenant) {
+    struct entry *entry = entry_of(tenant);
+    entry->hold_count++;
+    bk_list_remove(&entry->unheld_link);
+}
 
 void bk_tenant_release(struct bk_tenant *tenant) {
     struct entry *entry = entry_of(tenant);
