@@ -45,6 +45,13 @@ static const struct bk_route routes[] = {
      .tag = "tenants",
      .handle = tenants_create},
     {.method = BK_GET,
+     .path = "/api/tenants",
+     .access = BK_ACCESS_OPERATOR,
+     .scope = "tenants:read",
+     .summary = "Lists the tenants but for default, which is always there.",
+     .tag = "tenants",
+     .handle = tenants_list},
+    {.method = BK_GET,
      .path = "/api/tenants/{tenant}",
      .access = BK_ACCESS_OPERATOR,
      .scope = "tenants:read",
@@ -83,13 +90,17 @@ static enum bk_status on_start(struct bk_module_context *context, struct bk_erro
 
 static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
     struct tenants_state *state = context->state;
-    bk_bus_unsubscribe(context->bus, &state->subscription);
     if (state->pending_count == 0) {
         stopped(user);
         return;
     }
     state->stopped = stopped;
     state->stopped_user = user;
+}
+
+static void on_fini(struct bk_module_context *context) {
+    struct tenants_state *state = context->state;
+    bk_bus_unsubscribe(context->bus, &state->subscription);
 }
 
 const struct bk_module bk_module_tenants = {
@@ -105,4 +116,5 @@ const struct bk_module bk_module_tenants = {
     .init = on_init,
     .start = on_start,
     .stop = on_stop,
+    .fini = on_fini,
 };

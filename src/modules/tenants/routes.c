@@ -1,5 +1,5 @@
 /*
- * The three routes. Each is a row of in-process calls with the actor of the request, so the
+ * The routes. Each is a row of in-process calls with the actor of the request, so the
  * collections' own rules and checks hold; this file only orders them and undoes what was begun.
  *
  *   create   (directory) ─> SUPERUSER ─> RECORD ─> answered
@@ -17,7 +17,8 @@ struct creation {
     struct bk_call call;
 };
 
-struct removal {
+/* Everything but creation: one call of the records route. */
+struct forwarding {
     struct bk_request *request;
     struct bk_module_context *context;
     struct tenants_record record;
@@ -223,63 +224,78 @@ static bool find_record(struct bk_request *request, struct tenants_record *recor
 }
 
 static void on_viewed(struct bk_call *done) {
-    struct removal *removal = bk_container_of(done, struct removal, call);
-    forward(removal->request, done);
+    struct forwarding *forwarding = bk_container_of(done, struct forwarding, call);
+    forward(forwarding->request, done);
 }
 
-static struct removal *begin_call(struct bk_request *request, enum bk_method method,
-                                  void (*done)(struct bk_call *call)) {
+/* A call of the records route with the query of the request; path is what follows the route's. */
+static struct forwarding *prepare_call(struct bk_request *request, struct bk_slice path,
+                                       enum bk_method method, void (*done)(struct bk_call *call)) {
+    struct forwarding *forwarding = bk_arena_alloc_zero(&request->arena, sizeof *forwarding);
+    forwarding->request = request;
+    forwarding->context = request->module;
+    forwarding->target =
+        bk_arena_format(&request->arena, TENANTS_RECORDS "%.*s%s%.*s", BK_SLICE_PRINT(path),
+                        request->query.length > 0 ? "?" : "", BK_SLICE_PRINT(request->query));
+    forwarding->call = (struct bk_call){.actor = &request->actor,
+                                        .tenant = BK_SLICE("default"),
+                                        .method = method,
+                                        .target = forwarding->target,
+                                        .done = done};
+    return forwarding;
+}
+
+/* NULL: there is no such record, and the request was answered. */
+static struct forwarding *begin_call(struct bk_request *request, enum bk_method method,
+                                     void (*done)(struct bk_call *call)) {
     struct tenants_record record;
     if (!find_record(request, &record))
         return NULL;
-    struct removal *removal = bk_arena_alloc_zero(&request->arena, sizeof *removal);
-    removal->request = request;
-    removal->context = request->module;
-    removal->record = record;
-    removal->target =
-        bk_arena_format(&request->arena, TENANTS_RECORDS "/%.*s%s%.*s", BK_SLICE_PRINT(record.id),
-                        request->query.length > 0 ? "?" : "", BK_SLICE_PRINT(request->query));
-    removal->call = (struct bk_call){.actor = &request->actor,
-                                     .tenant = BK_SLICE("default"),
-                                     .method = method,
-                                     .target = removal->target,
-                                     .done = done};
-    return removal;
+    struct bk_slice path = bk_arena_format(&request->arena, "/%.*s", BK_SLICE_PRINT(record.id));
+    struct forwarding *forwarding = prepare_call(request, path, method, done);
+    forwarding->record = record;
+    return forwarding;
+}
+
+void tenants_list(struct bk_request *request) {
+    struct forwarding *forwarding = prepare_call(request, BK_SLICE_EMPTY, BK_GET, on_viewed);
+    bk_api_call(forwarding->context->api, &forwarding->call);
 }
 
 void tenants_view(struct bk_request *request) {
-    struct removal *removal = begin_call(request, BK_GET, on_viewed);
-    if (removal != NULL)
-        bk_api_call(removal->context->api, &removal->call);
+    struct forwarding *forwarding = begin_call(request, BK_GET, on_viewed);
+    if (forwarding != NULL)
+        bk_api_call(forwarding->context->api, &forwarding->call);
 }
 
 /* --- delete
  * --------------------------------------------------------------------------------------- */
 
 static void on_directory_gone(void *user, enum bk_status status) {
-    struct removal *removal = user;
+    struct forwarding *forwarding = user;
     if (status == BK_OK || status == BK_NOT_FOUND) {
-        bk_log_info(&removal->context->log, "tenant_deleted",
-                    BK_STRING("tenant", removal->record.name));
-        bk_answer_empty(removal->request);
+        bk_log_info(&forwarding->context->log, "tenant_deleted",
+                    BK_STRING("tenant", forwarding->record.name));
+        bk_answer_empty(forwarding->request);
         return;
     }
-    bk_log_error(&removal->context->log, "tenant_directory_left",
-                 BK_STRING("tenant", removal->record.name),
+    bk_log_error(&forwarding->context->log, "tenant_directory_left",
+                 BK_STRING("tenant", forwarding->record.name),
                  BK_TEXT("status", bk_status_name(status)));
-    bk_answer_error(removal->request, status,
+    bk_answer_error(forwarding->request, status,
                     "The tenant is gone, but its directory could not be removed: the next start "
                     "tries again.");
 }
 
 static void on_record_gone(struct bk_call *done) {
-    struct removal *removal = bk_container_of(done, struct removal, call);
+    struct forwarding *forwarding = bk_container_of(done, struct forwarding, call);
     if (!is_success(done)) {
-        tenants_marker_clear(removal->context, removal->record.name);
-        forward(removal->request, done);
+        tenants_marker_clear(forwarding->context, forwarding->record.name);
+        forward(forwarding->request, done);
         return;
     }
-    bk_tenant_delete(removal->context->tenants, removal->record.name, on_directory_gone, removal);
+    bk_tenant_delete(forwarding->context->tenants, forwarding->record.name, on_directory_gone,
+                     forwarding);
 }
 
 void tenants_delete(struct bk_request *request) {
@@ -288,17 +304,17 @@ void tenants_delete(struct bk_request *request) {
         bk_answer_error(request, BK_INVALID, "The tenant default cannot be deleted.");
         return;
     }
-    struct removal *removal = begin_call(request, BK_DELETE, on_record_gone);
-    if (removal == NULL)
+    struct forwarding *forwarding = begin_call(request, BK_DELETE, on_record_gone);
+    if (forwarding == NULL)
         return;
     enum bk_status status = BK_OK;
-    if (bk_tenant_exists(removal->context->tenants, removal->record.name))
-        status = tenants_marker_set(removal->context, removal->record.name, &error);
+    if (bk_tenant_exists(forwarding->context->tenants, forwarding->record.name))
+        status = tenants_marker_set(forwarding->context, forwarding->record.name, &error);
     if (status == BK_OK) {
-        bk_api_call(removal->context->api, &removal->call);
+        bk_api_call(forwarding->context->api, &forwarding->call);
         return;
     }
-    bk_log_error(&removal->context->log, "tenant_not_deleted",
-                 BK_STRING("tenant", removal->record.name), BK_TEXT("reason", error.message));
+    bk_log_error(&forwarding->context->log, "tenant_not_deleted",
+                 BK_STRING("tenant", forwarding->record.name), BK_TEXT("reason", error.message));
     bk_answer_error(request, status, NULL);
 }

@@ -17,6 +17,7 @@ struct tenants_state {
 
 /* routes.c */
 void tenants_create(struct bk_request *request);
+void tenants_list(struct bk_request *request);
 void tenants_view(struct bk_request *request);
 void tenants_delete(struct bk_request *request);
 
