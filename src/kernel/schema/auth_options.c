@@ -20,12 +20,12 @@ static const struct option options[] = {
     {"oauth2", "{\"enabled\":false,\"mappedFields\":{\"id\":\"\",\"name\":\"\",\"username\":\"\","
                "\"avatarURL\":\"\"},\"providers\":[]}"},
     {"passwordAuth", "{\"enabled\":true,\"identityFields\":[\"email\"]}"},
-    {"mfa", "{\"enabled\":false,\"duration\":1800,\"rule\":\"\"}"},
+    {"mfa", "{\"enabled\":false,\"duration\":600,\"rule\":\"\"}"},
     {"otp", "{\"enabled\":false,\"duration\":180,\"length\":8}"},
-    {"authToken", "{\"duration\":604800}"},
+    {"authToken", "{\"duration\":432000}"},
     {"passwordResetToken", "{\"duration\":1800}"},
     {"emailChangeToken", "{\"duration\":1800}"},
-    {"verificationToken", "{\"duration\":259200}"},
+    {"verificationToken", "{\"duration\":86400}"},
     {"fileToken", "{\"duration\":180}"},
 };
 

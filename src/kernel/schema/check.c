@@ -114,14 +114,11 @@ static void check_name_is_ours(const struct checking *checking, struct bk_slice 
         (checking->old != NULL && bk_slice_equal(name, checking->old->collection.name)))
         return;
     if (name.data[0] == '_')
-        add(checking, path, "validation_collection_name_reserved",
+        add(checking, path, "validation_collection_name_invalid",
             "Names that begin with \"_\" are the system's: choose another one.");
     else if (bk_map_get(&checking->kind->reserved, checking->box->folded) != NULL)
-        add(checking, path, "validation_collection_name_reserved",
-            "The system's own events begin with this word: choose another name.");
-    else if (bk_slice_starts_with(checking->box->folded, BK_SLICE("sqlite_")))
         add(checking, path, "validation_collection_name_invalid",
-            "Names that begin with \"sqlite_\" are the database's: choose another one.");
+            "The system's own events begin with this word: choose another name.");
 }
 
 static void check_name(const struct checking *checking) {

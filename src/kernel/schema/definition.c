@@ -185,6 +185,10 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
     enum bk_status status = read_text(source, box, "id", &collection->id, error);
     if (status == BK_OK)
         status = read_text(source, box, "name", &collection->name, error);
+    /* Said like this since the contract has no code for it. */
+    if (status == BK_OK && collection->name.length >= 7 &&
+        bk_slice_equal_ignore_case(bk_slice_make(collection->name.data, 7), BK_SLICE("sqlite_")))
+        status = bk_error_set(error, BK_INVALID, "names that begin with \"sqlite_\" are taken");
     if (status == BK_OK)
         status = read_type(source, box, option_problems, error);
     if (status == BK_OK)

@@ -36,7 +36,8 @@ static size_t find_last(struct bk_slice text, char c) {
 
 /* --- email ---------------------------------------------------------------------------------------- */
 
-static bool is_plain_local(struct bk_slice local) {
+/* Quoted local parts, which RFC 5321 knows, the contract does not take. */
+static bool is_local(struct bk_slice local) {
     bool is_after_dot = true; /* no dot at the ends, no two together */
     for (size_t i = 0; i < local.length; i++) {
         unsigned char c = at(local, i);
@@ -52,18 +53,6 @@ static bool is_plain_local(struct bk_slice local) {
             return false;
     }
     return !is_after_dot;
-}
-
-/* "a b"@example.com */
-static bool is_quoted_local(struct bk_slice local) {
-    if (local.length < 2 || at(local, 0) != '"' || at(local, local.length - 1) != '"')
-        return false;
-    for (size_t i = 1; i + 1 < local.length; i++) {
-        unsigned char c = at(local, i);
-        if (c == '"' || c == '\\' || c == '\0' || c == '\n' || c == '\r')
-            return false;
-    }
-    return true;
 }
 
 static bool is_label_end(unsigned char c) { return is_letter(c) || is_digit(c) || is_wide(c); }
@@ -94,9 +83,7 @@ bool schema_email_is_valid(struct bk_slice text) {
     size_t mark = find_last(text, '@');
     if (mark == text.length || mark == 0)
         return false;
-    struct bk_slice local = part(text, 0, mark);
-    return is_mail_domain(part(text, mark + 1, text.length)) &&
-           (is_plain_local(local) || is_quoted_local(local));
+    return is_local(part(text, 0, mark)) && is_mail_domain(part(text, mark + 1, text.length));
 }
 
 /* --- URL ------------------------------------------------------------------------------------------ */
@@ -130,19 +117,46 @@ static bool is_port(struct bk_slice port) {
     return port.length >= 1 && port.length <= PORT_DIGITS_MAX;
 }
 
-static bool is_host(struct bk_slice host) {
-    if (host.length > 0 && at(host, host.length - 1) == '.')
-        host.length--;
-    if (host.length == 0)
-        return false;
-    for (size_t i = 0; i < host.length; i++) {
-        unsigned char c = at(host, i);
-        if (!is_label_end(c) && (c == '\0' || strchr("-_.", c) == NULL))
-            return false;
-        if (c == '.' && (i == 0 || at(host, i - 1) == '.'))
+static bool is_label(struct bk_slice label) {
+    for (size_t i = 0; i < label.length; i++) {
+        unsigned char c = at(label, i);
+        if (!is_label_end(c) && c != '-' && c != '_')
             return false;
     }
-    return is_label_end(at(host, 0)) && is_label_end(at(host, host.length - 1));
+    return label.length > 0 && is_label_end(at(label, 0)) &&
+           is_label_end(at(label, label.length - 1));
+}
+
+/* Four numbers, the first one of an address that a host can have. */
+static bool is_address(struct bk_slice host) {
+    struct bk_slice label;
+    int64_t number = 0, count = 0;
+    while (bk_slice_split(&host, '.', &label)) {
+        if (!bk_slice_to_int64(label, &number) || number < 0 || number > 255)
+            return false;
+        if (count++ == 0 && (number == 0 || (number > 223 && number < 240)))
+            return false;
+    }
+    return count == 4;
+}
+
+/* A word, or labels of which the last one is of letters. */
+static bool is_host(struct bk_slice host) {
+    if (is_address(host))
+        return true;
+    if (host.length > 0 && at(host, host.length - 1) == '.')
+        host.length--;
+    struct bk_slice label = BK_SLICE_EMPTY;
+    uint32_t count = 0;
+    while (bk_slice_split(&host, '.', &label)) {
+        if (!is_label(label))
+            return false;
+        count++;
+    }
+    for (size_t i = 0; count > 1 && i < label.length; i++)
+        if (!is_letter(at(label, i)) && !is_wide(at(label, i)))
+            return false;
+    return count > 0;
 }
 
 static bool is_bracketed(struct bk_slice host) {

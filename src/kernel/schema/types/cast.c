@@ -162,7 +162,7 @@ static bool read_double(struct bk_slice text, double *number) {
     memcpy(copy, text.data, text.length);
     copy[text.length] = '\0';
     *number = strtod(copy, NULL); /* the program never sets a locale */
-    return isfinite(*number); /* too large is unreadable, not infinite */
+    return isfinite(*number);     /* too large is unreadable, not infinite */
 }
 
 static void set_number(struct bk_value *value, double number) {

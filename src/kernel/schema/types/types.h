@@ -9,6 +9,7 @@
 
 enum {
     SCHEMA_TEXT_CHARACTERS_MAX = 5000,      /* of a text field that names no maximum */
+    SCHEMA_EDITOR_BYTES_MAX = 5 << 20,      /* of an editor field that names no maximum */
     SCHEMA_JSON_BYTES_MAX = 1 << 20,        /* of a json field that names no maximum */
     SCHEMA_RELATION_COUNT_MAX = 10000,      /* ids that one check looks up */
     SCHEMA_GENERATED_BYTES_MAX = 64 * 1024, /* of one generated text */
@@ -19,7 +20,9 @@ enum {
 extern const struct bk_field_type schema_type_autodate;
 extern const struct bk_field_type schema_type_bool;
 extern const struct bk_field_type schema_type_date;
+extern const struct bk_field_type schema_type_editor;
 extern const struct bk_field_type schema_type_email;
+extern const struct bk_field_type schema_type_geo_point;
 extern const struct bk_field_type schema_type_json;
 extern const struct bk_field_type schema_type_number;
 extern const struct bk_field_type schema_type_relation;

@@ -74,8 +74,8 @@ static void names_are_refused_with_the_contracts_codes(void **state) {
     assert_refused(fixture, "{'name':'a b'}", "name", "validation_match_invalid");
     assert_refused(fixture, "{'name':'a_via_b'}", "name", "validation_found_via");
     assert_refused(fixture, "{'name':'TAKEN'}", "name", "validation_collection_name_exists");
-    assert_refused(fixture, "{'name':'_own'}", "name", "validation_collection_name_reserved");
-    assert_refused(fixture, "{'name':'Job'}", "name", "validation_collection_name_reserved");
+    assert_refused(fixture, "{'name':'_own'}", "name", "validation_collection_name_invalid");
+    assert_refused(fixture, "{'name':'Job'}", "name", "validation_collection_name_invalid");
     assert_refused(fixture, "{'name':'v','type':'nope'}", "type", "validation_in_invalid");
     assert_refused(fixture, "{'name':'v','type':'view'}", "type", "validation_invalid_type");
     assert_refused(fixture, "{'name':'v','listRule':'a = 1'}", "listRule",
@@ -92,6 +92,7 @@ static void what_has_not_the_form_of_a_definition_is_one_message(void **state) {
     struct support_schema *fixture = *state;
     static const char *const wrong[] = {
         "{'name':12}",
+        "{'name':'SQLite_x'}",
         "{'name':'a','type':1}",
         "{'name':'a','fields':{}}",
         "{'name':'a','fields':[1]}",
