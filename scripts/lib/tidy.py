@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs clang-tidy-14 over the sources of a build folder, and skips what has not changed.
 
-  tidy.py BUILD [--jobs N] [FILE…]
+  tidy.py BUILD [--jobs N] [--analyze] [FILE…]
 
+--analyze runs the path-sensitive analyzer over src in place of the checks of .clang-tidy.
 A clean result is remembered in BUILD/tidy under a hash of everything that could alter it: the
 source, the headers of its folder and of include/bakend, the checks, and the compile command.
 """
@@ -17,6 +18,7 @@ import sys
 TIDY = "clang-tidy-14"
 # Flags of gcc that clang does not know or need.
 IGNORE = ["--extra-arg=-Wno-unknown-warning-option"]
+ANALYZE = ["--checks=-*,clang-analyzer-core.*,clang-analyzer-deadcode.*,clang-analyzer-unix.*"]
 
 
 def fingerprint(entry, shared):
@@ -30,16 +32,16 @@ def fingerprint(entry, shared):
     return digest.hexdigest()
 
 
-def shared_inputs():
-    digest = hashlib.sha256()
+def shared_inputs(options):
+    digest = hashlib.sha256(" ".join(options).encode())
     headers = [*pathlib.Path("include").rglob("*.h"), *pathlib.Path("tests/support").rglob("*.h")]
     for path in [pathlib.Path(".clang-tidy"), *sorted(headers)]:
         digest.update(path.read_bytes())
     return digest.digest()
 
 
-def run(entry, build, mark):
-    command = [TIDY, "--quiet", "-p", build, *IGNORE, entry["file"]]
+def run(entry, build, options, mark):
+    command = [TIDY, "--quiet", "-p", build, *IGNORE, *options, entry["file"]]
     result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if result.returncode == 0:
         mark.touch()
@@ -54,24 +56,28 @@ def main():
     parser.add_argument("build")
     parser.add_argument("files", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--analyze", action="store_true")
     arguments = parser.parse_args()
 
+    options, folders = (ANALYZE, ["src"]) if arguments.analyze else ([], ["src", "tests"])
     root = pathlib.Path.cwd()
     wanted = {str((root / name).resolve()) for name in arguments.files}
     entries = json.loads(pathlib.Path(arguments.build, "compile_commands.json").read_text())
     entries = {
         entry["file"]: entry
         for entry in entries
-        if entry["file"].startswith((f"{root}/src/", f"{root}/tests/"))
+        if entry["file"].startswith(tuple(f"{root}/{folder}/" for folder in folders))
         and (not wanted or entry["file"] in wanted)
     }
     marks = pathlib.Path(arguments.build, "tidy")
     marks.mkdir(exist_ok=True)
-    shared = shared_inputs()
+    shared = shared_inputs(options)
     work = [(entry, marks / fingerprint(entry, shared)) for entry in entries.values()]
     work = [(entry, mark) for entry, mark in work if not mark.exists()]
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(pool.map(lambda item: run(item[0], arguments.build, item[1]), work))
+        results = list(
+            pool.map(lambda item: run(item[0], arguments.build, options, item[1]), work)
+        )
     bad = results.count(False)
     print(f"{len(entries)} files, {len(work)} of them changed, {bad} with findings")
     return not all(results)
