@@ -103,6 +103,7 @@ static void on_answer(struct bk_call *call) {
 int support_module_call_as(struct support_module *fixture, const struct bk_actor *actor,
                            enum bk_method method, const char *target) {
     struct waiting_call waiting = {.call = {.actor = actor,
+                                            .tenant = fixture->call_tenant,
                                             .method = method,
                                             .target = bk_slice_from(target),
                                             .done = on_answer},

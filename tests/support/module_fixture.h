@@ -14,7 +14,8 @@ struct support_module {
     struct bk_feed *feed;
     struct bk_api *api;
     struct bk_module_context context;
-    struct bk_buffer answer; /* the body of the last call, with a NUL behind it */
+    struct bk_slice call_tenant; /* whose calls go there; empty: "default" */
+    struct bk_buffer answer;     /* the body of the last call, with a NUL behind it */
 };
 
 /* Everything up to the started module and the open tenant "default". logger may be NULL. */
