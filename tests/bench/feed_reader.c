@@ -4,6 +4,7 @@
  *
  *   feed_reader PORT TOKEN
  */
+#define _GNU_SOURCE /* strcasestr */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdio.h>

@@ -69,6 +69,8 @@ static void normalise(const struct bk_field *field, const struct bk_json *input,
     empty(field, value);
     if (input->type == BK_JSON_STRING)
         value->text = input->string;
+    else if (input->type == BK_JSON_NUMBER || input->type == BK_JSON_BOOL)
+        value->text = input->text; /* as the contract casts them */
 }
 
 static void validate(const struct bk_field *field, const struct bk_value *value,

@@ -248,6 +248,16 @@ static enum bk_status read_before(struct record_write *record, struct bk_transac
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
+/* Apps send whole records back, so the same id may be given; another one may not. */
+static void check_same_id(struct record_write *record) {
+    const struct bk_field *field = record->collection->id_field;
+    const struct bk_json *given = bk_json_get(record->request->json, field->name);
+    struct bk_slice id = bk_request_parameter(record->request, BK_SLICE("id"));
+    if (given != NULL && !(given->type == BK_JSON_STRING && bk_slice_equal(given->string, id)))
+        bk_problems_add(&record->request->problems, field->name, "validation_pk_change",
+                        "The record primary key cannot be changed.");
+}
+
 static enum bk_status run_update(struct record_write *record, struct bk_transaction *transaction) {
     uint32_t count = record->collection->field_count;
     struct bk_value *before =
@@ -258,6 +268,7 @@ static enum bk_status run_update(struct record_write *record, struct bk_transact
     for (uint32_t i = 0; i < count; i++)
         if (!record->is_given[i])
             record->values[i] = before[i];
+    check_same_id(record);
     renew_token_key(record, before);
     fill_and_validate(record, bk_transaction_now_ms(transaction));
     status = check_fields(record, transaction, before);
