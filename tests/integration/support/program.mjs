@@ -71,6 +71,12 @@ export function run(args, { cwd, env, input = '' } = {}) {
   });
 }
 
+/** Runs a server that is expected not to start; resolves as run() does. */
+export function runServer(folder, { args = [], env } = {}) {
+  const all = ['serve', '--listen', '127.0.0.1:0', '--data', join(folder, 'data'), '--app', folder, ...args];
+  return run(all, { cwd: folder, env });
+}
+
 /** Runs a command and fails unless it ends with 0; resolves with its standard output. */
 export async function runWell(args, options) {
   const { code, signal, stdout, stderr } = await run(args, options);
