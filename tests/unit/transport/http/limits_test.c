@@ -1,0 +1,332 @@
+/* Limits and times: each is reached here, and the server goes on. */
+#include "http_fixture.h"
+
+#include "bakend/alloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define HELLO "GET /api/hello HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static struct support_http server;
+static struct support_client client;
+
+static void start(void (*configure)(struct bk_http_options *)) {
+    support_http_start(&server, configure);
+    support_client_connect(&client, &server);
+}
+
+static void stop(void) {
+    support_client_close(&client);
+    support_http_stop(&server);
+}
+
+static void send_many(const char *text, size_t count) {
+    size_t length = strlen(text);
+    char *all = bk_alloc(length * count);
+    for (size_t i = 0; i < count; i++)
+        memcpy(all + i * length, text, length);
+    support_client_send_bytes(&client, all, length * count);
+    bk_free(all);
+}
+
+static void expect_refusal(const char *line) {
+    support_client_wait_end(&client);
+    if (strncmp(client.data, line, strlen(line)) != 0)
+        fail_msg("expected %s, got:\n%s", line, client.data);
+    assert_int_equal(support_client_count(&client, "HTTP/1.1 "), 1);
+    stop();
+}
+
+static void refuses_a_long_request_line(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /");
+    send_many("x", 8200);
+    expect_refusal("HTTP/1.1 414 ");
+    start(NULL);
+    support_client_send(&client, "GET /");
+    send_many("x", 8200);
+    support_client_send(&client, " HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect_refusal("HTTP/1.1 414 ");
+}
+
+static void refuses_long_headers(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nHost: a\r\nX: ");
+    send_many("x", 17000);
+    expect_refusal("HTTP/1.1 431 ");
+}
+
+static void refuses_more_than_100_headers(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nHost: a\r\n");
+    send_many("X: y\r\n", 99);
+    support_client_send(&client, "\r\n");
+    support_client_wait(&client, "world");
+    stop();
+    start(NULL);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nHost: a\r\n");
+    send_many("X: y\r\n", 100);
+    support_client_send(&client, "\r\n");
+    expect_refusal("HTTP/1.1 431 ");
+}
+
+static void refuses_more_than_100_query_parameters(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /api/hello?a");
+    send_many("&a", 100);
+    support_client_send(&client, " HTTP/1.1\r\nHost: a\r\n\r\n" HELLO);
+    support_client_wait(&client, "world");
+    assert_ptr_equal(strstr(client.data, "HTTP/1.1 400 "), client.data);
+    stop();
+}
+
+static void refuses_a_body_that_is_mostly_chunk_extensions(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "POST /api/echo HTTP/1.1\r\nHost: a\r\n"
+                                 "Transfer-Encoding: chunked\r\n\r\n1;");
+    send_many("x", 9000);
+    expect_refusal("HTTP/1.1 400 ");
+}
+
+static void refuses_endless_trailers(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "POST /api/echo HTTP/1.1\r\nHost: a\r\n"
+                                 "Transfer-Encoding: chunked\r\n\r\n0\r\n");
+    send_many("X: y\r\n", 2000);
+    expect_refusal("HTTP/1.1 400 ");
+}
+
+static void closes_rather_than_read_a_huge_unwanted_body(void **state) {
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "POST /api/echo HTTP/1.1\r\nHost: a\r\n"
+                                 "Content-Length: 50000000\r\n\r\n");
+    expect_refusal("HTTP/1.1 413 ");
+}
+
+static void small_buffers(struct bk_http_options *options) { options->buffered_max_bytes = 1000; }
+
+static void answers_503_when_bodies_fill_the_memory(void **state) {
+    (void)state;
+    start(small_buffers);
+    support_client_send(&client,
+                        "POST /api/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
+    send_many("x", 1001);
+    support_client_send(&client, HELLO);
+    support_client_wait(&client, "world");
+    assert_ptr_equal(strstr(client.data, "HTTP/1.1 503 "), client.data);
+    assert_non_null(strstr(client.data, "\r\nRetry-After: 1\r\n"));
+    assert_int_equal(bk_http_figures(server.http).buffered_bytes, 0);
+    stop();
+}
+
+/* --- times ------------------------------------------------------------------------------------- */
+
+static void hasty(struct bk_http_options *options) {
+    options->head_timeout_ms = options->body_timeout_ms = options->idle_timeout_ms = 300;
+    options->write_timeout_ms = options->linger_timeout_ms = 300;
+}
+
+static void ends_a_head_that_does_not_come(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nHost");
+    expect_refusal("HTTP/1.1 408 ");
+}
+
+/* Bytes that drip in do not wind the clock of a head. */
+static void ends_a_head_that_drips(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nX: ");
+    for (int i = 0; i < 40 && client.length == 0; i++) {
+        support_client_send(&client, "x");
+        support_loop_run_for(server.loop, 20);
+    }
+    expect_refusal("HTTP/1.1 408 ");
+}
+
+static void ends_a_body_that_stops(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client,
+                        "POST /api/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe");
+    expect_refusal("HTTP/1.1 408 ");
+}
+
+static void wants_a_rate(struct bk_http_options *options) {
+    options->body_timeout_ms = 300;
+    options->body_rate_min = 1000000;
+}
+
+static void ends_a_body_that_drips(void **state) {
+    (void)state;
+    start(wants_a_rate);
+    support_client_send(&client,
+                        "POST /api/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n");
+    for (int i = 0; i < 100 && bk_http_figures(server.http).timeouts == 0; i++) {
+        support_client_send(&client, "x");
+        support_loop_run_for(server.loop, 20);
+    }
+    expect_refusal("HTTP/1.1 408 ");
+}
+
+static void closes_an_idle_connection_without_a_word(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client, HELLO);
+    support_client_wait(&client, "world");
+    support_client_clear(&client);
+    support_client_wait_end(&client);
+    assert_true(client.has_eof);
+    assert_int_equal(client.length, 0);
+    stop();
+}
+
+static void does_not_wait_for_a_reader_that_stopped(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client, "GET /api/flood HTTP/1.1\r\nHost: a\r\n\r\n");
+    while (server.abort_count == 0)
+        support_loop_run_for(server.loop, 20);
+    assert_int_equal(bk_http_figures(server.http).connections, 0);
+    stop();
+}
+
+static void closes_when_a_client_does_not(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client, "GET /api/hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    support_client_wait_end(&client);
+    while (bk_http_figures(server.http).connections > 0)
+        support_loop_run_for(server.loop, 20);
+    stop();
+}
+
+/* --- many -------------------------------------------------------------------------------------- */
+
+static void two_connections(struct bk_http_options *options) { options->connections_max = 2; }
+
+static void makes_the_third_client_wait(void **state) {
+    struct support_client second, third;
+    (void)state;
+    start(two_connections);
+    support_client_connect(&second, &server);
+    support_client_send(&client, HELLO);
+    support_client_wait(&client, "world");
+    support_client_send(&second, HELLO);
+    support_client_wait(&second, "world");
+    support_client_connect(&third, &server);
+    support_client_send(&third, HELLO);
+    support_loop_run_for(server.loop, 50);
+    assert_int_equal(bk_http_figures(server.http).connections, 2);
+    support_client_close(&second);
+    support_client_wait(&third, "world");
+    support_client_close(&third);
+    stop();
+}
+
+static void does_not_run_ahead_of_a_client_that_does_not_read(void **state) {
+    uint64_t answered;
+    (void)state;
+    start(NULL);
+    send_many("GET /api/big HTTP/1.1\r\nHost: a\r\n\r\n", 200);
+    support_loop_run_for(server.loop, 100);
+    answered = bk_api_figures(server.api)->requests;
+    assert_true(answered < 150);
+    support_client_wait_bytes(&client, 200 * SUPPORT_HTTP_BIG_BYTES);
+    support_client_wait_count(&client, "HTTP/1.1 200 OK", 200);
+    stop();
+}
+
+/* --- the end ----------------------------------------------------------------------------------- */
+
+static void on_drained(void *user) { *(bool *)user = true; }
+
+static void drains_gracefully(void **state) {
+    struct support_client idle;
+    bool is_drained = false;
+    (void)state;
+    start(NULL);
+    support_client_connect(&idle, &server);
+    support_client_send(&idle, HELLO);
+    support_client_wait(&idle, "world");
+    support_client_send(&client, "GET /api/later HTTP/1.1\r\nHost: a\r\n\r\n");
+    while (server.later == NULL)
+        support_loop_run_for(server.loop, 1);
+    bk_http_drain(server.http, 5000, on_drained, &is_drained);
+    assert_false(is_drained);
+    support_client_wait_end(&idle);
+    support_client_close(&idle);
+    support_http_answer_later(&server);
+    support_client_wait_end(&client);
+    assert_non_null(strstr(client.data, "\r\nConnection: close\r\n"));
+    assert_non_null(strstr(client.data, "world"));
+    support_loop_run_until(server.loop, &is_drained);
+    server.is_drained = true;
+    stop();
+}
+
+static void cuts_what_is_left_at_the_deadline(void **state) {
+    bool is_drained = false;
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /api/wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    while (server.later == NULL)
+        support_loop_run_for(server.loop, 1);
+    bk_http_drain(server.http, 300, on_drained, &is_drained);
+    support_loop_run_until(server.loop, &is_drained);
+    assert_int_equal(server.abort_count, 1);
+    server.is_drained = true;
+    stop();
+}
+
+static void waits_for_requests_whose_clients_left(void **state) {
+    bool is_drained = false;
+    (void)state;
+    start(NULL);
+    support_client_send(&client, "GET /api/later HTTP/1.1\r\nHost: a\r\n\r\n");
+    while (server.later == NULL)
+        support_loop_run_for(server.loop, 1);
+    bk_http_drain(server.http, 5000, on_drained, &is_drained);
+    bk_http_force(server.http);
+    support_loop_run_for(server.loop, 20);
+    assert_false(is_drained);
+    support_http_answer_later(&server);
+    support_loop_run_until(server.loop, &is_drained);
+    server.is_drained = true;
+    stop();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_a_long_request_line),
+        cmocka_unit_test(refuses_long_headers),
+        cmocka_unit_test(refuses_more_than_100_headers),
+        cmocka_unit_test(refuses_more_than_100_query_parameters),
+        cmocka_unit_test(refuses_a_body_that_is_mostly_chunk_extensions),
+        cmocka_unit_test(refuses_endless_trailers),
+        cmocka_unit_test(closes_rather_than_read_a_huge_unwanted_body),
+        cmocka_unit_test(answers_503_when_bodies_fill_the_memory),
+        cmocka_unit_test(ends_a_head_that_does_not_come),
+        cmocka_unit_test(ends_a_head_that_drips),
+        cmocka_unit_test(ends_a_body_that_stops),
+        cmocka_unit_test(ends_a_body_that_drips),
+        cmocka_unit_test(closes_an_idle_connection_without_a_word),
+        cmocka_unit_test(does_not_wait_for_a_reader_that_stopped),
+        cmocka_unit_test(closes_when_a_client_does_not),
+        cmocka_unit_test(makes_the_third_client_wait),
+        cmocka_unit_test(does_not_run_ahead_of_a_client_that_does_not_read),
+        cmocka_unit_test(drains_gracefully),
+        cmocka_unit_test(cuts_what_is_left_at_the_deadline),
+        cmocka_unit_test(waits_for_requests_whose_clients_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
