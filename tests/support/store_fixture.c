@@ -1,5 +1,6 @@
 /*
- * Nothing here is clever: each helper submits, runs the loop until the answer is there, and returns it.
+ * Nothing here is clever: each helper submits, runs the loop until the answer is there, and returns
+ * it.
  */
 #include "store_fixture.h"
 
@@ -15,7 +16,7 @@ static const struct bk_migration migrations[] = {
     {"items_1", "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT UNIQUE)"},
 };
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 static void on_committed(void *user, struct bk_database *database, struct bk_event *const *events,
                          size_t event_count) {
@@ -110,7 +111,7 @@ int support_store_teardown(void **state) {
     return 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct support_write *self = bk_container_of(write, struct support_write, write);
@@ -165,7 +166,7 @@ enum bk_status support_run_item(struct bk_transaction *transaction, void *user) 
     return status == BK_OK ? bk_transaction_emit(transaction, &draft) : status;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct support_read {
     struct bk_read read;

@@ -1,4 +1,4 @@
-/* One database of a store in a temporary directory, and blocking ways to write to it and to read. */
+/* One database of a store in a temporary directory, and blocking ways to write and to read. */
 #ifndef BAKEND_TESTS_STORE_FIXTURE_H
 #define BAKEND_TESTS_STORE_FIXTURE_H
 
@@ -52,8 +52,8 @@ void support_write_init(struct support_write *write, support_run_cb run, void *u
 /* Submits, waits and returns the write's status. */
 enum bk_status support_store_run(struct support_store *fixture, support_run_cb run, void *user);
 enum bk_status support_store_read(struct support_store *fixture, support_read_cb run, void *user);
-/* Ready-made runs. user of the first: SQL text; of the second: the name of an item to insert, with an
- * event "items.created". */
+/* Ready-made runs. user of the first: SQL text; of the second: the name of an item to insert, with
+ * an event "items.created". */
 enum bk_status support_run_sql(struct bk_transaction *transaction, void *user);
 enum bk_status support_run_item(struct bk_transaction *transaction, void *user);
 /* The number that the SQL's first column is, read on a reader. */

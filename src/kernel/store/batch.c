@@ -15,8 +15,8 @@
  *               write is attempted again alone, once, so that only the culprit fails.
  *   unknown     COMMIT failed with an I/O error. Linux may have dropped the dirty pages, so another
  *               fsync would prove nothing: the connection is closed, the file opened again with
- *               recovery, and the writes fail with BK_IO. If the journal then holds their events, the
- *               bus gets them, since its numbers must not skip what readers of the journal see.
+ *               recovery, and the writes fail with BK_IO. If the journal then holds their events,
+ *               the bus gets them, since its numbers must not skip what readers of the journal see.
  *
  * Events and the counter follow: what an attempt has added is taken back unless it is committed.
  */
@@ -36,7 +36,7 @@ struct mark {
     struct store_counter counter;
 };
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 struct store_batch *store_batch_take(struct store_writer *writer, struct bk_database *database) {
     struct bk_message *message = bk_mailbox_take_all(writer->spare, 0);
@@ -93,7 +93,7 @@ void store_batch_recycle(struct store_batch *batch) {
         store_batch_free(batch);
 }
 
-/* --- one write ----------------------------------------------------------------------------------- */
+/* --- one write -------------------------------------------------------------------------------- */
 
 static struct mark take_mark(const struct bk_transaction *transaction) {
     return (struct mark){.event_count = transaction->batch->event_count,
@@ -153,9 +153,9 @@ static bool run_write(struct bk_transaction *transaction, struct bk_write *write
            store_connection_run_fixed(connection, STORE_FIXED_RELEASE) == BK_OK;
 }
 
-/* --- the commit ---------------------------------------------------------------------------------- */
+/* --- the commit ------------------------------------------------------------------------------- */
 
-/* The durable events from first on: the batch's own array unless transient ones stand in between. */
+/* The durable events from first on: the batch's own array unless transient ones are among them. */
 static struct bk_event *const *durable_events(struct store_batch *batch, size_t first,
                                               size_t *count) {
     struct bk_event **durable;
@@ -250,7 +250,7 @@ enum bk_status store_batch_commit(struct bk_transaction *transaction, size_t fir
     return status;
 }
 
-/* --- attempts ------------------------------------------------------------------------------------ */
+/* --- attempts --------------------------------------------------------------------------------- */
 
 static enum bk_status begin(struct bk_connection *connection) {
     enum bk_status status = BK_FAILPOINT("store.before_begin");
@@ -261,7 +261,7 @@ static enum bk_status begin(struct bk_connection *connection) {
     return status;
 }
 
-/* Runs the writes; false when the transaction is gone. *success_count: those that may be committed. */
+/* Runs the writes; false when the transaction is gone. *success_count: what may be committed. */
 static bool run_writes(struct bk_transaction *transaction, struct bk_write **writes, size_t count,
                        size_t *success_count, enum bk_status *cause) {
     *success_count = 0;

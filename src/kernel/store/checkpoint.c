@@ -1,14 +1,14 @@
 /*
- * Checkpoints: moving the WAL into the database file. By the writer only, between batches, after the
- * batch has been answered; a second checkpointer can corrupt a WAL of this SQLite.
+ * Checkpoints: moving the WAL into the database file. By the writer only, between batches, after
+ * the batch has been answered; a second checkpointer can corrupt a WAL of this SQLite.
  *
  *   past 4 MB           PASSIVE: what no reader needs any more. The next commit then starts the WAL
  *                       over, when no reader stands in it.
  *   past 32 MB          RESTART, which waits for readers: 20 ms at most, tried again 4 MB later
  *   idle for a second   TRUNCATE
  *
- * A try that did not get the WAL to start over is repeated when it has grown by another step, not with
- * each commit: each try syncs both files.
+ * A try that did not get the WAL to start over is repeated when it has grown by another step, not
+ * with each commit: each try syncs both files.
  */
 #include "store_private.h"
 
@@ -19,7 +19,7 @@ enum {
     IDLE_MS = 1000
 };
 
-/* A checkpoint that fails for a reader is tried again; one that fails for the disk is a bad sign. */
+/* One that fails because of a reader is tried again; one that fails for the disk is a bad sign. */
 static void run_checkpoint(struct bk_database *database, int mode) {
     struct bk_connection *connection = database->connection;
     int code;

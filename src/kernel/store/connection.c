@@ -1,18 +1,18 @@
 /*
- * Connections: opened without mutexes (one thread at a time uses one), hardened, and never trusted to
- * checkpoint by themselves.
+ * Connections: opened without mutexes (one thread at a time uses one), hardened, and never trusted
+ * to checkpoint by themselves.
  *
- *   writer   the only one that writes or checkpoints; wal_autocheckpoint is off and a hook tells it how
- *            long the WAL is (see checkpoint.c)
+ *   writer   the only one that writes or checkpoints; wal_autocheckpoint is off and a hook tells it
+ *            how long the WAL is (see checkpoint.c)
  *   reader   read-only, query_only, NO_CKPT_ON_CLOSE, one per reader thread and database
  *   loop     like a reader, for single rows by key
  *
- * mmap stays off, since an I/O error would be a SIGBUS. Foreign keys stay off, since cascades are the
- * application's. A schema is not trusted, so that a crafted file cannot call functions.
+ * mmap stays off, since an I/O error would be a SIGBUS. Foreign keys stay off, since cascades are
+ * the application's. A schema is not trusted, so that a crafted file cannot call functions.
  *
- * Deadlines are looked at by the progress handler, every PROGRESS_STEPS steps of SQLite's machine. A
- * reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, and other
- * statements have none: an interrupted write would take the neighbours' transaction with it.
+ * Deadlines are looked at by the progress handler, every PROGRESS_STEPS steps of SQLite's machine.
+ * A reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, and
+ * other statements have none: an interrupted write would take the neighbours' transaction with it.
  *
  * SQLite's codes are translated here and in no other place.
  */
@@ -51,7 +51,7 @@ static const char *const fixed_sql[STORE_FIXED_COUNT] = {
         "ELSE ?3 END WHERE name IN ('journal_bytes', 'journal_last', 'journal_oldest')",
 };
 
-/* --- errors -------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static bool is_out_of_space(int system_error) {
     return system_error == ENOSPC || system_error == EDQUOT || system_error == EFBIG;
@@ -124,7 +124,7 @@ struct bk_slice bk_connection_conflict(struct bk_connection *connection) {
     return bk_slice_from(connection->conflict);
 }
 
-/* --- opening and closing ------------------------------------------------------------------------- */
+/* --- opening and closing ---------------------------------------------------------------------- */
 
 /* Returns other than 0 to interrupt. */
 static int on_progress(void *user) {
@@ -237,7 +237,7 @@ void store_connection_close(struct bk_connection *connection, bool allow_checkpo
     bk_free(connection);
 }
 
-/* --- statements of the store's own --------------------------------------------------------------- */
+/* --- statements of the store's own ------------------------------------------------------------ */
 
 sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum store_fixed which) {
     if (__builtin_expect(connection->fixed[which] == NULL, 0)) {
@@ -249,8 +249,8 @@ sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum stor
     return connection->fixed[which];
 }
 
-/* SQLite does not keep the system's error of a COMMIT that failed to write. Such a COMMIT has not come
- * to its last frame, so it is not committed; one that failed to sync may be. */
+/* SQLite does not keep the system's error of a COMMIT that failed to write. Such a COMMIT has not
+ * come to its last frame, so it is not committed; one that failed to sync may be. */
 static enum bk_status fixed_failed(struct bk_connection *connection, int code, int system_error) {
     enum bk_status status = store_connection_fail(connection, code);
     return code == SQLITE_IOERR_WRITE && is_out_of_space(system_error) ? BK_DISK_FULL : status;

@@ -1,12 +1,13 @@
 /*
- * What takes its time and must not keep readers waiting: copying a database, and checking one after an
- * unclean stop. Both run on the maintenance thread, on a read-only connection of their own.
+ * What takes its time and must not keep readers waiting: copying a database, and checking one after
+ * an unclean stop. Both run on the maintenance thread, on a read-only connection of their own.
  *
- * A copy holds one read transaction from beginning to end: SQLite's backup would start over whenever
- * another connection commits between two of its steps. Writers go on meanwhile, and the WAL grows, since
- * it cannot start over in front of a reader; hence a copy is made at the disk's pace, with no pauses.
- * The copy is written to a new file of mode 0600, synced, and removed again when anything fails. It has
- * the mark of a database in use, so it is checked when it is first opened.
+ * A copy holds one read transaction from beginning to end: SQLite's backup would start over
+ * whenever another connection commits between two of its steps. Writers go on meanwhile, and the
+ * WAL grows, since it cannot start over in front of a reader; hence a copy is made at the disk's
+ * pace, with no pauses. The copy is written to a new file of mode 0600, synced, and removed again
+ * when anything fails. It has the mark of a database in use, so it is checked when it is first
+ * opened.
  *
  * A database that closes interrupts a check and waits for a copy.
  */
@@ -30,7 +31,7 @@ struct copying {
     enum bk_status status;
 };
 
-/* --- copying ------------------------------------------------------------------------------------- */
+/* --- copying ---------------------------------------------------------------------------------- */
 
 /* SQLite would make the file with the process's umask, and would take an existing one. */
 static enum bk_status create_target(const char *path, struct bk_error *error) {
@@ -142,7 +143,7 @@ enum bk_status bk_database_copy(struct bk_database *database, struct bk_database
     return BK_OK;
 }
 
-/* --- checking in the background ------------------------------------------------------------------ */
+/* --- checking in the background --------------------------------------------------------------- */
 
 struct checking {
     struct bk_job job;

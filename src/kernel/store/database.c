@@ -17,7 +17,7 @@ struct bk_store *bk_database_store(const struct bk_database *database) {
     return database->store;
 }
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 static struct bk_database *database_create(struct bk_store *store,
                                            const struct bk_database_options *options) {
@@ -51,7 +51,7 @@ static void database_destroy(struct bk_database *database) {
     bk_free(database);
 }
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static void finish_opening(struct bk_database *database) {
     struct bk_store *store = database->store;
@@ -107,7 +107,7 @@ void bk_database_open(struct bk_store *store, struct bk_database_open *open) {
     store_writer_post(open->database->writer, &open->message);
 }
 
-/* --- closing ------------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 static void on_closed(struct bk_message *message) {
     struct bk_database *database = bk_container_of(message, struct bk_database, close_message);

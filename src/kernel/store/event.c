@@ -1,8 +1,8 @@
 /*
  * Events in memory: the fields, the bytes, and one allocation for both.
  *
- * As a rule no text of an event needs an escape in JSON, and then each field is found verbatim inside
- * the bytes: the fields point there, and nothing is stored twice. The allocation is
+ * As a rule no text of an event needs an escape in JSON, and then each field is found verbatim
+ * inside the bytes: the fields point there, and nothing is stored twice. The allocation is
  *
  *   struct bk_event | json | hidden                          plain: fields point into json
  *   struct bk_event | json | hidden | texts of the fields    when something needs an escape
@@ -49,12 +49,12 @@ struct places {
     size_t payload, previous, omitted;
 };
 
-/* --- escapes ------------------------------------------------------------------------------------- */
+/* --- escapes ---------------------------------------------------------------------------------- */
 
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define HIGH_BITS UINT64_C(0x8080808080808080)
 
-/* The high bit of some byte is set when a byte of the word is zero (no byte has its high bit set). */
+/* Not 0 when some byte of the word is zero, if no byte has its high bit set. */
 static uint64_t zero_bytes(uint64_t word) { return (word - EACH_BYTE) & ~word & HIGH_BITS; }
 
 /* Eight bytes at once: printable ASCII but '"' and '\\'. DEL counts as plain, as JSON has it. */
@@ -102,7 +102,7 @@ static struct bk_slice *text_of(struct bk_event_fields *fields, enum text which)
     BK_UNREACHABLE();
 }
 
-/* Replaces the texts by their escaped forms. The room is reserved first, so that it does not move. */
+/* Replaces the texts by their escaped forms. The room is reserved first, so it does not move. */
 static void escape_texts(struct texts *texts) {
     size_t max_bytes = texts->length * ESCAPE_BYTES_MAX + (size_t)2 * TEXT_COUNT;
     bk_buffer_init(&texts->room, max_bytes);
@@ -140,7 +140,7 @@ static void texts_fini(struct texts *texts) {
         bk_buffer_fini(&texts->room);
 }
 
-/* --- the bytes ----------------------------------------------------------------------------------- */
+/* --- the bytes -------------------------------------------------------------------------------- */
 
 /* Room that the bytes never exceed. */
 static size_t bytes_max(const struct texts *texts, const struct bk_event_fields *fields) {
@@ -235,7 +235,7 @@ void bk_event_write_json(struct bk_buffer *out, const struct bk_event_fields *fi
     texts_fini(&texts);
 }
 
-/* --- making -------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static struct bk_slice at_place(const char *base, size_t place, struct bk_slice text) {
     return bk_slice_make(base + place, text.length);

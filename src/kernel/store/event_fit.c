@@ -1,8 +1,9 @@
 /*
- * Fitting an event into BK_EVENT_BYTES_MAX: the largest top-level members are left out, of the payload
- * first and of previous then, and named in omitted. What stays is copied byte for byte.
+ * Fitting an event into BK_EVENT_BYTES_MAX: the largest top-level members are left out, of the
+ * payload first and of previous then, and named in omitted. What stays is copied byte for byte.
  *
- * This is the one place where a payload is parsed after it was made, and only one that is too large.
+ * This is the one place where a payload is parsed after it was made, and only one that is too
+ * large.
  */
 #include "bakend/alloc.h"
 #include "bakend/event.h"
@@ -13,8 +14,8 @@ enum {
     MEMBERS_MAX = 2000 /* no collection has more fields; looking for the largest is quadratic */
 };
 
-/* A JSON object that members are being left out of. A member that is out has type BK_JSON_NULL and an
- * empty text, which no parsed value has. */
+/* A JSON object that members are being left out of. A member that is out has type BK_JSON_NULL and
+ * an empty text, which no parsed value has. */
 struct shrinking {
     struct bk_json *object;
     size_t length; /* of the text as it would be written now */
@@ -84,7 +85,7 @@ static enum bk_status parse_object(struct bk_arena *arena, struct bk_slice text,
     return status;
 }
 
-/* Writes all three texts behind each other, then points at them: the buffer may move while it grows. */
+/* Writes all three texts, then points at them: the buffer may move while it grows. */
 static enum bk_status replace_texts(struct bk_event_fields *fields, struct bk_buffer *scratch,
                                     const struct shrinking *payload,
                                     const struct shrinking *previous, struct bk_buffer *omitted) {

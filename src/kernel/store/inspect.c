@@ -1,7 +1,7 @@
 /*
  * Is this file a database that may be opened? Looked at as a plain file, before SQLite does, since
- * SQLite would recover, convert or create. Only while nobody has it open: closing any descriptor of a
- * file drops this process's POSIX locks on it.
+ * SQLite would recover, convert or create. Only while nobody has it open: closing any descriptor of
+ * a file drops this process's POSIX locks on it.
  *
  * The header (SQLite file format, section 1.3):
  *   0   16  "SQLite format 3\0"
@@ -11,8 +11,8 @@
  *   28   4  size in pages
  * The WAL (section 4.1): 0 4 magic 0x377f0682 or …83; an empty one, or none, is fine.
  *
- * A file that is shorter than its header says may be whole together with its WAL: a checkpoint was cut
- * off in the middle. Without a WAL it is damaged.
+ * A file that is shorter than its header says may be whole together with its WAL: a checkpoint was
+ * cut off in the middle. Without a WAL it is damaged.
  */
 #include "store_private.h"
 
@@ -150,7 +150,7 @@ enum bk_status store_inspect_file(const char *path, enum store_file_state *state
     return inspect_wal(path, error);
 }
 
-/* --- files that nobody has open ------------------------------------------------------------------ */
+/* --- files that nobody has open --------------------------------------------------------------- */
 
 static enum bk_status check_integrity(struct bk_connection *connection, const char *path,
                                       struct bk_error *error) {

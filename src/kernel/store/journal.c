@@ -1,16 +1,18 @@
 /*
  * The journal: one row per durable event, in the order of commit.
  *
- *   _journal(sequence, …)   its primary key and no other index: an index on the type alone would cost
- *                           a third more per event
+ *   _journal(sequence, …)   its primary key and no other index: an index on the type alone would
+ *                           cost a third more per event
  *   _meta                   epoch, journal_last, journal_oldest, journal_bytes
  *
- * The counter lives in memory on the writer (bk_database.counter). It is taken back with a savepoint
- * that fails and stored once per commit, so numbers are contiguous and never used twice, not even when
- * all rows are pruned. Rows are inserted in order, so an append touches the last page only.
+ * The counter lives in memory on the writer (bk_database.counter). It is taken back with a
+ * savepoint that fails and stored once per commit, so numbers are contiguous and never used twice,
+ * not even when all rows are pruned. Rows are inserted in order, so an append touches the last page
+ * only.
  *
- * After an unclean stop the counter is the larger of _meta and the newest row, which are equal unless
- * the file is damaged; the newest STORE_JOURNAL_CHECK_ROWS rows must be contiguous and end there.
+ * After an unclean stop the counter is the larger of _meta and the newest row, which are equal
+ * unless the file is damaged; the newest STORE_JOURNAL_CHECK_ROWS rows must be contiguous and end
+ * there.
  */
 #include "store_private.h"
 
@@ -51,7 +53,7 @@ void store_journal_init(void) {
     sql_last = bk_sql_make(BK_SLICE("SELECT value FROM _meta WHERE name = 'journal_last'"));
 }
 
-/* --- appending, on the writer -------------------------------------------------------------------- */
+/* --- appending, on the writer ----------------------------------------------------------------- */
 
 /* The event outlives the statement, so its texts are not copied. */
 static int bind_text(sqlite3_stmt *statement, enum row_column column, struct bk_slice text) {
@@ -115,7 +117,7 @@ enum bk_status store_journal_store_counter(struct bk_connection *connection,
     return store_connection_run_fixed(connection, STORE_FIXED_COUNTER);
 }
 
-/* --- loading and checking ------------------------------------------------------------------------ */
+/* --- loading and checking --------------------------------------------------------------------- */
 
 static enum bk_status load_epoch(struct bk_connection *connection, uint8_t epoch[STORE_EPOCH_BYTES],
                                  struct bk_error *error) {
@@ -239,7 +241,7 @@ struct bk_journal_state bk_journal_state(struct bk_database *database) {
     return database->journal;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static int64_t as_row_id(uint64_t sequence) {
     return sequence > INT64_MAX ? INT64_MAX : (int64_t)sequence;
@@ -284,7 +286,7 @@ enum bk_status bk_journal_read(struct bk_connection *connection,
     return status == BK_END ? BK_OK : status;
 }
 
-/* --- seeking ------------------------------------------------------------------------------------- */
+/* --- seeking ---------------------------------------------------------------------------------- */
 
 static enum bk_status query_two(struct bk_connection *connection, const struct bk_sql *sql,
                                 int64_t parameter, int64_t *first, int64_t *second) {

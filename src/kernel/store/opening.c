@@ -1,15 +1,15 @@
 /*
  * Opening and closing a database, on its writer.
  *
- *   1. look at the file's header as a plain file             inspect.c
- *   2. open, with nothing that would write                   the WAL is recovered into shared memory
- *   3. is it ours, not newer than us, and is its journal whole (the last only after an unclean stop)?
+ *   1. look at the file's header as a plain file            inspect.c
+ *   2. open, with nothing that would write                  the WAL is recovered into memory
+ *   3. is it ours, not newer than us, its journal whole?    the last after an unclean stop only
  *   4. journal mode WAL
  *   5. one transaction: tables of the store, migrations, on_prepare, "in use" mark, hooks
  *   6. the loop's connection
  *
- * Steps 1 to 3 write nothing, and a refused file keeps its WAL: whoever refuses it must leave all as it
- * is for whoever repairs it. The mark is `clean` in _meta: 0 while open, 1 after a close.
+ * Steps 1 to 3 write nothing, and a refused file keeps its WAL: whoever refuses it must leave all
+ * as it is for whoever repairs it. The mark is `clean` in _meta: 0 while open, 1 after a close.
  *
  * After a failed fsync the same steps run again for the writer's connection (store_reopen).
  */
@@ -35,7 +35,7 @@ static const char journal_sql[] =
     "INSERT OR IGNORE INTO _meta VALUES ('journal_last', 0), ('journal_oldest', 1), "
     "('journal_bytes', 0)";
 
-/* --- before anything is written ------------------------------------------------------------------ */
+/* --- before anything is written --------------------------------------------------------------- */
 
 static enum bk_status create_file(const char *path, struct bk_error *error) {
     int descriptor = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
@@ -120,7 +120,7 @@ static enum bk_status check_existing(struct bk_database *database, struct bk_err
     return status;
 }
 
-/* --- the opening transaction --------------------------------------------------------------------- */
+/* --- the opening transaction ------------------------------------------------------------------ */
 
 static enum bk_status create_tables(struct bk_database *database) {
     struct bk_connection *connection = database->connection;
@@ -241,7 +241,7 @@ static enum bk_status run_opening_transaction(struct bk_database *database,
     return status;
 }
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static enum bk_status open_steps(struct bk_database *database,
                                  const struct bk_database_options *options,
@@ -295,7 +295,7 @@ enum bk_status store_opening_run(struct bk_database *database,
     return status;
 }
 
-/* --- closing and opening again ------------------------------------------------------------------- */
+/* --- closing and opening again ---------------------------------------------------------------- */
 
 static void mark_clean(struct bk_database *database) {
     struct bk_connection *connection = database->connection;

@@ -1,10 +1,10 @@
 /*
- * Pruning the journal: by age and by size, oldest first, in slices of SLICE_ROWS through the background
- * lane, so that requests pass in between. A timer looks at every open database; one that had a full
- * slice to prune is given the next at once.
+ * Pruning the journal: by age and by size, oldest first, in slices of SLICE_ROWS through the
+ * background lane, so that requests pass in between. A timer looks at every open database; one that
+ * had a full slice to prune is given the next at once.
  *
- * What is pruned keeps its numbers: the counter only moves its `oldest`. It stops at the first row that
- * is young enough, also where the wall clock was set back and older times stand behind it.
+ * What is pruned keeps its numbers: the counter only moves its `oldest`. It stops at the first row
+ * that is young enough, also where the wall clock was set back and older times stand behind it.
  */
 #include "store_private.h"
 

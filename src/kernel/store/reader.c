@@ -1,20 +1,22 @@
 /*
- * Reading: on reader threads for whatever may take its time, and on the loop for single rows by key.
+ * Reading: on reader threads for whatever may take its time, and on the loop for single rows by
+ * key.
  *
  * Each reader thread keeps a connection per database it has read, opened when first needed, at most
- * STORE_READER_CONNECTIONS_MAX of them; past it the least recently used one is closed. A read runs in
- * one read transaction with a deadline, so that nobody keeps checkpoints from resetting the WAL.
+ * STORE_READER_CONNECTIONS_MAX of them; past it the least recently used one is closed. A read runs
+ * in one read transaction with a deadline, so that nobody keeps checkpoints from resetting the WAL.
  *
- * The loop's connection is opened with the database. Its read transaction begins with the first read of
- * a turn and ends with the turn: beginning and ending one costs more than the row itself. It ends early
- * when a commit of its database is answered, so that whoever wrote reads what was written.
+ * The loop's connection is opened with the database. Its read transaction begins with the first
+ * read of a turn and ends with the turn: beginning and ending one costs more than the row itself.
+ * It ends early when a commit of its database is answered, so that whoever wrote reads what was
+ * written.
  *
  * A thread's list of connections has a mutex, for one reason: a database that closes takes its
  * connections out from another thread. No read of it is under way then.
  */
 #include "store_private.h"
 
-/* --- the threads' connections -------------------------------------------------------------------- */
+/* --- the threads' connections ----------------------------------------------------------------- */
 
 static void take_out(struct store_reader_thread *thread, struct bk_connection *connection,
                      uint32_t index) {
@@ -105,7 +107,7 @@ void store_readers_fini(struct bk_store *store) {
     }
 }
 
-/* --- a read on a reader thread ------------------------------------------------------------------- */
+/* --- a read on a reader thread ---------------------------------------------------------------- */
 
 static enum bk_status read_in_transaction(struct bk_connection *connection, struct bk_read *read) {
     uint32_t deadline_ms = read->deadline_ms;
@@ -160,7 +162,7 @@ enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read)
     return status;
 }
 
-/* --- the loop's connection ----------------------------------------------------------------------- */
+/* --- the loop's connection -------------------------------------------------------------------- */
 
 struct bk_connection *bk_store_read_now(struct bk_database *database) {
     struct bk_connection *connection = database->loop_connection;

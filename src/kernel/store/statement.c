@@ -1,16 +1,17 @@
 /*
  * Prepared statements and the cache of them that each connection has.
  *
- * The cache is a table of chains by the hash that bk_sql_make took, so a look-up costs no hashing, and
- * a list from the most to the least recently used. It holds STORE_STATEMENTS_MAX; past them the oldest
- * one that nobody has in hand is finalised.
+ * The cache is a table of chains by the hash that bk_sql_make took, so a look-up costs no hashing,
+ * and a list from the most to the least recently used. It holds STORE_STATEMENTS_MAX; past them the
+ * oldest one that nobody has in hand is finalised.
  *
- * A statement that is handed out is remembered in `used`, and all of these are reset when the borrower
- * is done: a SELECT that is left standing is an open read transaction, which would starve checkpoints.
+ * A statement that is handed out is remembered in `used`, and all of these are reset when the
+ * borrower is done: a SELECT that is left standing is an open read transaction, which would starve
+ * checkpoints.
  *
- * bk_database_forget_statements moves the database's generation on; a connection compares it with its
- * own when it is borrowed. SQLite recompiles a statement by itself when the schema has changed, but not
- * into one that names the columns as they are called now.
+ * bk_database_forget_statements moves the database's generation on; a connection compares it with
+ * its own when it is borrowed. SQLite recompiles a statement by itself when the schema has changed,
+ * but not into one that names the columns as they are called now.
  */
 #include "store_private.h"
 
@@ -24,7 +25,7 @@ struct bk_sql bk_sql_make(struct bk_slice text) {
     return (struct bk_sql){.text = text, .hash = bk_map_hash(text)};
 }
 
-/* --- the cache ----------------------------------------------------------------------------------- */
+/* --- the cache -------------------------------------------------------------------------------- */
 
 static struct bk_statement **bucket_of(struct bk_connection *connection, uint64_t hash) {
     return &connection->buckets[hash % STORE_STATEMENT_BUCKETS];
@@ -146,7 +147,7 @@ void store_connection_give_back(struct bk_connection *connection) {
         bk_statement_reset(bk_container_of(node, struct bk_statement, used));
 }
 
-/* --- binding ------------------------------------------------------------------------------------- */
+/* --- binding ---------------------------------------------------------------------------------- */
 
 static void note_binding(struct bk_statement *statement, int code) {
     BK_ASSERT(code != SQLITE_RANGE && code != SQLITE_MISUSE);
@@ -188,7 +189,7 @@ void bk_statement_bind(struct bk_statement *statement, int index, const struct b
     BK_UNREACHABLE();
 }
 
-/* --- running ------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static bool is_past_deadline(const struct bk_connection *connection) {
     return connection->deadline_ns != 0 && connection->deadline_ns != STORE_DEADLINE_FROM_NOW &&
@@ -255,7 +256,7 @@ void bk_statement_reset(struct bk_statement *statement) {
     }
 }
 
-/* --- columns ------------------------------------------------------------------------------------- */
+/* --- columns ---------------------------------------------------------------------------------- */
 
 bool bk_statement_is_null(struct bk_statement *statement, int index) {
     return sqlite3_column_type(statement->handle, index) == SQLITE_NULL;

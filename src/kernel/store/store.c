@@ -42,7 +42,7 @@ void bk_store_options_init(struct bk_store_options *options) {
     };
 }
 
-/* --- life cycle ---------------------------------------------------------------------------------- */
+/* --- life cycle ------------------------------------------------------------------------------- */
 
 struct bk_store *bk_store_create(const struct bk_store_options *options) {
     struct bk_store *store;
@@ -92,7 +92,7 @@ void bk_store_on_committed(struct bk_store *store, bk_committed_cb on_committed,
     store->on_committed_user = user;
 }
 
-/* --- what is on its way -------------------------------------------------------------------------- */
+/* --- what is on its way ----------------------------------------------------------------------- */
 
 void store_await(struct bk_store *store, struct bk_database *database) {
     if (database != NULL)
@@ -117,7 +117,7 @@ char *store_text_copy(const char *text) {
     return copy;
 }
 
-/* --- figures ------------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 /* One thread adds, so a load and a store will do: no locked instruction on the hot path. */
 void store_count(uint64_t *counter, uint64_t amount) {

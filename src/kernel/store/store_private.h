@@ -1,14 +1,15 @@
 /*
- * What the files of the store know of each other. Who may touch what is written at each field: "loop"
- * and "writer" are threads, "fixed" means set while opening and never changed, "atomic" any thread.
+ * What the files of the store know of each other. Who may touch what is written at each field:
+ * "loop" and "writer" are threads, "fixed" means set while opening and never changed, "atomic" any
+ * thread.
  *
- *   store.c         life cycle, options, figures        connection.c  open, harden, translate errors
- *   submit.c        the loop's side of a write          statement.c   statements and their cache
- *   writer.c        the writer thread and its lanes     reader.c      reader threads, loop connection
- *   batch.c         one commit, and running it again    journal.c     append, counter, read, seek
- *   transaction.c   what a write's run may do           prune.c, checkpoint.c, copy.c
- *   database.c      open and close, the loop's side     opening.c     the same on the writer
- *   inspect.c       is this file a database of ours?    event*.c, tenant*.c
+ *   store.c        life cycle, options, figures    connection.c  open, harden, translate errors
+ *   submit.c       the loop's side of a write      statement.c   statements and their cache
+ *   writer.c       the writer thread, its lanes    reader.c      reader threads, loop connection
+ *   batch.c        one commit, and once more       journal.c     append, counter, read, seek
+ *   transaction.c  what a write's run may do       prune.c  checkpoint.c  copy.c
+ *   database.c     open and close on the loop      opening.c     the same on the writer
+ *   inspect.c      is this file ours and whole?    event*.c  tenant*.c
  */
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
@@ -47,7 +48,7 @@ enum {
 
 #define STORE_NS_PER_MS UINT64_C(1000000)
 
-/* --- connections --------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 enum store_connection_kind {
     STORE_CONNECTION_WRITER,
@@ -81,7 +82,7 @@ struct bk_statement {
     struct bk_slice text; /* behind this struct */
 };
 
-/* A deadline that starts when the progress handler first looks, so that short ones need no clock. */
+/* A deadline from when the progress handler first looks: a short statement needs no clock. */
 #define STORE_DEADLINE_FROM_NOW UINT64_MAX
 
 struct bk_connection {
@@ -104,7 +105,7 @@ struct bk_connection {
     char conflict[256];
 };
 
-/* The caller closes it. create: make the file. On failure *connection is untouched. */
+/* The file exists; the caller closes it. On failure *connection is untouched. */
 enum bk_status store_connection_open(struct bk_database *database, const char *path,
                                      enum store_connection_kind kind,
                                      struct bk_connection **connection, struct bk_error *error);
@@ -132,13 +133,13 @@ enum bk_status store_connection_query_int(struct bk_connection *connection, cons
 /* Finalises all cached statements. */
 void store_connection_drop_statements(struct bk_connection *connection);
 
-/* --- batches and writers ------------------------------------------------------------------------- */
+/* --- batches and writers ---------------------------------------------------------------------- */
 
 struct store_counter {
     uint64_t last, oldest, bytes;
 };
 
-/* Writes of one database that share a commit, on their way to the writer's disk and back to the loop. */
+/* Writes of one database that share a commit, on their way to the disk and back to the loop. */
 struct store_batch {
     struct bk_message message;
     struct store_writer *writer;
@@ -168,7 +169,7 @@ struct store_writer {
     struct bk_mailbox *inbox;
     struct bk_mailbox *spare; /* batches that the loop gives back */
 
-    /* Loop: what was submitted in this turn, a ring through bk_write.link, posted as one message. */
+    /* Loop: what was submitted in this turn, a ring through bk_write.link. */
     struct bk_write *gathered;
     struct bk_task flush;
 
@@ -255,10 +256,10 @@ struct bk_store {
     uint64_t outstanding_count; /* while there is any, the loop stays alive */
 };
 
-/* --- store.c, submit.c --------------------------------------------------------------------------- */
+/* --- store.c, submit.c ------------------------------------------------------------------------ */
 
-/* Something is on its way through other threads: the loop must wait for it. A database that is given
- * is not closed until it has arrived. */
+/* Something is on its way through other threads: the loop must wait for it. A database that is
+ * given is not closed until it has arrived. */
 void store_await(struct bk_store *store, struct bk_database *database);
 void store_arrived(struct bk_store *store, struct bk_database *database);
 void store_submit_init(struct store_writer *writer);
@@ -269,7 +270,7 @@ void store_count(uint64_t *counter, uint64_t amount);
 uint64_t store_counted(const uint64_t *counter);
 char *store_text_copy(const char *text);
 
-/* --- writer.c, batch.c --------------------------------------------------------------------------- */
+/* --- writer.c, batch.c ------------------------------------------------------------------------ */
 
 void store_writer_start(struct store_writer *writer, struct bk_store *store, uint32_t index);
 void store_writer_stop(struct store_writer *writer);
@@ -282,17 +283,17 @@ void store_batch_free(struct store_batch *batch);
 void store_batch_drop_events(struct store_batch *batch, size_t from);
 /* Commits the writes of the batch (or says why not) and posts it. */
 void store_batch_run(struct store_batch *batch);
-/* Stores the counter when it differs from former, calls the hooks with the events from first on, and
- * commits. *is_unknown: nobody can say whether it is committed. */
+/* Stores the counter when it differs from former, calls the hooks with the events from first on,
+ * and commits. *is_unknown: nobody can say whether it is committed. */
 enum bk_status store_batch_commit(struct bk_transaction *transaction, size_t first_event,
                                   const struct store_counter *former, bool *is_unknown);
 
-/* --- journal.c, prune.c, checkpoint.c ------------------------------------------------------------ */
+/* --- journal.c, prune.c, checkpoint.c --------------------------------------------------------- */
 
 enum bk_status store_journal_append(struct bk_connection *connection, const struct bk_event *event);
 enum bk_status store_journal_store_counter(struct bk_connection *connection,
                                            const struct store_counter *counter);
-/* Reads the counter and the epoch; after an unclean stop also checks the newest rows. Writes nothing. */
+/* Reads counter and epoch; after an unclean stop also checks the newest rows. Writes nothing. */
 enum bk_status store_journal_load(struct bk_connection *connection, bool is_unclean,
                                   struct store_counter *counter, uint8_t epoch[STORE_EPOCH_BYTES],
                                   struct bk_error *error);
@@ -304,7 +305,7 @@ void store_prune_init(struct bk_database *database);
 void store_prune_start_timer(struct bk_store *store);
 /* On the writer, when the batch is answered. */
 void store_checkpoint_after_commit(struct bk_database *database);
-/* Truncates what has been idle; returns the milliseconds until the next one, -1 when there is none. */
+/* Truncates what has been idle; returns the milliseconds until the next one, -1: there is none. */
 int store_checkpoint_idle(struct store_writer *writer);
 void store_checkpoint_forget(struct bk_database *database);
 
@@ -320,26 +321,26 @@ void store_on_turn_end(struct bk_turn_hook *hook);
 /* quick_check in the background, after an unclean stop. */
 void store_check_in_background(struct bk_database *database);
 
-/* --- database.c, opening.c, inspect.c ------------------------------------------------------------ */
+/* --- database.c, opening.c, inspect.c --------------------------------------------------------- */
 
 /* On the loop, when something outstanding has come back: goes on with a close that waits for it. */
 void store_database_continue_closing(struct bk_database *database);
-/* Calls once when nothing is outstanding, at once when that is now. Gives up checks in the background. */
+/* Calls once when nothing is outstanding, perhaps at once. Gives up checks in the background. */
 void store_database_when_quiet(struct bk_database *database, void (*on_quiet)(void *user),
                                void *user);
 /* On the writer. */
 enum bk_status store_opening_run(struct bk_database *database,
                                  const struct bk_database_options *options, struct bk_error *error);
 void store_closing_run(struct bk_database *database);
-/* After a commit of unknown outcome: closes the connection and opens the file again, with recovery and
- * the journal's check. On failure the database is broken. */
+/* After a commit of unknown outcome: closes the connection and opens the file again, with recovery
+ * and the journal's check. On failure the database is broken. */
 void store_reopen(struct bk_database *database);
 
 /* Whether there is a WAL with something in it next to the file. */
 bool store_has_wal(const char *path);
 enum store_file_state { STORE_FILE_NEW, STORE_FILE_DATABASE };
-/* Looks at the headers of the file and of its WAL, as plain files: nobody may have it open. BK_CORRUPT
- * with what is wrong. */
+/* Looks at the headers of the file and of its WAL, as plain files: nobody may have it open.
+ * BK_CORRUPT with what is wrong. */
 enum bk_status store_inspect_file(const char *path, enum store_file_state *state,
                                   struct bk_error *error);
 /* Sets the message of a damaged file: what is wrong, which file, what to do. */

@@ -1,17 +1,18 @@
 /*
  * The loop's side of a write: submit, and answer.
  *
- * What is submitted in one turn of the loop is gathered in a ring per writer and posted as one message
- * by a task that runs when the turn's sockets have been served: one lock and at most one wake for all
- * of them, and the writer finds them together. Nothing waits longer than the turn it came in.
+ * What is submitted in one turn of the loop is gathered in a ring per writer and posted as one
+ * message by a task that runs when the turn's sockets have been served: one lock and at most one
+ * wake for all of them, and the writer finds them together. Nothing waits longer than the turn it
+ * came in.
  *
  * A batch comes back as one message. First the loop's own read transaction ends, so that whoever is
- * answered reads what was written; then each done in the order of the batch; then the events, in the
- * order of their numbers, to the bus.
+ * answered reads what was written; then each done in the order of the batch; then the events, in
+ * the order of their numbers, to the bus.
  */
 #include "store_private.h"
 
-/* --- submitting ---------------------------------------------------------------------------------- */
+/* --- submitting ------------------------------------------------------------------------------- */
 
 /* On the writer: deals the writes of the ring out to the lanes of their databases. */
 static void on_writes_arrived(struct bk_message *message) {
@@ -72,7 +73,7 @@ uint32_t bk_database_waiting_count(const struct bk_database *database) {
     return database->waiting[BK_LANE_REQUEST] + database->waiting[BK_LANE_BACKGROUND];
 }
 
-/* --- answering ----------------------------------------------------------------------------------- */
+/* --- answering -------------------------------------------------------------------------------- */
 
 void store_deliver_events(struct bk_store *store, struct store_batch *batch) {
     (void)BK_FAILPOINT("store.before_bus");

@@ -6,12 +6,12 @@
  *      ^               │ failed                        │ evicted, deleted, or all are closed
  *      └───────────────┴────────── CLOSING <───────────┘
  *
- * One opening serves all who wait for it. A tenant that is wanted again while it closes is opened again
- * when it is closed. Closing waits until nothing is outstanding on the database, then tells the slots in
- * reverse order, then closes the database.
+ * One opening serves all who wait for it. A tenant that is wanted again while it closes is opened
+ * again when it is closed. Closing waits until nothing is outstanding on the database, then tells
+ * the slots in reverse order, then closes the database.
  *
- * A deletion takes the name away first, so nobody new gets in; then waits for the holds, closes, renames
- * the directory and removes it on a thread that may take its time.
+ * A deletion takes the name away first, so nobody new gets in; then waits for the holds, closes,
+ * renames the directory and removes it on a thread that may take its time.
  */
 #include "tenant_private.h"
 
@@ -58,7 +58,7 @@ static struct bk_loop *loop_of(const struct bk_tenants *tenants) {
     return tenants->store->options.loop;
 }
 
-/* --- the registry -------------------------------------------------------------------------------- */
+/* --- the registry ----------------------------------------------------------------------------- */
 
 static void on_closed_task(struct bk_task *task) {
     struct bk_tenants *tenants = bk_container_of(task, struct bk_tenants, closed_task);
@@ -152,7 +152,7 @@ struct bk_tenant *bk_tenant_of(struct bk_database *database) {
     return database->owner;
 }
 
-/* --- holds --------------------------------------------------------------------------------------- */
+/* --- holds ------------------------------------------------------------------------------------ */
 
 static void on_hold_answer(struct bk_task *task) {
     struct bk_tenant_hold *hold = bk_container_of(task, struct bk_tenant_hold, task);
@@ -246,7 +246,7 @@ static void refuse_waiting(struct entry *entry, enum bk_status status, const cha
                     status, message);
 }
 
-/* --- opening ------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static void gather_migrations(struct bk_tenants *tenants) {
     size_t count = 0;
@@ -407,7 +407,7 @@ static void open_entry(struct bk_tenants *tenants, struct bk_slice name,
     start_opening(entry);
 }
 
-/* --- closing ------------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 /* Whoever waited for a tenant that was closing gets it opened again. */
 static bool open_again(struct entry *entry) {
@@ -471,7 +471,7 @@ void bk_tenants_close(struct bk_tenants *tenants, void (*closed)(void *user), vo
     continue_closing_all(tenants);
 }
 
-/* --- deleting ------------------------------------------------------------------------------------ */
+/* --- deleting --------------------------------------------------------------------------------- */
 
 static void finish_deletion(struct deletion *deletion) {
     struct bk_tenants *tenants = deletion->tenants;

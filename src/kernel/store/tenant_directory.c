@@ -1,9 +1,9 @@
 /*
- * Tenants on the disk: data/tenants/<name>/, mode 0700. A directory whose name is a tenant's is one.
+ * Tenants on the disk: data/tenants/<name>/, mode 0700. A directory with a valid name is one.
  *
  * Creating syncs the parent directory, since a tenant that has acknowledged writes must not vanish.
- * Deleting renames the directory to data/trash-<random> first, so that the name is free at once and a
- * removal that is cut off is finished at the next start.
+ * Deleting renames the directory to data/trash-<random> first, so that the name is free at once and
+ * a removal that is cut off is finished at the next start.
  */
 #include "tenant_private.h"
 
@@ -92,7 +92,7 @@ enum bk_status tenant_directory_discard(struct bk_tenants *tenants, struct bk_sl
     return status;
 }
 
-/* --- at the start -------------------------------------------------------------------------------- */
+/* --- at the start ----------------------------------------------------------------------------- */
 
 static void on_data_entry(void *user, const char *name, bool is_directory) {
     struct bk_tenants *tenants = user;

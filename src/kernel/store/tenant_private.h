@@ -1,4 +1,4 @@
-/* What tenant.c and tenant_directory.c share: the registry, and the names of tenants on the disk. */
+/* What tenant.c and tenant_directory.c share: the registry, and the names on the disk. */
 #ifndef TENANT_PRIVATE_H
 #define TENANT_PRIVATE_H
 
@@ -32,7 +32,7 @@ struct bk_tenants {
 enum bk_status tenant_directory_scan(struct bk_tenants *tenants, struct bk_error *error);
 enum bk_status tenant_directory_create(struct bk_tenants *tenants, struct bk_slice name,
                                        struct bk_error *error);
-/* Renames the directory of the tenant to one that the next start would remove; trash gets its path. */
+/* Renames the tenant's directory to one that the next start would remove; trash gets its path. */
 enum bk_status tenant_directory_discard(struct bk_tenants *tenants, struct bk_slice name,
                                         char trash[TENANT_PATH_BYTES_MAX], struct bk_error *error);
 void tenant_directory_add_name(struct bk_tenants *tenants, struct bk_slice name);

@@ -1,8 +1,9 @@
 /*
  * What a write's run may do: statements on the writer's connection, scratch memory, events.
  *
- * An event is complete when it is emitted: it has its number, id and time, and its bytes are made here,
- * once. It is kept by the batch until the loop has handed it to the bus, or dropped with the savepoint.
+ * An event is complete when it is emitted: it has its number, id and time, and its bytes are made
+ * here, once. It is kept by the batch until the loop has handed it to the bus, or dropped with the
+ * savepoint.
  */
 #include "store_private.h"
 
@@ -28,7 +29,7 @@ struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction) {
     return &transaction->batch->arena;
 }
 
-/* --- events -------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static struct bk_slice actor_of(const struct bk_transaction *transaction,
                                 const struct bk_event_draft *draft) {

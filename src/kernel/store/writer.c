@@ -1,19 +1,19 @@
 /*
  * Writers: threads that commit. A database always has the same one.
  *
- * The inbox carries whatever the loop wants done here; a message's on_message runs on this thread. The
- * body takes all that waits, then runs one batch of the database whose turn it is, and looks again:
- * what queued up while that batch synced is in the next one. No timer gathers a batch.
+ * The inbox carries whatever the loop wants done here; a message's on_message runs on this thread.
+ * The body takes all that waits, then runs one batch of the database whose turn it is, and looks
+ * again: what queued up while that batch synced is in the next one. No timer gathers a batch.
  *
  *   inbox ─> database's lanes (request, background) ─> batch ─> the loop's mailbox
  *
- * Databases with waiting writes stand in `ready` and take turns, one batch each. In a batch, background
- * writes get at most a quarter of the room while requests wait, and at least that much, so that neither
- * lane starves. A write that runs alone is a batch by itself; one at the head of the background lane is
- * passed over by one batch of requests at most.
+ * Databases with waiting writes stand in `ready` and take turns, one batch each. In a batch,
+ * background writes get at most a quarter of the room while requests wait, and at least that much,
+ * so that neither lane starves. A write that runs alone is a batch by itself; one at the head of
+ * the background lane is passed over by one batch of requests at most.
  *
- * With nothing to do the thread sleeps until something comes or a WAL has been idle long enough to be
- * truncated.
+ * With nothing to do the thread sleeps until something comes or a WAL has been idle long enough to
+ * be truncated.
  */
 #include "store_private.h"
 
@@ -25,7 +25,7 @@ enum {
     BACKGROUND_SHARE = 4 /* one of so many */
 };
 
-/* --- filling a batch ----------------------------------------------------------------------------- */
+/* --- filling a batch -------------------------------------------------------------------------- */
 
 static struct bk_write *head_of(const struct bk_list *lane) {
     if (bk_list_is_empty(lane))
@@ -91,7 +91,7 @@ static void fill(struct store_batch *batch, struct bk_database *database, size_t
         take_together(batch, background, has_requests ? batch->write_count + reserved : batch_max);
 }
 
-/* --- the thread ---------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static bool has_waiting(const struct bk_database *database) {
     return !bk_list_is_empty(&database->lanes[BK_LANE_REQUEST]) ||

@@ -1,6 +1,6 @@
 /*
- * Proves what a commit promises: writes share one, a failing one hurts no neighbour, events are numbered
- * without gaps, and whatever is answered BK_OK is there.
+ * Proves what a commit promises: writes share one, a failing one hurts no neighbour, events are
+ * numbered without gaps, and whatever is answered BK_OK is there.
  */
 #include "store_fixture.h"
 

@@ -1,4 +1,5 @@
-/* Proves that the WAL stays short under load, also with readers about, and is gone when all is quiet. */
+/* Proves that the WAL stays short under load, also with readers about, and is gone when all is
+ * quiet. */
 #include "store_fixture.h"
 
 #include "bakend/file.h"

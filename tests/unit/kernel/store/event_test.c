@@ -1,4 +1,5 @@
-/* Proves the bytes of an event: their order, their escapes, and that the fields stay what they were. */
+/* Proves the bytes of an event: their order, their escapes, and that the fields stay what they
+ * were. */
 #define _GNU_SOURCE /* memmem */
 #include "support.h"
 

@@ -1,4 +1,5 @@
-/* Proves the journal: what is read is what was sent, pages and seeks find their place, numbers last. */
+/* Proves the journal: what is read is what was sent, pages and seeks find their place, numbers
+ * last. */
 #include "store_fixture.h"
 
 #include "bakend/assert.h"
@@ -9,7 +10,7 @@
 
 enum { EVENTS = 100 };
 
-/* --- what goes in comes out ---------------------------------------------------------------------- */
+/* --- what goes in comes out ------------------------------------------------------------------- */
 
 static struct bk_event *kept;
 
@@ -70,7 +71,7 @@ static void an_event_read_back_has_the_same_bytes(void **state) {
     bk_buffer_fini(&bytes);
 }
 
-/* --- pages and seeks ----------------------------------------------------------------------------- */
+/* --- pages and seeks -------------------------------------------------------------------------- */
 
 static enum bk_status emit_many(struct bk_transaction *transaction, void *user) {
     (void)user;
@@ -150,7 +151,7 @@ static void a_time_is_found_by_its_first_event(void **state) {
     }
 }
 
-/* --- the counter --------------------------------------------------------------------------------- */
+/* --- the counter ------------------------------------------------------------------------------ */
 
 static void numbers_and_epoch_outlive_a_restart(void **state) {
     struct support_store *fixture = *state;

@@ -33,7 +33,7 @@ static enum bk_status insert_items(struct bk_transaction *transaction, void *use
     return BK_OK;
 }
 
-/* --- migrations and on_prepare ------------------------------------------------------------------- */
+/* --- migrations and on_prepare ---------------------------------------------------------------- */
 
 static void migrations_run_in_order_and_once(void **state) {
     struct support_store *fixture = *state;
@@ -103,7 +103,7 @@ static void files_are_private(void **state) {
     assert_int_equal(information.st_mode & 0777, 0600);
 }
 
-/* --- damage -------------------------------------------------------------------------------------- */
+/* --- damage ----------------------------------------------------------------------------------- */
 
 static void read_file(const char *path, struct bk_buffer *out) {
     bk_buffer_init(out, FILE_BYTES_MAX);
@@ -215,7 +215,7 @@ static void on_copied(struct bk_database_copy *copy, enum bk_status status) {
     self->is_done = true;
 }
 
-/* A copy looks like a database that was not closed. From here on the fixture's path is the copy's. */
+/* A copy looks like a database that was not closed. The fixture's path is then the copy's. */
 static void turn_into_unclean_copy(struct support_store *fixture) {
     char path[SUPPORT_STORE_PATH_BYTES];
     struct copying copying = {.copy = {.path = path, .done = on_copied}};
@@ -289,7 +289,7 @@ static void damage_that_is_found_later_is_logged(void **state) {
     assert_int_equal(close(descriptor), 0);
 }
 
-/* --- a kill under load --------------------------------------------------------------------------- */
+/* --- a kill under load ------------------------------------------------------------------------ */
 
 enum { CHILD_WRITES = 32 };
 
@@ -388,7 +388,7 @@ static void what_was_acknowledged_survives_a_kill(void **state) {
     }
 }
 
-/* --- a full disk --------------------------------------------------------------------------------- */
+/* --- a full disk ------------------------------------------------------------------------------ */
 
 static void a_full_disk_stops_writes_and_not_reads(void **state) {
     struct support_store *fixture = *state;

@@ -1,4 +1,4 @@
-/* Proves binding and reading, the cache and its bound, conflicts, deadlines and stale statements. */
+/* Proves binding, reading, the cache and its bound, conflicts, deadlines and stale statements. */
 #include "store_fixture.h"
 
 #include "bakend/assert.h"

@@ -61,7 +61,7 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* --- waiting for a hold -------------------------------------------------------------------------- */
+/* --- waiting for a hold ----------------------------------------------------------------------- */
 
 struct holding {
     struct bk_tenant_hold hold;
@@ -94,7 +94,7 @@ static void create(struct fixture *fixture, const char *name) {
     assert_int_equal(bk_tenant_create(fixture->tenants, bk_slice_from(name), NULL), BK_OK);
 }
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static void names_are_dns_labels(void **state) {
     static const char *const good[] = {"a", "0", "a-b", "default", "9lives"};
@@ -131,7 +131,7 @@ static void default_exists_and_others_are_remembered(void **state) {
     assert_int_equal(count, 2);
 }
 
-/* --- holds --------------------------------------------------------------------------------------- */
+/* --- holds ------------------------------------------------------------------------------------ */
 
 static void one_opening_serves_all_who_wait(void **state) {
     struct fixture *fixture = *state;
@@ -201,7 +201,7 @@ static void a_tenant_wanted_while_it_closes_is_opened_again(void **state) {
     bk_tenant_release(again.hold.tenant);
 }
 
-/* --- slots --------------------------------------------------------------------------------------- */
+/* --- slots ------------------------------------------------------------------------------------ */
 
 static void note(struct fixture *fixture, const char *what) {
     size_t length = strlen(fixture->trace);
@@ -279,7 +279,7 @@ static void a_slot_that_fails_closes_the_tenant_again(void **state) {
     start(fixture);
 }
 
-/* --- deletion ------------------------------------------------------------------------------------ */
+/* --- deletion --------------------------------------------------------------------------------- */
 
 struct deleting {
     bool is_done;

@@ -1,4 +1,5 @@
-/* Proves the order in which writes are taken: lanes, shares, turns, bounds, and those that run alone. */
+/* Proves the order in which writes are taken: lanes, shares, turns, bounds, and those that run
+ * alone. */
 #include "store_fixture.h"
 
 #include "bakend/alloc.h"
