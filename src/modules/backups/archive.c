@@ -119,8 +119,8 @@ static enum bk_status write_entries(const char *path, const char *database_path,
     return status;
 }
 
-enum bk_status archive_write(const char *path, const char *database_path, struct bk_slice tenant,
-                             struct bk_error *error) {
+enum bk_status backups_archive_write(const char *path, const char *database_path,
+                                     struct bk_slice tenant, struct bk_error *error) {
     errno = EIO; /* the library does not always set it */
     enum bk_status status = write_entries(path, database_path, tenant, error);
     if (status == BK_OK)
@@ -218,7 +218,8 @@ static enum bk_status read_database(unzFile zip, const char *path, const char *d
     return status;
 }
 
-enum bk_status archive_read(const char *path, const char *database_path, struct bk_error *error) {
+enum bk_status backups_archive_read(const char *path, const char *database_path,
+                                    struct bk_error *error) {
     if (access(path, R_OK) != 0)
         return fail_io(error, "read", path);
     unzFile zip = unzOpen64(path);

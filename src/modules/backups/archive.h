@@ -7,10 +7,11 @@
 
 /* Writes path (a new file, synced) from the database file, with a manifest that says whose it is.
  * The file is removed again when anything fails. */
-enum bk_status archive_write(const char *path, const char *database_path, struct bk_slice tenant,
-                             struct bk_error *error);
+enum bk_status backups_archive_write(const char *path, const char *database_path,
+                                     struct bk_slice tenant, struct bk_error *error);
 /* Takes the database out of the archive into a new file, synced. BK_INVALID when it is no archive
  * of ours, BK_CORRUPT when a checksum is wrong. */
-enum bk_status archive_read(const char *path, const char *database_path, struct bk_error *error);
+enum bk_status backups_archive_read(const char *path, const char *database_path,
+                                    struct bk_error *error);
 
 #endif

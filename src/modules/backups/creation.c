@@ -116,8 +116,8 @@ static void end(struct making *making, enum bk_status status) {
 static void on_pack_run(struct bk_job *job, uint32_t thread_index) {
     struct making *making = bk_container_of(job, struct making, job);
     (void)thread_index;
-    making->status = archive_write(making->part_path, making->copy_path,
-                                   making->request->tenant->name, &making->error);
+    making->status = backups_archive_write(making->part_path, making->copy_path,
+                                           making->request->tenant->name, &making->error);
     (void)bk_file_remove(making->copy_path, NULL);
     if (making->status == BK_OK)
         making->status = bk_file_rename(making->part_path, making->final_path, &making->error);

@@ -15,7 +15,7 @@ static enum bk_status verify(struct backups_swap *swap, const char *file, struct
     char path[BACKUPS_PATH_BYTES];
     if (!bk_path_join(path, sizeof path, swap->staging, "data.db"))
         return bk_error_set(error, BK_INVALID, "--data: the path is too long");
-    enum bk_status status = archive_read(file, path, error);
+    enum bk_status status = backups_archive_read(file, path, error);
     if (status != BK_OK)
         return status;
     status = bk_database_check_file(path, error);

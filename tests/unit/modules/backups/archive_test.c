@@ -40,16 +40,17 @@ static void write_archive(void **state) {
     struct bk_buffer data = make_data();
     assert_int_equal(bk_file_write_atomic(below(state, "data.db"), bk_buffer_slice(&data), NULL),
                      BK_OK);
-    assert_int_equal(
-        archive_write(below(state, "a.zip"), below(state, "data.db"), BK_SLICE("default"), &error),
-        BK_OK);
+    assert_int_equal(backups_archive_write(below(state, "a.zip"), below(state, "data.db"),
+                                           BK_SLICE("default"), &error),
+                     BK_OK);
     bk_buffer_fini(&data);
 }
 
 static void test_a_database_comes_out_as_it_went_in(void **state) {
     struct bk_error error = BK_ERROR_INIT;
     write_archive(state);
-    assert_int_equal(archive_read(below(state, "a.zip"), below(state, "out.db"), &error), BK_OK);
+    assert_int_equal(backups_archive_read(below(state, "a.zip"), below(state, "out.db"), &error),
+                     BK_OK);
     struct bk_buffer in = make_data(), out = read_whole(below(state, "out.db"));
     assert_true(bk_slice_equal(bk_buffer_slice(&in), bk_buffer_slice(&out)));
     bk_buffer_fini(&in);
@@ -59,15 +60,16 @@ static void test_a_database_comes_out_as_it_went_in(void **state) {
 static void test_a_target_that_exists_is_not_overwritten(void **state) {
     struct bk_error error = BK_ERROR_INIT;
     write_archive(state);
-    assert_int_equal(archive_read(below(state, "a.zip"), below(state, "data.db"), &error), BK_IO);
+    assert_int_equal(backups_archive_read(below(state, "a.zip"), below(state, "data.db"), &error),
+                     BK_IO);
     assert_int_equal(bk_file_size(below(state, "data.db")), DATA_BYTES);
 }
 
 static void test_a_missing_database_leaves_no_archive(void **state) {
     struct bk_error error = BK_ERROR_INIT;
-    assert_int_equal(
-        archive_write(below(state, "a.zip"), below(state, "missing"), BK_SLICE("default"), &error),
-        BK_IO);
+    assert_int_equal(backups_archive_write(below(state, "a.zip"), below(state, "missing"),
+                                           BK_SLICE("default"), &error),
+                     BK_IO);
     assert_false(bk_file_exists(below(state, "a.zip")));
     assert_non_null(strstr(error.message, "missing"));
 }
@@ -83,7 +85,7 @@ static void test_a_damaged_archive_never_gives_wrong_data(void **state) {
         whole.data[at] = (char)~whole.data[at];
         assert_int_equal(bk_file_write_atomic(below(state, "b.zip"), bk_buffer_slice(&whole), NULL),
                          BK_OK);
-        if (archive_read(below(state, "b.zip"), below(state, "out.db"), &error) == BK_OK) {
+        if (backups_archive_read(below(state, "b.zip"), below(state, "out.db"), &error) == BK_OK) {
             struct bk_buffer out = read_whole(below(state, "out.db"));
             assert_true(bk_slice_equal(bk_buffer_slice(&data), bk_buffer_slice(&out)));
             bk_buffer_fini(&out);
@@ -106,8 +108,8 @@ static void test_a_cut_archive_is_refused(void **state) {
         assert_int_equal(
             bk_file_write_atomic(below(state, "b.zip"), bk_slice_make(whole.data, length), NULL),
             BK_OK);
-        assert_int_not_equal(archive_read(below(state, "b.zip"), below(state, "out.db"), &error),
-                             BK_OK);
+        assert_int_not_equal(
+            backups_archive_read(below(state, "b.zip"), below(state, "out.db"), &error), BK_OK);
         assert_non_null(strstr(error.message, "b.zip"));
         (void)bk_file_remove(below(state, "out.db"), NULL);
     }
