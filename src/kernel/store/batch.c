@@ -13,6 +13,7 @@
  *   lost        nothing of it is committed: SQLite dropped the transaction (after any failure
  *               sqlite3_get_autocommit tells), BEGIN or a hook failed, or COMMIT said so. Then each
  *               write is attempted again alone, once, so that only the culprit fails.
+ *   refused     BEGIN waited for another process that writes to the file, and gave up: BK_BUSY.
  *   unknown     COMMIT failed with an I/O error. Linux may have dropped the dirty pages, so another
  *               fsync would prove nothing: the connection is closed, the file opened again with
  *               recovery, and the writes fail with BK_IO. If the journal then holds their events,
@@ -28,7 +29,7 @@ enum {
     SLOW_COMMIT_MS = 1000 /* a disk in trouble */
 };
 
-enum outcome { OUTCOME_COMMITTED, OUTCOME_LOST, OUTCOME_UNKNOWN };
+enum outcome { OUTCOME_COMMITTED, OUTCOME_LOST, OUTCOME_REFUSED, OUTCOME_UNKNOWN };
 
 /* What there was before an attempt or a write. */
 struct mark {
@@ -305,6 +306,8 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
     bool is_unknown = false;
     bool is_intact;
     *cause = begin(transaction.connection);
+    if (*cause == BK_BUSY)
+        return OUTCOME_REFUSED;
     is_intact = *cause == BK_OK && run_writes(&transaction, writes, count, &success_count, cause);
     if (is_intact && success_count == 0) {
         store_connection_roll_back(transaction.connection);
@@ -368,11 +371,12 @@ static void run(struct store_batch *batch) {
         set_statuses(batch->writes, batch->write_count, BK_IO);
         return;
     }
+    store_connection_refresh(database->connection);
     outcome = attempt(batch, batch->writes, batch->write_count, &cause);
     if (outcome == OUTCOME_LOST)
         run_again(batch);
-    else if (outcome == OUTCOME_UNKNOWN)
-        set_statuses(batch->writes, batch->write_count, BK_IO);
+    else if (outcome != OUTCOME_COMMITTED)
+        set_statuses(batch->writes, batch->write_count, cause);
     if (!database->is_broken)
         tell_others_to_forget(database, ran_alone);
 }

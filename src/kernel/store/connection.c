@@ -29,6 +29,7 @@ enum {
     COMPOUND_SELECT_MAX = 100,
     LIKE_PATTERN_BYTES_MAX = 4096,
     TRIGGER_DEPTH_MAX = 10,
+    LOOP_BUSY_TIMEOUT_MS = 20, /* the loop waits for nobody */
     WAL_SIZE_LIMIT_BYTES =
         16 * 1024 * 1024 /* what a reset WAL keeps: more than it grows to as a rule */
 };
@@ -164,7 +165,9 @@ static int configure(struct bk_connection *connection) {
     sqlite3 *handle = connection->handle;
     bool is_writer = connection->kind == STORE_CONNECTION_WRITER;
     set_limits(handle);
-    (void)sqlite3_busy_timeout(handle, STORE_BUSY_TIMEOUT_MS);
+    (void)sqlite3_busy_timeout(handle, connection->kind == STORE_CONNECTION_LOOP
+                                           ? LOOP_BUSY_TIMEOUT_MS
+                                           : STORE_BUSY_TIMEOUT_MS);
     (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     (void)sqlite3_db_config(handle, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
@@ -214,16 +217,32 @@ enum bk_status store_connection_open(struct bk_database *database, const char *p
     return BK_OK;
 }
 
+/* SQLite answers with the mode it chose. */
+static int on_journal_mode(void *user, int column_count, char **values, char **names) {
+    (void)names;
+    *(bool *)user = column_count == 1 && values[0] != NULL && strcmp(values[0], "wal") == 0;
+    return 0;
+}
+
 enum bk_status store_connection_start_wal(struct bk_connection *connection,
                                           enum bk_synchronous synchronous) {
     char sql[160];
+    bool is_wal = false;
     int code;
     BK_ASSERT(connection->kind == STORE_CONNECTION_WRITER);
-    (void)snprintf(sql, sizeof(sql),
-                   "PRAGMA journal_mode=WAL; PRAGMA synchronous=%s; PRAGMA journal_size_limit=%d",
+    (void)snprintf(sql, sizeof(sql), "PRAGMA synchronous=%s; PRAGMA journal_size_limit=%d",
                    synchronous == BK_SYNCHRONOUS_FULL ? "FULL" : "OFF", WAL_SIZE_LIMIT_BYTES);
     code = sqlite3_exec(connection->handle, sql, NULL, NULL, NULL);
-    return code == SQLITE_OK ? BK_OK : store_connection_fail(connection, code);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(connection->handle, "PRAGMA journal_mode=WAL", on_journal_mode, &is_wal,
+                            NULL);
+    if (code != SQLITE_OK)
+        return store_connection_fail(connection, code);
+    if (is_wal)
+        return BK_OK;
+    (void)snprintf(connection->error, sizeof(connection->error),
+                   "no write-ahead log can be used here; a network file system will not do");
+    return BK_IO;
 }
 
 void store_connection_close(struct bk_connection *connection, bool allow_checkpoint) {

@@ -76,6 +76,11 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     return BK_OK;
 }
 
+/* Somebody waits for the database to be quiet. */
+static bool is_stopping(const struct bk_database *database) {
+    return __atomic_load_n(&database->is_stopping, __ATOMIC_RELAXED);
+}
+
 static void start(struct bk_database *database) {
     if (bk_store_write(database, &database->prune_write) == BK_OK)
         database->is_pruning = true;
@@ -87,7 +92,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     if (status != BK_OK)
         bk_log_warn(&database->store->log, "prune_failed", BK_STRING("tenant", database->tenant),
                     BK_TEXT("status", bk_status_name(status)));
-    else if (database->has_more_to_prune)
+    else if (database->has_more_to_prune && !is_stopping(database))
         start(database);
 }
 
@@ -102,7 +107,7 @@ static void on_timer(struct bk_timer *timer, void *user) {
     BK_LIST_FOR_EACH(node, &store->databases) {
         struct bk_database *database = bk_container_of(node, struct bk_database, link);
         bool has_events = database->journal.oldest <= database->journal.last;
-        if (database->has_journal && has_events && !database->is_pruning)
+        if (database->has_journal && has_events && !database->is_pruning && !is_stopping(database))
             start(database);
     }
 }

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WRITES = 20 };
 
@@ -147,6 +148,17 @@ static void an_unknown_commit_is_answered_io_and_the_journal_decides(void **stat
     assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM items"), 2);
 }
 
+static void a_file_that_cannot_be_opened_again_takes_no_more_writes(void **state) {
+    struct support_store *fixture = *state;
+    char a[] = "a", b[] = "b";
+    assert_int_equal(bk_failpoint_configure("store.after_commit:error@1"), BK_OK);
+    assert_int_equal(unlink(fixture->path), 0);
+    assert_int_equal(support_store_run(fixture, support_run_item, a), BK_IO);
+    assert_int_equal(support_store_run(fixture, support_run_item, b), BK_IO);
+    assert_null(bk_store_read_now(fixture->database));
+    assert_int_equal(fixture->event_count, 0);
+}
+
 struct counting_hook {
     struct bk_commit_hook hook;
     size_t call_count, event_count;
@@ -225,6 +237,7 @@ int main(void) {
         TEST(a_batch_lost_before_its_commit_is_run_again),
         TEST(a_disk_that_stays_full_fails_the_write_and_nothing_else),
         TEST(an_unknown_commit_is_answered_io_and_the_journal_decides),
+        TEST(a_file_that_cannot_be_opened_again_takes_no_more_writes),
         TEST(hooks_see_durable_events_and_may_refuse),
         TEST(a_run_that_ignores_a_failed_emit_fails_all_the_same),
     };

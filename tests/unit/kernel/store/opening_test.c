@@ -6,6 +6,7 @@
 
 #include "bakend/alloc.h"
 #include "bakend/assert.h"
+#include "bakend/failpoint.h"
 #include "bakend/file.h"
 
 #include <fcntl.h>
@@ -322,9 +323,12 @@ static void on_child_done(struct bk_write *submitted, enum bk_status status) {
     submit_next(database, child);
 }
 
-_Noreturn static void run_child(struct support_store *fixture, int pipe_end) {
+_Noreturn static void run_child(struct support_store *fixture, const char *failpoint,
+                                int pipe_end) {
     static struct child_write writes[CHILD_WRITES];
     bool never = false;
+    if (bk_failpoint_configure(failpoint) != BK_OK)
+        _exit(4);
     support_store_start(fixture, NULL);
     if (support_store_open(fixture) != BK_OK)
         _exit(2);
@@ -338,8 +342,10 @@ _Noreturn static void run_child(struct support_store *fixture, int pipe_end) {
     _exit(3);
 }
 
-/* Returns how many writes were acknowledged, after the child has been killed. */
-static int64_t kill_under_load(struct support_store *fixture, uint32_t after_ms) {
+/* Returns how many writes were acknowledged when the child was killed: after so long, or at the
+ * failpoint. */
+static int64_t kill_under_load(struct support_store *fixture, const char *failpoint,
+                               uint32_t after_ms) {
     int ends[2], status = 0;
     int64_t number, count = 0;
     pid_t child;
@@ -348,13 +354,14 @@ static int64_t kill_under_load(struct support_store *fixture, uint32_t after_ms)
     assert_true(child >= 0);
     if (child == 0) {
         (void)close(ends[0]);
-        run_child(fixture, ends[1]);
+        run_child(fixture, failpoint, ends[1]);
     }
     assert_int_equal(close(ends[1]), 0);
     /* From the first answer on. */
     assert_int_equal(read(ends[0], &number, sizeof(number)), sizeof(number));
     (void)usleep(after_ms * 1000);
-    assert_int_equal(kill(child, SIGKILL), 0);
+    if (failpoint == NULL)
+        assert_int_equal(kill(child, SIGKILL), 0);
     for (count = 1; read(ends[0], &number, sizeof(number)) == (ssize_t)sizeof(number);)
         count++;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -364,13 +371,26 @@ static int64_t kill_under_load(struct support_store *fixture, uint32_t after_ms)
 }
 
 static void what_was_acknowledged_survives_a_kill(void **state) {
+    static const char *const failpoints[] = {
+        NULL,
+        NULL,
+        NULL,
+        NULL,
+        "store.before_begin:kill@9",
+        "store.after_begin:kill@9",
+        "store.write:kill@100",
+        "store.before_commit:kill@9",
+        "store.after_commit:kill@9",
+        "store.before_answer:kill@9",
+        "store.before_bus:kill@9",
+    };
     struct support_store fixture;
     (void)state;
-    for (uint32_t round = 0; round < 6; round++) {
+    for (uint32_t round = 0; round < BK_COUNT_OF(failpoints); round++) {
         struct bk_error error = BK_ERROR_INIT;
         int64_t acknowledged;
         support_store_prepare(&fixture);
-        acknowledged = kill_under_load(&fixture, 5 + round * 17);
+        acknowledged = kill_under_load(&fixture, failpoints[round], 5 + round * 17);
         support_store_start(&fixture, NULL);
         assert_int_equal(support_store_open(&fixture), BK_OK);
         assert_true(support_store_number(&fixture, "SELECT count(*) FROM items") >= acknowledged);
