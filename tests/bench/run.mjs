@@ -108,7 +108,7 @@ function benchSingle(server) {
 }
 
 async function benchRead(server, rival) {
-  const [record] = (await ask(server, 'GET', '/api/collections/bench/records?perPage=1&skipTotal=1')).items;
+  const record = await ask(server, 'POST', server.createPath, BODY);
   const target = `/api/collections/bench/records/${record.id}`;
   const nginx = await startNginx(JSON.stringify(record));
   const of = { bakend: [], nginx: [], rival: [] };
@@ -153,6 +153,7 @@ async function benchList(server, rival) {
 async function benchFeed(server) {
   const file = path.join(folder, 'feed.db');
   const read = [], alone = [];
+  await fill(server, LIST_ROWS);
   await copyDatabase(server, file);
   for (let round = 0; round < options.rounds; round++) {
     read.push(Number(program('feed_reader', String(server.port), server.token)));
@@ -298,8 +299,7 @@ async function startPocketBase() {
 }
 
 async function rivalRecordPath(rival) {
-  const [record] = (await ask(rival, 'GET', `${rival.createPath}?perPage=1&skipTotal=1`)).items;
-  return `${rival.createPath}/${record.id}`;
+  return `${rival.createPath}/${(await ask(rival, 'POST', rival.createPath, BODY)).id}`;
 }
 
 function launch(file, args, { log = null } = {}) {
