@@ -180,3 +180,22 @@ test('a tenant is restored by name, also where it does not exist yet', async (t)
     ['first'],
   );
 });
+
+test('a restore that is killed has happened or has not, and a start tidies up', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { server } = await serverWithPost(t, folder);
+  const file = join(folder, 'one.zip');
+  await runWell(['backup', file, '--data', server.data]);
+  await server.request('POST', '/posts', { title: 'second' });
+  await server.stop();
+  const expected = { before: ['first', 'second'], after: ['first'] };
+  for (const place of ['before', 'after']) {
+    const env = { BAKEND_FAILPOINT: `backups.${place}_exchange:kill` };
+    const killed = await run(['restore', file, '--data', server.data], { env });
+    assert.equal(killed.signal, 'SIGKILL');
+    const next = await startServer(t, { folder });
+    assert.deepEqual((await titles(next)).sort(), expected[place]);
+    assert.deepEqual(await readdir(join(server.data, 'tenants')), ['default']);
+    await next.stop();
+  }
+});

@@ -193,9 +193,7 @@ test('a start tells unfinished directories from tenants that lost their record',
   await second.stop();
   await rm(join(tenants, 'lost'), { recursive: true });
   const third = await startServer(t, { folder });
-  assert.ok(
-    third.log.some((line) => line.includes('tenant_directory_missing') && line.includes('lost')),
-  );
+  assert.equal((await third.logged('tenant_directory_missing')).tenant, 'lost');
 });
 
 test('a tenant whose record a restored default does not know is kept and gets one', async (t) => {
@@ -217,4 +215,47 @@ test('a tenant whose record a restored default does not know is kept and gets on
     ['acme'],
   );
   await signIn(third, { tenant: 'acme', ...superuser });
+});
+
+test('a description changes, a name does not', async (t) => {
+  const server = await startServer(t);
+  const token = await operatorToken(server);
+  await createTenant(server, token, { name: 'acme' });
+  const change = (body) => server.request('PATCH', '/api/tenants/acme', body, { token });
+  assert.equal((await change({ name: 'other' })).body.data.name.code, 'validation_not_changeable');
+  const changed = await change({ name: 'acme', description: 'new' });
+  assert.equal(changed.status, 200);
+  assert.equal(changed.body.description, 'new');
+});
+
+test('a creation that is killed in the middle leaves nothing behind', async (t) => {
+  const folder = await temporaryFolder(t);
+  const env = { BAKEND_FAILPOINT: 'tenants.before_record:kill' };
+  const first = await startServer(t, { folder, env });
+  const token = await operatorToken(first);
+  first.expectKill();
+  await assert.rejects(createTenant(first, token, { name: 'acme', superuser }));
+  await first.ended;
+  assert.ok(await exists(join(first.data, 'tenants/acme/data.db')));
+  const second = await startServer(t, { folder });
+  const again = await signIn(second);
+  assert.ok(!(await exists(join(first.data, 'tenants/acme'))));
+  assert.equal((await createTenant(second, again, { name: 'acme', superuser })).status, 200);
+});
+
+test('a deletion that is killed in the middle is finished by the next start', async (t) => {
+  const folder = await temporaryFolder(t);
+  const env = { BAKEND_FAILPOINT: 'tenants.before_removal:kill' };
+  const first = await startServer(t, { folder, env });
+  const token = await operatorToken(first);
+  await createTenant(first, token, { name: 'acme', superuser });
+  first.expectKill();
+  await assert.rejects(first.request('DELETE', '/api/tenants/acme', undefined, { token }));
+  await first.ended;
+  assert.ok(await exists(join(first.data, 'tenants/acme')));
+  const second = await startServer(t, { folder });
+  const again = await signIn(second);
+  assert.ok(!(await exists(join(first.data, 'tenants/acme'))));
+  const list = await second.request('GET', '/api/tenants', undefined, { token: again });
+  assert.equal(list.body.totalItems, 0);
 });

@@ -47,8 +47,7 @@ static enum bk_status sync_file(const char *path, struct bk_error *error) {
     return status;
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static bool begin_entry(zipFile zip, const char *name) {
     zip_fileinfo info = {0};
@@ -130,8 +129,7 @@ enum bk_status backups_archive_write(const char *path, const char *database_path
     return status;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum bk_status refuse(const char *path, struct bk_error *error) {
     return bk_error_set(error, BK_INVALID,

@@ -42,8 +42,7 @@ bool backups_is_active(const struct backups_state *state, const struct bk_tenant
     return false;
 }
 
-/* --- the end
- * -------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void answer(struct making *making) {
     struct backups_state *state = making->state;
@@ -110,8 +109,7 @@ static void end(struct making *making, enum bk_status status) {
         on_record_done(&making->write, status);
 }
 
-/* --- packing
- * -------------------------------------------------------------------------------------- */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 static void on_pack_run(struct bk_job *job, uint32_t thread_index) {
     struct making *making = bk_container_of(job, struct making, job);
@@ -129,8 +127,7 @@ static void on_pack_done(struct bk_job *job) {
     end(making, making->status);
 }
 
-/* --- copying
- * -------------------------------------------------------------------------------------- */
+/* --- copying ---------------------------------------------------------------------------------- */
 
 static void submit(struct making *making, void (*run)(struct bk_job *job, uint32_t thread_index),
                    void (*done)(struct bk_job *job)) {
@@ -158,8 +155,7 @@ static void start_copy(struct making *making) {
         end(making, bk_error_set(&making->error, status, "the database takes no copy now"));
 }
 
-/* --- preparing
- * ------------------------------------------------------------------------------------ */
+/* --- preparing -------------------------------------------------------------------------------- */
 
 static void on_leftover(void *user, const char *name, bool is_directory) {
     char path[BACKUPS_PATH_BYTES];
@@ -188,8 +184,7 @@ static void on_prepare_done(struct bk_job *job) {
         end(making, making->status);
 }
 
-/* --- what is asked for
- * ---------------------------------------------------------------------------- */
+/* --- what is asked for ------------------------------------------------------------------------ */
 
 static void check_key(struct bk_request *request, struct bk_slice key) {
     char path[BACKUPS_PATH_BYTES];

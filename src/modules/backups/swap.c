@@ -15,6 +15,7 @@
 #include "backups_private.h"
 
 #include "bakend/clock.h"
+#include "bakend/failpoint.h"
 #include "bakend/file.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -57,8 +58,7 @@ static bool has_marker(const char *directory) {
     return bk_path_join(path, sizeof path, directory, "incoming") && bk_file_exists(path);
 }
 
-/* --- the old directory
- * ---------------------------------------------------------------------------- */
+/* --- the old directory ------------------------------------------------------------------------ */
 
 static bool is_part_of_database(const char *name) { return strncmp(name, "data.db", 7) == 0; }
 
@@ -93,8 +93,7 @@ static enum bk_status settle(struct backups_swap *swap, struct bk_error *error) 
     return BK_OK;
 }
 
-/* --- the three steps of a restore
- * ----------------------------------------------------------------- */
+/* --- the three steps of a restore ------------------------------------------------------------- */
 
 enum bk_status backups_swap_recover(struct backups_swap *swap, struct bk_error *error) {
     if (bk_file_exists(swap->staging) && has_marker(swap->staging))
@@ -142,9 +141,11 @@ static enum bk_status exchange(struct backups_swap *swap, struct bk_error *error
 enum bk_status backups_swap_finish(struct backups_swap *swap, struct bk_error *error) {
     BK_ASSERT(has_marker(swap->staging));
     enum bk_status status = sync_directory(swap->staging, error);
+    (void)BK_FAILPOINT("backups.before_exchange");
     if (status == BK_OK && !bk_file_exists(swap->live))
         status = bk_file_rename(swap->staging, swap->live, error);
     else if (status == BK_OK)
         status = exchange(swap, error);
+    (void)BK_FAILPOINT("backups.after_exchange");
     return status == BK_OK ? settle(swap, error) : status;
 }

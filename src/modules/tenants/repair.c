@@ -8,8 +8,7 @@
 
 enum { EVENT_ARENA_BYTES = 1024 * 1024 };
 
-/* --- records without a directory, directories without a record
- * ------------------------------------ */
+/* --- records without a directory, directories without a record -------------------------------- */
 
 struct name_entry {
     struct bk_list link;
@@ -47,8 +46,7 @@ static void on_record(void *user, struct bk_slice name) {
                  BK_TEXT("remedy", "restore a backup of it, or delete the tenant"));
 }
 
-/* --- repairs
- * -------------------------------------------------------------------------------------- */
+/* --- repairs ---------------------------------------------------------------------------------- */
 
 struct repair {
     struct tenants_state *state;
@@ -117,8 +115,7 @@ static void adopt(struct tenants_state *state, struct bk_slice name) {
     bk_api_call(state->context->api, &repair->call);
 }
 
-/* --- at start
- * ------------------------------------------------------------------------------------- */
+/* --- at start --------------------------------------------------------------------------------- */
 
 static void repair_directory(struct tenants_state *state, const struct name_entry *entry) {
     bool is_marked = tenants_marker_is_set(state->context, entry->name);
@@ -148,8 +145,7 @@ enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *erro
     return status;
 }
 
-/* --- after a commit
- * ------------------------------------------------------------------------------- */
+/* --- after a commit --------------------------------------------------------------------------- */
 
 static enum bk_status make_missing_directory(struct tenants_state *state, struct bk_slice name) {
     struct bk_error error = BK_ERROR_INIT;

@@ -8,6 +8,8 @@
  */
 #include "tenants_private.h"
 
+#include "bakend/failpoint.h"
+
 struct creation {
     struct bk_request *request;
     struct bk_module_context *context;
@@ -36,8 +38,7 @@ static bool is_success(const struct bk_call *call) {
     return call->status >= 200 && call->status < 300;
 }
 
-/* --- create: what is asked for
- * -------------------------------------------------------------------- */
+/* --- create: what is asked for ---------------------------------------------------------------- */
 
 static void check_name(struct creation *creation) {
     struct bk_problems *problems = &creation->request->problems;
@@ -61,8 +62,7 @@ static void check_superuser(struct creation *creation) {
     creation->superuser = superuser;
 }
 
-/* --- create: undoing
- * ------------------------------------------------------------------------------ */
+/* --- create: undoing -------------------------------------------------------------------------- */
 
 static void on_undone(void *user, enum bk_status status) {
     struct creation *creation = user;
@@ -108,8 +108,7 @@ static void undo(struct creation *creation, bool is_superusers) {
     bk_tenant_delete(creation->context->tenants, creation->name, on_undone, creation);
 }
 
-/* --- create: step by step
- * ------------------------------------------------------------------------- */
+/* --- create: step by step --------------------------------------------------------------------- */
 
 static void call(struct creation *creation, struct bk_slice tenant, const char *target,
                  void (*done)(struct bk_call *call)) {
@@ -149,7 +148,7 @@ static void make_record(struct creation *creation) {
 
 static void on_superuser_made(struct bk_call *done) {
     struct creation *creation = bk_container_of(done, struct creation, call);
-    if (is_success(done))
+    if (is_success(done) && BK_FAILPOINT("tenants.before_record") == BK_OK)
         make_record(creation);
     else
         undo(creation, true);
@@ -210,8 +209,7 @@ void tenants_create(struct bk_request *request) {
         make_record(creation);
 }
 
-/* --- view
- * ----------------------------------------------------------------------------------------- */
+/* --- view ------------------------------------------------------------------------------------- */
 
 /* The record that the path names, by id or name; false when the request was answered instead. */
 static bool find_record(struct bk_request *request, struct tenants_record *record) {
@@ -268,8 +266,28 @@ void tenants_view(struct bk_request *request) {
         bk_api_call(forwarding->context->api, &forwarding->call);
 }
 
-/* --- delete
- * --------------------------------------------------------------------------------------- */
+/* --- update ----------------------------------------------------------------------------------- */
+
+/* A tenant's name is its directory, and what clients were given: it stays. */
+static bool keeps_name(struct bk_request *request, struct bk_slice name) {
+    const struct bk_json *given = bk_json_get(request->json, BK_SLICE("name"));
+    if (given == NULL || bk_slice_equal(given->string, name))
+        return true;
+    bk_problems_add(&request->problems, BK_SLICE("name"), "validation_not_changeable",
+                    "A tenant's name cannot be changed.");
+    bk_answer_problems(request, BK_INVALID, "Failed to update the tenant.");
+    return false;
+}
+
+void tenants_update(struct bk_request *request) {
+    struct forwarding *forwarding = begin_call(request, BK_PATCH, on_viewed);
+    if (forwarding == NULL || !keeps_name(request, forwarding->record.name))
+        return;
+    forwarding->call.body = request->body;
+    bk_api_call(forwarding->context->api, &forwarding->call);
+}
+
+/* --- delete ----------------------------------------------------------------------------------- */
 
 static void on_directory_gone(void *user, enum bk_status status) {
     struct forwarding *forwarding = user;
@@ -294,6 +312,7 @@ static void on_record_gone(struct bk_call *done) {
         forward(forwarding->request, done);
         return;
     }
+    (void)BK_FAILPOINT("tenants.before_removal");
     bk_tenant_delete(forwarding->context->tenants, forwarding->record.name, on_directory_gone,
                      forwarding);
 }

@@ -19,6 +19,7 @@ struct tenants_state {
 void tenants_create(struct bk_request *request);
 void tenants_list(struct bk_request *request);
 void tenants_view(struct bk_request *request);
+void tenants_update(struct bk_request *request);
 void tenants_delete(struct bk_request *request);
 
 /* marker.c: data/tenants/NAME/unfinished says that the directory is being made or removed. */

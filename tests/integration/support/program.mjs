@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 
 const READY_MS = 30_000;
 const END_MS = 30_000;
+const LOG_MS = 5_000;
 
 export const binary =
   process.env.BAKEND ?? fileURLToPath(new URL('../../../build/dev/bakend', import.meta.url));
@@ -73,8 +74,8 @@ export function run(args, { cwd, env, input = '' } = {}) {
 
 /** Runs a server that is expected not to start; resolves as run() does. */
 export function runServer(folder, { args = [], env } = {}) {
-  const all = ['serve', '--listen', '127.0.0.1:0', '--data', join(folder, 'data'), '--app', folder, ...args];
-  return run(all, { cwd: folder, env });
+  const own = ['--listen', '127.0.0.1:0', '--data', join(folder, 'data'), '--app', folder];
+  return run(['serve', ...own, ...args], { cwd: folder, env });
 }
 
 /** Runs a command and fails unless it ends with 0; resolves with its standard output. */
@@ -104,6 +105,7 @@ export class Server {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#ended = new Promise((resolve) => {
+      this.#child.on('error', ({ code }) => resolve({ code, signal: null }));
       this.#child.on('close', (code, signal) => resolve({ code, signal }));
     });
     let rest = '';
@@ -153,6 +155,16 @@ export class Server {
     return this;
   }
 
+  /** Waits for a line of the log that holds all of these texts; the log has a thread of its own. */
+  async logged(...texts) {
+    for (let waited = 0; waited < LOG_MS; waited += 20) {
+      const line = this.log.find((each) => texts.every((text) => each.includes(text)));
+      if (line) return JSON.parse(line);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error(`not in the log: ${texts.join(' ')}\n${this.log.join('\n')}`);
+  }
+
   get isRunning() {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
@@ -160,6 +172,11 @@ export class Server {
   signal(name) {
     if (name === 'SIGKILL') this.#isKilled = true;
     this.#child.kill(name);
+  }
+
+  /** From now on it is right that SIGKILL ends it: BAKEND_FAILPOINT told it to. */
+  expectKill() {
+    this.#isKilled = true;
   }
 
   /** Ends it, unless it has ended, and fails unless it ended as it should: by SIGKILL or with 0. */
