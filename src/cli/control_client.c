@@ -46,8 +46,7 @@ int control_client_connect(const char *data_directory) {
     return descriptor;
 }
 
-/* --- reading an answer
- * ---------------------------------------------------------------------------- */
+/* --- reading an answer ------------------------------------------------------------------------ */
 
 static void read_header_line(struct control_answer *answer, struct bk_slice line) {
     size_t colon = bk_slice_find(line, ':');
@@ -122,8 +121,7 @@ enum bk_status control_answer_read_chunks(struct bk_slice text, struct bk_buffer
     return BK_OK;
 }
 
-/* --- the exchange
- * --------------------------------------------------------------------------------- */
+/* --- the exchange ----------------------------------------------------------------------------- */
 
 static bool send_all(int descriptor, struct bk_slice data) {
     while (data.length > 0) {

@@ -106,8 +106,7 @@ enum bk_status config_set(struct bk_config *config, struct config_entry *entry,
     return status;
 }
 
-/* --- flags
- * ---------------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 /* Splits "--name=value"; value.data is NULL without '='. */
 static struct bk_slice split_flag(const char *argument, struct bk_slice *value) {
@@ -185,8 +184,7 @@ enum bk_status bk_config_refuse_flag(const struct bk_config *config, const char 
                         BK_SLICE_PRINT(name), nearest->option->name);
 }
 
-/* --- environment
- * ---------------------------------------------------------------------------------- */
+/* --- environment ------------------------------------------------------------------------------ */
 
 static struct config_entry *find_variable(const struct bk_config *config, struct bk_slice name) {
     for (size_t i = 0; i < config->count; i++) {

@@ -29,8 +29,7 @@ struct doctor {
     uint32_t counts[3];
 };
 
-/* --- findings
- * ------------------------------------------------------------------------------------- */
+/* --- findings --------------------------------------------------------------------------------- */
 
 /* remedy: what to do; "" when there is nothing to do. */
 static void report(struct doctor *doctor, enum finding_level level, const char *subject,
@@ -63,8 +62,7 @@ static void check_mode(struct doctor *doctor, const char *path, const char *righ
     report(doctor, FINDING_PROBLEM, path, finding, remedy);
 }
 
-/* --- the directory
- * -------------------------------------------------------------------------------- */
+/* --- the directory ---------------------------------------------------------------------------- */
 
 static void check_key(struct doctor *doctor) {
     char path[PATH_BYTES];
@@ -100,8 +98,7 @@ static void check_free_space(struct doctor *doctor) {
                "make room, or lower --retention-max-age: a full disk stops all writes");
 }
 
-/* --- tenants
- * -------------------------------------------------------------------------------------- */
+/* --- tenants ---------------------------------------------------------------------------------- */
 
 static void check_database(struct doctor *doctor, const char *directory) {
     char path[PATH_BYTES];
@@ -153,8 +150,7 @@ static void check_tenants(struct doctor *doctor) {
         report(doctor, FINDING_PROBLEM, directory, error.message, "");
 }
 
-/* --- the command
- * ---------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static void ask_server(struct doctor *doctor, struct bk_command_context *context) {
     struct bk_buffer answer;

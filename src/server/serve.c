@@ -36,8 +36,7 @@ enum bk_status program_prepare(struct program *program, bool is_command, struct 
     return BK_OK;
 }
 
-/* --- ending
- * --------------------------------------------------------------------------------------- */
+/* --- ending ----------------------------------------------------------------------------------- */
 
 static void on_alarm(int signal_number) {
     static const char message[] = "bakend: the end took too long and was cut short\n";
@@ -76,8 +75,7 @@ static void on_terminate(void *user, int signal_number) {
     }
 }
 
-/* --- listening
- * ------------------------------------------------------------------------------------ */
+/* --- listening -------------------------------------------------------------------------------- */
 
 static enum bk_status create_http(struct serving *serving, struct bk_error *error) {
     const struct server_options *options = &serving->program->options;

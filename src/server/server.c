@@ -23,8 +23,7 @@ void server_wait(struct server *server, const bool *flag) {
     bk_timer_close(awake);
 }
 
-/* --- the tenant "default"
- * ------------------------------------------------------------------------- */
+/* --- the tenant "default" --------------------------------------------------------------------- */
 
 struct default_open {
     struct bk_tenant_hold hold;
@@ -71,8 +70,7 @@ static void close_tenants(struct server *server) {
     server_wait(server, &is_closed);
 }
 
-/* --- stages
- * --------------------------------------------------------------------------------------- */
+/* --- stages ----------------------------------------------------------------------------------- */
 
 static enum bk_status take_directory(struct server *server, bool *is_new_key,
                                      struct bk_error *error) {
@@ -133,8 +131,7 @@ void server_close(struct server *server) {
     server->stage = SERVER_CLOSED;
 }
 
-/* --- calls
- * ---------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 struct waiting_call {
     struct bk_call call;

@@ -88,8 +88,7 @@ static enum bk_status read_flag(struct fixture *fixture, char *flag) {
 
 #define assert_message(fixture, part) assert_non_null(strstr((fixture)->error.message, (part)))
 
-/* --- places
- * --------------------------------------------------------------------------------------- */
+/* --- places ----------------------------------------------------------------------------------- */
 
 static void test_defaults_are_in_the_values_at_once(void **state) {
     struct fixture *fixture = *state;
@@ -122,8 +121,7 @@ static void test_a_wrong_value_is_found_also_where_a_stronger_place_overrides_it
     assert_message(fixture, "\"11\" must be from 1 to 10");
 }
 
-/* --- flags
- * ---------------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 static void test_known_flags_are_taken_out_and_the_rest_stays_in_order(void **state) {
     struct fixture *fixture = *state;
@@ -168,8 +166,7 @@ static void test_an_unknown_flag_is_refused_with_the_nearest_name(void **state) 
     assert_string_equal(fixture->error.message, "unknown option --else");
 }
 
-/* --- secrets
- * -------------------------------------------------------------------------------------- */
+/* --- secrets ---------------------------------------------------------------------------------- */
 
 static void test_a_secret_is_no_flag_and_is_never_shown(void **state) {
     struct fixture *fixture = *state;
@@ -189,8 +186,7 @@ static void test_a_secret_is_no_flag_and_is_never_shown(void **state) {
     bk_buffer_fini(&out);
 }
 
-/* --- environment and file
- * ------------------------------------------------------------------------- */
+/* --- environment and file --------------------------------------------------------------------- */
 
 static void test_a_slip_in_a_variable_is_refused_and_a_foreign_one_ignored(void **state) {
     struct fixture *fixture = *state;
@@ -226,8 +222,7 @@ static void test_a_wrong_file_is_refused_with_the_place(void **state) {
                      BK_NOT_FOUND);
 }
 
-/* --- values
- * --------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static void assert_size(struct fixture *fixture, const char *text, int64_t expected) {
     char flag[64];
