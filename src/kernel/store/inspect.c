@@ -193,11 +193,13 @@ static enum bk_status check_journal(struct bk_connection *connection, struct bk_
 
 enum bk_status bk_database_check_file(const char *path, struct bk_error *error) {
     struct bk_connection *connection = NULL;
-    bool had_wal = store_has_wal(path);
+    bool had_wal = store_has_wal(path), is_empty;
     enum bk_status status = open_existing(path, &connection, error);
     if (status != BK_OK)
         return status;
     status = check_integrity(connection, path, error);
+    if (status == BK_OK)
+        status = store_check_identity(connection, path, &is_empty, error);
     if (status == BK_OK)
         status = check_journal(connection, error);
     store_connection_close(connection, !had_wal);

@@ -57,8 +57,8 @@ static enum bk_status has_table(struct bk_connection *connection, const char *na
     return status;
 }
 
-static enum bk_status check_identity(struct bk_connection *connection, const char *path,
-                                     bool *is_empty, struct bk_error *error) {
+enum bk_status store_check_identity(struct bk_connection *connection, const char *path,
+                                    bool *is_empty, struct bk_error *error) {
     int64_t application_id = 0, object_count = 0;
     enum bk_status status = store_connection_query_int(
         connection, "SELECT count(*) FROM sqlite_schema", 0, &object_count);
@@ -106,7 +106,7 @@ static enum bk_status check_existing(struct bk_database *database, struct bk_err
     struct bk_connection *connection = database->connection;
     int64_t is_clean = 1;
     bool is_empty = true;
-    enum bk_status status = check_identity(connection, database->path, &is_empty, error);
+    enum bk_status status = store_check_identity(connection, database->path, &is_empty, error);
     if (status == BK_OK && is_empty)
         return BK_OK;
     if (status == BK_OK)
@@ -194,6 +194,19 @@ static enum bk_status migrate(struct bk_transaction *transaction,
     return status;
 }
 
+/* Of damage that a statement met, SQLite knows more than who ran it. */
+static enum bk_status prepare_owners(struct bk_transaction *transaction,
+                                     const struct bk_database_options *options,
+                                     struct bk_error *error) {
+    const struct bk_connection *connection = transaction->connection;
+    enum bk_status status = migrate(transaction, options, error);
+    if (status == BK_OK && options->on_prepare != NULL)
+        status = options->on_prepare(transaction, options->user, error);
+    if (status == BK_CORRUPT && connection->error[0] != '\0')
+        (void)store_error_damaged(error, transaction->database->path, connection->error);
+    return status;
+}
+
 static enum bk_status prepare(struct bk_transaction *transaction,
                               const struct bk_database_options *options, struct bk_error *error) {
     struct bk_database *database = transaction->database;
@@ -207,9 +220,7 @@ static enum bk_status prepare(struct bk_transaction *transaction,
                                     &database->counter, database->epoch, error);
     former = database->counter;
     if (status == BK_OK)
-        status = migrate(transaction, options, error);
-    if (status == BK_OK && options->on_prepare != NULL)
-        status = options->on_prepare(transaction, options->user, error);
+        status = prepare_owners(transaction, options, error);
     store_connection_give_back(transaction->connection);
     if (status == BK_OK)
         status = transaction->failure;

@@ -343,6 +343,10 @@ enum store_file_state { STORE_FILE_NEW, STORE_FILE_DATABASE };
  * BK_CORRUPT with what is wrong. */
 enum bk_status store_inspect_file(const char *path, enum store_file_state *state,
                                   struct bk_error *error);
+/* Whether an open file is ours, or has nothing in it yet (*is_empty). BK_CORRUPT when it is of
+ * another program. */
+enum bk_status store_check_identity(struct bk_connection *connection, const char *path,
+                                    bool *is_empty, struct bk_error *error);
 /* Sets the message of a damaged file: what is wrong, which file, what to do. */
 enum bk_status store_error_damaged(struct bk_error *error, const char *path, const char *what);
 
