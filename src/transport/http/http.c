@@ -25,6 +25,7 @@ enum {
     CONNECTIONS_MIN = 16,
     CONNECTIONS_MAX = 60000,
     DATE_AGE_MS = 250, /* the header has seconds */
+    COMPLAINT_MS = 60000,
 };
 
 /* --- life -------------------------------------------------------------------------------------- */
@@ -59,6 +60,23 @@ static uint32_t connections_that_fit(void) {
 static void on_tick(struct bk_timer *timer, void *user);
 static void on_drained_task(struct bk_task *task);
 
+static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
+    const struct bk_http *http = bk_container_of(source, struct bk_http, metrics);
+    const struct bk_http_figures *figures = &http->figures;
+    bk_metric_write(out, "bakend_http_refused_total", "counter",
+                    "Requests refused for their framing, a limit or a time.",
+                    (double)figures->refused);
+    bk_metric_write(out, "bakend_http_timeouts_total", "counter",
+                    "Clients that were too slow with a head, a body or reading.",
+                    (double)figures->timeouts);
+    bk_metric_write(out, "bakend_http_received_bytes_total", "counter", "Bytes received.",
+                    (double)figures->bytes_in);
+    bk_metric_write(out, "bakend_http_sent_bytes_total", "counter", "Bytes sent.",
+                    (double)figures->bytes_out);
+    bk_metric_write(out, "bakend_http_buffered_bytes", "gauge", "Request bodies in memory.",
+                    (double)figures->buffered_bytes);
+}
+
 enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **out,
                               struct bk_error *error) {
     struct bk_http *http;
@@ -90,6 +108,8 @@ enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_h
     http->timer = bk_timer_create(options->loop, on_tick, http);
     bk_timer_set_background(http->timer);
     bk_task_init(&http->drained_task, on_drained_task);
+    http->metrics.write = on_metrics;
+    bk_api_add_metrics(options->api, &http->metrics);
     *out = http;
     return BK_OK;
 }
@@ -98,6 +118,7 @@ void bk_http_destroy(struct bk_http *http) {
     struct bk_list *link;
     BK_ASSERT(bk_list_is_empty(&http->connections) && http->listener_count == 0);
     BK_ASSERT(http->exchange_count == 0 && !bk_task_is_waiting(&http->drained_task));
+    bk_list_remove(&http->metrics.link);
     bk_timer_close(http->timer);
     bk_loop_remove_turn_hook(&http->hook);
     http_exchanges_fini(http);
@@ -132,6 +153,16 @@ struct bk_slice http_date(struct bk_http *http) {
 
 /* --- listening --------------------------------------------------------------------------------- */
 
+/* Once a minute at most: an operator has to act, but not to read. */
+static void complain_of_cap(struct bk_http *http) {
+    uint64_t now_ms = bk_loop_now_ms(http->options.loop);
+    if (http->complained_ms != 0 && now_ms - http->complained_ms < COMPLAINT_MS)
+        return;
+    http->complained_ms = now_ms;
+    bk_log_warn(&http->options.log, "connections_full",
+                BK_INT("connections", http->figures.connections));
+}
+
 static void on_connection(uv_stream_t *stream, int status) {
     struct http_listener *listener = stream->data;
     struct bk_http *http = listener->http;
@@ -139,6 +170,7 @@ static void on_connection(uv_stream_t *stream, int status) {
         return;
     if (http->figures.connections >= http->options.connections_max) {
         listener->has_waiting = true;
+        complain_of_cap(http);
         return;
     }
     http_connection_accept(listener);

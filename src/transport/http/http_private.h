@@ -140,6 +140,8 @@ struct bk_http {
     uint64_t date_made_ms; /* of the loop's clock; 0: never */
     llhttp_settings_t parser_settings;
     struct bk_http_figures figures;
+    struct bk_metrics_source metrics;
+    uint64_t complained_ms; /* of the cap; 0: never */
     bool is_draining, is_drained;
     uint64_t drain_deadline_ms;
     struct bk_task drained_task;

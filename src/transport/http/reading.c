@@ -302,12 +302,6 @@ static size_t read_body(struct http_connection *connection, const char *data, si
 
 /* --- all of it --------------------------------------------------------------------------------- */
 
-static void linger(struct http_connection *connection, size_t length) {
-    connection->body_bytes += length;
-    if (connection->body_bytes > connection->http->options.discard_max_bytes)
-        http_connection_cut(connection);
-}
-
 size_t http_reading_consume(struct http_connection *connection, const char *data, size_t length) {
     size_t used = 0;
     while (used < length) {
@@ -326,7 +320,7 @@ size_t http_reading_consume(struct http_connection *connection, const char *data
             used += read_body(connection, data + used, length - used);
             break;
         case HTTP_STATE_LINGERING:
-            linger(connection, length - used);
+            /* Until its clock runs out: a client that is still sending gets to read its answer. */
             return length;
         case HTTP_STATE_HANDLING:
         case HTTP_STATE_STREAMING:
