@@ -8,6 +8,7 @@
  * A request that was planned with a schema that has changed meanwhile is planned again, once. What is wrong
  * with an input is gathered field by field and answered at once; the writer never waits for anything.
  */
+#include "bakend/clock.h"
 #include "bakend/id.h"
 #include "collections.h"
 
@@ -318,6 +319,9 @@ static void on_done(struct bk_write *write, enum bk_status status) {
 }
 
 static void submit(struct record_write *record) {
+    /* What began has found something wrong: all else that is wrong is said with it. */
+    if (record->request->problems.count > 0 && record->is_create)
+        fill_and_validate(record, bk_clock_wall_ms());
     if (record->begin_status != BK_OK || record->request->problems.count > 0) {
         answer_failure(record, record->begin_status == BK_OK ? BK_INVALID : record->begin_status);
         return;
