@@ -1,5 +1,6 @@
-/* Problems are kept as a flat list in the order they were found. The nested form is made when they are
- * written: each level walks the list for the paths below its own, so that no tree is ever built. */
+/* Problems are kept as a flat list in the order they were found. The nested form is made when they
+ * are written: each level walks the list for the paths below its own, so that no tree is ever
+ * built. */
 #include "bakend/problem.h"
 
 #include "bakend/assert.h"
@@ -48,8 +49,8 @@ bool bk_problems_has(const struct bk_problems *problems, struct bk_slice field) 
     return false;
 }
 
-/* The name that the path has below a level of this many bytes, dot included; false when the path does
- * not lie there. */
+/* The name that the path has below a level of this many bytes, dot included; false when the path
+ * does not lie there. */
 static bool name_below(struct bk_slice path, struct bk_slice level, bool is_deepest,
                        struct bk_slice *name) {
     if (!bk_slice_starts_with(path, level) || path.length == level.length)

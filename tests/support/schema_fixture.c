@@ -1,5 +1,5 @@
-/* What a module does with the schema, in blocking steps: the flow of a create is that of the records
- * engine, without its events. */
+/* What a module does with the schema, in blocking steps: the flow of a create is that of the
+ * records engine, without its events. */
 #include "schema_fixture.h"
 
 #include "bakend/loop.h"
@@ -7,7 +7,7 @@
 
 enum { ARENA_BYTES_MAX = 64 * 1024 * 1024 };
 
-/* --- life ----------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void support_schema_create(struct support_schema *fixture) {
     memset(fixture, 0, sizeof *fixture);
@@ -42,7 +42,7 @@ int support_schema_teardown(void **state) {
     return 0;
 }
 
-/* --- texts ---------------------------------------------------------------------------------------- */
+/* --- texts ------------------------------------------------------------------------------------ */
 
 static void swap_quotes(char *text, size_t length) {
     for (size_t i = 0; i < length; i++)
@@ -91,7 +91,7 @@ const char *support_schema_definition(struct support_schema *fixture, const char
     return show(fixture, support_schema_find(fixture, name)->definition);
 }
 
-/* --- changes -------------------------------------------------------------------------------------- */
+/* --- changes ---------------------------------------------------------------------------------- */
 
 struct waiting_change {
     struct bk_schema_change change;
@@ -122,7 +122,7 @@ enum bk_status support_schema_change(struct support_schema *fixture, enum bk_sch
     return waiting.status;
 }
 
-/* --- writes --------------------------------------------------------------------------------------- */
+/* --- writes ----------------------------------------------------------------------------------- */
 
 struct waiting_write {
     struct bk_write write;
@@ -210,7 +210,7 @@ enum bk_status support_schema_insert(struct support_schema *fixture, const char 
     return write_and_wait(&waiting);
 }
 
-/* --- reads ---------------------------------------------------------------------------------------- */
+/* --- reads ------------------------------------------------------------------------------------ */
 
 static struct bk_statement *prepare(struct support_schema *fixture, const struct bk_sql *sql) {
     struct bk_connection *connection = bk_store_read_now(fixture->kernel.tenant->database);

@@ -1,7 +1,8 @@
 /*
- * What an auth collection has beyond a base one. Its options are kept as the JSON they were given in, one
- * member each, with defaults for those that were not given; who uses one (the auth module) reads it there.
- * The secret that its tokens are signed with is made once and never part of the definition.
+ * What an auth collection has beyond a base one. Its options are kept as the JSON they were given
+ * in, one member each, with defaults for those that were not given; who uses one (the auth module)
+ * reads it there. The secret that its tokens are signed with is made once and never part of the
+ * definition.
  */
 #include "schema_private.h"
 

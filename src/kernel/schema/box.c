@@ -1,5 +1,5 @@
-/* One collection in memory: its definition, and what is made of it once so that requests append it as it
- * is. Everything it points at lives in its own arena and dies with it. */
+/* One collection in memory: its definition, and what is made of it once so that requests append it
+ * as it is. Everything it points at lives in its own arena and dies with it. */
 #include "schema_private.h"
 
 #include "bakend/alloc.h"
@@ -52,7 +52,7 @@ struct bk_slice schema_fold(struct bk_slice text, struct bk_arena *arena) {
     return bk_slice_make(folded, text.length);
 }
 
-/* --- what is prebuilt ----------------------------------------------------------------------------- */
+/* --- what is prebuilt ------------------------------------------------------------------------- */
 
 /* Copies what the buffer holds into the arena and empties it. */
 static struct bk_slice take(struct schema_box *box, struct bk_buffer *out) {

@@ -1,13 +1,13 @@
 /*
  * A change, from the request to the new snapshot.
  *
- *   loop    queued behind the tenant's other changes → planned: read, checked against the newest schema
- *   writer  the head's generation rises → the table → the row → the event     alone in its transaction
- *   loop    the new snapshot is installed, statements are forgotten → done → the next change is planned
+ *   loop    queued behind the tenant's other changes → planned against the newest schema
+ *   writer  the head's generation rises → the table → the row → the event: alone in a transaction
+ *   loop    the new snapshot is installed, statements are forgotten → the next is planned → done
  *
- * Changes of one tenant run one after the other, each planned when the one before it is installed, so
- * none can be stale. When the plan finds problems nothing goes to the writer but a write that fails at
- * once: its way back is how done comes later and never from inside bk_schema_change.
+ * Changes of one tenant run one after the other, each planned when the one before it is installed,
+ * so none can be stale. When the plan finds problems nothing goes to the writer but a write that
+ * fails at once: its way back is how done comes later and never from inside bk_schema_change.
  */
 #include "schema_private.h"
 
@@ -29,7 +29,7 @@ struct schema_plan {
 
 static void start_first(struct schema_state *state);
 
-/* --- planning ------------------------------------------------------------------------------------- */
+/* --- planning --------------------------------------------------------------------------------- */
 
 /* PocketBase's SDK shows the message of a refusal that has no fields. */
 static enum bk_status refuse(struct bk_schema_change *change, const char *action,
@@ -94,6 +94,9 @@ static enum bk_status read_definition(struct schema_plan *plan, struct bk_proble
     const struct schema_source source = {
         .given = plan->change->definition, .former = former, .arena = &plan->arena};
     status = schema_definition_read(plan->state->kind, &source, box, problems, error);
+    if (status == BK_OK && old_box != NULL &&
+        !bk_slice_equal(box->collection.id, old_box->collection.id))
+        status = bk_error_set(error, BK_INVALID, "the id cannot be changed");
     if (status == BK_OK && old_box != NULL && old_box->collection.type == BK_COLLECTION_AUTH)
         schema_auth_options_check(plan->change->definition, former, problems);
     return status;
@@ -140,7 +143,7 @@ static enum bk_status make_plan(struct schema_plan *plan) {
     return change->action == BK_SCHEMA_DELETE ? plan_delete(plan) : plan_definition(plan);
 }
 
-/* --- on the writer -------------------------------------------------------------------------------- */
+/* --- on the writer ---------------------------------------------------------------------------- */
 
 static enum bk_status emit(struct bk_transaction *transaction, const struct schema_plan *plan) {
     static const char *const types[] = {"_collections.created", "_collections.updated",
@@ -177,7 +180,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     return status;
 }
 
-/* --- back on the loop ----------------------------------------------------------------------------- */
+/* --- back on the loop ------------------------------------------------------------------------- */
 
 static void install(struct schema_plan *plan) {
     struct schema_state *state = plan->state;
@@ -220,8 +223,9 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     finish(change->plan, status);
 }
 
-/* Plans the first change of the queue and sends it off. One that the store does not take is over. */
-static void start_first(struct schema_state *state) {
+/* Plans the first change of the queue and sends it off. One that the store does not take is over.
+ * */
+* / static void start_first(struct schema_state *state) {
     if (bk_list_is_empty(&state->changes))
         return;
     struct schema_plan *plan = bk_container_of(state->changes.next, struct schema_plan, link);

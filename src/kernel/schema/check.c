@@ -1,7 +1,7 @@
 /*
- * What makes a definition wrong, with the contract's codes. Each member of the definition reports its
- * first problem; of the fields, a rule over the whole list (duplicates, a missing id, a removed system
- * field) hides what is wrong with single ones.
+ * What makes a definition wrong, with the contract's codes. Each member of the definition reports
+ * its first problem; of the fields, a rule over the whole list (duplicates, a missing id, a removed
+ * system field) hides what is wrong with single ones.
  */
 #include "schema_private.h"
 #include "types/types.h"
@@ -33,7 +33,7 @@ static void add(const struct checking *checking, struct bk_slice field, const ch
     bk_problems_add(checking->problems, field, code, message);
 }
 
-/* --- texts ---------------------------------------------------------------------------------------- */
+/* --- texts ------------------------------------------------------------------------------------ */
 
 static bool check_required(const struct checking *checking, struct bk_slice path,
                            struct bk_slice text) {
@@ -74,16 +74,13 @@ static bool check_via(const struct checking *checking, struct bk_slice path, str
     return true;
 }
 
-/* --- the collection itself ------------------------------------------------------------------------ */
+/* --- the collection itself -------------------------------------------------------------------- */
 
 static void check_id(const struct checking *checking) {
     static const struct bk_slice path = BK_SLICE_INIT("id");
     struct bk_slice id = checking->box->collection.id;
-    if (checking->old != NULL) {
-        if (!bk_slice_equal(id, checking->old->collection.id))
-            add(checking, path, "validation_values_mismatch", "Values don't match.");
-        return;
-    }
+    if (checking->old != NULL)
+        return; /* cannot change: see change.c */
     if (check_length(checking, path, id, COLLECTION_ID_BYTES_MAX) &&
         check_word(checking, path, id) && bk_map_get(&checking->schema->by_id, id) != NULL)
         add(checking, path, "validation_invalid_or_existing_id",
@@ -171,7 +168,7 @@ static void check_rules(const struct checking *checking) {
     }
 }
 
-/* --- the fields as a list ------------------------------------------------------------------------- */
+/* --- the fields as a list --------------------------------------------------------------------- */
 
 static struct bk_slice field_path(const struct checking *checking, uint32_t index,
                                   const char *member) {
@@ -259,7 +256,7 @@ static bool check_reserved_fields(const struct checking *checking) {
     return checking->problems->count == before;
 }
 
-/* --- each field ----------------------------------------------------------------------------------- */
+/* --- each field ------------------------------------------------------------------------------- */
 
 static bool is_excluded_name(struct bk_slice name) {
     static const char *const names[] = {"null",         "true",           "false", "_rowid_",

@@ -1,5 +1,5 @@
-/* What makes the indexes of a definition wrong. The first problem is the only one, as in the contract;
- * whether SQLite takes them is seen when the table changes. */
+/* What makes the indexes of a definition wrong. The first problem is the only one, as in the
+ * contract; whether SQLite takes them is seen when the table changes. */
 #include "schema_private.h"
 
 #include "bakend/assert.h"
@@ -86,7 +86,7 @@ static bool check_one(const struct bk_schema *schema, const struct schema_box *b
     return true;
 }
 
-/* --- unique indexes on system fields stay --------------------------------------------------------- */
+/* --- unique indexes on system fields stay ----------------------------------------------------- */
 
 static struct bk_slice unique_essence(struct schema_index index, struct bk_slice condition,
                                       struct bk_arena *arena) {

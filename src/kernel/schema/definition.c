@@ -1,13 +1,14 @@
 /*
  * Definitions: JSON → a collection, and back.
  *
- * One way of reading serves three sources. A create has only what the client gave. A change lays what the
- * client gave over the former definition, member by member; the list of fields is replaced as a whole and
- * its members are matched by id, which is how a column survives its name. A stored row is taken as it is.
+ * One way of reading serves three sources. A create has only what the client gave. A change lays
+ * what the client gave over the former definition, member by member; the list of fields is replaced
+ * as a whole and its members are matched by id, which is how a column survives its name. A stored
+ * row is taken as it is.
  *
- * What has not the form of a definition (a number for a name, an unknown field type) ends the reading with
- * one message, as in the contract; what has the form and is wrong is left to check.c, but for options of
- * fields, which their types judge while they read them.
+ * What has not the form of a definition (a number for a name, an unknown field type) ends the
+ * reading with one message, as in the contract; what has the form and is wrong is left to check.c,
+ * but for options of fields, which their types judge while they read them.
  */
 #include "schema_private.h"
 
@@ -27,7 +28,7 @@ static const char *const type_names[] = {
     [BK_COLLECTION_VIEW] = "view",
 };
 
-/* --- ids ------------------------------------------------------------------------------------------ */
+/* --- ids -------------------------------------------------------------------------------------- */
 
 /* CRC-32 as in IEEE 802.3, continued from crc. */
 static uint32_t crc32_of(uint32_t crc, struct bk_slice text) {
@@ -56,7 +57,7 @@ void schema_definition_set_id(struct schema_box *box, const struct bk_schema *sc
         collection->id = bk_arena_format(&box->arena, "%.*s%d", BK_SLICE_PRINT(base), i);
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 const struct bk_json *schema_source_get(const struct schema_source *source, const char *name) {
     const struct bk_json *member = bk_json_get(source->given, bk_slice_from(name));
@@ -136,8 +137,9 @@ static enum bk_status read_indexes(const struct schema_source *source, struct sc
     return BK_OK;
 }
 
-/* The table's name in an index is the collection's, whatever was written: a rename needs no more. */
-static void settle_indexes(struct schema_box *box) {
+/* The table's name in an index is the collection's, whatever was written: a rename needs no more.
+ * */
+* / static void settle_indexes(struct schema_box *box) {
     struct bk_collection *collection = &box->collection;
     for (uint32_t i = 0; i < collection->index_count; i++) {
         struct schema_index index;
@@ -211,7 +213,7 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
                : BK_OK;
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void write_rule(struct bk_buffer *out, const char *name, struct bk_slice rule) {
     if (rule.data == NULL)

@@ -1,8 +1,8 @@
 /*
  * The fields of a definition. The list is read in two steps: first which fields there are (a member
- * without an id gets one of its type and name; one whose id, or whose name where it gave no id, is there
- * already takes that one's place), with those that every collection of the type has; then each as its type
- * reads it.
+ * without an id gets one of its type and name; one whose id, or whose name where it gave no id, is
+ * there already takes that one's place), with those that every collection of the type has; then
+ * each as its type reads it.
  */
 #include "schema_private.h"
 #include "types/types.h"
@@ -45,7 +45,7 @@ static const struct default_field auth_fields[] = {
     {"verified", "bool", "{\"name\":\"verified\",\"type\":\"bool\"}", false},
 };
 
-/* --- which fields --------------------------------------------------------------------------------- */
+/* --- which fields ----------------------------------------------------------------------------- */
 
 static struct draft *find_by_id(const struct draft_list *list, struct bk_slice id) {
     for (uint32_t i = 0; i < list->count; i++)
@@ -155,7 +155,7 @@ static void add_defaults(const struct bk_schema_kind *kind, struct draft_list *l
             add_default(list, &auth_fields[i], false);
 }
 
-/* --- each field ----------------------------------------------------------------------------------- */
+/* --- each field ------------------------------------------------------------------------------- */
 
 static bool read_flag(const struct bk_json *definition, struct bk_slice name) {
     const struct bk_json *member = bk_json_get(definition, name);

@@ -1,11 +1,12 @@
 /*
  * CREATE INDEX statements, as far as the schema needs to understand them:
  *
- *   CREATE [UNIQUE] INDEX [IF NOT EXISTS] [database.]name ON table (column [COLLATE x] [ASC|DESC], …)
- *   [WHERE condition]
+ *   CREATE [UNIQUE] INDEX [IF NOT EXISTS] [database.]name
+ *   ON table (column [COLLATE x] [ASC|DESC], …) [WHERE condition]
  *
- * Names may be quoted in any way that SQLite takes. Columns may be expressions; they and the condition
- * are kept as text, which SQLite judges when it runs the statement. A second statement is refused.
+ * Names may be quoted in any way that SQLite takes. Columns may be expressions; they and the
+ * condition are kept as text, which SQLite judges when it runs the statement. A second statement is
+ * refused.
  */
 #include "schema_private.h"
 
@@ -80,8 +81,9 @@ static struct bk_slice take_name(struct reader *reader) {
     return name;
 }
 
-/* Up to the stop at this level: not inside quotes or parentheses. text.length when there is none. */
-static size_t find_outside(struct bk_slice text, char stop) {
+/* Up to the stop at this level: not inside quotes or parentheses. text.length when there is none.
+ * */
+* / static size_t find_outside(struct bk_slice text, char stop) {
     size_t depth = 0;
     for (size_t i = 0; i < text.length;) {
         char c = text.data[i];
@@ -189,7 +191,7 @@ bool schema_index_parse(struct bk_slice sql, struct bk_arena *arena, struct sche
     return find_outside(index->condition, ';') == index->condition.length;
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void write_name(struct bk_buffer *out, struct bk_slice name) {
     bk_buffer_append_char(out, '`');

@@ -1,7 +1,7 @@
 /*
- * The registry: field types, the collections that modules declare, and names that clients may not give.
- * It is filled while modules initialise and only read from then on, by any thread. Per tenant it keeps the
- * current snapshot in a slot: made when the tenant opens, given up when it closes.
+ * The registry: field types, the collections that modules declare, and names that clients may not
+ * give. It is filled while modules initialise and only read from then on, by any thread. Per tenant
+ * it keeps the current snapshot in a slot: made when the tenant opens, given up when it closes.
  */
 #include "schema_private.h"
 #include "types/types.h"
@@ -17,7 +17,7 @@ static const struct bk_field_type *const builtin[] = {
     &schema_type_relation, &schema_type_editor, &schema_type_geo_point, &schema_type_json,
 };
 
-/* --- a tenant's slot ------------------------------------------------------------------------------ */
+/* --- a tenant's slot -------------------------------------------------------------------------- */
 
 static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
                                  struct bk_error *error) {
@@ -52,7 +52,7 @@ static void on_close(struct bk_tenant *tenant, void *state, void *user) {
     bk_free(closing);
 }
 
-/* --- the registry --------------------------------------------------------------------------------- */
+/* --- the registry ----------------------------------------------------------------------------- */
 
 static bool is_no_rule(struct bk_slice rule, struct bk_slice field, struct bk_problems *problems) {
     if (rule.length == 0)
@@ -150,7 +150,7 @@ void bk_schema_set_rule_check(struct bk_schema_kind *kind,
     kind->is_rule_valid = is_valid;
 }
 
-/* --- the current snapshot ------------------------------------------------------------------------- */
+/* --- the current snapshot --------------------------------------------------------------------- */
 
 struct schema_state *schema_state_of(struct bk_schema_kind *kind, struct bk_tenant *tenant) {
     struct schema_state *state = tenant->slots[kind->slot];

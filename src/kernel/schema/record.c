@@ -1,5 +1,5 @@
-/* Records between SQL and JSON. A create and a read each come through here, so nothing is allocated:
- * values borrow from the statement, keys are prebuilt with the comma before them. */
+/* Records between SQL and JSON. A create and a read each come through here, so nothing is
+ * allocated: values borrow from the statement, keys are prebuilt with the comma before them. */
 #include "bakend/schema.h"
 
 void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,

@@ -1,5 +1,6 @@
-/* Rows of _collections: the definition as clients see it, and beside it what they do not: the secret that
- * tokens are signed with, and the digest of the declaration that a module's collection was made from. */
+/* Rows of _collections: the definition as clients see it, and beside it what they do not: the
+ * secret that tokens are signed with, and the digest of the declaration that a module's collection
+ * was made from. */
 #include "schema_private.h"
 
 #include "bakend/alloc.h"
@@ -15,7 +16,7 @@ const struct bk_migration schema_migrations[] = {
 };
 const size_t schema_migration_count = BK_COUNT_OF(schema_migrations);
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static enum bk_status run(struct bk_statement *statement, struct bk_connection *connection,
                           struct bk_error *error) {
@@ -82,7 +83,7 @@ enum bk_status schema_row_declared(struct bk_connection *connection, struct bk_s
     return status == BK_END ? BK_OK : status;
 }
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum bk_status read_row(const struct bk_schema_kind *kind, struct bk_statement *statement,
                                struct bk_arena *arena, struct schema_box *box,

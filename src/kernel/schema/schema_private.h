@@ -1,16 +1,21 @@
 /*
  * What the files of the schema know of each other.
  *
- *   kind.c        types, system collections, reserved names; a tenant's opening and closing
- *   snapshot.c    the immutable snapshot and its look-ups          box.c     one collection in memory
- *   definition.c  JSON → a collection        field_list.c  its fields        auth_options.c  its options
- *   check.c       what makes a definition wrong                    index.c   CREATE INDEX, read and written
- *   table.c       a collection's table and its changes             row.c     rows of _collections
- *   change.c      a change from the request to the new snapshot    system.c  modules' collections
- *   record.c      rows → values → JSON                             types/    one file a field type
+ *   kind.c           types, system collections, reserved names; a tenant's opening and closing
+ *   snapshot.c       the immutable snapshot and its look-ups
+ *   box.c            one collection in memory, with what is prebuilt
+ *   definition.c     JSON → a collection; field_list.c its fields, auth_options.c its options
+ *   check.c          what makes a definition wrong; check_indexes.c its indexes
+ *   index.c          CREATE INDEX, read and written
+ *   table.c          a collection's table and its changes
+ *   row.c            rows of _collections
+ *   change.c         a change from the request to the new snapshot
+ *   system.c         collections that modules declare
+ *   record.c         rows → values → JSON
+ *   types/           one file a field type
  *
- * A collection is read once and shared by all snapshots until it changes, so a change costs one reading,
- * not one per collection. Boxes and snapshots are reference-counted across threads.
+ * A collection is read once and shared by all snapshots until it changes, so a change costs one
+ * reading, not one per collection. Boxes and snapshots are reference-counted across threads.
  */
 #ifndef SCHEMA_PRIVATE_H
 #define SCHEMA_PRIVATE_H
@@ -29,7 +34,7 @@ enum {
     SCHEMA_NAME_BYTES_MAX = 100, /* of a field, and of ids */
 };
 
-/* --- the kind (kind.c) ---------------------------------------------------------------------------- */
+/* --- the kind (kind.c) ------------------------------------------------------------------------ */
 
 struct schema_system {
     struct bk_system_collection declared;
@@ -48,7 +53,7 @@ struct bk_schema_kind {
     struct bk_map reserved; /* lower-case nouns */
     bool (*is_rule_valid)(struct bk_slice rule, struct bk_slice field,
                           struct bk_problems *problems);
-    struct bk_arena arena;  /* texts of the above */
+    struct bk_arena arena; /* texts of the above */
 };
 
 /* What a tenant's slot holds. On the loop. */
@@ -64,7 +69,7 @@ const struct schema_system *schema_kind_system(const struct bk_schema_kind *kind
                                                struct bk_slice name);
 struct schema_state *schema_state_of(struct bk_schema_kind *kind, struct bk_tenant *tenant);
 
-/* --- one collection (box.c) ------------------------------------------------------------------------ */
+/* --- one collection (box.c) ------------------------------------------------------------------- */
 
 struct schema_box {
     struct bk_collection collection; /* first, so that one leads to the other */
@@ -86,7 +91,7 @@ struct bk_slice schema_fold(struct bk_slice text, struct bk_arena *arena);
 /* Which events, list and rules a collection has by who declared it. */
 void schema_box_set_role(const struct bk_schema_kind *kind, struct schema_box *box);
 
-/* --- snapshots (snapshot.c) ------------------------------------------------------------------------- */
+/* --- snapshots (snapshot.c) ------------------------------------------------------------------- */
 
 /* Shared by all snapshots of a tenant's opening: what the writer holds to be the newest. */
 struct schema_head {
@@ -113,7 +118,7 @@ struct bk_schema *schema_snapshot_change(const struct bk_schema *schema,
                                          struct schema_box *new_box, uint64_t generation);
 void schema_head_set(struct schema_head *head, uint64_t generation);
 
-/* --- definitions ------------------------------------------------------------------------------------ */
+/* --- definitions ------------------------------------------------------------------------------ */
 
 /* Where a collection is read from. Members that `given` lacks are those of `former`. */
 struct schema_source {
@@ -123,8 +128,8 @@ struct schema_source {
     struct bk_arena *arena;       /* for what lives as long as the reading */
 };
 
-/* Reads into an empty box. BK_INVALID with a message in error when it has not the form of a definition;
- * what is wrong with options of fields becomes problems. (definition.c) */
+/* Reads into an empty box. BK_INVALID with a message in error when it has not the form of a
+ * definition; what is wrong with options of fields becomes problems. (definition.c) */
 enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
                                       const struct schema_source *source, struct schema_box *box,
                                       struct bk_problems *option_problems, struct bk_error *error);
@@ -160,7 +165,7 @@ void schema_definition_check(const struct bk_schema_kind *kind, const struct bk_
 void schema_indexes_check(const struct bk_schema *schema, const struct schema_box *box,
                           const struct schema_box *old, struct bk_problems *problems);
 
-/* --- CREATE INDEX (index.c) ------------------------------------------------------------------------- */
+/* --- CREATE INDEX (index.c) ------------------------------------------------------------------- */
 
 struct schema_index_column {
     struct bk_slice name; /* or an expression */
@@ -180,10 +185,10 @@ struct bk_slice schema_index_build(const struct schema_index *index, struct bk_a
 bool schema_index_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
                                struct bk_arena *arena);
 
-/* --- the database ------------------------------------------------------------------------------------ */
+/* --- the database ----------------------------------------------------------------------------- */
 
-/* Makes the table right for new_box, coming from old_box (NULL: none; new_box NULL: drops it). On the
- * writer. What SQLite finds wrong with an index is a problem. (table.c) */
+/* Makes the table right for new_box, coming from old_box (NULL: none; new_box NULL: drops it). On
+ * the writer. What SQLite finds wrong with an index is a problem. (table.c) */
 enum bk_status schema_table_change(struct bk_transaction *transaction,
                                    const struct schema_box *old_box,
                                    const struct schema_box *new_box, struct bk_problems *problems,
@@ -192,7 +197,8 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
 /* Rows of _collections. (row.c) */
 extern const struct bk_migration schema_migrations[];
 extern const size_t schema_migration_count;
-/* Stores, replaces (by id) or removes the row. declared: the digest of a module's declaration, or empty. */
+/* Stores, replaces (by id) or removes the row. declared: the digest of a module's declaration, or
+ * empty. */
 enum bk_status schema_row_write(struct bk_transaction *transaction,
                                 const struct schema_box *old_box, const struct schema_box *new_box,
                                 struct bk_slice declared, struct bk_error *error);

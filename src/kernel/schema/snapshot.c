@@ -1,12 +1,12 @@
 /*
- * Snapshots: immutable lists of collections with two hash tables. A change makes a new list that shares
- * every box but one.
+ * Snapshots: immutable lists of collections with two hash tables. A change makes a new list that
+ * shares every box but one.
  *
- * Stale ones are told by their generation. The writer raises the head's as the first act of a change and
- * nobody lowers it but the loop, when the change has failed; so a request of the former schema that comes
- * to the writer after the change finds a newer head, whether it was queued before or after. Between a
- * failed change and its news on the loop requests are told that they are stale: they are planned again
- * after that news, since both take the same way back.
+ * Stale ones are told by their generation. The writer raises the head's as the first act of a
+ * change and nobody lowers it but the loop, when the change has failed; so a request of the former
+ * schema that comes to the writer after the change finds a newer head, whether it was queued before
+ * or after. Between a failed change and its news on the loop requests are told that they are stale:
+ * they are planned again after that news, since both take the same way back.
  */
 #include "schema_private.h"
 

@@ -1,7 +1,8 @@
 /*
- * Collections that modules declare. In the transaction that opens a tenant each is created where it is
- * missing, or brought up to date where its declaration has changed since: declared members replace what
- * is there, fields and indexes that others have added stay. Nothing is journalled: nobody changed anything.
+ * Collections that modules declare. In the transaction that opens a tenant each is created where it
+ * is missing, or brought up to date where its declaration has changed since: declared members
+ * replace what is there, fields and indexes that others have added stay. Nothing is journalled:
+ * nobody changed anything.
  */
 #include "schema_private.h"
 
@@ -17,40 +18,48 @@ struct preparing {
     struct bk_error *error;
 };
 
-/* The declared list, then what the former one has and the declared one has not. */
+/* Fields are the same by name, indexes by text. */
+static const struct bk_json *find_same(const struct bk_json *list, const struct bk_json *item,
+                                       bool is_fields) {
+    static const struct bk_slice name = BK_SLICE_INIT("name");
+    for (const struct bk_json *child = list == NULL ? NULL : list->child; child != NULL;
+         child = child->next) {
+        bool is_same = is_fields ? bk_slice_equal(bk_json_get_string(child, name),
+                                                  bk_json_get_string(item, name))
+                                 : bk_slice_equal(child->string, item->string);
+        if (is_same)
+            return child;
+    }
+    return NULL;
+}
+
+/* Appends a copy, since an item is in one list only. */
+static struct bk_json **append(struct preparing *preparing, struct bk_json *list,
+                               struct bk_json **end, const struct bk_json *item) {
+    struct bk_json *copy = bk_arena_alloc(&preparing->arena, sizeof *copy);
+    *copy = *item;
+    copy->next = NULL;
+    *end = copy;
+    list->child_count++;
+    return &copy->next;
+}
+
+/* The former list in its order, each item as it is declared now, then what is new. */
 static const struct bk_json *join(struct preparing *preparing, const struct bk_json *declared,
                                   const struct bk_json *former, bool is_fields) {
-    struct bk_arena *arena = &preparing->arena;
-    struct bk_json *joined = bk_arena_alloc_zero(arena, sizeof *joined);
-    if (declared == NULL)
-        return former;
+    struct bk_json *joined = bk_arena_alloc(&preparing->arena, sizeof *joined);
     *joined = *declared;
-    struct bk_json **end = &joined->child;
     joined->child = NULL;
-    for (const struct bk_json *child = declared->child; child != NULL; child = child->next) {
-        struct bk_json *copy = bk_arena_alloc(arena, sizeof *copy);
-        *copy = *child;
-        copy->next = NULL;
-        *end = copy;
-        end = &copy->next;
-    }
+    joined->child_count = 0;
+    struct bk_json **end = &joined->child;
     for (const struct bk_json *child = former == NULL ? NULL : former->child; child != NULL;
          child = child->next) {
-        bool is_there = false;
-        for (const struct bk_json *other = declared->child; other != NULL; other = other->next)
-            is_there =
-                is_there || (is_fields ? bk_slice_equal(bk_json_get_string(child, BK_SLICE("name")),
-                                                        bk_json_get_string(other, BK_SLICE("name")))
-                                       : bk_slice_equal(child->string, other->string));
-        if (is_there)
-            continue;
-        struct bk_json *copy = bk_arena_alloc(arena, sizeof *copy);
-        *copy = *child;
-        copy->next = NULL;
-        *end = copy;
-        end = &copy->next;
-        joined->child_count++;
+        const struct bk_json *now = find_same(declared, child, is_fields);
+        end = append(preparing, joined, end, now == NULL ? child : now);
     }
+    for (const struct bk_json *child = declared->child; child != NULL; child = child->next)
+        if (find_same(former, child, is_fields) == NULL)
+            end = append(preparing, joined, end, child);
     return joined;
 }
 

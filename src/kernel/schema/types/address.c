@@ -34,7 +34,7 @@ static size_t find_last(struct bk_slice text, char c) {
     return text.length;
 }
 
-/* --- email ---------------------------------------------------------------------------------------- */
+/* --- email ------------------------------------------------------------------------------------ */
 
 /* Quoted local parts, which RFC 5321 knows, the contract does not take. */
 static bool is_local(struct bk_slice local) {
@@ -86,7 +86,7 @@ bool schema_email_is_valid(struct bk_slice text) {
     return is_local(part(text, 0, mark)) && is_mail_domain(part(text, mark + 1, text.length));
 }
 
-/* --- URL ------------------------------------------------------------------------------------------ */
+/* --- URL -------------------------------------------------------------------------------------- */
 
 /* Takes "https://" off the front; false when there is another scheme. */
 static bool take_scheme(struct bk_slice *text) {
@@ -239,7 +239,7 @@ struct bk_slice schema_url_host(struct bk_slice text) {
     return mark == authority.length ? authority : part(authority, mark + 1, authority.length);
 }
 
-/* --- domain --------------------------------------------------------------------------------------- */
+/* --- domain ----------------------------------------------------------------------------------- */
 
 bool schema_domain_is_valid(struct bk_slice text) {
     if (text.length == 0 || text.length > DOMAIN_BYTES_MAX)

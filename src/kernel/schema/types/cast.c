@@ -1,5 +1,5 @@
-/* Reading untyped input. A client may send 12, "12" or true where a text is wanted, and the contract
- * says for each what becomes of it; nothing here fails, what cannot be read is empty. */
+/* Reading untyped input. A client may send 12, "12" or true where a text is wanted, and the
+ * contract says for each what becomes of it; nothing here fails, what cannot be read is empty. */
 #include "types.h"
 
 #include "bakend/assert.h"
@@ -7,10 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Room for any double written out without an exponent: 309 digits, a sign, a point, 340 decimals. */
-enum { DECIMAL_BYTES_MAX = 700, NUMBER_TEXT_BYTES_MAX = 400 };
+/* Room for any double written out without an exponent: 309 digits, a sign, a point, 340 decimals.
+ * */
+* / enum { DECIMAL_BYTES_MAX = 700, NUMBER_TEXT_BYTES_MAX = 400 };
 
-/* --- numbers as text ------------------------------------------------------------------------------ */
+/* --- numbers as text -------------------------------------------------------------------------- */
 
 /* Writes digits × 10^exponent without an exponent. */
 static struct bk_slice expand(struct bk_arena *arena, bool is_negative, struct bk_slice digits,
@@ -90,7 +91,7 @@ struct bk_slice schema_cast_text(const struct bk_json *input, struct bk_arena *a
     }
 }
 
-/* --- bool ----------------------------------------------------------------------------------------- */
+/* --- bool ------------------------------------------------------------------------------------- */
 
 bool schema_cast_bool(const struct bk_json *input) {
     double number;
@@ -111,7 +112,7 @@ bool schema_cast_bool(const struct bk_json *input) {
     }
 }
 
-/* --- numbers -------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* Infinity and NaN, which a text may name: kept, so that validation refuses them. */
 static bool read_special(struct bk_slice text, double *number) {
@@ -128,8 +129,9 @@ static bool read_special(struct bk_slice text, double *number) {
     return true;
 }
 
-/* [+-] digits [. digits] [e [+-] digits], with a digit somewhere before the e: what strtod may see. */
-static bool is_decimal(struct bk_slice text) {
+/* [+-] digits [. digits] [e [+-] digits], with a digit somewhere before the e: what strtod may see.
+ * */
+* / static bool is_decimal(struct bk_slice text) {
     size_t i = 0, digits = 0, exponent_digits = 0;
     if (i < text.length && (text.data[i] == '+' || text.data[i] == '-'))
         i++;
@@ -198,9 +200,10 @@ void schema_cast_number(const struct bk_json *input, struct bk_value *value) {
     }
 }
 
-/* --- lists ---------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
-/* A short list is searched as it is; a long one, which a client may make as long as it likes, by hash. */
+/* A short list is searched as it is; a long one, which a client may make as long as it likes, by
+ * hash. */
 enum { SEARCHED_ITEMS_MAX = 32 };
 
 static void add_unique(struct schema_list *list, struct bk_map *seen, struct bk_slice text) {

@@ -1,7 +1,7 @@
 /*
- * The date forms that the contract reads. A form is a line of marks, each of which takes its part of
- * the text; any other character stands for itself, a space for one or more. The first form that takes
- * the whole text wins.
+ * The date forms that the contract reads. A form is a line of marks, each of which takes its part
+ * of the text; any other character stands for itself, a space for one or more. The first form that
+ * takes the whole text wins.
  *
  *   Y year of 4 digits   y of 2      M month of 2 digits   b its name, "Jan"   D day of 2 digits
  *   d day of 1 or 2, maybe after a space                   e "Mon"             w "Monday"
@@ -256,8 +256,8 @@ struct bk_slice schema_date_normalise(struct bk_slice text, struct bk_arena *are
     int64_t wall_ms;
     if (!schema_date_parse(text, &wall_ms))
         return BK_SLICE("");
-    /* An offset can carry a date out of the years that the form can write, and the first moment of the
-     * year 1 is how the contract says "none". */
+    /* An offset can carry a date out of the years that the form can write, and the first moment of
+     * the year 1 is how the contract says "none". */
     int64_t first = day_number(0, 1, 1) * 24 * 60 * MS_PER_MINUTE;
     int64_t after = day_number(10000, 1, 1) * 24 * 60 * MS_PER_MINUTE;
     int64_t none = day_number(1, 1, 1) * 24 * 60 * MS_PER_MINUTE;

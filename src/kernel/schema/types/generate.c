@@ -4,11 +4,12 @@
  *
  *   alternatives := sequence { "|" sequence }
  *   sequence     := { atom [ "?" | "*" | "+" | "{" n [ "," [ m ] ] "}" ] }
- *   atom         := character | "." | "\" d w s n t or punctuation | "[" ranges "]" | "(" alternatives ")"
+ *   atom         := character | "." | "[" ranges "]" | "(" alternatives ")"
+ *                   | "\" ( "d" | "w" | "s" | "n" | "t" | punctuation )
  *
- * An open-ended repetition stops at six. Anchors, classes of what not to take, flags and references are
- * refused with a reason. An alternative is chosen before it is read, so each is parsed when it is made;
- * those not chosen are read too, without making anything, to find the end.
+ * An open-ended repetition stops at six. Anchors, classes of what not to take, flags and references
+ * are refused with a reason. An alternative is chosen before it is read, so each is parsed when it
+ * is made; those not chosen are read too, without making anything, to find the end.
  */
 #include "types.h"
 
@@ -61,7 +62,7 @@ static uint64_t pick(uint64_t count) {
     return bk_random_u64() % count; /* count is below 2^21: the bias is below 2^-43 */
 }
 
-/* --- characters ----------------------------------------------------------------------------------- */
+/* --- characters ------------------------------------------------------------------------------- */
 
 /* The next character of the pattern, which is UTF-8. */
 static uint32_t take_character(struct generator *generator) {
@@ -210,7 +211,7 @@ static void write_one_of(struct generator *generator, const struct ranges *range
     }
 }
 
-/* --- atoms ---------------------------------------------------------------------------------------- */
+/* --- atoms ------------------------------------------------------------------------------------ */
 
 /* After '('. */
 static void write_group(struct generator *generator, bool makes, int depth) {
@@ -264,7 +265,7 @@ static void write_atom(struct generator *generator, bool makes, int depth) {
         write_one_of(generator, &ranges);
 }
 
-/* --- repetition ----------------------------------------------------------------------------------- */
+/* --- repetition ------------------------------------------------------------------------------- */
 
 static bool take_count(struct generator *generator, uint32_t *count) {
     size_t start = generator->position;

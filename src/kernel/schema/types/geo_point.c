@@ -1,5 +1,6 @@
-/* geoPoint: a place, kept as the text {"lon":…,"lat":…}. The one at 0, 0 is the empty value. Of input that
- * is only in part a place that part counts: a member that is no number ends the reading there. */
+/* geoPoint: a place, kept as the text {"lon":…,"lat":…}. The one at 0, 0 is the empty value. Of
+ * input that is only in part a place that part counts: a member that is no number ends the reading
+ * there. */
 #include "types.h"
 
 #include <math.h>

@@ -1,9 +1,10 @@
 /*
- * json: any JSON value, kept as compact text with the client's own numbers. Its column has TEXT affinity,
- * since SQLite would make a double of a long number in any other. null is NULL.
+ * json: any JSON value, kept as compact text with the client's own numbers. Its column has TEXT
+ * affinity, since SQLite would make a double of a long number in any other. null is NULL.
  *
- * A string is looked into, in JSON bodies too, so that a form and a JSON body mean the same: true, false,
- * null, numbers, arrays, objects and quoted texts become what they say; any other is a JSON string.
+ * A string is looked into, in JSON bodies too, so that a form and a JSON body mean the same: true,
+ * false, null, numbers, arrays, objects and quoted texts become what they say; any other is a JSON
+ * string.
  */
 #include "types.h"
 

@@ -1,5 +1,6 @@
-/* Options of a field: read from its definition with a problem for each that is wrong, and the problems
- * of values that several types share. Paths of problems are those of the definition: fields.0.max. */
+/* Options of a field: read from its definition with a problem for each that is wrong, and the
+ * problems of values that several types share. Paths of problems are those of the definition:
+ * fields.0.max. */
 #include "types.h"
 
 #include "bakend/assert.h"
@@ -7,7 +8,7 @@
 
 enum { DOMAIN_BYTES_MAX = 255, MESSAGE_BYTES_MAX = 256 };
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static struct bk_slice option_path(const struct schema_options *options, const char *name) {
     return bk_arena_format(options->problems->arena, "%.*s.%s", BK_SLICE_PRINT(options->path),
@@ -111,7 +112,7 @@ struct schema_list schema_option_texts(const struct schema_options *options, con
     return list;
 }
 
-/* --- domains -------------------------------------------------------------------------------------- */
+/* --- domains ---------------------------------------------------------------------------------- */
 
 static void check_domains(const struct schema_options *options, const char *name,
                           const struct schema_list *domains, bool must_be_empty) {
@@ -173,7 +174,7 @@ void schema_write_domains(struct bk_buffer *out, const struct schema_domains *do
     }
 }
 
-/* --- values --------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 bool schema_problem_if_required(const struct bk_field *field, struct bk_problems *problems) {
     if (!field->is_required && !field->is_primary_key)
@@ -215,7 +216,7 @@ void schema_problem_int(const struct bk_field *field, struct bk_problems *proble
     schema_problem_number(field, problems, code, format, parameter, &value);
 }
 
-/* --- what the types of texts share ---------------------------------------------------------------- */
+/* --- what the types of texts share ------------------------------------------------------------ */
 
 void schema_text_empty(const struct bk_field *field, struct bk_value *value) {
     (void)field;

@@ -1,8 +1,9 @@
 /*
- * Patterns of text fields, by PCRE2. A pattern is compiled once, when its collection is read, into the
- * arena that the collection lives in: PCRE2 gets its memory from there and gives none back, so that a
- * collection needs no destructor for it. Matching is bounded by PCRE2's own limits, since the pattern and
- * the text come from people who may not mean well; a text that reaches them does not match.
+ * Patterns of text fields, by PCRE2. A pattern is compiled once, when its collection is read, into
+ * the arena that the collection lives in: PCRE2 gets its memory from there and gives none back, so
+ * that a collection needs no destructor for it. Matching is bounded by PCRE2's own limits, since
+ * the pattern and the text come from people who may not mean well; a text that reaches them does
+ * not match.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "types.h"

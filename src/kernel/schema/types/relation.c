@@ -1,5 +1,5 @@
-/* relation: the ids of one or several records of another collection. That they exist is checked inside
- * the transaction, so that no record can point at one that a neighbour has just deleted. */
+/* relation: the ids of one or several records of another collection. That they exist is checked
+ * inside the transaction, so that no record can point at one that a neighbour has just deleted. */
 #include "types.h"
 
 #include "bakend/assert.h"

@@ -1,5 +1,5 @@
-/* text: any string, with bounds on its characters and a pattern. The record's id is one, with more said
- * about what an id may be, since ids become names of files and parts of URLs. */
+/* text: any string, with bounds on its characters and a pattern. The record's id is one, with more
+ * said about what an id may be, since ids become names of files and parts of URLs. */
 #include "types.h"
 
 #include "bakend/assert.h"
@@ -26,7 +26,7 @@ static int64_t count_characters(struct bk_slice text) {
     return count;
 }
 
-/* --- validation ----------------------------------------------------------------------------------- */
+/* --- validation ------------------------------------------------------------------------------- */
 
 /* Names that some file systems keep for themselves. */
 static const char *reserved_id(struct bk_slice text) {
@@ -95,7 +95,8 @@ static void validate(const struct bk_field *field, const struct bk_value *value,
         validate_id_characters(field, value->text, problems);
 }
 
-/* Two ids that differ in case only would be one file on some systems. The default pattern has no case. */
+/* Two ids that differ in case only would be one file on some systems. The default pattern has no
+ * case. */
 static enum bk_status check(const struct bk_field *field, const struct bk_value *value,
                             struct bk_transaction *transaction, const struct bk_schema *schema,
                             struct bk_problems *problems) {
@@ -142,7 +143,7 @@ static void fill(const struct bk_field *field, struct bk_value *value, bool is_c
     bk_buffer_fini(&out);
 }
 
-/* --- definition ----------------------------------------------------------------------------------- */
+/* --- definition ------------------------------------------------------------------------------- */
 
 static struct schema_pattern *compile(const struct schema_options *reader, const char *name,
                                       struct bk_slice text) {

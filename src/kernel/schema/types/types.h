@@ -1,6 +1,7 @@
 /*
- * What the field types share: reading untyped JSON the way the contract does, lists of texts as a column
- * holds them, options of a definition, and the handful of codes that several types answer with.
+ * What the field types share: reading untyped JSON the way the contract does, lists of texts as a
+ * column holds them, options of a definition, and the handful of codes that several types answer
+ * with.
  */
 #ifndef SCHEMA_TYPES_H
 #define SCHEMA_TYPES_H
@@ -30,7 +31,7 @@ extern const struct bk_field_type schema_type_select;
 extern const struct bk_field_type schema_type_text;
 extern const struct bk_field_type schema_type_url;
 
-/* --- casting (cast.c): any JSON → what the field wants; what cannot be read is the empty value ----- */
+/* --- casting (cast.c): any JSON → what the field wants; what cannot be read is the empty value  */
 
 /* Texts as they are, numbers without an exponent, true and false; "" for the rest. */
 struct bk_slice schema_cast_text(const struct bk_json *input, struct bk_arena *arena);
@@ -42,11 +43,11 @@ struct schema_list {
     struct bk_slice *items;
     uint32_t count;
 };
-/* The texts of an array, of a text that holds a JSON array, or of a single value: each once, no empty
- * ones. */
+/* The texts of an array, of a text that holds a JSON array, or of a single value: each once, no
+ * empty ones. */
 struct schema_list schema_cast_list(const struct bk_json *input, struct bk_arena *arena);
 
-/* --- lists in a column (list.c) ------------------------------------------------------------------- */
+/* --- lists in a column (list.c) --------------------------------------------------------------- */
 
 /* What a select or relation stores of a list: JSON of all, or the last one. */
 void schema_list_store(const struct schema_list *list, bool is_multiple, struct bk_value *value,
@@ -58,14 +59,14 @@ uint32_t schema_list_count(struct bk_slice array);
 /* Value → JSON: an array, or a text. */
 void schema_list_write_json(bool is_multiple, const struct bk_value *value, struct bk_buffer *out);
 
-/* --- dates (date_parse.c) ------------------------------------------------------------------------- */
+/* --- dates (date_parse.c) --------------------------------------------------------------------- */
 
 /* Reads the forms that the contract reads; false when it is none of them. */
 bool schema_date_parse(struct bk_slice text, int64_t *wall_ms);
 /* As a record holds it, 24 bytes in the arena; "" for what is no date or the zero one (year 1). */
 struct bk_slice schema_date_normalise(struct bk_slice text, struct bk_arena *arena);
 
-/* --- patterns (pattern.c) and generated texts (generate.c) ----------------------------------------- */
+/* --- patterns (pattern.c) and generated texts (generate.c) ------------------------------------ */
 
 struct schema_pattern;
 /* Compiles into the arena, where it lives and dies; NULL with a reason in error. */
@@ -73,11 +74,12 @@ struct schema_pattern *schema_pattern_compile(struct bk_slice text, struct bk_ar
                                               struct bk_error *error);
 /* Any thread. A text that takes too long to match does not match. */
 bool schema_pattern_matches(const struct schema_pattern *pattern, struct bk_slice text);
-/* Appends a random text that the pattern describes; BK_INVALID with a reason for what it cannot do. */
-enum bk_status schema_generate(struct bk_slice pattern, struct bk_buffer *out,
-                               struct bk_error *error);
+/* Appends a random text that the pattern describes; BK_INVALID with a reason for what it cannot do.
+ * */
+* / enum bk_status schema_generate(struct bk_slice pattern, struct bk_buffer *out,
+                                   struct bk_error *error);
 
-/* --- addresses (address.c) ------------------------------------------------------------------------ */
+/* --- addresses (address.c) -------------------------------------------------------------------- */
 
 bool schema_email_is_valid(struct bk_slice text);
 bool schema_url_is_valid(struct bk_slice text);
@@ -88,10 +90,10 @@ struct schema_domains {
     struct schema_list only, except;
 };
 
-/* --- options (options.c) --------------------------------------------------------------------------- */
+/* --- options (options.c) ---------------------------------------------------------------------- */
 
-/* Reads members of a field's definition; an absent member or null is the type's zero. What has the wrong
- * type is a problem. Texts are copied into the arena. */
+/* Reads members of a field's definition; an absent member or null is the type's zero. What has the
+ * wrong type is a problem. Texts are copied into the arena. */
 struct schema_options {
     const struct bk_json *definition;
     struct bk_slice path;
@@ -118,7 +120,7 @@ void schema_write_texts(struct bk_buffer *out, const char *name, const struct sc
 void schema_write_domains(struct bk_buffer *out, const struct schema_domains *domains);
 bool schema_domains_allow(const struct schema_domains *domains, struct bk_slice domain);
 
-/* --- problems of values (options.c) ---------------------------------------------------------------- */
+/* --- problems of values (options.c) ----------------------------------------------------------- */
 
 /* "Cannot be blank." when the field is required; true when it was. */
 bool schema_problem_if_required(const struct bk_field *field, struct bk_problems *problems);
@@ -130,7 +132,7 @@ void schema_problem_int(const struct bk_field *field, struct bk_problems *proble
                         const char *code, const char *format, const char *parameter,
                         int64_t number);
 
-/* --- values --------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static inline bool schema_value_is_empty_text(const struct bk_value *value) {
     return value->type != BK_VALUE_TEXT || value->text.length == 0;

@@ -1,0 +1,91 @@
+/* Who may do what while rules are null or empty. */
+#include "bakend/rules.h"
+
+#include "support.h"
+
+static const struct bk_actor superuser = {.kind = BK_ACTOR_SUPERUSER};
+static const struct bk_actor user = {.kind = BK_ACTOR_RECORD};
+static const struct bk_actor operator_ = {.kind = BK_ACTOR_SUPERUSER, .is_operator = true};
+
+static void a_null_rule_is_for_superusers_only(void **state) {
+    (void)state;
+    const struct bk_collection collection = {.is_system = false};
+    for (int operation = 0; operation < BK_OPERATION_COUNT; operation++) {
+        enum bk_operation which = (enum bk_operation)operation;
+        assert_int_equal(bk_rules_authorize(&superuser, &collection, which), BK_ALLOWED);
+        assert_int_equal(bk_rules_authorize(&bk_actor_system, &collection, which), BK_ALLOWED);
+        assert_int_equal(bk_rules_authorize(&user, &collection, which), BK_DENIED);
+        assert_int_equal(bk_rules_authorize(&bk_actor_guest, &collection, which), BK_DENIED);
+    }
+}
+
+static void an_empty_rule_is_for_everyone_and_for_its_operation_only(void **state) {
+    (void)state;
+    const struct bk_collection collection = {.rules = {[BK_MAY_VIEW] = BK_SLICE_INIT("")}};
+    assert_int_equal(bk_rules_authorize(&bk_actor_guest, &collection, BK_MAY_VIEW), BK_ALLOWED);
+    assert_int_equal(bk_rules_authorize(&bk_actor_guest, &collection, BK_MAY_LIST), BK_DENIED);
+}
+
+static void an_expression_that_nobody_can_judge_lets_nobody_in(void **state) {
+    (void)state;
+    const struct bk_collection collection = {.rules = {[BK_MAY_VIEW] = BK_SLICE_INIT("id != ''")}};
+    assert_int_equal(bk_rules_authorize(&user, &collection, BK_MAY_VIEW), BK_DENIED);
+}
+
+static void hidden_fields_are_for_superusers(void **state) {
+    (void)state;
+    const struct bk_collection collection = {.is_system = false};
+    assert_int_equal(bk_rules_view(&superuser, &collection), BK_VIEW_FULL);
+    assert_int_equal(bk_rules_view(&bk_actor_system, &collection), BK_VIEW_FULL);
+    assert_int_equal(bk_rules_view(&user, &collection), BK_VIEW_PUBLIC);
+}
+
+static void a_key_holds_the_scopes_it_lists(void **state) {
+    (void)state;
+    const struct bk_actor key = {.kind = BK_ACTOR_KEY,
+                                 .scopes = BK_SLICE_INIT("records:* events:read")};
+    assert_true(bk_actor_has_scope(&key, BK_SLICE("records:write")));
+    assert_true(bk_actor_has_scope(&key, BK_SLICE("events:read")));
+    assert_false(bk_actor_has_scope(&key, BK_SLICE("events:write")));
+    assert_false(bk_actor_has_scope(&key, BK_SLICE("record:write")));
+    assert_false(bk_actor_has_scope(&key, BK_SLICE("events:readmore")));
+    const struct bk_actor bare = {.kind = BK_ACTOR_KEY};
+    assert_false(bk_actor_has_scope(&bare, BK_SLICE("records:read")));
+}
+
+static void only_operators_hold_tenants(void **state) {
+    (void)state;
+    assert_true(bk_actor_has_scope(&superuser, BK_SLICE("events:read")));
+    assert_false(bk_actor_has_scope(&superuser, BK_SLICE("tenants:write")));
+    assert_true(bk_actor_has_scope(&operator_, BK_SLICE("tenants:write")));
+    assert_true(bk_actor_has_scope(&bk_actor_system, BK_SLICE("tenants:write")));
+    assert_false(bk_actor_has_scope(&user, BK_SLICE("events:read")));
+    assert_false(bk_actor_has_scope(&bk_actor_guest, BK_SLICE("events:read")));
+}
+
+static void expressions_are_refused_with_the_contracts_code(void **state) {
+    (void)state;
+    struct bk_arena arena;
+    struct bk_problems problems;
+    bk_arena_init(&arena, 64 * 1024);
+    bk_problems_init(&problems, &arena);
+    assert_true(bk_rule_is_valid(BK_SLICE(""), BK_SLICE("listRule"), &problems));
+    assert_int_equal(problems.count, 0);
+    assert_false(bk_rule_is_valid(BK_SLICE("id = 1"), BK_SLICE("listRule"), &problems));
+    assert_true(bk_slice_is(problems.first->code, "validation_invalid_rule"));
+    assert_true(bk_slice_is(problems.first->field, "listRule"));
+    bk_arena_fini(&arena);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_null_rule_is_for_superusers_only),
+        cmocka_unit_test(an_empty_rule_is_for_everyone_and_for_its_operation_only),
+        cmocka_unit_test(an_expression_that_nobody_can_judge_lets_nobody_in),
+        cmocka_unit_test(hidden_fields_are_for_superusers),
+        cmocka_unit_test(a_key_holds_the_scopes_it_lists),
+        cmocka_unit_test(only_operators_hold_tenants),
+        cmocka_unit_test(expressions_are_refused_with_the_contracts_code),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
