@@ -223,9 +223,8 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     finish(change->plan, status);
 }
 
-/* Plans the first change of the queue and sends it off. One that the store does not take is over.
- * */
-* / static void start_first(struct schema_state *state) {
+/* Plans the first change of the queue and sends it off. One that is not taken is over. */
+static void start_first(struct schema_state *state) {
     if (bk_list_is_empty(&state->changes))
         return;
     struct schema_plan *plan = bk_container_of(state->changes.next, struct schema_plan, link);
