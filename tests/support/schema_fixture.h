@@ -41,10 +41,10 @@ const struct bk_json *support_schema_json(struct support_schema *fixture, const 
 /* Normalises, fills, validates, checks and inserts a record; BK_INVALID with problems. */
 enum bk_status support_schema_insert(struct support_schema *fixture, const char *collection,
                                      const char *json);
-/* The record of this id as JSON for superusers, with apostrophes for quotes; "" when there is none.
- * */
-* / const char *support_schema_record(struct support_schema *fixture, const char *collection,
-                                      const char *id);
+/* The record of this id as JSON for superusers, with apostrophes for quotes; "" when there is
+ * none. */
+const char *support_schema_record(struct support_schema *fixture, const char *collection,
+                                  const char *id);
 /* Runs SQL on the writer. */
 enum bk_status support_schema_execute(struct support_schema *fixture, const char *sql);
 /* The first column of the first row as text; "" when there is none. Read on the loop. */

@@ -137,9 +137,9 @@ static enum bk_status read_indexes(const struct schema_source *source, struct sc
     return BK_OK;
 }
 
-/* The table's name in an index is the collection's, whatever was written: a rename needs no more.
- * */
-* / static void settle_indexes(struct schema_box *box) {
+/* The table's name in an index is the collection's, whatever was written: a rename needs no
+ * more. */
+static void settle_indexes(struct schema_box *box) {
     struct bk_collection *collection = &box->collection;
     for (uint32_t i = 0; i < collection->index_count; i++) {
         struct schema_index index;

@@ -81,9 +81,9 @@ static struct bk_slice take_name(struct reader *reader) {
     return name;
 }
 
-/* Up to the stop at this level: not inside quotes or parentheses. text.length when there is none.
- * */
-* / static size_t find_outside(struct bk_slice text, char stop) {
+/* Up to the stop at this level: not inside quotes or parentheses. text.length when there is
+ * none. */
+static size_t find_outside(struct bk_slice text, char stop) {
     size_t depth = 0;
     for (size_t i = 0; i < text.length;) {
         char c = text.data[i];

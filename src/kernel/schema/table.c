@@ -63,9 +63,9 @@ static enum bk_status drop_indexes(struct altering *altering) {
 }
 
 /* Prepared, not executed as a script: only the one statement that was looked at can run. What
- * SQLite has against it is shown, since it speaks of nothing but the names that the client wrote.
- * */
-* / static enum bk_status create_index(struct altering *altering, uint32_t number) {
+ * SQLite has against it is shown, since it speaks of nothing but the names that the client
+ * wrote. */
+static enum bk_status create_index(struct altering *altering, uint32_t number) {
     const struct bk_sql sql = bk_sql_make(altering->new_box->collection.indexes[number].sql);
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);

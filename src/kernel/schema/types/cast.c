@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Room for any double written out without an exponent: 309 digits, a sign, a point, 340 decimals.
- * */
-* / enum { DECIMAL_BYTES_MAX = 700, NUMBER_TEXT_BYTES_MAX = 400 };
+/* Room for any double written out without an exponent: 309 digits, a sign, a point, 340
+ * decimals. */
+enum { DECIMAL_BYTES_MAX = 700, NUMBER_TEXT_BYTES_MAX = 400 };
 
 /* --- numbers as text -------------------------------------------------------------------------- */
 
@@ -129,9 +129,9 @@ static bool read_special(struct bk_slice text, double *number) {
     return true;
 }
 
-/* [+-] digits [. digits] [e [+-] digits], with a digit somewhere before the e: what strtod may see.
- * */
-* / static bool is_decimal(struct bk_slice text) {
+/* [+-] digits [. digits] [e [+-] digits], with a digit somewhere before the e: what strtod may
+ * see. */
+static bool is_decimal(struct bk_slice text) {
     size_t i = 0, digits = 0, exponent_digits = 0;
     if (i < text.length && (text.data[i] == '+' || text.data[i] == '-'))
         i++;

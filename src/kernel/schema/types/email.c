@@ -1,10 +1,9 @@
-/* email: an address as a text, case kept, with a list of the domains that it may or may not be of.
- * */
-* /
+/* email: an address as a text, case kept, with a list of the domains that it may or may not be
+ * of. */
 #include "types.h"
 
-    static void validate(const struct bk_field *field, const struct bk_value *value,
-                         struct bk_problems *problems) {
+static void validate(const struct bk_field *field, const struct bk_value *value,
+                     struct bk_problems *problems) {
     const struct schema_domains *domains = field->options;
     if (schema_value_is_empty_text(value)) {
         schema_problem_if_required(field, problems);

@@ -26,9 +26,9 @@ void schema_list_store(const struct schema_list *list, bool is_multiple, struct 
     bk_buffer_fini(&out);
 }
 
-/* The length of the value at the start of text: a quoted text, or whatever ends before ',' or ']'.
- * */
-* / static size_t element_length(struct bk_slice text) {
+/* The length of the value at the start of text: a quoted text, or whatever ends before ',' or
+ * ']'. */
+static size_t element_length(struct bk_slice text) {
     size_t i = 0;
     if (text.data[0] != '"') {
         while (i < text.length && text.data[i] != ',' && text.data[i] != ']')

@@ -74,10 +74,10 @@ struct schema_pattern *schema_pattern_compile(struct bk_slice text, struct bk_ar
                                               struct bk_error *error);
 /* Any thread. A text that takes too long to match does not match. */
 bool schema_pattern_matches(const struct schema_pattern *pattern, struct bk_slice text);
-/* Appends a random text that the pattern describes; BK_INVALID with a reason for what it cannot do.
- * */
-* / enum bk_status schema_generate(struct bk_slice pattern, struct bk_buffer *out,
-                                   struct bk_error *error);
+/* Appends a random text that the pattern describes; BK_INVALID with a reason for what it cannot
+ * do. */
+enum bk_status schema_generate(struct bk_slice pattern, struct bk_buffer *out,
+                               struct bk_error *error);
 
 /* --- addresses (address.c) -------------------------------------------------------------------- */
 

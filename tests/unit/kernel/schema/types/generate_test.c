@@ -1,14 +1,11 @@
-/* Texts made from patterns: they match what they were made from, and what cannot be made says why.
- * */
-* /
+/* Texts made from patterns: they match what they were made from, and what cannot be made says
+ * why. */
 #include "types/types.h"
 
 #include "support.h"
 #include <string.h>
 
-    enum {
-        TRIES = 200
-    };
+enum { TRIES = 200 };
 
 static void what_is_generated_matches_its_pattern(void **state) {
     (void)state;
