@@ -2,8 +2,8 @@
  * The HTTP/1.1 transport (RFC 9110, RFC 9112): sockets in, requests to the api, answers out.
  *
  * Connections are kept alive and may pipeline: the next request is read when the one before it was
- * answered. A request whose framing is in any doubt is refused with 400 and its connection closed; after
- * any other error the connection goes on. Everything has a limit and a time, named below.
+ * answered. A request whose framing is in any doubt is refused with 400 and its connection closed;
+ * after any other error the connection goes on. Everything has a limit and a time, named below.
  *
  * Everything is on the loop.
  */
@@ -21,8 +21,8 @@ struct bk_http_options {
     struct bk_loop *loop;
     struct bk_api *api;
     struct bk_log log;
-    /* Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks ("10.0.0.0/8, ::1") separated by
-     * commas. NULL: none. */
+    /* Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks ("10.0.0.0/8, ::1")
+     * separated by commas. NULL: none. */
     const char *trusted_proxies;
     uint32_t connections_max;   /* at this many no more are accepted; 0: what descriptors allow */
     size_t line_max_bytes;      /* request line: 414 */
@@ -38,25 +38,28 @@ struct bk_http_options {
     uint32_t write_timeout_ms;  /* a client that reads nothing */
     uint32_t linger_timeout_ms; /* after the last answer, for the client to close first */
 };
-/* The defaults: 8 KiB, 16 KiB, 1 MiB, 256 MiB, 256 KiB, 64 MiB, 10 s, 30 s, 512 B/s, 75 s, 30 s, 2 s. */
+/* The defaults: 8 KiB, 16 KiB, 1 MiB, 256 MiB, 256 KiB, 64 MiB, 10 s, 30 s, 512 B/s, 75 s, 30 s, 2
+ * s. */
 void bk_http_options_init(struct bk_http_options *options);
 
-/* BK_INVALID when trusted_proxies cannot be read; *http is set on BK_OK only. Strings are copied. */
+/* BK_INVALID when trusted_proxies cannot be read; *http is set on BK_OK only. Strings are
+ * copied. */
 enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **http,
                               struct bk_error *error);
 
-/* host: an address or a name ("127.0.0.1", "::1", "localhost"); NULL or "*": every address. port 0: the
- * system chooses. bound_port (may be NULL) gets the port. BK_IO or BK_INVALID with what to do in error. */
+/* host: an address or a name ("127.0.0.1", "::1", "localhost"); NULL or "*": every address. port 0:
+ * the system chooses. bound_port (may be NULL) gets the port. BK_IO or BK_INVALID with what to do
+ * in error. */
 enum bk_status bk_http_listen(struct bk_http *http, const char *host, uint16_t port,
                               uint16_t *bound_port, struct bk_error *error);
-/* A control socket: mode 0600, its requests are the system's. A stale socket of that name is replaced; the
- * caller owns the folder (it holds its lock). Removed with the drain. */
+/* A control socket: mode 0600, its requests are the system's. A stale socket of that name is
+ * replaced; the caller owns the folder (it holds its lock). Removed with the drain. */
 enum bk_status bk_http_listen_control(struct bk_http *http, const char *path,
                                       struct bk_error *error);
 
-/* Accepts no more, closes idle connections, answers what runs with "Connection: close". After deadline_ms
- * what is left is cut. drained comes once, never before this returns, when every connection is closed and
- * every request that the api was given has come back. */
+/* Accepts no more, closes idle connections, answers what runs with "Connection: close". After
+ * deadline_ms what is left is cut. drained comes once, never before this returns, when every
+ * connection is closed and every request that the api was given has come back. */
 void bk_http_drain(struct bk_http *http, uint32_t deadline_ms, void (*drained)(void *user),
                    void *user);
 /* During a drain: cuts every connection now. */

@@ -1,9 +1,9 @@
 /*
  * The gate over the bytes of a head, and llhttp behind it.
  *
- * Whatever the bytes: no read or write outside them; the end of a head is found at the same place however
- * the bytes are cut; what the gate lets through holds no folded line, no stray CR or LF and no odd byte in
- * names and target; and llhttp reads the same framing, or refuses.
+ * Whatever the bytes: no read or write outside them; the end of a head is found at the same place
+ * however the bytes are cut; what the gate lets through holds no folded line, no stray CR or LF and
+ * no odd byte in names and target; and llhttp reads the same framing, or refuses.
  */
 #include "transport/http/gate.h"
 

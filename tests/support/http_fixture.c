@@ -1,5 +1,6 @@
-/* See http_fixture.h. Clients are plain non-blocking sockets on the loop's own thread: a timer looks at
- * the socket each millisecond, so a test is one sequence of steps without a second thread. */
+/* See http_fixture.h. Clients are plain non-blocking sockets on the loop's own thread: a timer
+ * looks at the socket each millisecond, so a test is one sequence of steps without a second
+ * thread. */
 #define _GNU_SOURCE /* memmem */
 #include "http_fixture.h"
 
@@ -17,7 +18,7 @@
 
 enum { CHUNK_BYTES = 64 * 1024 };
 
-/* --- routes ------------------------------------------------------------------------------------ */
+/* --- routes ----------------------------------------------------------------------------------- */
 
 static void handle_hello(struct bk_request *request) {
     bk_buffer_append_literal(&request->out, "{\"hello\":\"world\"}");
@@ -139,7 +140,7 @@ static const struct bk_route routes[] = {
     {.method = BK_GET, .path = "/api/flood", .handle = handle_flood},
 };
 
-/* --- the server -------------------------------------------------------------------------------- */
+/* --- the server ------------------------------------------------------------------------------- */
 
 void support_http_start(struct support_http *server, void (*configure)(struct bk_http_options *)) {
     struct bk_api_options api_options = {.request_arena_bytes = 1024 * 1024,
@@ -186,7 +187,7 @@ void support_http_answer_later(struct support_http *server) {
     handle_hello(request);
 }
 
-/* --- clients ----------------------------------------------------------------------------------- */
+/* --- clients ---------------------------------------------------------------------------------- */
 
 static void connect_to(struct support_client *client, const struct sockaddr *address,
                        socklen_t length) {

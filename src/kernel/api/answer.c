@@ -2,10 +2,11 @@
  * Answers: whole, streams, channels and errors.
  *
  * Whatever a handler does ends in one place, which counts the answer, shows it to the observers and
- * hands it to the responder. Observers see it just before that, while the request is still ours; nothing
- * has left the machine by then, since transports write at the end of the turn.
+ * hands it to the responder. Observers see it just before that, while the request is still ours;
+ * nothing has left the machine by then, since transports write at the end of the turn.
  *
- * An answer that outgrew its buffer, or was made from an arena that ran dry, is not sent: an error is.
+ * An answer that outgrew its buffer, or was made from an arena that ran dry, is not sent: an error
+ * is.
  */
 #include "api_private.h"
 
@@ -15,7 +16,8 @@
 /* Below this gzip saves less than a packet. */
 enum { COMPRESS_BYTES_MIN = 1400, COMPRESS_LEVEL = 5 };
 
-/* What clients should wait after 429 and 503: the queues behind those drain in well under a second. */
+/* What clients should wait after 429 and 503: the queues behind those drain in well under a
+ * second. */
 #define RETRY_AFTER_SECONDS "1"
 
 static void write_security(struct bk_request *request) {
@@ -64,7 +66,7 @@ void api_answer_preflight(struct bk_request *request) {
     send_whole(request);
 }
 
-/* --- errors ------------------------------------------------------------------------------------ */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 struct bk_slice api_answer_text(int http_status) {
     switch (http_status) {
@@ -151,7 +153,7 @@ void bk_answer_refusal(struct bk_request *request, int http_status, const char *
     send_error(request, http_status, bk_slice_from(message), NULL);
 }
 
-/* --- whole answers ----------------------------------------------------------------------------- */
+/* --- whole answers ---------------------------------------------------------------------------- */
 
 void bk_answer_header(struct bk_request *request, const char *name, struct bk_slice value) {
     struct bk_buffer *head = &request->head;
@@ -191,7 +193,7 @@ void bk_answer_empty(struct bk_request *request) {
     bk_answer(request, 204);
 }
 
-/* --- compression ------------------------------------------------------------------------------- */
+/* --- compression ------------------------------------------------------------------------------ */
 
 static bool takes_gzip(const struct bk_request *request) {
     struct bk_slice rest = bk_request_header(request, BK_SLICE("accept-encoding")), part;
@@ -239,7 +241,7 @@ void bk_answer_compress(struct bk_request *request) {
     bk_answer_header(request, "Content-Encoding", BK_SLICE("gzip"));
 }
 
-/* --- streams and channels ---------------------------------------------------------------------- */
+/* --- streams and channels --------------------------------------------------------------------- */
 
 void bk_stream_begin(struct bk_request *request, int http_status) {
     BK_ASSERT(!request->is_answered);

@@ -1,10 +1,11 @@
 /*
- * The api itself: what routers, transports and modules hang their parts on. Routes, fallbacks, observers
- * and sources of metrics are added before the first request and stay until the end.
+ * The api itself: what routers, transports and modules hang their parts on. Routes, fallbacks,
+ * observers and sources of metrics are added before the first request and stay until the end.
  */
 #include "api_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/id.h"
 
 struct bk_api *bk_api_create(const struct bk_api_options *options) {
     struct bk_api *api = bk_alloc_zero(sizeof(*api));
@@ -14,6 +15,7 @@ struct bk_api *bk_api_create(const struct bk_api_options *options) {
     if (api->options.cors_origins == NULL)
         api->options.cors_origins = "*";
     api->allows_any_origin = strcmp(api->options.cors_origins, "*") == 0;
+    bk_random_text(api->run_id, sizeof(api->run_id), BK_SLICE("0123456789abcdef"));
     api_router_init(&api->router);
     bk_list_init(&api->fallbacks);
     bk_list_init(&api->observers);

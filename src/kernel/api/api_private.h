@@ -6,7 +6,7 @@
 #include "router.h"
 
 /* Lines that answers carry: two dozen of them with room to spare. */
-enum { API_HEAD_BYTES_MAX = 16 * 1024, API_CALLS_SPARE_MAX = 32 };
+enum { API_HEAD_BYTES_MAX = 16 * 1024, API_CALLS_SPARE_MAX = 32, API_RUN_ID_BYTES = 8 };
 
 /*
  * The way of a request. Each step names what was done last:
@@ -32,6 +32,8 @@ struct bk_api {
     struct bk_list spare_calls; /* of struct api_call, at most API_CALLS_SPARE_MAX */
     uint32_t spare_call_count;
     bool allows_any_origin;
+    char run_id[API_RUN_ID_BYTES]; /* random: tells the requests of two runs apart */
+    uint64_t request_count;        /* ids given out */
     struct bk_api_figures figures;
 };
 

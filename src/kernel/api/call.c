@@ -1,9 +1,11 @@
 /*
- * Calls in process: a command through the router, with a responder that hands the answer to the caller.
+ * Calls in process: a command through the router, with a responder that hands the answer to the
+ * caller.
  *
- * The call starts in a task of its own, so that done never comes before bk_api_call returns, and a chain
- * of calls does not nest. The tenant travels as the header that a client would send. A stream is gathered
- * into a whole answer; one that outgrows the buffer is aborted, as by a client that went away.
+ * The call starts in a task of its own, so that done never comes before bk_api_call returns, and a
+ * chain of calls does not nest. The tenant travels as the header that a client would send. A stream
+ * is gathered into a whole answer; one that outgrows the buffer is aborted, as by a client that
+ * went away.
  */
 #include "api_private.h"
 

@@ -1,9 +1,10 @@
 /*
  * Cross-origin requests (Fetch standard, CORS), in the contract's words.
  *
- * Every answer varies by Origin. With "*" any origin is allowed by the literal "*", which browsers accept
- * only for requests without credentials (tokens travel in a header that the page sets itself); a list
- * allows exactly what it names. An origin is never reflected unless it is on the list.
+ * Every answer varies by Origin. With "*" any origin is allowed by the literal "*", which browsers
+ * accept only for requests without credentials (tokens travel in a header that the page sets
+ * itself); a list allows exactly what it names. An origin is never reflected unless it is on the
+ * list.
  */
 #include "api_private.h"
 

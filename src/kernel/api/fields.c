@@ -5,9 +5,9 @@
  *   expand.author.name  a path; an array of objects on the way is cut element by element
  *   *                   all members of this level that no other path names
  *
- * In a list answer ({"page", "perPage", "items" …}) the items are cut and the envelope stays. What is
- * neither an object nor an array of objects stays as it is. A modifier behind a colon (":excerpt(20)") is
- * read and has no effect. Members keep their order and their bytes.
+ * In a list answer ({"page", "perPage", "items" …}) the items are cut and the envelope stays. What
+ * is neither an object nor an array of objects stays as it is. A modifier behind a colon
+ * (":excerpt(20)") is read and has no effect. Members keep their order and their bytes.
  */
 #include "api_private.h"
 
@@ -18,7 +18,7 @@ struct field_list {
     size_t count;
 };
 
-/* --- reading the parameter --------------------------------------------------------------------- */
+/* --- reading the parameter -------------------------------------------------------------------- */
 
 /* The part before the next comma outside parentheses; modifiers have arguments. */
 static bool next_field(struct bk_slice *rest, struct bk_slice *field) {
@@ -56,7 +56,7 @@ static enum bk_status read_fields(struct bk_arena *arena, struct bk_slice text,
     return BK_OK;
 }
 
-/* --- choosing ---------------------------------------------------------------------------------- */
+/* --- choosing --------------------------------------------------------------------------------- */
 
 /* Whether path is key, or goes on below it: then *below is the rest. */
 static bool leads_to(struct bk_slice path, struct bk_slice key, struct bk_slice *below) {

@@ -1,6 +1,7 @@
 /*
- * Figures in the Prometheus text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
- * Histograms are kept in powers of two of nanoseconds and written with bounds in seconds.
+ * Figures in the Prometheus text format 0.0.4
+ * (prometheus.io/docs/instrumenting/exposition_formats). Histograms are kept in powers of two of
+ * nanoseconds and written with bounds in seconds.
  */
 #include "api_private.h"
 

@@ -1,6 +1,6 @@
 /*
- * The OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.0), written from the table of routes: what a route
- * declares about itself is what the document says, so the two cannot differ.
+ * The OpenAPI 3.1 document (spec.openapis.org/oas/v3.1.0), written from the table of routes: what a
+ * route declares about itself is what the document says, so the two cannot differ.
  *
  * Paths are grouped: a path item holds all methods of a path, whatever module they come from.
  */
@@ -17,7 +17,7 @@ static void write_member(struct bk_buffer *out, const char *key, const char *tex
     bk_json_write_member_string(out, bk_slice_from(key), bk_slice_from(text));
 }
 
-/* --- one operation ----------------------------------------------------------------------------- */
+/* --- one operation ---------------------------------------------------------------------------- */
 
 /* "{path...}" is plain "{path}" there. */
 static void write_path(struct bk_buffer *out, const char *path) {
@@ -153,7 +153,7 @@ static void write_operation(struct bk_buffer *out, const struct bk_route *route)
              "{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}}}");
 }
 
-/* --- the document ------------------------------------------------------------------------------ */
+/* --- the document ----------------------------------------------------------------------------- */
 
 static bool was_written(const struct api_router *router, size_t index) {
     for (size_t i = 0; i < index; i++)

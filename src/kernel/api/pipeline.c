@@ -4,14 +4,14 @@
  *   begin      CORS, route, body limit            (head read)
  *   dispatch   tenant → who asks → guards → JSON  (body read)
  *
- * Which tenant: a token says to which tenant it belongs; the request may name one (X-Bakend-Tenant, or
- * the subdomain under tenant_domain). The token is checked in its own tenant first. If another tenant is
- * named, only an operator goes on to that one; anybody else is refused, so that a token never opens a
- * door in a tenant that did not issue it. A token that is no good is a guest, as in the contract, and so
- * is one whose tenant does not exist.
+ * Which tenant: a token says to which tenant it belongs; the request may name one (X-Bakend-Tenant,
+ * or the subdomain under tenant_domain). The token is checked in its own tenant first. If another
+ * tenant is named, only an operator goes on to that one; anybody else is refused, so that a token
+ * never opens a door in a tenant that did not issue it. A token that is no good is a guest, as in
+ * the contract, and so is one whose tenant does not exist.
  *
- * A tenant that is not open is opened first; the request waits in request->hold. In-process calls bring
- * their actor and skip the tokens, and the control socket is the system.
+ * A tenant that is not open is opened first; the request waits in request->hold. In-process calls
+ * bring their actor and skip the tokens, and the control socket is the system.
  */
 #include "api_private.h"
 
@@ -19,7 +19,7 @@
 
 static const struct bk_slice default_tenant = BK_SLICE_INIT("default");
 
-/* --- begin ------------------------------------------------------------------------------------- */
+/* --- begin ------------------------------------------------------------------------------------ */
 
 static bool finds_by_fallback(struct bk_api *api, struct bk_request *request) {
     BK_LIST_FOR_EACH(link, &api->fallbacks) {
@@ -80,7 +80,7 @@ bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_m
     return true;
 }
 
-/* --- guards ------------------------------------------------------------------------------------ */
+/* --- guards ----------------------------------------------------------------------------------- */
 
 static bool has_access(const struct bk_request *request) {
     const struct bk_actor *actor = &request->actor;
@@ -114,7 +114,7 @@ static bool passes_guards(struct bk_request *request) {
     return false;
 }
 
-/* --- the JSON body ----------------------------------------------------------------------------- */
+/* --- the JSON body ---------------------------------------------------------------------------- */
 
 static bool is_json_type(struct bk_slice type) {
     static const struct bk_slice json = BK_SLICE_INIT("application/json");
@@ -157,7 +157,7 @@ static bool reads_json(struct bk_request *request) {
     return true;
 }
 
-/* --- tenant and actor -------------------------------------------------------------------------- */
+/* --- tenant and actor ------------------------------------------------------------------------- */
 
 static void advance(struct bk_request *request);
 
@@ -241,7 +241,8 @@ static void hold_named_tenant(struct bk_request *request) {
                 &request->tenant);
 }
 
-/* The token's tenant is open (or there is none): learns who asks and goes on to the tenant asked for. */
+/* The token's tenant is open (or there is none): learns who asks and goes on to the tenant asked
+ * for. */
 static void authenticate(struct bk_request *request) {
     const struct bk_authenticator *authenticator = request->api->authenticator;
     struct bk_slice token = token_of(request), named = named_tenant(request);
@@ -292,7 +293,7 @@ static void advance(struct bk_request *request) {
         BK_UNREACHABLE();
 }
 
-/* --- the end of the way ------------------------------------------------------------------------ */
+/* --- the end of the way ----------------------------------------------------------------------- */
 
 void api_pipeline_run(struct bk_request *request) {
     request->step = API_STEP_HANDLING;

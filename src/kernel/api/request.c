@@ -1,14 +1,13 @@
 /*
  * A request: setting it up, reading it, tearing it down.
  *
- * Transports keep their requests in free lists, so a reset empties and keeps the memory that an ordinary
- * request needs, and gives back what an unusual one took. Query parameters are looked up in the text as
- * it came: a request asks for few of them, and most requests for none.
+ * Transports keep their requests in free lists, so a reset empties and keeps the memory that an
+ * ordinary request needs, and gives back what an unusual one took. Query parameters are looked up
+ * in the text as it came: a request asks for few of them, and most requests for none.
  */
 #include "api_private.h"
 
 #include "bakend/encode.h"
-#include "bakend/id.h"
 
 /* What a reset keeps of a buffer. */
 enum { KEPT_OUT_BYTES = 64 * 1024, KEPT_HEAD_BYTES = 4 * 1024 };
@@ -32,7 +31,7 @@ enum bk_method bk_method_parse(struct bk_slice name) {
     return BK_METHOD_OTHER;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void set_fresh(struct bk_request *request) {
     request->target = request->path = request->query = BK_SLICE_EMPTY;
@@ -57,11 +56,15 @@ static void set_fresh(struct bk_request *request) {
     request->step = API_STEP_FRESH;
 }
 
+/* "1f9ac03e.00000a7": which run of the program, and which of its requests. */
 static void make_id(struct bk_request *request) {
     static const char digits[] = "0123456789abcdef";
-    uint64_t random = bk_random_u64();
-    for (size_t i = 0; i < BK_REQUEST_ID_BYTES; i++, random >>= 4)
-        request->id[i] = digits[random & 15];
+    struct bk_api *api = request->api;
+    uint64_t number = ++api->request_count;
+    memcpy(request->id, api->run_id, API_RUN_ID_BYTES);
+    request->id[API_RUN_ID_BYTES] = '.';
+    for (size_t i = BK_REQUEST_ID_BYTES; i > API_RUN_ID_BYTES + 1; i--, number >>= 4)
+        request->id[i - 1] = digits[number & 15];
 }
 
 void bk_request_init(struct bk_request *request, struct bk_api *api) {
@@ -116,7 +119,7 @@ void api_request_split_target(struct bk_request *request) {
                                                                   request->target.length - at - 1);
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct bk_slice bk_request_header(const struct bk_request *request, struct bk_slice name) {
     for (uint32_t i = 0; i < request->header_count; i++)

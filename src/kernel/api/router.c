@@ -1,9 +1,9 @@
 /*
  * The table of routes (see router.h).
  *
- * A path is cut into segments and decoded before it is matched, so that "/api/h%65alth" is the same as
- * "/api/health", as in the contract, while an encoded slash stays inside its segment. An empty segment
- * ("/api/", "/api//x") matches no parameter.
+ * A path is cut into segments and decoded before it is matched, so that "/api/h%65alth" is the same
+ * as "/api/health", as in the contract, while an encoded slash stays inside its segment. An empty
+ * segment ("/api/", "/api//x") matches no parameter.
  */
 #include "router.h"
 
@@ -44,7 +44,7 @@ void api_router_fini(struct api_router *router) {
     bk_free(router->entries);
 }
 
-/* --- adding ------------------------------------------------------------------------------------ */
+/* --- adding ----------------------------------------------------------------------------------- */
 
 static struct api_node *literal_child(const struct api_node *node, struct bk_slice segment) {
     for (struct api_node *child = node->literals; child != NULL; child = child->next)
@@ -105,7 +105,7 @@ enum bk_status api_router_add(struct api_router *router, const struct bk_route *
     return BK_OK;
 }
 
-/* --- finding ----------------------------------------------------------------------------------- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 static bool is_clean(struct bk_slice text) {
     return memchr(text.data, '\0', text.length) == NULL && bk_slice_is_utf8(text);

@@ -2,9 +2,9 @@
  * Health: whether the server answers (the contract's /api/health), and what it answers to
  * (/api/openapi.json, written from the routes themselves).
  *
- * A superuser sees more: whether a backup may be made now, the address that the server takes for the
- * client's, and a header that betrays a proxy, so that the dashboard can say that the proxy is not
- * trusted yet.
+ * A superuser sees more: whether a backup may be made now, the address that the server takes for
+ * the client's, and a header that betrays a proxy, so that the dashboard can say that the proxy is
+ * not trusted yet.
  */
 #include "bakend/module.h"
 

@@ -1,6 +1,6 @@
 /*
- * The figures and their names. Counters end in _total, times are seconds, sizes bytes. A histogram's
- * buckets are cumulative in this format, while the figures count each bucket alone.
+ * The figures and their names. Counters end in _total, times are seconds, sizes bytes. A
+ * histogram's buckets are cumulative in this format, while the figures count each bucket alone.
  */
 #include "metrics.h"
 
@@ -46,7 +46,7 @@ static void write_histogram(struct bk_buffer *out, const struct histogram *histo
                      total);
 }
 
-/* --- store ------------------------------------------------------------------------------------- */
+/* --- store ------------------------------------------------------------------------------------ */
 
 static void write_commits(const struct bk_store_figures *figures, struct bk_buffer *out) {
     write_histogram(out, &(struct histogram){.name = "bakend_store_commit_seconds",
@@ -98,7 +98,7 @@ void metrics_write_store(const struct bk_module_context *context, struct bk_buff
     gauge(out, "bakend_tenants_open", "Open tenants.", bk_tenants_open_count(context->tenants));
 }
 
-/* --- bus and feed ------------------------------------------------------------------------------ */
+/* --- bus and feed ----------------------------------------------------------------------------- */
 
 /* A metric's samples stand together, so the handlers are walked once for each. */
 static const char *const handler_metrics[][2] = {
@@ -159,7 +159,7 @@ void metrics_write_events(const struct bk_module_context *context, struct bk_buf
     gauge(out, "bakend_feed_tail_bytes", "Bytes of those.", (double)figures.tail_bytes);
 }
 
-/* --- loop and process -------------------------------------------------------------------------- */
+/* --- loop and process ------------------------------------------------------------------------- */
 
 static double resident_bytes(void) {
     char text[128];

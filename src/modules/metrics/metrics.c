@@ -1,10 +1,10 @@
 /*
  * Metrics: GET /metrics, the figures of the whole program in the Prometheus text format 0.0.4.
  *
- * The figures belong to whoever counts them; here they are read and written, once per scrape. Transports
- * and modules add their own with bk_api_add_metrics. The page shows how much is going on to whoever reads
- * it, so it is for superusers (Prometheus sends a token as `authorization: credentials`) unless the
- * option metrics-public says otherwise.
+ * The figures belong to whoever counts them; here they are read and written, once per scrape.
+ * Transports and modules add their own with bk_api_add_metrics. The page shows how much is going on
+ * to whoever reads it, so it is for superusers (Prometheus sends a token as `authorization:
+ * credentials`) unless the option metrics-public says otherwise.
  */
 #include "metrics.h"
 

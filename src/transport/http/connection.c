@@ -1,12 +1,13 @@
 /*
  * Connections: accepting, reading bytes, closing, and their clocks.
  *
- * All idle connections share one read buffer. A connection reads on while its request is being handled,
- * so that a client that goes away is noticed; what it sends meanwhile waits in `pending`, and when that
- * is full the socket is no longer read.
+ * All idle connections share one read buffer. A connection reads on while its request is being
+ * handled, so that a client that goes away is noticed; what it sends meanwhile waits in `pending`,
+ * and when that is full the socket is no longer read.
  *
- * A client that closes its sending side is taken for gone when its request asked to be told (a stream, a
- * long poll); any other request is finished and answered first, since a client may half-close.
+ * A client that closes its sending side is taken for gone when its request asked to be told (a
+ * stream, a long poll); any other request is finished and answered first, since a client may
+ * half-close.
  */
 #include "http_private.h"
 
@@ -28,7 +29,7 @@ static const uint16_t legal_moves[] = {
     [HTTP_STATE_CLOSED] = 0,
 };
 
-/* --- clocks ------------------------------------------------------------------------------------ */
+/* --- clocks ----------------------------------------------------------------------------------- */
 
 static enum http_clock clock_of(enum http_state state) {
     switch (state) {
@@ -65,7 +66,7 @@ void http_connection_move(struct http_connection *connection, enum http_state st
     http_connection_wind(connection, clock_of(state));
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void on_resume(struct bk_task *task);
 
@@ -136,7 +137,7 @@ void http_connection_cut(struct http_connection *connection) {
     part_from_exchange(connection);
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     struct http_connection *connection = handle->data;
@@ -194,7 +195,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     size_t used = 0;
     if (length == 0 || connection->state == HTTP_STATE_CLOSED)
         return;
-    if (length < 0 && length == UV_EOF) {
+    if (length == UV_EOF) {
         on_eof(connection);
         return;
     }
@@ -256,7 +257,7 @@ void http_connection_resume(struct http_connection *connection) {
         bk_loop_defer(connection->http->options.loop, &connection->resume);
 }
 
-/* --- accepting --------------------------------------------------------------------------------- */
+/* --- accepting -------------------------------------------------------------------------------- */
 
 static void read_address(struct http_connection *connection) {
     struct sockaddr_storage address;

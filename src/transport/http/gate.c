@@ -46,7 +46,7 @@ static struct http_refusal refuse(int status, const char *reason) {
 
 static const struct http_refusal accepted = {0, NULL};
 
-/* --- the request line -------------------------------------------------------------------------- */
+/* --- the request line ------------------------------------------------------------------------- */
 
 static struct http_refusal read_version(struct bk_slice text, struct http_head *head) {
     if (bk_slice_is(text, "HTTP/1.1"))
@@ -93,7 +93,7 @@ static struct http_refusal read_request_line(struct bk_slice line, struct http_h
     return read_version(bk_slice_make(rest.data + at + 1, rest.length - at - 1), head);
 }
 
-/* --- fields ------------------------------------------------------------------------------------ */
+/* --- fields ----------------------------------------------------------------------------------- */
 
 static struct http_refusal read_content_length(struct bk_slice value, struct http_head *head) {
     uint64_t length = 0;
@@ -152,7 +152,8 @@ static struct http_refusal read_expect(struct bk_slice value, struct http_head *
     return accepted;
 }
 
-/* The fields that decide where a request ends. Dispatched by length first: most headers are none. */
+/* The fields that decide where a request ends. Dispatched by length first: most headers are
+ * none. */
 static struct http_refusal read_framing(const struct bk_header *header, struct http_head *head) {
     switch (header->name.length) {
     case 4:

@@ -2,11 +2,12 @@
  * The transport as a whole: its options, its listeners, its clocks and its end.
  *
  * At the cap of connections a listener does not accept: libuv then stops polling it until we do, so
- * clients wait in the kernel's queue and nothing spins. The cap stays below the limit of descriptors.
+ * clients wait in the kernel's queue and nothing spins. The cap stays below the limit of
+ * descriptors.
  *
- * One coarse timer serves all timeouts. Each kind of waiting has one timeout and one list, in the order in
- * which the waiting began, so a tick looks at the heads of five lists. It runs only while there are
- * connections.
+ * One coarse timer serves all timeouts. Each kind of waiting has one timeout and one list, in the
+ * order in which the waiting began, so a tick looks at the heads of five lists. It runs only while
+ * there are connections.
  */
 #include "http_private.h"
 
@@ -28,7 +29,7 @@ enum {
     COMPLAINT_MS = 60000,
 };
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void bk_http_options_init(struct bk_http_options *options) {
     *options = (struct bk_http_options){
@@ -77,9 +78,9 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
                     (double)figures->buffered_bytes);
 }
 
-enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **out,
+enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **http,
                               struct bk_error *error) {
-    struct bk_http *http;
+    struct bk_http *own;
     struct http_proxies *proxies = NULL;
     BK_ASSERT(options->loop != NULL && options->api != NULL && options->head_max_bytes > 0);
     if (options->trusted_proxies != NULL && options->trusted_proxies[0] != '\0') {
@@ -87,30 +88,30 @@ enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_h
         if (proxies == NULL)
             return BK_INVALID;
     }
-    http = bk_alloc_zero(sizeof(*http));
-    http->options = *options;
-    http->options.trusted_proxies = NULL;
-    if (http->options.connections_max == 0)
-        http->options.connections_max = connections_that_fit();
-    http->proxies = proxies;
-    bk_list_init(&http->listeners);
-    bk_list_init(&http->connections);
-    bk_list_init(&http->writing);
-    bk_list_init(&http->dirty);
-    bk_list_init(&http->spare_exchanges);
-    bk_list_init(&http->spare_connections);
+    own = bk_alloc_zero(sizeof(*own));
+    own->options = *options;
+    own->options.trusted_proxies = NULL;
+    if (own->options.connections_max == 0)
+        own->options.connections_max = connections_that_fit();
+    own->proxies = proxies;
+    bk_list_init(&own->listeners);
+    bk_list_init(&own->connections);
+    bk_list_init(&own->writing);
+    bk_list_init(&own->dirty);
+    bk_list_init(&own->spare_exchanges);
+    bk_list_init(&own->spare_connections);
     for (size_t i = 0; i < HTTP_CLOCK_COUNT; i++)
-        bk_list_init(&http->clocks[i]);
-    http_reading_init_parser(&http->parser_settings);
-    http->read_buffer = bk_alloc(HTTP_READ_BUFFER_BYTES);
-    http->hook.on_turn_end = http_sending_on_turn_end;
-    bk_loop_add_turn_hook(options->loop, &http->hook);
-    http->timer = bk_timer_create(options->loop, on_tick, http);
-    bk_timer_set_background(http->timer);
-    bk_task_init(&http->drained_task, on_drained_task);
-    http->metrics.write = on_metrics;
-    bk_api_add_metrics(options->api, &http->metrics);
-    *out = http;
+        bk_list_init(&own->clocks[i]);
+    http_reading_init_parser(&own->parser_settings);
+    own->read_buffer = bk_alloc(HTTP_READ_BUFFER_BYTES);
+    own->hook.on_turn_end = http_sending_on_turn_end;
+    bk_loop_add_turn_hook(options->loop, &own->hook);
+    own->timer = bk_timer_create(options->loop, on_tick, own);
+    bk_timer_set_background(own->timer);
+    bk_task_init(&own->drained_task, on_drained_task);
+    own->metrics.write = on_metrics;
+    bk_api_add_metrics(options->api, &own->metrics);
+    *http = own;
     return BK_OK;
 }
 
@@ -151,7 +152,7 @@ struct bk_slice http_date(struct bk_http *http) {
     return bk_slice_make(http->date, HTTP_DATE_BYTES);
 }
 
-/* --- listening --------------------------------------------------------------------------------- */
+/* --- listening -------------------------------------------------------------------------------- */
 
 /* Once a minute at most: an operator has to act, but not to read. */
 static void complain_of_cap(struct bk_http *http) {
@@ -279,7 +280,8 @@ enum bk_status bk_http_listen(struct bk_http *http, const char *host, uint16_t p
     return BK_OK;
 }
 
-/* A socket that a process left behind when it died. Anything else of that name is not ours to remove. */
+/* A socket that a process left behind when it died. Anything else of that name is not ours to
+ * remove. */
 static enum bk_status remove_stale(const char *path, struct bk_error *error) {
     struct stat info;
     if (lstat(path, &info) != 0)
@@ -321,7 +323,7 @@ enum bk_status bk_http_listen_control(struct bk_http *http, const char *path,
     return BK_OK;
 }
 
-/* --- clocks ------------------------------------------------------------------------------------ */
+/* --- clocks ----------------------------------------------------------------------------------- */
 
 void http_clocks_start(struct bk_http *http) {
     if (http->is_ticking)
@@ -413,7 +415,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     }
 }
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void on_drained_task(struct bk_task *task) {
     struct bk_http *http = bk_container_of(task, struct bk_http, drained_task);

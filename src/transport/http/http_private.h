@@ -162,7 +162,8 @@ void http_connection_rest(struct http_connection *connection);
 /* Too much unsent to take on more work. */
 bool http_connection_is_clogged(const struct http_connection *connection);
 
-/* reading.c: looks at input; returns how much was used. Stops where a request has to be answered first. */
+/* reading.c: looks at input; returns how much was used. Stops where a request has to be answered
+ * first. */
 size_t http_reading_consume(struct http_connection *connection, const char *data, size_t length);
 void http_reading_init_parser(llhttp_settings_t *settings);
 /* Answers a request that is no request and ends the connection after it. */

@@ -1,9 +1,9 @@
 /*
  * What a connection has to send: a chain of blocks.
  *
- * Heads and small bodies are copied into blocks of 4 KiB from the transport's free list, one after the
- * other, so that all answers of a turn usually lie in one piece. A body of 16 KiB or more is a block of
- * its own, whose memory is taken over from the request, without a copy.
+ * Heads and small bodies are copied into blocks of 4 KiB from the transport's free list, one after
+ * the other, so that all answers of a turn usually lie in one piece. A body of 16 KiB or more is a
+ * block of its own, whose memory is taken over from the request, without a copy.
  */
 #ifndef BAKEND_HTTP_OUTPUT_H
 #define BAKEND_HTTP_OUTPUT_H

@@ -1,8 +1,9 @@
 /*
  * Trusted proxies: whose X-Forwarded-For is believed.
  *
- * Each proxy appends the address that it was called from. So the list is read from its end, and the first
- * address that is no trusted proxy is the client; what stands before it may be anybody's invention.
+ * Each proxy appends the address that it was called from. So the list is read from its end, and the
+ * first address that is no trusted proxy is the client; what stands before it may be anybody's
+ * invention.
  */
 #include "http_private.h"
 

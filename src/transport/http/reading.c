@@ -1,22 +1,22 @@
 /*
  * Reading requests.
  *
- *   head   copied aside until its empty line is here → the gate → llhttp → the two must agree → the api
+ *   head   copied aside until its empty line is here → gate → llhttp, which must agree → the api
  *   body   through llhttp (which knows chunks) into the exchange's buffer → the api
  *
- * The gate's and llhttp's idea of a request's framing are compared, and a difference is a refusal: what
- * one of the two reads wrongly then does no harm. llhttp is started afresh for each request, is fed the
- * head and then the body, and pauses where the request ends.
+ * The gate's and llhttp's idea of a request's framing are compared, and a difference is a refusal:
+ * what one of the two reads wrongly then does no harm. llhttp is started afresh for each request,
+ * is fed the head and then the body, and pauses where the request ends.
  *
- * A chunked body may not consist of framing: its size lines, extensions and trailers together are bounded
- * by 8 KiB and 64 bytes for each chunk.
+ * A chunked body may not consist of framing: its size lines, extensions and trailers together are
+ * bounded by 8 KiB and 64 bytes for each chunk.
  */
 #include "http_private.h"
 
 /* A body whose length is known gets this much room at once; more only as it comes. */
 enum { BODY_RESERVE_BYTES_MAX = 256 * 1024 };
 
-/* --- llhttp's callbacks ------------------------------------------------------------------------ */
+/* --- llhttp's callbacks ----------------------------------------------------------------------- */
 
 static int on_headers_complete(llhttp_t *parser) {
     struct http_connection *connection = parser->data;
@@ -66,7 +66,7 @@ void http_reading_init_parser(llhttp_settings_t *settings) {
     settings->on_message_complete = on_message_complete;
 }
 
-/* --- the head ---------------------------------------------------------------------------------- */
+/* --- the head --------------------------------------------------------------------------------- */
 
 void http_reading_refuse(struct http_connection *connection, int status, const char *reason) {
     BK_ASSERT(connection->exchange != NULL);
@@ -236,7 +236,7 @@ static size_t read_head(struct http_connection *connection, const char *data, si
     return end - before;
 }
 
-/* --- the body ---------------------------------------------------------------------------------- */
+/* --- the body --------------------------------------------------------------------------------- */
 
 static bool is_mostly_framing(const struct http_connection *connection) {
     uint64_t overhead = connection->wire_bytes - connection->body_bytes;
@@ -300,7 +300,7 @@ static size_t read_body(struct http_connection *connection, const char *data, si
     return used;
 }
 
-/* --- all of it --------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 size_t http_reading_consume(struct http_connection *connection, const char *data, size_t length) {
     size_t used = 0;

@@ -1,10 +1,10 @@
 /*
  * Answering: the responder that the api calls, and exchanges, the requests' homes.
  *
- * A head is written in one go into the connection's output, a small body right behind it. Whether the
- * connection goes on is decided here, before the head that says so: not when the client or a refusal
- * wants it closed, not during a drain, and not when more of an unread body is to come than is worth
- * reading, or a body that the client may never send (it waits for 100 Continue).
+ * A head is written in one go into the connection's output, a small body right behind it. Whether
+ * the connection goes on is decided here, before the head that says so: not when the client or a
+ * refusal wants it closed, not during a drain, and not when more of an unread body is to come than
+ * is worth reading, or a body that the client may never send (it waits for 100 Continue).
  *
  * When the client has gone, answers end here and nothing is sent.
  */
@@ -15,7 +15,7 @@
 /* What an exchange keeps of the buffers of an unusual request. */
 enum { KEPT_BODY_BYTES = 16 * 1024, ANSWER_LINES_BYTES = 256, CHUNK_LINE_BYTES = 20 };
 
-/* --- exchanges --------------------------------------------------------------------------------- */
+/* --- exchanges -------------------------------------------------------------------------------- */
 
 struct http_exchange *http_exchange_create(struct http_connection *connection) {
     struct bk_http *http = connection->http;
@@ -86,7 +86,7 @@ void http_exchanges_fini(struct bk_http *http) {
         destroy_exchange(bk_container_of(link, struct http_exchange, link));
 }
 
-/* --- heads ------------------------------------------------------------------------------------- */
+/* --- heads ------------------------------------------------------------------------------------ */
 
 static const struct {
     int status;
@@ -196,7 +196,7 @@ static size_t head_size_max(const struct bk_request *request) {
     return ANSWER_LINES_BYTES + strlen(request->content_type) + request->head.length;
 }
 
-/* --- whole answers ----------------------------------------------------------------------------- */
+/* --- whole answers ---------------------------------------------------------------------------- */
 
 static void write_answer(struct http_connection *connection, struct bk_request *request) {
     struct bk_slice body = bk_buffer_slice(&request->out);
@@ -235,7 +235,7 @@ static void on_send(struct bk_request *request) {
     http_exchange_end(exchange);
 }
 
-/* --- streams ----------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 static void on_stream_begin(struct bk_request *request) {
     struct http_exchange *exchange = request->transport;

@@ -1,7 +1,7 @@
 /*
- * Sending: what all answers of a turn have put into a connection's output leaves with one write at the
- * end of the turn. What the socket does not take at once is given to libuv, one write at a time, while
- * more may be put behind it.
+ * Sending: what all answers of a turn have put into a connection's output leaves with one write at
+ * the end of the turn. What the socket does not take at once is given to libuv, one write at a
+ * time, while more may be put behind it.
  */
 #include "http_private.h"
 
@@ -34,8 +34,8 @@ static void on_shutdown(uv_shutdown_t *request, int status) {
         http_connection_cut(connection);
 }
 
-/* All is sent: the last word of a connection is a FIN, and the client closes first if it will, so that
- * no reset destroys what it has not read yet. */
+/* All is sent: the last word of a connection is a FIN, and the client closes first if it will, so
+ * that no reset destroys what it has not read yet. */
 static void settle(struct http_connection *connection) {
     if (connection->state == HTTP_STATE_LINGERING && connection->output.length == 0) {
         if (connection->has_eof) {

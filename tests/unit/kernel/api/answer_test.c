@@ -138,7 +138,7 @@ static void leaves_framing_to_files(void **state) {
     assert_true(text_has(&request.head, "X-Content-Type-Options: nosniff\r\n"));
 }
 
-/* --- compression ------------------------------------------------------------------------------- */
+/* --- compression ------------------------------------------------------------------------------ */
 
 static void fill(size_t length) {
     bk_buffer_clear(&request.out);
@@ -182,7 +182,7 @@ static void compresses_text_that_is_worth_it(void **state) {
     assert_false(request.is_compressed);
 }
 
-/* --- streams, fallbacks ------------------------------------------------------------------------ */
+/* --- streams, fallbacks ----------------------------------------------------------------------- */
 
 static bool begin(const char *path) {
     size_t body_max_bytes = 0;
@@ -239,7 +239,7 @@ static void asks_fallbacks_before_404(void **state) {
     assert_int_equal(request.status, 404);
 }
 
-/* --- documents --------------------------------------------------------------------------------- */
+/* --- documents -------------------------------------------------------------------------------- */
 
 static void describes_its_routes(void **state) {
     struct bk_json *document;

@@ -1,6 +1,6 @@
 /*
- * The way of a request: tenants, tokens, guards, bodies, in process and as a transport sends it, with
- * real tenants and an authenticator whose tokens read "<tenant>:<kind>:<name>".
+ * The way of a request: tenants, tokens, guards, bodies, in process and as a transport sends it,
+ * with real tenants and an authenticator whose tokens read "<tenant>:<kind>:<name>".
  */
 #include "kernel_fixture.h"
 
@@ -23,7 +23,7 @@ struct fixture {
 
 static struct fixture *now;
 
-/* --- a transport and a module ------------------------------------------------------------------ */
+/* --- a transport and a module ----------------------------------------------------------------- */
 
 static void on_send(struct bk_request *request) {
     struct fixture *fixture = request->transport;
@@ -99,7 +99,7 @@ static const struct bk_route routes[] = {
     {.method = BK_GET, .path = "/query", .handle = handle_query},
 };
 
-/* --- tokens ------------------------------------------------------------------------------------ */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 static struct bk_slice tenant_of(void *user, struct bk_slice token) {
     (void)user;
@@ -131,7 +131,7 @@ static enum bk_status authenticate(void *user, struct bk_tenant *tenant, struct 
 static const struct bk_authenticator authenticator = {.tenant_of = tenant_of,
                                                       .authenticate = authenticate};
 
-/* --- fixture ----------------------------------------------------------------------------------- */
+/* --- fixture ---------------------------------------------------------------------------------- */
 
 static int setup(void **state) {
     struct fixture *fixture = bk_alloc_zero(sizeof(*fixture));
@@ -209,7 +209,7 @@ static void answer_is(const char *text) { assert_string_equal(now->answer, text)
 
 static bool answer_has(const char *text) { return strstr(now->answer, text) != NULL; }
 
-/* --- who asks, and about which tenant ---------------------------------------------------------- */
+/* --- who asks, and about which tenant --------------------------------------------------------- */
 
 static void takes_default_without_a_name(void **state) {
     (void)state;
@@ -304,7 +304,7 @@ static void guards_by_access_and_scope(void **state) {
     }
 }
 
-/* --- routes, bodies, answers ------------------------------------------------------------------- */
+/* --- routes, bodies, answers ------------------------------------------------------------------ */
 
 static void answers_errors_in_the_contracts_shape(void **state) {
     (void)state;
@@ -412,7 +412,7 @@ static void counts_and_shows_every_answer(void **state) {
     assert_int_equal(figures->in_flight, 0);
 }
 
-/* --- calls ------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 struct call {
     struct bk_call call;

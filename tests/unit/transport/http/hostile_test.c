@@ -1,6 +1,6 @@
 /*
- * Requests that two readers could read in two ways, over real sockets. Each is refused, the connection
- * is closed, and the request hidden in it is never answered.
+ * Requests that two readers could read in two ways, over real sockets. Each is refused, the
+ * connection is closed, and the request hidden in it is never answered.
  */
 #include "http_fixture.h"
 

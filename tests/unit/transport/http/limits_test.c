@@ -127,7 +127,7 @@ static void answers_503_when_bodies_fill_the_memory(void **state) {
     stop();
 }
 
-/* --- times ------------------------------------------------------------------------------------- */
+/* --- times ------------------------------------------------------------------------------------ */
 
 static void hasty(struct bk_http_options *options) {
     options->head_timeout_ms = options->body_timeout_ms = options->idle_timeout_ms = 300;
@@ -210,7 +210,7 @@ static void closes_when_a_client_does_not(void **state) {
     stop();
 }
 
-/* --- many -------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------- */
 
 static void two_connections(struct bk_http_options *options) { options->connections_max = 2; }
 
@@ -246,7 +246,7 @@ static void does_not_run_ahead_of_a_client_that_does_not_read(void **state) {
     stop();
 }
 
-/* --- the end ----------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void on_drained(void *user) { *(bool *)user = true; }
 
