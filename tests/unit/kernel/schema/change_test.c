@@ -1,6 +1,7 @@
 /* Changes from the definition to the table, on a real store. */
 #include "schema_private.h"
 
+#include "bakend/failpoint.h"
 #include "schema_fixture.h"
 #include <stdio.h>
 
@@ -419,6 +420,19 @@ static void a_request_of_the_former_schema_is_stale(void **state) {
     assert_int_equal(probe.status, BK_OK);
 }
 
+static void a_change_whose_commit_fails_leaves_the_schema_as_it_was(void **state) {
+    struct support_schema *fixture = *state;
+    assert_int_equal(CREATE("{'name':'a','fields':[{'name':'t','type':'text'}]}"), BK_OK);
+    /* Nobody else is at work: the writer sees the switch with its next write. */
+    assert_int_equal(bk_failpoint_configure("store.before_commit:full"), BK_OK);
+    assert_int_equal(UPDATE("a", "{'name':'b'}"), BK_DISK_FULL);
+    assert_int_equal(bk_failpoint_configure(NULL), BK_OK);
+    assert_true(fixture->error.message[0] != '\0');
+    assert_int_equal(support_schema_insert(fixture, "a", "{'t':'x'}"), BK_OK);
+    assert_int_equal(UPDATE("a", "{'name':'b'}"), BK_OK);
+    assert_int_equal(support_schema_insert(fixture, "b", "{'t':'y'}"), BK_OK);
+}
+
 struct racing {
     struct bk_schema_change change;
     struct bk_problems problems;
@@ -503,6 +517,7 @@ int main(void) {
         TEST(a_collection_that_another_relates_to_stays),
         TEST(each_change_is_a_durable_event),
         TEST(a_request_of_the_former_schema_is_stale),
+        TEST(a_change_whose_commit_fails_leaves_the_schema_as_it_was),
         TEST(of_two_changes_at_once_the_second_sees_the_first),
         TEST(a_reopened_tenant_has_the_same_definitions),
     };
