@@ -134,9 +134,9 @@ async function benchList(server, rival) {
   const file = path.join(folder, 'list.db');
   const plain = [], totals = [], alone = [], theirs = [];
   for (let round = 0; round < options.rounds; round++) {
-    plain.push(load(server, 64, '/api/collections/bench/records?perPage=20&skipTotal=1'));
-    totals.push(load(server, 64, '/api/collections/bench/records?perPage=20'));
-    if (rival) theirs.push(load(rival, 64, `${rival.createPath}?perPage=20&skipTotal=1`));
+    plain.push(load(server, 64, '/api/collections/bench/records?perPage=20&skipTotal=1&sort=id'));
+    totals.push(load(server, 64, '/api/collections/bench/records?perPage=20&sort=id'));
+    if (rival) theirs.push(load(rival, 64, `${rival.createPath}?perPage=20&skipTotal=1&sort=id`));
     if (!existsSync(file)) await copyDatabase(server, file);
     alone.push(Number(program('journal_pages', file, 'list', 'bench', '20000')));
   }

@@ -14,7 +14,8 @@
 enum { CURSOR_BYTES_MAX = 8192, SQL_BYTES_MAX = 256 * 1024 };
 
 struct sort_key {
-    const struct bk_field *field; /* NULL: random */
+    const struct bk_field *field; /* NULL: by the expression */
+    const char *expression;       /* "_rowid_", "RANDOM()" */
     bool is_descending;
 };
 
@@ -39,8 +40,6 @@ struct record_list {
 
 /* The field of a sort word; hidden ones are for superusers, secrets for nobody. */
 static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
-    if (bk_slice_is(name, "@rowid"))
-        return list->collection->id_field;
     const struct bk_field *field = bk_collection_field(list->collection, name);
     if (field == NULL || field->is_secret || (field->is_hidden && list->view != BK_VIEW_FULL))
         return NULL;
@@ -51,8 +50,15 @@ static void sort_problem(struct record_list *list, const char *message) {
     bk_problems_add(&list->request->problems, BK_SLICE("sort"), "validation_invalid_sort", message);
 }
 
+/* `@rowid` is the order of insertion; `@random` none at all. Neither has a value for a cursor to hold. */
+static const char *sort_expression(struct bk_slice word) {
+    if (bk_slice_is(word, "@rowid"))
+        return "_rowid_";
+    return bk_slice_is(word, "@random") ? "RANDOM()" : NULL;
+}
+
 static void read_sort_word(struct record_list *list, struct bk_slice word) {
-    struct sort_key key = {NULL, false};
+    struct sort_key key = {NULL, NULL, false};
     word = bk_slice_trim(word);
     if (word.length > 0 && (word.data[0] == '-' || word.data[0] == '+')) {
         key.is_descending = word.data[0] == '-';
@@ -64,12 +70,12 @@ static void read_sort_word(struct record_list *list, struct bk_slice word) {
         sort_problem(list, "At most 8 fields can be sorted by.");
         return;
     }
-    bool is_random = bk_slice_is(word, "@random");
-    key.field = is_random ? NULL : sort_field(list, word);
-    if (key.field == NULL && !is_random)
+    key.expression = sort_expression(word);
+    key.field = key.expression == NULL ? sort_field(list, word) : NULL;
+    if (key.expression != NULL && list->is_by_cursor)
+        sort_problem(list, "A cursor needs fields to sort by: not @rowid, not @random.");
+    else if (key.expression == NULL && key.field == NULL)
         sort_problem(list, "There is no such field to sort by.");
-    else if (is_random && list->is_by_cursor)
-        sort_problem(list, "A random order has no cursor: page by page and perPage.");
     else
         list->keys[list->key_count++] = key;
 }
@@ -84,7 +90,7 @@ static void read_sort(struct record_list *list) {
     for (uint32_t i = 0; i < list->key_count; i++)
         if (list->keys[i].field == list->collection->id_field)
             return;
-    list->keys[list->key_count++] = (struct sort_key){list->collection->id_field, false};
+    list->keys[list->key_count++] = (struct sort_key){list->collection->id_field, NULL, false};
 }
 
 /* --- cursor -------------------------------------------------------------------------------------- */
@@ -189,16 +195,14 @@ static void write_behind(struct record_list *list, struct bk_buffer *sql) {
 
 static void write_order(struct record_list *list, struct bk_buffer *sql) {
     if (list->key_count == 0) {
-        bk_buffer_append_literal(sql, " ORDER BY \"id\"");
+        bk_buffer_append_literal(sql, " ORDER BY _rowid_");
         return;
     }
     for (uint32_t i = 0; i < list->key_count; i++) {
         const struct sort_key *key = &list->keys[i];
         bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(" ORDER BY ") : BK_SLICE(", "));
-        if (key->field == NULL)
-            bk_buffer_append_literal(sql, "RANDOM()");
-        else
-            bk_buffer_append_slice(sql, key->field->quoted);
+        bk_buffer_append_slice(sql, key->field == NULL ? bk_slice_from(key->expression)
+                                                       : key->field->quoted);
         if (key->is_descending)
             bk_buffer_append_literal(sql, " DESC");
     }
