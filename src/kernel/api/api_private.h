@@ -49,8 +49,10 @@ void api_answer_preflight(struct bk_request *request);
 
 /* pipeline.c: what both kinds of requests do once their tenant is known. */
 void api_pipeline_run(struct bk_request *request);
-/* pipeline.c: sets path and query from target. */
+/* request.c: sets path and query from target. */
 void api_request_split_target(struct bk_request *request);
+/* request.c: the next id. */
+void api_request_make_id(struct bk_request *request);
 
 /* call.c: whether it came in process. */
 bool api_is_call(const struct bk_request *request);

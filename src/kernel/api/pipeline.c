@@ -62,6 +62,8 @@ static uint32_t count_parameters(struct bk_slice query) {
 bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_max_bytes) {
     BK_ASSERT(request->step == API_STEP_FRESH && request->responder != NULL);
     request->step = API_STEP_BEGUN;
+    /* It has one for refusals since it was set up, maybe long ago; ids are to follow the order. */
+    api_request_make_id(request);
     api->figures.in_flight++;
     if (request->started_ns == 0)
         request->started_ns = bk_clock_monotonic_ns();

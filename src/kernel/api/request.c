@@ -57,7 +57,7 @@ static void set_fresh(struct bk_request *request) {
 }
 
 /* "1f9ac03e.00000a7": which run of the program, and which of its requests. */
-static void make_id(struct bk_request *request) {
+void api_request_make_id(struct bk_request *request) {
     static const char digits[] = "0123456789abcdef";
     struct bk_api *api = request->api;
     uint64_t number = ++api->request_count;
@@ -74,7 +74,7 @@ void bk_request_init(struct bk_request *request, struct bk_api *api) {
     bk_buffer_init(&request->out, api->options.answer_max_bytes);
     bk_buffer_init(&request->head, API_HEAD_BYTES_MAX);
     set_fresh(request);
-    make_id(request);
+    api_request_make_id(request);
 }
 
 static void release_tenants(struct bk_request *request) {
@@ -101,7 +101,7 @@ void bk_request_reset(struct bk_request *request) {
     empty(&request->out, KEPT_OUT_BYTES);
     empty(&request->head, KEPT_HEAD_BYTES);
     set_fresh(request);
-    make_id(request);
+    api_request_make_id(request);
 }
 
 void bk_request_fini(struct bk_request *request) {
