@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""House rules that no other tool knows: banned functions, and the length of lines, functions and
-files. Works on the current directory, on what git tracks or would track; names files to check only
+"""House rules that no other tool knows: banned functions, the length of lines and functions in C,
+and of files. Works on the current directory, on what git tracks or would track; names files to check only
 those.
 """
 import pathlib
@@ -82,10 +82,10 @@ def check_lengths(path, text, code):
     lines = text.splitlines()
     if len(lines) > FILE_LINES:
         yield f"{path}: {len(lines)} lines, at most {FILE_LINES}: split it by what readers look for"
-    for number, line in enumerate(lines, 1):
-        if len(line) > LINE_COLUMNS:
-            yield f"{path}:{number}: {len(line)} columns, at most {LINE_COLUMNS}"
     if path.suffix in (".c", ".h"):
+        for number, line in enumerate(lines, 1):
+            if len(line) > LINE_COLUMNS:
+                yield f"{path}:{number}: {len(line)} columns, at most {LINE_COLUMNS}"
         for name, first, count in functions(code):
             if count > FUNCTION_LINES:
                 yield f"{path}:{first}: {name} has {count} lines, at most {FUNCTION_LINES}"
