@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """House rules that no other tool knows: banned functions, the length of lines and functions in C,
-and of files. Works on the current directory, on what git tracks or would track; names files to check only
-those.
+and of files. Works on the current directory, on what git tracks or would track, or on the files
+named.
 """
 import pathlib
 import re
