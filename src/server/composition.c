@@ -39,6 +39,7 @@ enum bk_status server_compose(struct server *server, struct bk_error *error) {
     server->feed = bk_feed_create(server->loop, server->bus, server->tenants,
                                   log_of(server, "feed"), (size_t)options->tail_max_bytes);
     server->schema = bk_schema_kind_create(server->tenants, log_of(server, "schema"));
+    bk_schema_set_rule_check(server->schema, bk_rule_is_valid);
     struct bk_api_options api = {.loop = server->loop,
                                  .log = log_of(server, "api"),
                                  .tenants = server->tenants,

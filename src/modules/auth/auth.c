@@ -25,6 +25,7 @@ static const struct bk_option options[] = {
 static const struct bk_system_collection collections[] = {
     {.definition =
          "{\"id\":\"pbc_3142635823\",\"name\":\"_superusers\",\"type\":\"auth\",\"system\":true,"
+         "\"authToken\":{\"duration\":86400},"
          "\"fields\":["
          "{\"name\":\"id\",\"type\":\"text\",\"system\":true,\"primaryKey\":true,\"required\":true,"
          "\"min\":15,\"max\":15,\"pattern\":\"^[a-z0-9]+$\","
