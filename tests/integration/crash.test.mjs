@@ -1,6 +1,7 @@
 /**
- * kill -9 under write load, again and again on one data directory. What was acknowledged is there once, with
- * one event; what was refused is not; the numbers have no gap; the server is back at once.
+ * kill -9 under write load, again and again on one data directory. What was acknowledged is there
+ * once, with one event; what was refused is not; the numbers have no gap; the server is back at
+ * once.
  *
  * BAKEND_LONG=1: 200 rounds instead of 20.
  */
@@ -23,7 +24,8 @@ const EVERY_TYPE = '&types=*,_*';
 const EVENT_OF = { create: 'created', update: 'updated', delete: 'deleted' };
 
 const definition = {
-  name: COLLECTION, ...open,
+  name: COLLECTION,
+  ...open,
   fields: [
     { name: 'title', type: 'text', required: true },
     { name: 'value', type: 'number' },
@@ -46,14 +48,25 @@ function expectations(requests) {
 }
 
 /** The record that a row of operations leaves: its value, or null. */
-const valueAfter = (operations) => operations.reduce((_, { kind, value }) => (kind === 'delete' ? null : value), null);
+const valueAfter = (operations) =>
+  operations.reduce((_, { kind, value }) => (kind === 'delete' ? null : value), null);
 
-/** Holds the events and the rows of one record against its operations; returns the value it must have now. */
+/**
+ * Holds the events and the rows of one record against its operations; returns the value it must
+ * have now.
+ */
 function checkRecord(id, { applied, unknown }, events) {
-  const described = events.map(({ type, payload }) => ({ type, value: type.endsWith('deleted') ? null : payload.value }));
-  const wanted = (operations) => operations.map(({ kind, value = null }) =>
-    ({ type: `${COLLECTION}.${EVENT_OF[kind]}`, value: kind === 'delete' ? null : value }));
-  const isUnknownThere = unknown !== null && unknown.kind !== 'broken' && events.length > applied.length;
+  const described = events.map(({ type, payload }) => ({
+    type,
+    value: type.endsWith('deleted') ? null : payload.value,
+  }));
+  const wanted = (operations) =>
+    operations.map(({ kind, value = null }) => ({
+      type: `${COLLECTION}.${EVENT_OF[kind]}`,
+      value: kind === 'delete' ? null : value,
+    }));
+  const isUnknownThere =
+    unknown !== null && unknown.kind !== 'broken' && events.length > applied.length;
   const operations = isUnknownThere ? [...applied, unknown] : applied;
   assert.deepEqual(described, wanted(operations), `events of ${id}`);
   return valueAfter(operations);
@@ -66,7 +79,7 @@ async function checkRound({ server, token, requests, feedBefore, model }) {
   const bySubject = new Map();
   for (const event of feed.events) {
     if (!event.subject.startsWith(`${COLLECTION}/`)) continue;
-    bySubject.set(event.subject, [...bySubject.get(event.subject) ?? [], event]);
+    bySubject.set(event.subject, [...(bySubject.get(event.subject) ?? []), event]);
   }
   const expected = expectations(requests);
   for (const [id, expectation] of expected) {
@@ -85,12 +98,16 @@ async function checkRows({ server, token, model }) {
   const rows = await listAll(server, token, COLLECTION);
   const there = new Map(rows.map(({ id, value }) => [id, value]));
   assert.equal(there.size, rows.length, 'each record is there once');
-  for (const [id, value] of model) assert.equal(there.get(id), value, `an acknowledged write of ${id} is there`);
-  for (const id of there.keys()) assert.ok(model.has(id), `${id} was refused or deleted, and is there`);
+  for (const [id, value] of model)
+    assert.equal(there.get(id), value, `an acknowledged write of ${id} is there`);
+  for (const id of there.keys())
+    assert.ok(model.has(id), `${id} was refused or deleted, and is there`);
 }
 
 async function doctor(folder) {
-  const { code, stdout, stderr } = await run(['doctor', '--json', '--data', join(folder, 'data')], { cwd: folder });
+  const { code, stdout, stderr } = await run(['doctor', '--json', '--data', join(folder, 'data')], {
+    cwd: folder,
+  });
   assert.equal(code, 0, stdout + stderr);
   assert.equal(JSON.parse(stdout).problems, 0, stdout);
   assert.match(stdout, /whole, its journal without gaps/);
@@ -98,14 +115,18 @@ async function doctor(folder) {
 
 test(`${ROUNDS} rounds of kill -9 under write load lose, repeat and resurrect nothing`, async (t) => {
   const random = createRandom(t);
-  const folder = await temporaryFolder(t), journals = await temporaryFolder(t);
+  const folder = await temporaryFolder(t),
+    journals = await temporaryFolder(t);
   let server = await startServer(t, { folder });
   const token = await operatorToken(server);
   await createCollection(server, token, definition);
   let feed = await readFeed(server, token, { query: EVERY_TYPE });
   const load = new Load({ random, collection: COLLECTION, connections: 24 });
-  const model = new Map(), startsMs = [];
-  let acknowledged = 0, unknown = 0, refused = 0;
+  const model = new Map(),
+    startsMs = [];
+  let acknowledged = 0,
+    unknown = 0,
+    refused = 0;
 
   for (let round = 1; round <= ROUNDS; round++) {
     const journal = await Journal.open(join(journals, `${round}.jsonl`));
@@ -140,8 +161,10 @@ test(`${ROUNDS} rounds of kill -9 under write load lose, repeat and resurrect no
   await doctor(folder);
   startsMs.sort((a, b) => a - b);
   const median = startsMs[startsMs.length >> 1];
-  t.diagnostic(`${acknowledged} acknowledged, ${refused} refused, ${unknown} unknown, ${whole.last} events; ` +
-    `start: median ${median.toFixed(0)} ms, slowest ${startsMs.at(-1).toFixed(0)} ms`);
+  t.diagnostic(
+    `${acknowledged} acknowledged, ${refused} refused, ${unknown} unknown, ${whole.last} events; ` +
+      `start: median ${median.toFixed(0)} ms, slowest ${startsMs.at(-1).toFixed(0)} ms`,
+  );
   assert.ok(acknowledged > ROUNDS * 10, 'the load has written something');
   assert.ok(unknown > 0, 'the kills have hit requests in flight');
   assert.ok(refused > 0, 'some writes were refused');

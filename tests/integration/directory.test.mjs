@@ -1,6 +1,6 @@
 /**
- * The data directory: one process has it, a damaged one is refused and left as it is, and a restart takes
- * nothing away from clients.
+ * The data directory: one process has it, a damaged one is refused and left as it is, and a restart
+ * takes nothing away from clients.
  */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
@@ -19,7 +19,10 @@ const databaseOf = (folder) => join(folder, 'data/tenants/default/data.db');
 /** path → hash of every file below a folder that a start may not touch when it is refused. */
 async function fingerprint(folder) {
   const found = {};
-  for (const entry of await readdir(join(folder, 'data'), { recursive: true, withFileTypes: true })) {
+  for (const entry of await readdir(join(folder, 'data'), {
+    recursive: true,
+    withFileTypes: true,
+  })) {
     const path = join(entry.parentPath ?? entry.path, entry.name);
     const name = relative(folder, path);
     /* The lock names the process that holds it; shared memory is no part of a database. */
@@ -32,15 +35,25 @@ async function fingerprint(folder) {
   return found;
 }
 
-/** A stopped directory with some records; `crashed`: the server was killed, so there is a write-ahead log. */
+/**
+ * A stopped directory with some records; `crashed`: the server was killed, so there is a write-
+ * ahead log.
+ */
 async function prepare(t, { crashed = false } = {}) {
   const folder = await temporaryFolder(t);
   const server = await startServer(t, { folder });
   const token = await operatorToken(server);
-  await createCollection(server, token, { name: 'things', ...open, fields: [{ name: 'title', type: 'text' }] });
+  await createCollection(server, token, {
+    name: 'things',
+    ...open,
+    fields: [{ name: 'title', type: 'text' }],
+  });
   for (let i = 0; i < RECORDS; i += 20)
-    await Promise.all(Array.from({ length: 20 }, (_, k) =>
-      createRecord(server, token, 'things', { title: `title ${i + k} ${'x'.repeat(200)}` })));
+    await Promise.all(
+      Array.from({ length: 20 }, (_, k) =>
+        createRecord(server, token, 'things', { title: `title ${i + k} ${'x'.repeat(200)}` }),
+      ),
+    );
   await server.stop(crashed ? 'SIGKILL' : 'SIGTERM');
   return { folder, token };
 }
@@ -77,14 +90,43 @@ async function writeAt(path, offset, bytes) {
 
 /* What happens to the file → the words that the refusal must have. */
 const damages = [
-  { name: 'a header of garbage', damage: (path) => writeAt(path, 0, randomBytes(100)), says: /is damaged|not a database/ },
-  { name: 'a file of garbage', damage: (path) => writeFile(path, randomBytes(20 * PAGE_BYTES)), says: /is damaged/ },
-  { name: 'a header of another page size', damage: (path) => writeAt(path, 16, Buffer.from([0x20, 0])), says: /page size/ },
-  { name: 'half of the file', damage: async (path) => truncate(path, Math.floor((await stat(path)).size / PAGE_BYTES / 2) * PAGE_BYTES), says: /shorter/ },
-  { name: 'a part of a page cut off', damage: async (path) => truncate(path, (await stat(path)).size - 1000), says: /is damaged/ },
+  {
+    name: 'a header of garbage',
+    damage: (path) => writeAt(path, 0, randomBytes(100)),
+    says: /is damaged|not a database/,
+  },
+  {
+    name: 'a file of garbage',
+    damage: (path) => writeFile(path, randomBytes(20 * PAGE_BYTES)),
+    says: /is damaged/,
+  },
+  {
+    name: 'a header of another page size',
+    damage: (path) => writeAt(path, 16, Buffer.from([0x20, 0])),
+    says: /page size/,
+  },
+  {
+    name: 'half of the file',
+    damage: async (path) =>
+      truncate(path, Math.floor((await stat(path)).size / PAGE_BYTES / 2) * PAGE_BYTES),
+    says: /shorter/,
+  },
+  {
+    name: 'a part of a page cut off',
+    damage: async (path) => truncate(path, (await stat(path)).size - 1000),
+    says: /is damaged/,
+  },
   { name: 'only the first bytes', damage: (path) => truncate(path, 50), says: /shorter/ },
-  { name: 'a first page of zeros behind its header', damage: (path) => writeAt(path, 100, Buffer.alloc(PAGE_BYTES - 100)), says: /is damaged|cannot be opened/ },
-  { name: 'a first page of garbage behind its header', damage: (path) => writeAt(path, 100, randomBytes(PAGE_BYTES - 100)), says: /is damaged|cannot be opened/ },
+  {
+    name: 'a first page of zeros behind its header',
+    damage: (path) => writeAt(path, 100, Buffer.alloc(PAGE_BYTES - 100)),
+    says: /is damaged|cannot be opened/,
+  },
+  {
+    name: 'a first page of garbage behind its header',
+    damage: (path) => writeAt(path, 100, randomBytes(PAGE_BYTES - 100)),
+    says: /is damaged|cannot be opened/,
+  },
   { name: 'a database of another program', damage: otherDatabase, says: /another program/ },
 ];
 
@@ -98,7 +140,10 @@ test('a damaged database is refused with what to do, and not a byte is changed',
   for (const { name, damage, says } of damages) {
     await t.test(name, async (t) => {
       const folder = await temporaryFolder(t);
-      await cp(whole.folder, folder, { recursive: true, filter: (path) => !path.endsWith('.sock') });
+      await cp(whole.folder, folder, {
+        recursive: true,
+        filter: (path) => !path.endsWith('.sock'),
+      });
       await damage(databaseOf(folder));
       const before = await fingerprint(folder);
       const { code, stdout, stderr } = await runServer(folder);
@@ -142,15 +187,22 @@ test('a write-ahead log that was cut off keeps what is whole in it', async (t) =
   checkContiguous(events, 1);
   const rows = await listAll(server, token, 'things');
   assert.ok(rows.length < RECORDS, 'something was lost with the log');
-  assert.deepEqual(events.filter(({ type }) => type === 'things.created').map(({ payload }) => payload.id).sort(),
-    rows.map(({ id }) => id).sort(), 'rows and events agree');
+  assert.deepEqual(
+    events
+      .filter(({ type }) => type === 'things.created')
+      .map(({ payload }) => payload.id)
+      .sort(),
+    rows.map(({ id }) => id).sort(),
+    'rows and events agree',
+  );
 });
 
 test('a page that rotted is never served as if it were whole', async (t) => {
   const whole = await prepare(t);
   const content = await readFile(databaseOf(whole.folder));
   const pages = content.length / PAGE_BYTES;
-  let refused = 0, served = 0;
+  let refused = 0,
+    served = 0;
   for (let page = 2; page <= pages; page += Math.max(1, Math.floor(pages / 12))) {
     const folder = await temporaryFolder(t);
     await cp(whole.folder, folder, { recursive: true, filter: (path) => !path.endsWith('.sock') });
@@ -181,7 +233,9 @@ async function isServed(folder, token) {
     return false;
   }
   try {
-    const answer = await server.request('GET', `${recordsPath('things')}?perPage=1000`, undefined, { token });
+    const answer = await server.request('GET', `${recordsPath('things')}?perPage=1000`, undefined, {
+      token,
+    });
     if (answer.status === 200) answer.body.items.forEach(checkRow);
     else assert.ok([401, 403, 404, 500].includes(answer.status), answer.text);
   } finally {

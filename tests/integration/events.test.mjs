@@ -1,4 +1,7 @@
-/** The change feed: pages with an exact account, cursors that never jump silently, and what an event holds. */
+/**
+ * The change feed: pages with an exact account, cursors that never jump silently, and what an event
+ * holds.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -21,7 +24,8 @@ async function operator(t, options) {
   const token = await operatorToken(server);
   const as = { token };
   return {
-    server, token,
+    server,
+    token,
     define: (definition) => createCollection(server, token, { ...open, ...definition }),
     create: (collection, record) => createRecord(server, token, collection, record),
     patch: (path, body) => server.request('PATCH', path, body, as),
@@ -62,7 +66,13 @@ function buildCursor({ epoch, sequence }) {
 
 test('an event', async (t) => {
   const api = await operator(t);
-  await api.define({ name: 'posts', fields: [{ name: 'title', type: 'text' }, { name: 'n', type: 'number' }] });
+  await api.define({
+    name: 'posts',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'n', type: 'number' },
+    ],
+  });
   const before = Date.now();
   const record = await api.create('posts', { title: 'Hello', n: 1 });
   await api.patch(recordsPath('posts', record.id), { title: 'Changed' });
@@ -71,15 +81,31 @@ test('an event', async (t) => {
   const [created, updated, deleted] = events;
 
   await t.test('is one for each change, in their order', () => {
-    assert.deepEqual(events.map(({ type }) => type), ['posts.created', 'posts.updated', 'posts.deleted']);
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ['posts.created', 'posts.updated', 'posts.deleted'],
+    );
     checkContiguous(events, created.sequence);
   });
 
   await t.test('says what, when, where, who, and of which record', () => {
-    assert.deepEqual(Object.keys(created), ['id', 'type', 'timestamp', 'source', 'payload', 'tenant', 'subject', 'sequence', 'actor', 'version']);
+    assert.deepEqual(Object.keys(created), [
+      'id',
+      'type',
+      'timestamp',
+      'source',
+      'payload',
+      'tenant',
+      'subject',
+      'sequence',
+      'actor',
+      'version',
+    ]);
     assert.match(created.id, EVENT_ID);
     assert.match(created.timestamp, TIMESTAMP);
-    assert.ok(Date.parse(created.timestamp) >= before - 1 && Date.parse(created.timestamp) <= Date.now());
+    assert.ok(
+      Date.parse(created.timestamp) >= before - 1 && Date.parse(created.timestamp) <= Date.now(),
+    );
     assert.equal(created.source, 'collections');
     assert.equal(created.tenant, 'default');
     assert.equal(created.subject, `posts/${record.id}`);
@@ -92,10 +118,13 @@ test('an event', async (t) => {
     assert.equal('previous' in created, false);
   });
 
-  await t.test('of an update has the record as it is, and the former values of what changed', () => {
-    assert.deepEqual(updated.payload, { id: record.id, title: 'Changed', n: 1 });
-    assert.deepEqual(updated.previous, { title: 'Hello' });
-  });
+  await t.test(
+    'of an update has the record as it is, and the former values of what changed',
+    () => {
+      assert.deepEqual(updated.payload, { id: record.id, title: 'Changed', n: 1 });
+      assert.deepEqual(updated.previous, { title: 'Hello' });
+    },
+  );
 
   await t.test('of a deletion has the record as it was', () => {
     assert.deepEqual(deleted.payload, { id: record.id, title: 'Changed', n: 1 });
@@ -117,30 +146,57 @@ test('an event', async (t) => {
 
   await t.test('that is not there is 404, whatever its id looks like', async () => {
     const other = created.id.slice(0, -1) + (created.id.endsWith('0') ? '1' : '0');
-    for (const id of [other, 'evt_', 'evt_00000000000000000000000000', 'nonsense', `${created.id}0`, 'evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ'])
+    for (const id of [
+      other,
+      'evt_',
+      'evt_00000000000000000000000000',
+      'nonsense',
+      `${created.id}0`,
+      'evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ',
+    ])
       assert.equal((await api.events(`/${id}`)).status, 404, id);
   });
 
   await t.test('is not made by what was refused', async () => {
     const { body: head } = await api.events('?order=desc&limit=1');
     await api.server.request('POST', '/posts', { id: 'not an id' });
-    await api.server.request('PATCH', recordsPath('posts', 'nobody000000000'), {}, { token: api.token });
-    assert.equal((await api.events(`?after=${head.head}&types=*,_*`)).body.lastSequence, head.lastSequence);
+    await api.server.request(
+      'PATCH',
+      recordsPath('posts', 'nobody000000000'),
+      {},
+      { token: api.token },
+    );
+    assert.equal(
+      (await api.events(`?after=${head.head}&types=*,_*`)).body.lastSequence,
+      head.lastSequence,
+    );
   });
 
-  await t.test('is made by a change of the schema, under a name that * does not match', async () => {
-    const schema = await readFeed(api.server, api.token, { query: '&types=_collections.*' });
-    assert.deepEqual(schema.events.map(({ type, payload }) => [type, payload.name]), [['_collections.created', 'posts']]);
-    const { body } = await api.server.request('GET', '/api/collections/posts', undefined, { token: api.token });
-    await api.patch('/api/collections/posts', { fields: [...body.fields, { name: 'more', type: 'bool' }] });
-    await api.remove('/api/collections/posts');
-    const all = await readFeed(api.server, api.token, { query: '&types=_*' });
-    assert.deepEqual(all.events.map(({ type }) => type).filter((type) => type.startsWith('_collections')),
-      ['_collections.created', '_collections.updated', '_collections.deleted']);
-    for (const query of ['', '&types=*'])
-      for (const { type } of (await readFeed(api.server, api.token, { query })).events)
-        assert.ok(!type.startsWith('_'), `* does not match ${type}`);
-  });
+  await t.test(
+    'is made by a change of the schema, under a name that * does not match',
+    async () => {
+      const schema = await readFeed(api.server, api.token, { query: '&types=_collections.*' });
+      assert.deepEqual(
+        schema.events.map(({ type, payload }) => [type, payload.name]),
+        [['_collections.created', 'posts']],
+      );
+      const { body } = await api.server.request('GET', '/api/collections/posts', undefined, {
+        token: api.token,
+      });
+      await api.patch('/api/collections/posts', {
+        fields: [...body.fields, { name: 'more', type: 'bool' }],
+      });
+      await api.remove('/api/collections/posts');
+      const all = await readFeed(api.server, api.token, { query: '&types=_*' });
+      assert.deepEqual(
+        all.events.map(({ type }) => type).filter((type) => type.startsWith('_collections')),
+        ['_collections.created', '_collections.updated', '_collections.deleted'],
+      );
+      for (const query of ['', '&types=*'])
+        for (const { type } of (await readFeed(api.server, api.token, { query })).events)
+          assert.ok(!type.startsWith('_'), `* does not match ${type}`);
+    },
+  );
 });
 
 test('pages', async (t) => {
@@ -151,7 +207,10 @@ test('pages', async (t) => {
 
   await t.test('of any limit make the same feed', async () => {
     for (const limit of [1, 3, 7, 1000])
-      assert.deepEqual(await readFeed(api.server, api.token, { query: '&types=*,_*', limit }), whole);
+      assert.deepEqual(
+        await readFeed(api.server, api.token, { query: '&types=*,_*', limit }),
+        whole,
+      );
   });
 
   await t.test('of some types show these, and count the others', async () => {
@@ -159,19 +218,29 @@ test('pages', async (t) => {
       ['posts.created', ({ type }) => type === 'posts.created'],
       ['posts.*', ({ type }) => type.startsWith('posts.')],
       ['*.deleted', ({ type }) => type.endsWith('.deleted') && !type.startsWith('_')],
-      ['people.created,posts.deleted', ({ type }) => ['people.created', 'posts.deleted'].includes(type)],
+      [
+        'people.created,posts.deleted',
+        ({ type }) => ['people.created', 'posts.deleted'].includes(type),
+      ],
       ['_*', ({ type }) => type.startsWith('_')],
       ['*', ({ type }) => !type.startsWith('_')],
       ['nothing.happened', () => false],
     ])
       for (const limit of [2, 1000])
-        assert.deepEqual((await readFeed(api.server, api.token, { query: `&types=${query}`, limit })).events, events.filter(wanted), query);
+        assert.deepEqual(
+          (await readFeed(api.server, api.token, { query: `&types=${query}`, limit })).events,
+          events.filter(wanted),
+          query,
+        );
   });
 
   await t.test('of one subject show its life', async () => {
     const { subject } = events.find(({ type }) => type === 'posts.deleted');
     const life = (await readFeed(api.server, api.token, { query: `&subject=${subject}` })).events;
-    assert.deepEqual(life, events.filter((event) => event.subject === subject));
+    assert.deepEqual(
+      life,
+      events.filter((event) => event.subject === subject),
+    );
     assert.equal(life.at(-1).type, 'posts.deleted');
   });
 
@@ -183,14 +252,23 @@ test('pages', async (t) => {
     assert.equal(openCursor(body.next).sequence, 2n);
     const atHead = (await api.events(`?after=${body.head}`)).body;
     checkAccount(atHead);
-    assert.deepEqual([atHead.events, atHead.hasMore, atHead.next], [[], false, body.head], 'next is given there, too');
+    assert.deepEqual(
+      [atHead.events, atHead.hasMore, atHead.next],
+      [[], false, body.head],
+      'next is given there, too',
+    );
   });
 
   await t.test('go on behind the head when something has happened', async () => {
-    const { body: { head } } = await api.events('?after=now');
+    const {
+      body: { head },
+    } = await api.events('?after=now');
     const { id } = await api.create('posts', { title: 'later' });
     const { body } = await api.events(`?after=${head}`);
-    assert.deepEqual(body.events.map(({ subject }) => subject), [`posts/${id}`]);
+    assert.deepEqual(
+      body.events.map(({ subject }) => subject),
+      [`posts/${id}`],
+    );
     await api.remove(recordsPath('posts', id));
   });
 
@@ -198,7 +276,8 @@ test('pages', async (t) => {
     const now = (await readFeed(api.server, api.token, { query: '&types=*,_*' })).events;
     for (const limit of [1, 4, 1000]) {
       const seen = [];
-      let page, after = '';
+      let page,
+        after = '';
       do {
         page = (await api.events(`?order=desc&limit=${limit}&types=*,_*${after}`)).body;
         checkAccount(page);
@@ -216,12 +295,19 @@ test('pages', async (t) => {
     const { id } = await api.create('posts', { title: 'after that time' });
     const { body } = await api.events(`?after=${time}`);
     checkAccount(body);
-    assert.deepEqual(body.events.map(({ subject }) => subject), [`posts/${id}`]);
+    assert.deepEqual(
+      body.events.map(({ subject }) => subject),
+      [`posts/${id}`],
+    );
     const first = (await api.events('?after=2000-01-01T00:00:00Z&types=*,_*')).body;
     assert.equal(first.firstSequence, 1);
     assert.deepEqual((await api.events('?after=2100-01-01T00:00:00Z')).body.events, []);
     const backwards = (await api.events(`?after=${time}&order=desc&limit=1&types=*,_*`)).body;
-    assert.equal(backwards.lastSequence, body.firstSequence - 1, 'backwards from a time are those before it');
+    assert.equal(
+      backwards.lastSequence,
+      body.firstSequence - 1,
+      'backwards from a time are those before it',
+    );
   });
 });
 
@@ -273,14 +359,29 @@ test('a cursor', async (t) => {
   });
 
   await t.test('that is none is cursor_invalid', async () => {
-    for (const cursor of ['x', 'END', 'Start', '0', page.next.slice(1), `${page.next}A`, `B${page.next.slice(1)}`, 'A'.repeat(27), '2026-13-01T00:00:00Z', '💥'])
+    for (const cursor of [
+      'x',
+      'END',
+      'Start',
+      '0',
+      page.next.slice(1),
+      `${page.next}A`,
+      `B${page.next.slice(1)}`,
+      'A'.repeat(27),
+      '2026-13-01T00:00:00Z',
+      '💥',
+    ])
       await refused(cursor, 400, 'cursor_invalid');
   });
 
   await t.test('with a letter changed is cursor_invalid', async () => {
     for (let at = 0; at < page.next.length - 1; at++) {
       const letter = page.next[at] === 'A' ? 'B' : 'A';
-      await refused(page.next.slice(0, at) + letter + page.next.slice(at + 1), 400, 'cursor_invalid');
+      await refused(
+        page.next.slice(0, at) + letter + page.next.slice(at + 1),
+        400,
+        'cursor_invalid',
+      );
     }
   });
 
@@ -291,7 +392,11 @@ test('a cursor', async (t) => {
   });
 
   await t.test('of another history is cursor_epoch_changed', async () => {
-    await refused(buildCursor({ ...parts, epoch: Buffer.alloc(8, 7) }), 409, 'cursor_epoch_changed');
+    await refused(
+      buildCursor({ ...parts, epoch: Buffer.alloc(8, 7) }),
+      409,
+      'cursor_epoch_changed',
+    );
   });
 });
 
@@ -305,10 +410,15 @@ test('after a restore the cursors of before are cursor_epoch_changed, and new on
   await runWell(['restore', file, '--data', api.server.data]);
   const server = await startServer(t, { folder });
   const token = await signIn(server);
-  const answer = await server.request('GET', `/api/events?after=${before.next}`, undefined, { token });
+  const answer = await server.request('GET', `/api/events?after=${before.next}`, undefined, {
+    token,
+  });
   assert.equal(answer.status, 409);
   assert.equal(answer.body.data.after.code, 'cursor_epoch_changed');
-  const { events } = await readFeed(server, token, { after: answer.body.data.after.params.oldest, query: '&types=*,_*' });
+  const { events } = await readFeed(server, token, {
+    after: answer.body.data.after.params.oldest,
+    query: '&types=*,_*',
+  });
   checkContiguous(events, 1);
 });
 
@@ -328,10 +438,15 @@ async function checkPruned(server, token, { old, upto }) {
   const { code, params } = answer.body.data.after;
   assert.equal(code, 'cursor_expired');
   assert.equal(openCursor(params.oldest).sequence, BigInt(upto));
-  const { events, first } = await readFeed(server, token, { after: params.oldest, query: '&types=*,_*' });
+  const { events, first } = await readFeed(server, token, {
+    after: params.oldest,
+    query: '&types=*,_*',
+  });
   assert.equal(first, upto + 1);
   checkContiguous(events, upto + 1);
-  const { body } = await server.request('GET', '/api/events?limit=1&types=*,_*', undefined, { token });
+  const { body } = await server.request('GET', '/api/events?limit=1&types=*,_*', undefined, {
+    token,
+  });
   assert.equal(body.firstSequence, upto + 1, 'start is the oldest that is kept');
   assert.equal(body.oldest, params.oldest);
 }
@@ -351,47 +466,65 @@ test('after pruning the cursors of what is gone are cursor_expired, and nothing 
   }
   const server = await startServer(t, { folder });
   await checkPruned(server, api.token, { old: early.next, upto: 8 });
-  const answer = await server.request('GET', `/api/events?after=${later.next}`, undefined, { token: api.token });
+  const answer = await server.request('GET', `/api/events?after=${later.next}`, undefined, {
+    token: api.token,
+  });
   assert.equal(answer.status, 200, 'right behind the last one that was pruned nothing is missing');
-  const gone = await server.request('GET', `/api/events/${early.events[0].id}`, undefined, { token: api.token });
+  const gone = await server.request('GET', `/api/events/${early.events[0].id}`, undefined, {
+    token: api.token,
+  });
   assert.equal(gone.status, 410, 'an event that was pruned is gone, not unknown');
 });
 
-test('the server prunes by age', { skip: process.env.BAKEND_LONG === '1' ? false : 'BAKEND_LONG=1: it takes a minute' }, async (t) => {
-  const api = await withHistory(t, { args: ['--retention-max-age', '5s'] });
-  const { body: early } = await api.events('?limit=3&types=*,_*');
-  for (const until = Date.now() + 80_000; ;) {
-    const { status } = await api.events(`?after=${early.next}`);
-    if (status === 410) break;
-    assert.ok(Date.now() < until, 'pruned by now');
-    await sleep(1000);
-  }
-  const { body } = await api.events('?types=*,_*');
-  await checkPruned(api.server, api.token, { old: early.next, upto: body.firstSequence - 1 });
-});
+test(
+  'the server prunes by age',
+  { skip: process.env.BAKEND_LONG === '1' ? false : 'BAKEND_LONG=1: it takes a minute' },
+  async (t) => {
+    const api = await withHistory(t, { args: ['--retention-max-age', '5s'] });
+    const { body: early } = await api.events('?limit=3&types=*,_*');
+    for (const until = Date.now() + 80_000; ;) {
+      const { status } = await api.events(`?after=${early.next}`);
+      if (status === 410) break;
+      assert.ok(Date.now() < until, 'pruned by now');
+      await sleep(1000);
+    }
+    const { body } = await api.events('?types=*,_*');
+    await checkPruned(api.server, api.token, { old: early.next, upto: body.firstSequence - 1 });
+  },
+);
 
 test('a reader of a rare type gets on through a long feed, page by page', async (t) => {
-  const COUNT = 10_300, CONNECTIONS = 16;
+  const COUNT = 10_300,
+    CONNECTIONS = 16;
   const api = await operator(t);
   await api.define(titled('many'));
   let left = COUNT;
-  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
-    const wire = await Wire.open(api.server.port);
-    while (left-- > 0) {
-      wire.write(requestText('POST', '/many', { title: 'x' }));
-      assert.equal((await wire.answer()).status, 200);
-    }
-    wire.destroy();
-  }));
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async () => {
+      const wire = await Wire.open(api.server.port);
+      while (left-- > 0) {
+        wire.write(requestText('POST', '/many', { title: 'x' }));
+        assert.equal((await wire.answer()).status, 200);
+      }
+      wire.destroy();
+    }),
+  );
   await api.define(titled('rare'));
   const { id } = await api.create('rare', { title: 'at last' });
   const first = (await api.events('?types=rare.*')).body;
   checkAccount(first);
-  assert.deepEqual([first.events, first.hasMore], [[], true], 'a page looks at 10,000 rows at most');
+  assert.deepEqual(
+    [first.events, first.hasMore],
+    [[], true],
+    'a page looks at 10,000 rows at most',
+  );
   assert.equal(first.lastSequence - first.firstSequence + 1, 10_000);
   const second = (await api.events(`?types=rare.*&after=${first.next}`)).body;
   checkAccount(second);
-  assert.deepEqual(second.events.map(({ subject }) => subject), [`rare/${id}`]);
+  assert.deepEqual(
+    second.events.map(({ subject }) => subject),
+    [`rare/${id}`],
+  );
   assert.equal(second.hasMore, false);
   const whole = await readFeed(api.server, api.token, { query: '&types=*,_*' });
   checkContiguous(whole.events, 1);
@@ -400,7 +533,14 @@ test('a reader of a rare type gets on through a long feed, page by page', async 
 
 test('an event too large leaves out its largest fields and names them', async (t) => {
   const api = await operator(t);
-  await api.define({ name: 'large', fields: [{ name: 'title', type: 'text' }, { name: 'small', type: 'json' }, { name: 'body', type: 'json', maxSize: 900_000 }] });
+  await api.define({
+    name: 'large',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'small', type: 'json' },
+      { name: 'body', type: 'json', maxSize: 900_000 },
+    ],
+  });
   const body = 'x'.repeat(400_000);
   const record = await api.create('large', { title: 'kept', small: [1], body });
   const { body: page } = await api.events('?types=large.*');
@@ -413,7 +553,12 @@ test('an event too large leaves out its largest fields and names them', async (t
 test('guests and wrong tokens are refused', async (t) => {
   const api = await withHistory(t);
   const { body } = await api.events('?limit=1');
-  for (const path of ['/api/events', `/api/events/${body.events[0].id}`, '/api/logs', '/api/logs/stats'])
+  for (const path of [
+    '/api/events',
+    `/api/events/${body.events[0].id}`,
+    '/api/logs',
+    '/api/logs/stats',
+  ])
     for (const token of [undefined, 'nonsense', `${api.token}x`]) {
       const answer = await api.server.request('GET', path, undefined, { token });
       assert.equal(answer.status, 401, path);
@@ -422,7 +567,11 @@ test('guests and wrong tokens are refused', async (t) => {
 });
 
 /** The lines of standard error with this name. */
-const linesOf = (server, name) => server.log.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line)).filter(({ event }) => event === name);
+const linesOf = (server, name) =>
+  server.log
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+    .filter(({ event }) => event === name);
 
 async function eventually(check, timeoutMs = 5000) {
   for (const until = Date.now() + timeoutMs; ;) {
@@ -440,8 +589,26 @@ test('each event is one line of the log', async (t) => {
   const { events } = await readFeed(api.server, api.token, { query: '&types=*,_*' });
   await eventually(() => {
     const lines = linesOf(api.server, 'event').filter(({ sequence }) => sequence > 0);
-    assert.deepEqual(lines.map(({ type, id, sequence, subject, actor, tenant, source }) => ({ type, id, sequence, subject, actor, tenant, source })),
-      events.map(({ type, id, sequence, subject, actor, tenant, source }) => ({ type, id, sequence, subject, actor, tenant, source })));
+    assert.deepEqual(
+      lines.map(({ type, id, sequence, subject, actor, tenant, source }) => ({
+        type,
+        id,
+        sequence,
+        subject,
+        actor,
+        tenant,
+        source,
+      })),
+      events.map(({ type, id, sequence, subject, actor, tenant, source }) => ({
+        type,
+        id,
+        sequence,
+        subject,
+        actor,
+        tenant,
+        source,
+      })),
+    );
     for (const { time, level, payload } of lines) {
       assert.match(time, TIMESTAMP);
       assert.equal(level, 'info');
@@ -452,14 +619,18 @@ test('each event is one line of the log', async (t) => {
 
 test('/api/logs', async (t) => {
   const api = await withHistory(t);
-  await api.server.request('GET', '/nothing?token=secret-in-a-query&x=1', undefined, { headers: { 'user-agent': 'tester', referer: 'http://r.example/?password=secret-in-a-referer' } });
-  const logs = (query = '') => api.server.request('GET', `/api/logs${query}`, undefined, { token: api.token });
-  const find = async (message) => eventually(async () => {
-    const { body } = await logs('?perPage=500&sort=-@rowid');
-    const found = body.items.find((item) => item.message.startsWith(message));
-    assert.ok(found, `a row ${message}`);
-    return found;
+  await api.server.request('GET', '/nothing?token=secret-in-a-query&x=1', undefined, {
+    headers: { 'user-agent': 'tester', referer: 'http://r.example/?password=secret-in-a-referer' },
   });
+  const logs = (query = '') =>
+    api.server.request('GET', `/api/logs${query}`, undefined, { token: api.token });
+  const find = async (message) =>
+    eventually(async () => {
+      const { body } = await logs('?perPage=500&sort=-@rowid');
+      const found = body.items.find((item) => item.message.startsWith(message));
+      assert.ok(found, `a row ${message}`);
+      return found;
+    });
 
   await t.test('has a row for a request, in the shape of PocketBase', async () => {
     const row = await find('GET /nothing');
@@ -468,8 +639,10 @@ test('/api/logs', async (t) => {
     assert.match(row.created, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z$/);
     assert.equal(row.level, 8);
     const { data } = row;
-    assert.deepEqual([data.type, data.status, data.method, data.auth, data.userAgent, data.userIP, data.remoteIP],
-      ['request', 404, 'GET', '', 'tester', '127.0.0.1', '127.0.0.1']);
+    assert.deepEqual(
+      [data.type, data.status, data.method, data.auth, data.userAgent, data.userIP, data.remoteIP],
+      ['request', 404, 'GET', '', 'tester', '127.0.0.1', '127.0.0.1'],
+    );
     assert.equal(typeof data.execTime, 'number');
     assert.equal(typeof data.error, 'string');
   });
@@ -508,17 +681,34 @@ test('/api/logs', async (t) => {
 
 test('no secret comes into an event, a log or the database in plain', async (t) => {
   const server = await startServer(t);
-  const secrets = { first: 'canary one 4e8b2f', second: 'canary two 77ac01', wrong: 'canary three 9d' };
+  const secrets = {
+    first: 'canary one 4e8b2f',
+    second: 'canary two 77ac01',
+    wrong: 'canary three 9d',
+  };
   await createSuperuser(server, { password: secrets.first });
   const token = await signIn(server, { password: secrets.first });
-  const wrong = await server.request('POST', '/api/collections/_superusers/auth-with-password', { identity: 'operator@example.com', password: secrets.wrong });
+  const wrong = await server.request('POST', '/api/collections/_superusers/auth-with-password', {
+    identity: 'operator@example.com',
+    password: secrets.wrong,
+  });
   assert.equal(wrong.status, 400);
-  const { body: list } = await server.request('GET', recordsPath('_superusers'), undefined, { token });
-  const changed = await server.request('PATCH', recordsPath('_superusers', list.items[0].id),
-    { password: secrets.second, passwordConfirm: secrets.second }, { token });
+  const { body: list } = await server.request('GET', recordsPath('_superusers'), undefined, {
+    token,
+  });
+  const changed = await server.request(
+    'PATCH',
+    recordsPath('_superusers', list.items[0].id),
+    { password: secrets.second, passwordConfirm: secrets.second },
+    { token },
+  );
   assert.equal(changed.status, 200, changed.text);
-  const refused = await server.request('POST', recordsPath('_superusers'),
-    { email: 'x@example.com', password: secrets.wrong, passwordConfirm: `${secrets.wrong}!` }, { token: await signIn(server, { password: secrets.second }) });
+  const refused = await server.request(
+    'POST',
+    recordsPath('_superusers'),
+    { email: 'x@example.com', password: secrets.wrong, passwordConfirm: `${secrets.wrong}!` },
+    { token: await signIn(server, { password: secrets.second }) },
+  );
   assert.equal(refused.status, 400);
 
   await t.test('the answers about a superuser do not have them', () => {
@@ -533,20 +723,26 @@ test('no secret comes into an event, a log or the database in plain', async (t) 
   });
 
   const fresh = await signIn(server, { password: secrets.second });
-  const answer = await server.request('GET', '/api/events?types=*,_*&limit=1000', undefined, { token: fresh });
+  const answer = await server.request('GET', '/api/events?types=*,_*&limit=1000', undefined, {
+    token: fresh,
+  });
 
   await t.test('the feed has the changes of the superuser and the logins, without secrets', () => {
     const types = answer.body.events.map(({ type }) => type);
-    for (const type of ['_superusers.created', '_superusers.updated', 'auth.login']) assert.ok(types.includes(type), type);
+    for (const type of ['_superusers.created', '_superusers.updated', 'auth.login'])
+      assert.ok(types.includes(type), type);
     assert.ok(!answer.text.includes('canary'));
     assert.ok(!/"(password|tokenKey|token)":/.test(answer.text), answer.text);
     assert.ok(!answer.text.includes('$argon2'));
-    for (const secret of [token, fresh]) assert.ok(!answer.text.includes(secret.split('.')[2]), 'no signature of a token');
+    for (const secret of [token, fresh])
+      assert.ok(!answer.text.includes(secret.split('.')[2]), 'no signature of a token');
   });
 
   await t.test('nor do /api/logs and standard error', async () => {
     const { text } = await eventually(async () => {
-      const logs = await server.request('GET', '/api/logs?perPage=1000', undefined, { token: fresh });
+      const logs = await server.request('GET', '/api/logs?perPage=1000', undefined, {
+        token: fresh,
+      });
       assert.ok(logs.text.includes('auth-with-password'), 'the logins are in the logs');
       return logs;
     });
@@ -558,10 +754,12 @@ test('no secret comes into an event, a log or the database in plain', async (t) 
 
   await t.test('and no file of the directory has a password', async () => {
     await server.stop();
-    const { stdout } = await execute('grep', ['-rlaF', 'canary', server.data]).catch(({ code, stdout: out }) => {
-      assert.equal(code, 1, 'grep has looked');
-      return { stdout: out };
-    });
+    const { stdout } = await execute('grep', ['-rlaF', 'canary', server.data]).catch(
+      ({ code, stdout: out }) => {
+        assert.equal(code, 1, 'grep has looked');
+        return { stdout: out };
+      },
+    );
     assert.equal(stdout, '');
     assert.ok(!server.log.join('\n').includes(password));
   });

@@ -1,6 +1,6 @@
 /**
- * Failpoints: the program is made to die or to fail at each place of a commit where it matters, and the disk
- * is filled up.
+ * Failpoints: the program is made to die or to fail at each place of a commit where it matters, and
+ * the disk is filled up.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -15,12 +15,21 @@ import { operatorToken } from './support/superuser.mjs';
 import { Closed, requestText, Wire } from './support/wire.mjs';
 
 const execute = promisify(execFile);
-/** Without rows in /api/logs the only commits are those that a test causes, so passings can be counted. */
+/**
+ * Without rows in /api/logs the only commits are those that a test causes, so passings can be
+ * counted.
+ */
 const QUIET = ['--logs-max-days', '0'];
 const EVERY_TYPE = '&types=*,_*';
-const definition = { name: 'things', ...open, fields: [{ name: 'title', type: 'text', required: true }] };
+const definition = {
+  name: 'things',
+  ...open,
+  fields: [{ name: 'title', type: 'text', required: true }],
+};
 
-/** A data directory with a superuser and the collection `things`; the server that made it has ended. */
+/**
+ * A data directory with a superuser and the collection `things`; the server that made it has ended.
+ */
 async function prepare(t) {
   const folder = await temporaryFolder(t);
   const server = await startServer(t, { folder });
@@ -33,26 +42,47 @@ async function prepare(t) {
 /** Ids as given by the client, so that a write without an answer can be looked for. */
 const idOf = (number) => `f${String(number).padStart(14, '0')}`;
 const createText = (number, token) =>
-  requestText('POST', recordsPath('things'), { id: idOf(number), title: `title ${number}` }, { Authorization: token });
+  requestText(
+    'POST',
+    recordsPath('things'),
+    { id: idOf(number), title: `title ${number}` },
+    { Authorization: token },
+  );
 
-/** Sends the creates at once, each on a connection of its own; resolves with the status of each, 0: no answer. */
+/**
+ * Sends the creates at once, each on a connection of its own; resolves with the status of each, 0:
+ * no answer.
+ */
 async function createAtOnce(server, token, numbers) {
   const wires = await Promise.all(numbers.map(() => Wire.open(server.port)));
   wires.forEach((wire, index) => wire.write(createText(numbers[index], token)));
-  const statuses = await Promise.all(wires.map((wire) => wire.answer().then(({ status }) => status, (error) => {
-    if (error instanceof Closed) return 0;
-    throw error;
-  })));
+  const statuses = await Promise.all(
+    wires.map((wire) =>
+      wire.answer().then(
+        ({ status }) => status,
+        (error) => {
+          if (error instanceof Closed) return 0;
+          throw error;
+        },
+      ),
+    ),
+  );
   wires.forEach((wire) => wire.destroy());
   return statuses;
 }
 
-/** Each row has its event and each event its row, and the numbers have no gap. Resolves with the ids there. */
+/**
+ * Each row has its event and each event its row, and the numbers have no gap. Resolves with the ids
+ * there.
+ */
 async function checkWhole(server, token) {
   const { events } = await readFeed(server, token, { query: EVERY_TYPE });
   checkContiguous(events, 1);
   const rows = (await listAll(server, token, 'things')).map(({ id }) => id).sort();
-  const created = events.filter(({ type }) => type === 'things.created').map(({ payload }) => payload.id).sort();
+  const created = events
+    .filter(({ type }) => type === 'things.created')
+    .map(({ payload }) => payload.id)
+    .sort();
   assert.deepEqual(created, rows, 'every row has exactly one event, and every event its row');
   return new Set(rows);
 }
@@ -70,44 +100,66 @@ const deaths = [
 
 test('a death at any point of a commit', async (t) => {
   for (const { name, left } of deaths) {
-    await t.test(`at ${name} leaves ${left} of the write on its way, and all that was acknowledged`, async (t) => {
-      const { folder, token } = await prepare(t);
-      let server = await startServer(t, { folder, args: QUIET, env: { BAKEND_FAILPOINT: `${name}:kill@12` } });
-      const statuses = new Map();
-      for (let number = 1; number <= 40 && server.isRunning; number++) {
-        const [status] = await createAtOnce(server, token, [number]).catch((error) => {
-          if (error.code === 'ECONNREFUSED') return [undefined];
-          throw error;
+    await t.test(
+      `at ${name} leaves ${left} of the write on its way, and all that was acknowledged`,
+      async (t) => {
+        const { folder, token } = await prepare(t);
+        let server = await startServer(t, {
+          folder,
+          args: QUIET,
+          env: { BAKEND_FAILPOINT: `${name}:kill@12` },
         });
-        if (status === undefined || status === 0) {
+        const statuses = new Map();
+        for (let number = 1; number <= 40 && server.isRunning; number++) {
+          const [status] = await createAtOnce(server, token, [number]).catch((error) => {
+            if (error.code === 'ECONNREFUSED') return [undefined];
+            throw error;
+          });
+          if (status === undefined || status === 0) {
+            statuses.set(number, status);
+            break;
+          }
+          assert.equal(status, 200);
           statuses.set(number, status);
-          break;
         }
-        assert.equal(status, 200);
-        statuses.set(number, status);
-      }
-      const end = await server.killed();
-      assert.equal(end.signal, 'SIGKILL', 'the failpoint was reached');
-      const acknowledged = [...statuses].filter(([, status]) => status === 200).map(([number]) => number);
-      assert.ok(acknowledged.length > 0, 'some were acknowledged before');
+        const end = await server.killed();
+        assert.equal(end.signal, 'SIGKILL', 'the failpoint was reached');
+        const acknowledged = [...statuses]
+          .filter(([, status]) => status === 200)
+          .map(([number]) => number);
+        assert.ok(acknowledged.length > 0, 'some were acknowledged before');
 
-      server = await startServer(t, { folder });
-      const there = await checkWhole(server, token);
-      for (const number of acknowledged) assert.ok(there.has(idOf(number)), `${number} was acknowledged and is there`);
-      const inFlight = [...statuses].filter(([, status]) => status === 0).map(([number]) => number);
-      for (const number of inFlight)
-        assert.equal(there.has(idOf(number)), left === 'everything', `${number} was on its way`);
-      assert.ok(there.size <= acknowledged.length + inFlight.length, 'nothing that nobody asked for');
-      const [status] = await createAtOnce(server, token, [1000]);
-      assert.equal(status, 200, 'writes go on');
-    });
+        server = await startServer(t, { folder });
+        const there = await checkWhole(server, token);
+        for (const number of acknowledged)
+          assert.ok(there.has(idOf(number)), `${number} was acknowledged and is there`);
+        const inFlight = [...statuses]
+          .filter(([, status]) => status === 0)
+          .map(([number]) => number);
+        for (const number of inFlight)
+          assert.equal(there.has(idOf(number)), left === 'everything', `${number} was on its way`);
+        assert.ok(
+          there.size <= acknowledged.length + inFlight.length,
+          'nothing that nobody asked for',
+        );
+        const [status] = await createAtOnce(server, token, [1000]);
+        assert.equal(status, 200, 'writes go on');
+      },
+    );
   }
 });
 
-/** Keeps the writer at its first commit while the others queue up behind it: the next commit is one batch. */
+/**
+ * Keeps the writer at its first commit while the others queue up behind it: the next commit is one
+ * batch.
+ */
 async function writeOneBatch(t, failpoints, { count = 24 } = {}) {
   const { folder, token } = await prepare(t);
-  const server = await startServer(t, { folder, args: QUIET, env: { BAKEND_FAILPOINT: failpoints } });
+  const server = await startServer(t, {
+    folder,
+    args: QUIET,
+    env: { BAKEND_FAILPOINT: failpoints },
+  });
   const first = createAtOnce(server, token, [1]);
   await new Promise((resolve) => setTimeout(resolve, 100));
   const numbers = Array.from({ length: count }, (_, index) => index + 2);
@@ -118,21 +170,35 @@ async function writeOneBatch(t, failpoints, { count = 24 } = {}) {
 
 async function metric(server, token, name) {
   const { text } = await server.request('GET', '/metrics', undefined, { token });
-  const line = text.split('\n').find((each) => each.startsWith(`${name} `) || each.startsWith(`${name}{`));
+  const line = text
+    .split('\n')
+    .find((each) => each.startsWith(`${name} `) || each.startsWith(`${name}{`));
   assert.ok(line, `there is a metric ${name}`);
   return Number(line.slice(line.lastIndexOf(' ') + 1));
 }
 
 test('an interrupted write inside a batch fails alone, and its neighbours are acknowledged and on disk', async (t) => {
-  /* The opening of both databases passes before_commit twice; the third passing is that of the first write.
-   * The seventh write of the batch is the eighth in all and is interrupted. SQLite drops the whole batch, each
-   * write is run again alone, and the seventh of those, the fifteenth in all, is interrupted again. */
-  const { folder, token, server, numbers, statuses } = await writeOneBatch(t,
-    'store.before_commit:sleep=1000@3,store.write:error@8,store.write:error@15');
-  assert.ok(await metric(server, token, 'bakend_store_batches_rerun_total') >= 1, 'the writes shared a batch');
+  /* The opening of both databases passes before_commit twice; the third passing is that of the
+   * first write. The seventh write of the batch is the eighth in all and is interrupted. SQLite
+   * drops the whole batch, each write is run again alone, and the seventh of those, the fifteenth
+   * in all, is interrupted again. */
+  const { folder, token, server, numbers, statuses } = await writeOneBatch(
+    t,
+    'store.before_commit:sleep=1000@3,store.write:error@8,store.write:error@15',
+  );
+  assert.ok(
+    (await metric(server, token, 'bakend_store_batches_rerun_total')) >= 1,
+    'the writes shared a batch',
+  );
   const there = await checkWhole(server, token);
-  assert.deepEqual(statuses.filter((status) => status !== 200), [500], 'one fails, the others do not');
-  numbers.forEach((number, index) => assert.equal(there.has(idOf(number)), statuses[index] === 200));
+  assert.deepEqual(
+    statuses.filter((status) => status !== 200),
+    [500],
+    'one fails, the others do not',
+  );
+  numbers.forEach((number, index) =>
+    assert.equal(there.has(idOf(number)), statuses[index] === 200),
+  );
   await server.stop('SIGKILL');
   const again = await startServer(t, { folder });
   assert.deepEqual(await checkWhole(again, token), there, 'what was acknowledged is on disk');
@@ -140,16 +206,25 @@ test('an interrupted write inside a batch fails alone, and its neighbours are ac
 
 test('a write that fails each time it is run fails for good, and does not stop the server', async (t) => {
   const { token, server } = await prepare(t).then(async ({ folder, token }) => ({
-    token, server: await startServer(t, { folder, args: QUIET, env: { BAKEND_FAILPOINT: 'store.write:error' } }),
+    token,
+    server: await startServer(t, {
+      folder,
+      args: QUIET,
+      env: { BAKEND_FAILPOINT: 'store.write:error' },
+    }),
   }));
   const statuses = await createAtOnce(server, token, [1, 2, 3]);
   assert.deepEqual(statuses, [500, 500, 500]);
-  assert.deepEqual([...await checkWhole(server, token)], [], 'what failed is not there');
+  assert.deepEqual([...(await checkWhole(server, token))], [], 'what failed is not there');
 });
 
 test('a commit whose outcome is unknown is answered with an error and leaves rows and events that agree', async (t) => {
   const { folder, token } = await prepare(t);
-  const server = await startServer(t, { folder, args: QUIET, env: { BAKEND_FAILPOINT: 'store.after_commit:error@3' } });
+  const server = await startServer(t, {
+    folder,
+    args: QUIET,
+    env: { BAKEND_FAILPOINT: 'store.after_commit:error@3' },
+  });
   const statuses = await createAtOnce(server, token, [1, 2, 3]);
   assert.ok(statuses.includes(500), 'who cannot be told the truth is told of a failure');
   await checkWhole(server, token);
@@ -162,25 +237,39 @@ test('a commit whose outcome is unknown is answered with an error and leaves row
 test('a disk that the failpoint calls full is answered with 507, and reads go on', async (t) => {
   const { folder, token } = await prepare(t);
   /* The opening transaction commits, too. */
-  const refused = await runServer(folder, { env: { BAKEND_FAILPOINT: 'store.before_commit:full' } });
+  const refused = await runServer(folder, {
+    env: { BAKEND_FAILPOINT: 'store.before_commit:full' },
+  });
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /data\.db cannot be opened: the disk is full/);
-  const server = await startServer(t, { folder, args: QUIET, env: { BAKEND_FAILPOINT: 'store.write:full' } });
+  const server = await startServer(t, {
+    folder,
+    args: QUIET,
+    env: { BAKEND_FAILPOINT: 'store.write:full' },
+  });
   const wire = await Wire.open(server.port);
   wire.write(createText(1, token));
   const answer = await wire.answer();
   wire.destroy();
   assert.equal(answer.status, 507);
   assert.equal(answer.json.status, 507);
-  assert.deepEqual([...await checkWhole(server, token)], [], 'reads and the feed go on');
+  assert.deepEqual([...(await checkWhole(server, token))], [], 'reads and the feed go on');
 });
 
 /** A folder on a file system of its own of so many MiB; null when that is not possible here. */
 async function smallDisk(t, mebibytes) {
-  const folder = await temporaryFolder(t), disk = join(folder, 'disk');
+  const folder = await temporaryFolder(t),
+    disk = join(folder, 'disk');
   await mkdir(disk);
   try {
-    await execute('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m,mode=700`, 'bakend-test', disk]);
+    await execute('mount', [
+      '-t',
+      'tmpfs',
+      '-o',
+      `size=${mebibytes}m,mode=700`,
+      'bakend-test',
+      disk,
+    ]);
   } catch {
     return null;
   }
@@ -211,10 +300,16 @@ test('on a full disk writes are answered with 507, reads and the feed go on, and
     server = await new Server(small.disk, []).ready();
     const token = await operatorToken(server);
     await createCollection(server, token, {
-      ...definition, fields: [...definition.fields, { name: 'body', type: 'text', max: 200_000 }],
+      ...definition,
+      fields: [...definition.fields, { name: 'body', type: 'text', max: 200_000 }],
     });
-    const create = (number) => server.request('POST', recordsPath('things'),
-      { id: idOf(number), title: 't', body: 'x'.repeat(100_000) }, { token });
+    const create = (number) =>
+      server.request(
+        'POST',
+        recordsPath('things'),
+        { id: idOf(number), title: 't', body: 'x'.repeat(100_000) },
+        { token },
+      );
     assert.equal((await create(1)).status, 200);
 
     const ballast = await fillUp(small.disk);
@@ -230,7 +325,11 @@ test('on a full disk writes are answered with 507, reads and the feed go on, and
     for (let number = 500; number < 505; number++)
       assert.equal((await create(number)).status, 507, 'as long as the disk is full');
     const there = await checkWhole(server, token);
-    assert.deepEqual([...there].sort(), acknowledged.map(idOf).sort(), 'reads and the feed show what was acknowledged');
+    assert.deepEqual(
+      [...there].sort(),
+      acknowledged.map(idOf).sort(),
+      'reads and the feed show what was acknowledged',
+    );
     assert.equal((await server.request('GET', '/api/health')).status, 200);
 
     await rm(ballast);
@@ -238,7 +337,7 @@ test('on a full disk writes are answered with 507, reads and the feed go on, and
     acknowledged.push(600);
     await server.stop('SIGKILL');
     server = await new Server(small.disk, []).ready();
-    assert.deepEqual([...await checkWhole(server, token)].sort(), acknowledged.map(idOf).sort());
+    assert.deepEqual([...(await checkWhole(server, token))].sort(), acknowledged.map(idOf).sort());
     await server.stop();
     const { code, stdout } = await run(['doctor', '--data', server.data], { cwd: small.disk });
     assert.equal(code, 0, stdout);

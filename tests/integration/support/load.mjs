@@ -1,9 +1,10 @@
 /**
  * A write load that can be held against what the server kept.
  *
- * Workers, one connection each, create, change and delete records, one request at a time; each worker owns
- * its records, so what must be there is known without asking. Before a request leaves, and when its answer
- * has come, a line goes to the load's own journal and is on disk before anything else happens:
+ * Workers, one connection each, create, change and delete records, one request at a time; each
+ * worker owns its records, so what must be there is known without asking. Before a request leaves,
+ * and when its answer has come, a line goes to the load's own journal and is on disk before
+ * anything else happens:
  *
  *   {"request":7,"kind":"create","id":"…","value":1}        then one of
  *   {"answer":7,"status":200}     ok: it must be there, once, with one event
@@ -13,7 +14,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { Closed, requestText, Wire } from './wire.mjs';
 
-/** Lines on disk: whoever appends waits for the fsync that covers the line; one fsync covers many. */
+/** Lines on disk: who appends waits for the fsync that covers the line; one fsync covers many. */
 export class Journal {
   #file;
   #lines = [];
@@ -50,7 +51,9 @@ export class Journal {
     this.#isFlushing = false;
   }
 
-  close() { return this.#file.close(); }
+  close() {
+    return this.#file.close();
+  }
 }
 
 /** Every request of a journal with its outcome, in the order sent. */
@@ -58,7 +61,8 @@ export async function readJournal(path) {
   const requests = new Map();
   for (const line of (await readFile(path, 'utf8')).split('\n').filter(Boolean)) {
     const { request, answer, status, ...rest } = JSON.parse(line);
-    if (request !== undefined) requests.set(request, { number: request, ...rest, outcome: 'unknown' });
+    if (request !== undefined)
+      requests.set(request, { number: request, ...rest, outcome: 'unknown' });
     else Object.assign(requests.get(answer), { status, outcome: status < 300 ? 'ok' : 'failed' });
   }
   return [...requests.values()];
@@ -71,23 +75,32 @@ function bytesOf({ kind, id, value }, { collection, token }) {
   const base = `/api/collections/${collection}/records`;
   const headers = { Authorization: token };
   switch (kind) {
-    case 'create': return requestText('POST', base, { id, title: `title ${id}`, value }, headers);
-    case 'broken': return requestText('POST', base, { id, value }, headers);
-    case 'update': return requestText('PATCH', `${base}/${id}`, { value }, headers);
-    case 'delete': return requestText('DELETE', `${base}/${id}`, undefined, headers);
+    case 'create':
+      return requestText('POST', base, { id, title: `title ${id}`, value }, headers);
+    case 'broken':
+      return requestText('POST', base, { id, value }, headers);
+    case 'update':
+      return requestText('PATCH', `${base}/${id}`, { value }, headers);
+    case 'delete':
+      return requestText('DELETE', `${base}/${id}`, undefined, headers);
   }
 }
 
 class Worker {
   /** Own records: id → value. */
   #records = new Map();
-  constructor(load, index) { this.load = load; this.index = index; }
+  constructor(load, index) {
+    this.load = load;
+    this.index = index;
+  }
 
   #choose() {
     const { random } = this.load;
-    const dice = random.number(), ids = [...this.#records.keys()];
+    const dice = random.number(),
+      ids = [...this.#records.keys()];
     if (dice < 0.05) return { kind: 'broken', id: recordId(this.load.nextId++), value: 0 };
-    if (ids.length === 0 || dice < 0.55) return { kind: 'create', id: recordId(this.load.nextId++), value: 1 };
+    if (ids.length === 0 || dice < 0.55)
+      return { kind: 'create', id: recordId(this.load.nextId++), value: 1 };
     const id = ids[random.below(ids.length)];
     if (dice < 0.8) return { kind: 'update', id, value: this.#records.get(id) + 1 };
     return { kind: 'delete', id };
@@ -105,7 +118,8 @@ class Worker {
     if (!wire) return;
     try {
       while (!load.isStopped) {
-        const operation = this.#choose(), number = load.nextRequest++;
+        const operation = this.#choose(),
+          number = load.nextRequest++;
         await load.journal.append({ request: number, ...operation });
         wire.write(bytesOf(operation, load));
         const { status } = await wire.answer();
@@ -130,12 +144,17 @@ export class Load {
     Object.assign(this, { random, collection, connections });
   }
 
-  /** Runs until stop() is called or the server is gone; each run has workers and records of its own. */
+  /**
+   * Runs until stop() is called or the server is gone; each run has workers and records of its own.
+   */
   start({ port, token, journal }) {
     Object.assign(this, { port, token, journal, isStopped: false });
     const workers = Array.from({ length: this.connections }, (_, index) => new Worker(this, index));
     this.finished = Promise.all(workers.map((worker) => worker.run()));
   }
 
-  stop() { this.isStopped = true; return this.finished; }
+  stop() {
+    this.isStopped = true;
+    return this.finished;
+  }
 }

@@ -1,6 +1,6 @@
-/** Random numbers that can be had again: the seed is printed, BAKEND_SEED=<seed> repeats the run. */
+/** Random numbers that can be had again: the seed is printed, BAKEND_SEED=<seed> repeats them. */
 
-/** @returns {{seed: number, number: () => number, below: (n: number) => number, between: (a: number, b: number) => number}} */
+/** number: in [0, 1); below: a whole one in [0, n); between: a whole one in [a, b]. */
 export function createRandom(t) {
   const seed = Number(process.env.BAKEND_SEED ?? Math.floor(Math.random() * 2 ** 32));
   t.diagnostic(`seed ${seed} (BAKEND_SEED=${seed} repeats it)`);

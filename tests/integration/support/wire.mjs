@@ -1,6 +1,6 @@
 /**
- * HTTP/1.1 by hand, over one socket: for requests that no client library would send, and for a load driver
- * that must know of each request whether it was answered, refused or cut off.
+ * HTTP/1.1 by hand, over one socket: for requests that no client library would send, and for a load
+ * driver that must know of each request whether it was answered, refused or cut off.
  */
 import { connect } from 'node:net';
 
@@ -9,7 +9,7 @@ const ANSWER_MS = 30_000;
 /** The connection ended before the answer was whole. */
 export class Closed extends Error {}
 
-/** @returns {{status: number, headers: Record<string, string>, body: Buffer, length: number}|null} null: not whole */
+/** The first answer in the bytes, with how many of them it takes; null when it is not whole. */
 function parse(bytes, { method, isEnded }) {
   const end = bytes.indexOf('\r\n\r\n');
   if (end < 0) return null;
@@ -26,11 +26,14 @@ function parse(bytes, { method, isEnded }) {
   }
   const start = end + 4;
   const whole = (body, length) => ({ status, headers, body, length });
-  if (status < 200 || status === 204 || status === 304 || method === 'HEAD') return whole(Buffer.alloc(0), start);
+  if (status < 200 || status === 204 || status === 304 || method === 'HEAD')
+    return whole(Buffer.alloc(0), start);
   if (headers['transfer-encoding'] === 'chunked') return parseChunks(bytes, start, whole);
   if ('content-length' in headers) {
     const length = Number(headers['content-length']);
-    return bytes.length < start + length ? null : whole(bytes.subarray(start, start + length), start + length);
+    return bytes.length < start + length
+      ? null
+      : whole(bytes.subarray(start, start + length), start + length);
   }
   return isEnded ? whole(bytes.subarray(start), bytes.length) : null;
 }
@@ -63,7 +66,10 @@ export class Wire {
       this.#bytes = this.#bytes.length ? Buffer.concat([this.#bytes, data]) : data;
       this.#wake();
     });
-    const onEnd = () => { this.#isEnded = true; this.#wake(); };
+    const onEnd = () => {
+      this.#isEnded = true;
+      this.#wake();
+    };
     socket.on('end', onEnd).on('close', onEnd).on('error', onEnd);
   }
 
@@ -72,31 +78,50 @@ export class Wire {
     return new Promise((resolve, reject) => {
       const socket = connect({ port, host: '127.0.0.1', ...options });
       socket.once('error', reject);
-      socket.once('connect', () => { socket.off('error', reject); resolve(new Wire(socket)); });
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        resolve(new Wire(socket));
+      });
     });
   }
 
-  get isEnded() { return this.#isEnded; }
-  get socket() { return this.#socket; }
+  get isEnded() {
+    return this.#isEnded;
+  }
+  get socket() {
+    return this.#socket;
+  }
   /** What has come and was not taken by answer(). */
-  get pending() { return this.#bytes.toString('latin1'); }
+  get pending() {
+    return this.#bytes.toString('latin1');
+  }
 
   /** @param {string|Buffer} data a string is sent byte by byte (latin1) */
-  write(data) { this.#socket.write(typeof data === 'string' ? Buffer.from(data, 'latin1') : data); }
+  write(data) {
+    this.#socket.write(typeof data === 'string' ? Buffer.from(data, 'latin1') : data);
+  }
   /** Ends our side: the server sees the end of the request stream. */
-  end() { this.#socket.end(); }
-  destroy() { this.#socket.destroy(); }
+  end() {
+    this.#socket.end();
+  }
+  destroy() {
+    this.#socket.destroy();
+  }
 
   #change(timeoutMs) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
-      this.#wake = () => { clearTimeout(timer); resolve(); };
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
   }
 
   /**
    * The next final answer; interim ones are noted in `interim`.
-   * @returns {Promise<{status: number, headers: Record<string, string>, body: Buffer, text: string, json: any}>}
+   * @returns {Promise<{status: number, headers: Record<string, string>, body: Buffer, text: string,
+   * json: any}>}
    */
   async answer({ method = 'GET', timeoutMs = ANSWER_MS } = {}) {
     for (const until = Date.now() + timeoutMs; ;) {
@@ -126,8 +151,13 @@ export class Wire {
 function finish(found) {
   const text = found.body.toString('utf8');
   return {
-    status: found.status, headers: found.headers, body: found.body, text,
-    get json() { return JSON.parse(text); },
+    status: found.status,
+    headers: found.headers,
+    body: found.body,
+    text,
+    get json() {
+      return JSON.parse(text);
+    },
   };
 }
 
@@ -140,6 +170,11 @@ export function requestText(method, path, body, headers = {}) {
     all['Content-Type'] ??= 'application/json';
     all['Content-Length'] ??= bytes.length;
   }
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`).join('');
-  return Buffer.concat([Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines}\r\n`, 'latin1'), bytes]);
+  const lines = Object.entries(all)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('');
+  return Buffer.concat([
+    Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines}\r\n`, 'latin1'),
+    bytes,
+  ]);
 }
