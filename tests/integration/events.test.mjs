@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { checkAccount, checkContiguous, readFeed } from './support/feed.mjs';
 import { runWell, startServer, temporaryFolder } from './support/program.mjs';
-import { createCollection, createRecord, open, recordsPath } from './support/records.mjs';
+import { createCollection, createRecord, listAll, open, recordsPath } from './support/records.mjs';
 import { createSuperuser, operatorToken, password, signIn } from './support/superuser.mjs';
 import { requestText, Wire } from './support/wire.mjs';
 
@@ -309,6 +309,66 @@ test('pages', async (t) => {
       'backwards from a time are those before it',
     );
   });
+});
+
+/** Many clients change records of a collection at once, for a while. */
+async function churn(api, collection, { clients, rounds }) {
+  const write = async (wire, method, path, body) => {
+    wire.write(requestText(method, path, body, { Authorization: api.token }));
+    return wire.answer();
+  };
+  await Promise.all(
+    Array.from({ length: clients }, async (_, client) => {
+      const wire = await Wire.open(api.server.port);
+      const own = [];
+      for (let round = 0; round < rounds; round++) {
+        const victim = own[(round * 7) % (own.length || 1)];
+        if (round % 3 !== 2 || !victim) {
+          const made = await write(wire, 'POST', recordsPath(collection), { title: `${client}` });
+          own.push(made.json.id);
+        } else if (round % 2) {
+          await write(wire, 'PATCH', recordsPath(collection, victim), { title: `${round}` });
+        } else {
+          await write(wire, 'DELETE', recordsPath(collection, victim));
+          own.splice(own.indexOf(victim), 1);
+        }
+      }
+      wire.destroy();
+    }),
+  );
+}
+
+test('a copy made from the feed is exact, and undoing events by what was before leads back', async (t) => {
+  const api = await operator(t);
+  await api.define({
+    name: 'posts',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'updated', type: 'autodate', onCreate: true, onUpdate: true },
+    ],
+  });
+  await churn(api, 'posts', { clients: 12, rounds: 40 });
+  const { events } = await readFeed(api.server, api.token, { query: '&types=posts.*' });
+  const copy = new Map(),
+    kinds = new Set();
+  for (const { type, payload } of events) {
+    kinds.add(type);
+    if (type === 'posts.deleted') copy.delete(payload.id);
+    else copy.set(payload.id, payload);
+  }
+  assert.equal(kinds.size, 3, 'records were created, updated and deleted');
+  const rows = await listAll(api.server, api.token, 'posts');
+  const fieldsOf = ({ collectionId, collectionName, ...fields }) => fields;
+  assert.deepEqual(new Map(rows.map((row) => [row.id, fieldsOf(row)])), new Map([...copy].sort()));
+  for (const { type, payload, previous } of events.reverse()) {
+    if (type === 'posts.deleted') copy.set(payload.id, payload);
+    if (type === 'posts.updated') copy.set(payload.id, { ...payload, ...previous });
+    if (type === 'posts.created') {
+      assert.deepEqual(copy.get(payload.id), payload, 'as it was created');
+      copy.delete(payload.id);
+    }
+  }
+  assert.equal(copy.size, 0);
 });
 
 test('parameters that cannot be followed are refused by name', async (t) => {

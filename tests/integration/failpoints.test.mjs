@@ -204,6 +204,87 @@ test('an interrupted write inside a batch fails alone, and its neighbours are ac
   assert.deepEqual(await checkWhole(again, token), there, 'what was acknowledged is on disk');
 });
 
+test('a batch that is run again does each of its writes once, whatever they are', async (t) => {
+  const { folder, token } = await prepare(t);
+  const first = await startServer(t, { folder, args: QUIET });
+  for (const number of [1, 2, 3, 4, 5, 6])
+    assert.deepEqual(await createAtOnce(first, token, [number]), [200]);
+  await first.stop();
+  const failpoints = 'store.before_commit:sleep=1000@3,store.write:error@6,store.write:error@15';
+  const server = await startServer(t, {
+    folder,
+    args: QUIET,
+    env: { BAKEND_FAILPOINT: failpoints },
+  });
+  const send = (method, number, body) => {
+    const id = number === undefined ? undefined : idOf(number);
+    return server.request(method, recordsPath('things', id), body, { token });
+  };
+  const blocking = createAtOnce(server, token, [100]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const answers = await Promise.all([
+    send('PATCH', 1, { title: 'changed' }),
+    send('DELETE', 2),
+    send('POST', undefined, { id: idOf(200), title: 'new' }),
+    send('POST', undefined, { title: '' }),
+    send('POST', undefined, { id: idOf(1), title: 'taken' }),
+    send('DELETE', 999),
+    send('PATCH', 3, { title: 'changed' }),
+    send('DELETE', 4),
+    send('POST', undefined, { title: 'generated' }),
+  ]);
+  assert.deepEqual(await blocking, [200]);
+  assert.ok((await metric(server, token, 'bakend_store_batches_rerun_total')) >= 1);
+  const statuses = answers.map(({ status }) => status);
+  const wanted = [200, 204, 200, 400, 400, 404, 200, 204, 200];
+  const odd = statuses
+    .map((status, i) => [i, status])
+    .filter(([i, status]) => status !== wanted[i]);
+  assert.ok(odd.length <= 1 && odd.every(([, status]) => status === 500), JSON.stringify(statuses));
+  assert.deepEqual(
+    Object.keys(answers[3].body.data),
+    ['title'],
+    'problems are told once, and whole',
+  );
+
+  const { events } = await readFeed(server, token, { query: EVERY_TYPE });
+  checkContiguous(events, 1);
+  const copy = new Map();
+  for (const { type, payload } of events) {
+    if (type === 'things.deleted') copy.delete(payload.id);
+    else if (type.startsWith('things.')) copy.set(payload.id, payload.title);
+  }
+  const rows = await listAll(server, token, 'things');
+  assert.deepEqual(new Map(rows.map(({ id, title }) => [id, title])), new Map([...copy].sort()));
+  const done = statuses.filter((status) => status < 300).length;
+  const before = events.findIndex(({ subject }) => subject === `things/${idOf(100)}`);
+  assert.equal(events.length - before - 1, done, 'one event for each that was done');
+});
+
+test('a full queue is answered with 503 and when to come back, and what was refused is not there', async (t) => {
+  const { folder, token } = await prepare(t);
+  const server = await startServer(t, {
+    folder,
+    args: [...QUIET, '--queue-max', '16'],
+    env: { BAKEND_FAILPOINT: 'store.before_commit:sleep=700@3' },
+  });
+  const blocking = createAtOnce(server, token, [1]);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const numbers = Array.from({ length: 60 }, (_, index) => index + 2);
+  const wires = await Promise.all(numbers.map(() => Wire.open(server.port)));
+  wires.forEach((wire, index) => wire.write(createText(numbers[index], token)));
+  const answers = await Promise.all(wires.map((wire) => wire.answer()));
+  wires.forEach((wire) => wire.destroy());
+  assert.deepEqual(await blocking, [200]);
+  const refused = answers.filter(({ status }) => status === 503);
+  assert.ok(refused.length > 0, 'the queue was full');
+  for (const { headers } of refused) assert.ok(Number(headers['retry-after']) >= 1);
+  const there = await checkWhole(server, token);
+  answers.forEach(({ status }, index) =>
+    assert.equal(there.has(idOf(numbers[index])), status === 200, `${status}`),
+  );
+});
+
 test('a write that fails each time it is run fails for good, and does not stop the server', async (t) => {
   const { token, server } = await prepare(t).then(async ({ folder, token }) => ({
     token,

@@ -1,8 +1,11 @@
 /** Who may do what, who sees what, and the collections themselves. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { checkContiguous, readFeed } from './support/feed.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
-import { open, recordsPath } from './support/records.mjs';
+import { startServer } from './support/program.mjs';
+import { listAll, open, recordsPath } from './support/records.mjs';
+import { createSuperuser, email, password } from './support/superuser.mjs';
 
 test('hidden fields', async (t) => {
   const api = await operator(t);
@@ -170,4 +173,50 @@ test('collections', async (t) => {
     assert.equal((await api.remove('/api/collections/renamed')).status, 204);
     assert.equal((await api.get(recordsPath('renamed'))).status, 404);
   });
+});
+
+test('a schema may change while records are written, and no write is lost or half done', async (t) => {
+  const { server, token, define, get, patch } = await operator(t);
+  await define({ name: 'moving', ...open, fields: [{ name: 'title', type: 'text' }] });
+  let isOver = false;
+  const answers = [];
+  const writers = Array.from({ length: 8 }, async () => {
+    while (!isOver)
+      answers.push(await server.request('POST', '/moving', { title: 'x', extra3: 7 }));
+  });
+  for (let i = 0; i < 12; i++) {
+    const { body } = await get('/api/collections/moving');
+    const fields = [...body.fields, { name: `extra${i}`, type: 'number' }];
+    const changed = await patch('/api/collections/moving', { fields });
+    assert.equal(changed.status, 200, changed.text);
+  }
+  isOver = true;
+  await Promise.all(writers);
+  for (const { status, text } of answers)
+    assert.ok(status === 200 || status === 503, `planned again, or told to try again: ${text}`);
+  const created = answers.filter(({ status }) => status === 200).map(({ body }) => body);
+  assert.ok(created.length > 20, 'writes went on meanwhile');
+  const rows = new Map((await listAll(server, token, 'moving')).map((row) => [row.id, row]));
+  assert.equal(rows.size, created.length);
+  for (const { id, extra3 = 0 } of created) assert.equal(rows.get(id).extra3, extra3);
+  const { events } = await readFeed(server, token, { query: '&types=*,_*' });
+  checkContiguous(events, 1);
+  assert.equal(events.filter(({ type }) => type === 'moving.created').length, created.length);
+});
+
+test('more logins at once than can be hashed are told to come back', async (t) => {
+  const args = ['--password-threads', '1', '--password-queue-max', '1'];
+  const server = await startServer(t, { args });
+  await createSuperuser(server);
+  const path = '/api/collections/_superusers/auth-with-password';
+  const logins = Array.from({ length: 12 }, () =>
+    server.request('POST', path, { identity: email, password }),
+  );
+  const quick = await server.request('GET', '/api/health');
+  assert.equal(quick.status, 200);
+  const answers = await Promise.all(logins);
+  const refused = answers.filter(({ status }) => status === 429);
+  assert.ok(refused.length > 0 && refused.length < answers.length, 'some, not all');
+  for (const { headers } of refused) assert.ok(Number(headers.get('retry-after')) >= 1);
+  for (const { status } of answers) assert.ok(status === 200 || status === 429);
 });
