@@ -114,6 +114,9 @@ struct bk_collection {
     enum bk_collection_role role;
     bool is_system;
     bool is_unlisted; /* declared by a module and not in the contract: the list leaves it out */
+    /* As its module has declared it, see bk_system_collection. */
+    bool is_closed;
+    const char *alias, *keeps_last;
     struct bk_slice source; /* of its events: "collections", or the module that declared it */
     struct bk_field *fields;
     uint32_t field_count;
@@ -149,6 +152,11 @@ struct bk_system_collection {
     bool is_in_contract; /* one of PocketBase's own: listed by GET /api/collections */
     bool is_operators;   /* only in the tenant "default" */
     const char *alias;   /* "tenants": /api/tenants[/{id}] are its records routes; NULL: none */
+    /* Its records are written by the system actor alone, that is by its module, which does more than
+     * change a row: the records routes send everybody else to the alias. */
+    bool is_closed;
+    /* Why its last record cannot be deleted, as a sentence for the client; NULL: it can. */
+    const char *keeps_last;
 };
 
 struct bk_schema_kind *bk_schema_kind_create(struct bk_tenants *tenants, struct bk_log log);

@@ -158,11 +158,15 @@ void schema_box_set_role(const struct bk_schema_kind *kind, struct schema_box *b
     const struct schema_system *system = schema_kind_system(kind, collection->name);
     collection->source = BK_SLICE("collections");
     collection->role = BK_ROLE_APPLICATION;
-    collection->is_unlisted = false;
+    collection->is_unlisted = collection->is_closed = false;
+    collection->alias = collection->keeps_last = NULL;
     if (system != NULL) {
         collection->role = system->declared.role;
         collection->source = system->source;
         collection->is_unlisted = !system->declared.is_in_contract;
+        collection->is_closed = system->declared.is_closed;
+        collection->alias = system->declared.alias;
+        collection->keeps_last = system->declared.keeps_last;
     } else if (collection->name.data[0] == '_') { /* of a module that is no longer there */
         collection->role = BK_ROLE_STATE;
         collection->is_unlisted = true;

@@ -46,7 +46,8 @@ static const struct bk_system_collection collections[] = {
          "\"CREATE UNIQUE INDEX `idx_email_pbc_3142635823` ON `_superusers` (`email`) "
          "WHERE `email` != ''\"]}",
      .role = BK_ROLE_CONFIGURATION,
-     .is_in_contract = true},
+     .is_in_contract = true,
+     .keeps_last = "You can't delete the only existing superuser."},
 };
 
 static const struct bk_route routes[] = {

@@ -59,10 +59,11 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
                                        const struct bk_value *values,
                                        const struct bk_value *before);
 /* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a required
- * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows. On the writer. */
+ * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_INVALID with a message, which is
+ * static, when a collection keeps its last record. On the writer. */
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
-                                         const struct bk_collection *collection,
-                                         struct bk_slice id);
+                                         const struct bk_collection *collection, struct bk_slice id,
+                                         const char **message);
 
 #endif

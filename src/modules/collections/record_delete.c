@@ -17,6 +17,7 @@ struct removal {
     uint32_t depth;
     struct bk_slice id; /* the record whose referrers are looked for */
     enum bk_status status;
+    const char *message; /* why it is refused, beside the status; or NULL */
 };
 
 static enum bk_status remove_row(struct removal *removal, const struct bk_collection *collection,
@@ -65,6 +66,28 @@ static enum bk_status update_row(struct removal *removal, const struct bk_collec
     for (uint32_t i = 0; i < collection->field_count; i++)
         bk_statement_bind(statement, (int)i + 1, &values[i]);
     return bk_statement_run(statement);
+}
+
+/* Some collections must not become empty: BK_INVALID for the last record, with their message. */
+static enum bk_status spare_last(struct removal *removal, const struct bk_collection *collection,
+                                 struct bk_slice id) {
+    struct bk_statement *statement;
+    if (collection->keeps_last == NULL)
+        return BK_OK;
+    struct bk_sql sql = bk_sql_make(bk_arena_format(bk_transaction_arena(removal->transaction),
+                                                    "SELECT 1 FROM %.*s WHERE \"id\" <> ?1 LIMIT 1",
+                                                    BK_SLICE_PRINT(collection->quoted)));
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(removal->transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, id);
+    status = bk_statement_step(statement);
+    bk_statement_reset(statement);
+    if (status != BK_END)
+        return status;
+    removal->message = collection->keeps_last;
+    return BK_INVALID;
 }
 
 /* --- what refers to the record ------------------------------------------------------------------- */
@@ -192,6 +215,8 @@ static enum bk_status remove_row(struct removal *removal, const struct bk_collec
         return BK_LIMIT;
     enum bk_status status = read_row(removal, collection, id, &values);
     if (status == BK_OK)
+        status = spare_last(removal, collection, id);
+    if (status == BK_OK)
         status = delete_row(removal, collection, id);
     if (status == BK_OK)
         status = collections_record_emit(removal->transaction, collection, COLLECTIONS_DELETED,
@@ -207,10 +232,12 @@ static enum bk_status remove_row(struct removal *removal, const struct bk_collec
 
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
-                                         const struct bk_collection *collection,
-                                         struct bk_slice id) {
+                                         const struct bk_collection *collection, struct bk_slice id,
+                                         const char **message) {
     struct removal removal = {.transaction = transaction, .schema = schema, .status = BK_OK};
-    return remove_row(&removal, collection, id);
+    enum bk_status status = remove_row(&removal, collection, id);
+    *message = removal.message;
+    return status;
 }
 
 /* --- the route ----------------------------------------------------------------------------------- */
@@ -220,6 +247,7 @@ struct record_delete {
     struct bk_request *request;
     struct bk_schema *schema;
     const struct bk_collection *collection;
+    const char *message; /* why it was refused, or NULL */
     uint32_t plans;
 };
 
@@ -231,7 +259,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     if (status != BK_OK)
         return status;
     return collections_record_remove(transaction, record->schema, record->collection,
-                                     bk_request_parameter(record->request, BK_SLICE("id")));
+                                     bk_request_parameter(record->request, BK_SLICE("id")),
+                                     &record->message);
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {
@@ -242,6 +271,8 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         plan(record);
     } else if (status == BK_OK) {
         bk_answer_empty(request);
+    } else if (status == BK_INVALID && record->message != NULL) {
+        bk_answer_error(request, BK_INVALID, record->message);
     } else if (status == BK_CONFLICT) {
         bk_answer_error(request, BK_INVALID,
                         "Failed to delete record. Make sure that the record is not part of a "

@@ -1,6 +1,17 @@
 /* One record by its id: a single row by key, read on the loop inside the turn's read transaction. */
 #include "collections.h"
 
+/* What a change of such a record means is known to its module, so it has routes of its own. */
+static void refuse_closed(struct bk_request *request, const struct bk_collection *collection) {
+    struct bk_slice message =
+        collection->alias == NULL
+            ? bk_arena_format(&request->arena, "Records of %.*s are changed by the server alone.",
+                              BK_SLICE_PRINT(collection->name))
+            : bk_arena_format(&request->arena, "Records of %.*s are changed through /api/%s.",
+                              BK_SLICE_PRINT(collection->name), collection->alias);
+    bk_answer_error(request, BK_INVALID, message.data);
+}
+
 const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation,
                                              struct bk_schema **schema) {
@@ -18,6 +29,11 @@ const struct bk_collection *collections_open(struct bk_request *request,
     }
     if (bk_rules_authorize(&request->actor, collection, operation) != BK_ALLOWED) {
         bk_answer_error(request, BK_FORBIDDEN, "Only superusers can perform this action.");
+        return NULL;
+    }
+    if (collection->is_closed && operation >= BK_MAY_CREATE &&
+        request->actor.kind != BK_ACTOR_SYSTEM) {
+        refuse_closed(request, collection);
         return NULL;
     }
     return collection;
