@@ -571,21 +571,24 @@ test('a reader of a rare type gets on through a long feed, page by page', async 
   );
   await api.define(titled('rare'));
   const { id } = await api.create('rare', { title: 'at last' });
-  const first = (await api.events('?types=rare.*')).body;
-  checkAccount(first);
+  const pages = [];
+  let after = '';
+  do {
+    pages.push((await api.events(`?types=rare.*${after}`)).body);
+    after = `&after=${pages.at(-1).next}`;
+  } while (pages.at(-1).hasMore);
+  assert.ok(pages.length >= 2);
+  pages.forEach((page, index) => {
+    checkAccount(page);
+    assert.equal(page.firstSequence, index === 0 ? 1 : pages[index - 1].lastSequence + 1);
+    const looked = page.lastSequence - page.firstSequence + 1;
+    assert.ok(looked > 0 && looked <= 10_000, 'a page looks at 10,000 rows at most');
+  });
+  const shown = pages.flatMap(({ events }) => events);
   assert.deepEqual(
-    [first.events, first.hasMore],
-    [[], true],
-    'a page looks at 10,000 rows at most',
-  );
-  assert.equal(first.lastSequence - first.firstSequence + 1, 10_000);
-  const second = (await api.events(`?types=rare.*&after=${first.next}`)).body;
-  checkAccount(second);
-  assert.deepEqual(
-    second.events.map(({ subject }) => subject),
+    shown.map(({ subject }) => subject),
     [`rare/${id}`],
   );
-  assert.equal(second.hasMore, false);
   const whole = await readFeed(api.server, api.token, { query: '&types=*,_*' });
   checkContiguous(whole.events, 1);
   assert.equal(whole.events.filter(({ type }) => type === 'many.created').length, COUNT);

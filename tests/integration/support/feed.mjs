@@ -12,12 +12,8 @@ export async function readFeed(server, token, { after = 'start', query = '', lim
     last,
     first;
   for (let hasMore = true; hasMore;) {
-    const answer = await server.request(
-      'GET',
-      `/api/events?after=${encodeURIComponent(next)}&limit=${limit}${query}`,
-      undefined,
-      { token },
-    );
+    const path = `/api/events?after=${encodeURIComponent(next)}&limit=${limit}${query}`;
+    const answer = await server.request('GET', path, undefined, { token });
     assert.equal(answer.status, 200, answer.text);
     const page = answer.body;
     checkAccount(page);
