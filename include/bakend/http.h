@@ -24,22 +24,25 @@ struct bk_http_options {
     /* Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks ("10.0.0.0/8, ::1")
      * separated by commas. NULL: none. */
     const char *trusted_proxies;
-    uint32_t connections_max;   /* at this many no more are accepted; 0: what descriptors allow */
-    size_t line_max_bytes;      /* request line: 414 */
-    size_t head_max_bytes;      /* request line and headers: 431 */
-    size_t discard_max_bytes;   /* of an unwanted body, read so that the connection can go on */
-    size_t buffered_max_bytes;  /* request bodies of all connections: 503 */
-    size_t stream_queue_bytes;  /* past it bk_stream_write says to wait */
-    size_t output_max_bytes;    /* of one connection, unsent: past it, it is cut */
-    uint32_t head_timeout_ms;   /* from the first byte of a head to its last: 408 */
-    uint32_t body_timeout_ms;   /* without a byte of a body: 408 */
-    uint32_t body_rate_min;     /* bytes a second, after the first body_timeout_ms: 408 */
-    uint32_t idle_timeout_ms;   /* between requests */
-    uint32_t write_timeout_ms;  /* a client that reads nothing */
-    uint32_t linger_timeout_ms; /* after the last answer, for the client to close first */
+    uint32_t connections_max;  /* at this many no more are accepted; 0: what descriptors allow */
+    size_t line_max_bytes;     /* request line: 414 */
+    size_t head_max_bytes;     /* request line and headers: 431 */
+    size_t discard_max_bytes;  /* of an unwanted body, read so that the connection can go on */
+    size_t buffered_max_bytes; /* request bodies of all connections: 503 */
+    size_t stream_queue_bytes; /* past it bk_stream_write says to wait */
+    size_t output_max_bytes;   /* of one connection, unsent: past it, it is cut */
+    size_t output_total_max_bytes; /* of all: past it who holds most for longest is cut */
+    size_t pending_max_bytes;      /* of all, sent ahead of answers: past it sockets are not read */
+    uint32_t head_timeout_ms;      /* from the first byte of a head to its last: 408 */
+    uint32_t body_timeout_ms;      /* without a byte of a body: 408 */
+    uint32_t body_rate_min;        /* bytes a second, after the first body_timeout_ms: 408 */
+    uint32_t idle_timeout_ms;      /* between requests */
+    uint32_t write_timeout_ms;     /* a client that reads less than … */
+    uint32_t read_rate_min;        /* … so many bytes a second is cut */
+    uint32_t linger_timeout_ms;    /* after the last answer, for the client to close first */
 };
-/* The defaults: 8 KiB, 16 KiB, 1 MiB, 256 MiB, 256 KiB, 64 MiB, 10 s, 30 s, 512 B/s, 75 s, 30 s, 2
- * s. */
+/* The defaults: 8 KiB, 16 KiB, 1 MiB, 256 MiB, 256 KiB, 64 MiB, 256 MiB, 64 MiB, 10 s, 30 s,
+ * 512 B/s, 75 s, 30 s, 512 B/s, 2 s. */
 void bk_http_options_init(struct bk_http_options *options);
 
 /* BK_INVALID when trusted_proxies cannot be read; *http is set on BK_OK only. Strings are
@@ -73,6 +76,9 @@ struct bk_http_figures {
     uint64_t bytes_in, bytes_out;
     uint32_t connections, requests; /* open now, with the api now */
     uint64_t buffered_bytes;        /* request bodies in memory */
+    uint64_t unsent_bytes;          /* answers in memory */
+    uint64_t pending_bytes;         /* input that waits for the request before it */
+    uint64_t overloads;             /* connections cut for output_total_max_bytes */
 };
 struct bk_http_figures bk_http_figures(const struct bk_http *http);
 

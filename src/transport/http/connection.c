@@ -3,7 +3,8 @@
  *
  * All idle connections share one read buffer. A connection reads on while its request is being
  * handled, so that a client that goes away is noticed; what it sends meanwhile waits in `pending`,
- * and when that is full the socket is no longer read.
+ * and when that is full, or all connections together have much waiting, the socket is no longer
+ * read.
  *
  * A client that closes its sending side is taken for gone when its request asked to be told (a
  * stream, a long poll); any other request is finished and answered first, since a client may
@@ -99,6 +100,8 @@ static struct http_connection *take_connection(struct bk_http *http) {
 static void on_closed(uv_handle_t *handle) {
     struct http_connection *connection = handle->data;
     struct bk_http *http = connection->http;
+    http->closing_bytes -= connection->output.held_bytes;
+    http->figures.pending_bytes -= connection->pending.length;
     http_output_fini(&connection->output);
     bk_buffer_fini(&connection->pending);
     bk_list_remove(&connection->link);
@@ -130,6 +133,7 @@ void http_connection_cut(struct http_connection *connection) {
     if (connection->state == HTTP_STATE_CLOSED)
         return;
     http_connection_move(connection, HTTP_STATE_CLOSED);
+    connection->http->closing_bytes += connection->output.held_bytes;
     bk_list_remove(&connection->write_link);
     bk_list_remove(&connection->dirty_link);
     bk_task_cancel(&connection->resume);
@@ -139,10 +143,16 @@ void http_connection_cut(struct http_connection *connection) {
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
+static bool has_room_for_pending(const struct bk_http *http) {
+    return http->figures.pending_bytes <= http->options.pending_max_bytes;
+}
+
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     struct http_connection *connection = handle->data;
     (void)suggested;
-    *buffer = uv_buf_init(connection->http->read_buffer, HTTP_READ_BUFFER_BYTES);
+    *buffer = uv_buf_init(connection->http->read_buffer, has_room_for_pending(connection->http)
+                                                             ? HTTP_READ_BUFFER_BYTES
+                                                             : HTTP_SCARCE_READ_BYTES);
 }
 
 bool http_connection_is_clogged(const struct http_connection *connection) {
@@ -184,7 +194,10 @@ static void keep(struct http_connection *connection, const char *data, size_t le
         return;
     bk_buffer_append(&connection->pending, data, length);
     BK_ASSERT(!connection->pending.is_overflown);
-    if (connection->pending.length > HTTP_PENDING_BYTES_MAX && !connection->is_paused) {
+    connection->http->figures.pending_bytes += length;
+    if ((connection->pending.length > HTTP_PENDING_BYTES_MAX ||
+         !has_room_for_pending(connection->http)) &&
+        !connection->is_paused) {
         (void)uv_read_stop(&connection->socket.stream);
         connection->is_paused = true;
     }
@@ -214,6 +227,7 @@ static void consume_pending(struct http_connection *connection) {
     size_t used = http_reading_consume(connection, pending->data, pending->length);
     if (connection->state == HTTP_STATE_CLOSED)
         return;
+    connection->http->figures.pending_bytes -= used;
     if (used < pending->length) {
         memmove(pending->data, pending->data + used, pending->length - used);
         pending->length -= used;

@@ -39,11 +39,14 @@ void bk_http_options_init(struct bk_http_options *options) {
         .buffered_max_bytes = (size_t)256 * 1024 * 1024,
         .stream_queue_bytes = 256 * 1024,
         .output_max_bytes = (size_t)64 * 1024 * 1024,
+        .output_total_max_bytes = (size_t)256 * 1024 * 1024,
+        .pending_max_bytes = (size_t)64 * 1024 * 1024,
         .head_timeout_ms = 10000,
         .body_timeout_ms = 30000,
         .body_rate_min = 512,
         .idle_timeout_ms = 75000,
         .write_timeout_ms = 30000,
+        .read_rate_min = 512,
         .linger_timeout_ms = 2000,
     };
 }
@@ -63,7 +66,7 @@ static void on_drained_task(struct bk_task *task);
 
 static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
     const struct bk_http *http = bk_container_of(source, struct bk_http, metrics);
-    const struct bk_http_figures *figures = &http->figures;
+    const struct bk_http_figures own = bk_http_figures(http), *figures = &own;
     bk_metric_write(out, "bakend_http_refused_total", "counter",
                     "Requests refused for their framing, a limit or a time.",
                     (double)figures->refused);
@@ -76,6 +79,13 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
                     (double)figures->bytes_out);
     bk_metric_write(out, "bakend_http_buffered_bytes", "gauge", "Request bodies in memory.",
                     (double)figures->buffered_bytes);
+    bk_metric_write(out, "bakend_http_unsent_bytes", "gauge", "Answers in memory.",
+                    (double)figures->unsent_bytes);
+    bk_metric_write(out, "bakend_http_pending_bytes", "gauge",
+                    "Input that waits for the request before it.", (double)figures->pending_bytes);
+    bk_metric_write(out, "bakend_http_overloads_total", "counter",
+                    "Clients cut because answers that nobody reads filled the memory.",
+                    (double)figures->overloads);
 }
 
 enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **http,
@@ -135,6 +145,7 @@ void bk_http_destroy(struct bk_http *http) {
 struct bk_http_figures bk_http_figures(const struct bk_http *http) {
     struct bk_http_figures figures = http->figures;
     figures.requests = http->exchange_count;
+    figures.unsent_bytes = http_sending_held_bytes(http);
     return figures;
 }
 
@@ -379,26 +390,6 @@ static void check_clock(struct bk_http *http, enum http_clock clock, uint32_t ti
     }
 }
 
-static void check_writing(struct bk_http *http) {
-    uint64_t now_ms = bk_loop_now_ms(http->options.loop);
-    while (!bk_list_is_empty(&http->writing)) {
-        struct http_connection *connection =
-            bk_container_of(http->writing.next, struct http_connection, write_link);
-        size_t left = uv_stream_get_write_queue_size(&connection->socket.stream);
-        if (now_ms - connection->write_since_ms < http->options.write_timeout_ms)
-            return;
-        bk_list_remove(&connection->write_link);
-        if (left < connection->write_left_bytes) {
-            connection->write_left_bytes = left;
-            connection->write_since_ms = now_ms;
-            bk_list_push(&http->writing, &connection->write_link);
-            continue;
-        }
-        http->figures.timeouts++;
-        http_connection_cut(connection);
-    }
-}
-
 static void on_tick(struct bk_timer *timer, void *user) {
     struct bk_http *http = user;
     const struct bk_http_options *options = &http->options;
@@ -406,7 +397,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     check_clock(http, HTTP_CLOCK_HEAD, options->head_timeout_ms);
     check_clock(http, HTTP_CLOCK_BODY, options->body_timeout_ms);
     check_clock(http, HTTP_CLOCK_LINGER, options->linger_timeout_ms);
-    check_writing(http);
+    http_sending_check(http);
     if (http->is_draining && bk_loop_now_ms(options->loop) >= http->drain_deadline_ms)
         bk_http_force(http);
     if (bk_list_is_empty(&http->connections)) {

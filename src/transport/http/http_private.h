@@ -24,6 +24,7 @@
 enum {
     HTTP_READ_BUFFER_BYTES = 64 * 1024,
     HTTP_PENDING_BYTES_MAX = 64 * 1024, /* input that waits for the request before it */
+    HTTP_SCARCE_READ_BYTES = 4 * 1024,  /* read at once when much of it waits already */
     HTTP_SPARE_EXCHANGES_MAX = 256,
     HTTP_SPARE_CONNECTIONS_MAX = 256,
     HTTP_ADDRESS_BYTES = 46,             /* an IPv6 address in text */
@@ -89,13 +90,16 @@ struct http_connection {
     struct bk_list link;      /* of all connections; or among the spare ones */
     struct bk_list clock_link, write_link, dirty_link;
     struct bk_task resume;
-    uint64_t clock_since_ms, write_since_ms, body_since_ms;
-    size_t write_left_bytes; /* unsent when the write clock was wound */
-    size_t in_flight_bytes;  /* of output, in a uv_write */
-    uint64_t body_bytes;     /* of this request's body, read so far */
-    uint64_t wire_bytes;     /* likewise, as they came */
-    uint64_t chunk_count;    /* likewise */
-    uint64_t body_length;    /* Content-Length */
+    uint64_t clock_since_ms, body_since_ms;
+    uint64_t unsent_since_ms; /* while output waits for the client: since it does */
+    uint64_t write_since_ms;  /* likewise: since the rate was judged */
+    int64_t delivered_bytes;  /* likewise: that the client had by then */
+    uint64_t written_bytes;   /* given to the socket, by writes that ended */
+    size_t in_flight_bytes;   /* of output, in a uv_write */
+    uint64_t body_bytes;      /* of this request's body, read so far */
+    uint64_t wire_bytes;      /* likewise, as they came */
+    uint64_t chunk_count;     /* likewise */
+    uint64_t body_length;     /* Content-Length */
     char address[HTTP_ADDRESS_BYTES];
     uint8_t address_length;
     uint8_t state, clock, minor_version;
@@ -132,6 +136,7 @@ struct bk_http {
     uint32_t spare_exchange_count, spare_connection_count;
     uint32_t exchange_count, listener_count;
     struct http_block_pool blocks;
+    size_t closing_bytes; /* of the blocks: held by connections that are cut, free in a moment */
     struct bk_turn_hook hook;
     struct bk_timer *timer;
     bool is_ticking;
@@ -181,6 +186,10 @@ void http_exchanges_fini(struct bk_http *http);
 void http_sending_mark(struct http_connection *connection);
 void http_sending_flush(struct http_connection *connection);
 void http_sending_on_turn_end(struct bk_turn_hook *hook);
+/* Cuts the clients that read too slowly. */
+void http_sending_check(struct bk_http *http);
+/* Memory of what waits to be sent. */
+size_t http_sending_held_bytes(const struct bk_http *http);
 
 /* proxies.c */
 struct http_proxies *http_proxies_create(const char *text, struct bk_error *error);

@@ -39,6 +39,8 @@ static void free_block(struct http_block_pool *pool, struct http_block *block) {
 }
 
 static void push(struct http_output *output, struct http_block *block) {
+    output->held_bytes += block->capacity;
+    output->pool->held_bytes += block->capacity;
     if (output->last == NULL)
         output->first = block;
     else
@@ -69,9 +71,9 @@ void http_output_append(struct http_output *output, struct bk_slice data) {
     http_output_commit(output, data.length);
 }
 
-void http_output_take(struct http_output *output, char *data, size_t length) {
+void http_output_take(struct http_output *output, char *data, size_t length, size_t capacity) {
     struct http_block *block = bk_alloc(sizeof(*block));
-    *block = (struct http_block){.data = data, .end = length, .capacity = length};
+    *block = (struct http_block){.data = data, .end = length, .capacity = capacity};
     push(output, block);
     output->length += length;
 }
@@ -90,6 +92,8 @@ void http_output_consume(struct http_output *output, size_t size_bytes) {
         output->first = block->next;
         if (output->first == NULL)
             output->last = NULL;
+        output->held_bytes -= block->capacity;
+        output->pool->held_bytes -= block->capacity;
         free_block(output->pool, block);
     }
 }

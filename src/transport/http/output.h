@@ -27,12 +27,14 @@ struct http_block {
 struct http_block_pool {
     struct http_block *spare;
     uint32_t spare_count;
+    size_t held_bytes; /* by all outputs, sent parts of a block included */
 };
 
 struct http_output {
     struct http_block_pool *pool;
     struct http_block *first, *last;
-    size_t length; /* bytes unsent */
+    size_t length;     /* bytes unsent */
+    size_t held_bytes; /* of memory, for those */
 };
 
 void http_output_init(struct http_output *output, struct http_block_pool *pool);
@@ -41,8 +43,8 @@ void http_output_fini(struct http_output *output);
 char *http_output_reserve(struct http_output *output, size_t size_bytes);
 void http_output_commit(struct http_output *output, size_t size_bytes);
 void http_output_append(struct http_output *output, struct bk_slice data);
-/* Takes over memory from bk_buffer_take. */
-void http_output_take(struct http_output *output, char *data, size_t length);
+/* Takes over memory from bk_buffer_take, of so large a capacity. */
+void http_output_take(struct http_output *output, char *data, size_t length, size_t capacity);
 /* Frees what was sent. */
 void http_output_consume(struct http_output *output, size_t size_bytes);
 void http_block_pool_fini(struct http_block_pool *pool);

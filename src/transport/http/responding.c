@@ -218,9 +218,9 @@ static void write_answer(struct http_connection *connection, struct bk_request *
         cursor = put(cursor, body);
     http_output_commit(&connection->output, (size_t)(cursor - start));
     if (is_sent && !is_copied) {
-        size_t length;
+        size_t length, capacity = request->out.capacity;
         char *data = bk_buffer_take(&request->out, &length);
-        http_output_take(&connection->output, data, length);
+        http_output_take(&connection->output, data, length, capacity);
     }
 }
 

@@ -2,8 +2,17 @@
  * Sending: what all answers of a turn have put into a connection's output leaves with one write at
  * the end of the turn. What the socket does not take at once is given to libuv, one write at a
  * time, while more may be put behind it.
+ *
+ * Output that waits for its client is bounded in time and in memory. From the moment that the
+ * socket does not take everything until it has, a client has to read at a rate, judged once per
+ * write_timeout_ms by what it has acknowledged: what the kernel took tells little, since it takes
+ * megabytes at a time. And when all that waits is more than output_total_max_bytes, the connection
+ * that costs most (bytes held, times how long it has been draining) is cut, until it fits.
  */
 #include "http_private.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 
 /* Pieces of one write: libuv keeps four without an allocation, and few answers need more. */
 enum { PIECES_MAX = 32 };
@@ -52,24 +61,46 @@ static void settle(struct http_connection *connection) {
         http_connection_resume(connection);
 }
 
+static void count_sent(struct http_connection *connection, size_t sent) {
+    connection->http->figures.bytes_out += sent;
+    connection->written_bytes += sent;
+    http_output_consume(&connection->output, sent);
+}
+
+/* Bytes that the client has acknowledged; an approximation, good enough for differences. */
+static int64_t delivered_bytes(const struct http_connection *connection) {
+    size_t waiting = uv_stream_get_write_queue_size(&connection->socket.stream);
+    int descriptor = -1, unacknowledged = 0;
+    if (uv_fileno(&connection->socket.handle, &descriptor) != 0 ||
+        ioctl(descriptor, SIOCOUTQ, &unacknowledged) != 0)
+        unacknowledged = 0;
+    return (int64_t)(connection->written_bytes + connection->in_flight_bytes) - (int64_t)waiting -
+           unacknowledged;
+}
+
 static void on_write(uv_write_t *request, int status) {
     struct http_connection *connection = request->handle->data;
     size_t sent = connection->in_flight_bytes;
     connection->in_flight_bytes = 0;
-    bk_list_remove(&connection->write_link);
     if (connection->state == HTTP_STATE_CLOSED)
         return;
     if (status != 0) {
         http_connection_cut(connection);
         return;
     }
-    connection->http->figures.bytes_out += sent;
-    http_output_consume(&connection->output, sent);
+    count_sent(connection, sent);
     http_sending_flush(connection);
 }
 
-static void queue_write(struct http_connection *connection) {
+static void judge_from_now(struct http_connection *connection) {
     struct bk_http *http = connection->http;
+    connection->write_since_ms = bk_loop_now_ms(http->options.loop);
+    connection->delivered_bytes = delivered_bytes(connection);
+    bk_list_remove(&connection->write_link);
+    bk_list_push(&http->writing, &connection->write_link);
+}
+
+static void queue_write(struct http_connection *connection) {
     uv_buf_t pieces[PIECES_MAX];
     size_t total;
     unsigned int count = gather(&connection->output, pieces, &total);
@@ -78,9 +109,10 @@ static void queue_write(struct http_connection *connection) {
         return;
     }
     connection->in_flight_bytes = total;
-    connection->write_since_ms = bk_loop_now_ms(http->options.loop);
-    connection->write_left_bytes = uv_stream_get_write_queue_size(&connection->socket.stream);
-    bk_list_push(&http->writing, &connection->write_link);
+    if (!bk_list_is_empty(&connection->write_link))
+        return;
+    connection->unsent_since_ms = bk_loop_now_ms(connection->http->options.loop);
+    judge_from_now(connection);
 }
 
 void http_sending_flush(struct http_connection *connection) {
@@ -97,17 +129,72 @@ void http_sending_flush(struct http_connection *connection) {
             http_connection_cut(connection);
             return;
         }
-        if (sent > 0) {
-            connection->http->figures.bytes_out += (size_t)sent;
-            http_output_consume(&connection->output, (size_t)sent);
-        }
+        if (sent > 0)
+            count_sent(connection, (size_t)sent);
         if (sent < 0 || (size_t)sent < total) {
             queue_write(connection);
             break;
         }
     }
-    if (connection->state != HTTP_STATE_CLOSED)
-        settle(connection);
+    if (connection->state == HTTP_STATE_CLOSED)
+        return;
+    if (connection->in_flight_bytes == 0)
+        bk_list_remove(&connection->write_link);
+    settle(connection);
+}
+
+/* --- bounds ----------------------------------------------------------------------------------- */
+
+void http_sending_check(struct bk_http *http) {
+    const struct bk_http_options *options = &http->options;
+    uint64_t now_ms = bk_loop_now_ms(options->loop);
+    while (!bk_list_is_empty(&http->writing)) {
+        struct http_connection *connection =
+            bk_container_of(http->writing.next, struct http_connection, write_link);
+        uint64_t elapsed_ms = now_ms - connection->write_since_ms;
+        int64_t read_bytes;
+        if (elapsed_ms < options->write_timeout_ms)
+            return;
+        read_bytes = delivered_bytes(connection) - connection->delivered_bytes;
+        if (read_bytes > (int64_t)(elapsed_ms * options->read_rate_min / 1000)) {
+            judge_from_now(connection);
+            continue;
+        }
+        http->figures.timeouts++;
+        http_connection_cut(connection);
+    }
+}
+
+size_t http_sending_held_bytes(const struct bk_http *http) {
+    BK_ASSERT(http->closing_bytes <= http->blocks.held_bytes);
+    return http->blocks.held_bytes - http->closing_bytes;
+}
+
+/* Of those that wait for their client; NULL when none does. */
+static struct http_connection *costliest(struct bk_http *http) {
+    uint64_t now_ms = bk_loop_now_ms(http->options.loop);
+    struct http_connection *found = NULL;
+    double highest = -1;
+    BK_LIST_FOR_EACH(link, &http->writing) {
+        struct http_connection *connection =
+            bk_container_of(link, struct http_connection, write_link);
+        double cost = (double)connection->output.held_bytes *
+                      (double)(now_ms - connection->unsent_since_ms + 1);
+        if (cost > highest) {
+            highest = cost;
+            found = connection;
+        }
+    }
+    return found;
+}
+
+static void make_room(struct bk_http *http) {
+    struct http_connection *connection;
+    while (http_sending_held_bytes(http) > http->options.output_total_max_bytes &&
+           (connection = costliest(http)) != NULL) {
+        http->figures.overloads++;
+        http_connection_cut(connection);
+    }
 }
 
 void http_sending_on_turn_end(struct bk_turn_hook *hook) {
@@ -119,4 +206,5 @@ void http_sending_on_turn_end(struct bk_turn_hook *hook) {
         if (connection->in_flight_bytes == 0)
             http_sending_flush(connection);
     }
+    make_room(http);
 }

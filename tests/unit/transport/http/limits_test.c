@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define HELLO "GET /api/hello HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -210,6 +211,93 @@ static void closes_when_a_client_does_not(void **state) {
     stop();
 }
 
+static void wants_reading(struct bk_http_options *options) {
+    options->write_timeout_ms = 300;
+    options->read_rate_min = 1000000;
+}
+
+/* Reads a little now and then, so that something moves in every window. */
+static void ends_a_reader_that_trickles(void **state) {
+    char piece[1000];
+    (void)state;
+    start(wants_reading);
+    support_client_send(&client, "GET /api/flood HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (int i = 0; i < 400 && server.abort_count == 0; i++) {
+        (void)recv(client.socket, piece, sizeof(piece), MSG_DONTWAIT);
+        support_loop_run_for(server.loop, 20);
+    }
+    assert_int_equal(server.abort_count, 1);
+    assert_int_equal(bk_http_figures(server.http).timeouts, 1);
+    stop();
+}
+
+/* Slower than the socket's buffers empty, and still fast enough. */
+static void lets_a_slow_reader_finish(void **state) {
+    (void)state;
+    start(hasty);
+    send_many("GET /api/big HTTP/1.1\r\nHost: a\r\n\r\n", 50);
+    for (size_t i = 1; i <= 10; i++) {
+        support_loop_run_for(server.loop, 100);
+        support_client_wait_bytes(&client, i * 5 * SUPPORT_HTTP_BIG_BYTES);
+    }
+    support_client_wait_count(&client, "HTTP/1.1 200 OK", 50);
+    stop();
+}
+
+/* --- memory of all ---------------------------------------------------------------------------- */
+
+enum { IDLERS = 10, ANSWERS_MAX_BYTES = 2 * 1024 * 1024 };
+
+static void small_total(struct bk_http_options *options) {
+    options->output_total_max_bytes = ANSWERS_MAX_BYTES;
+}
+
+static void cuts_who_holds_most_when_unread_answers_fill_the_memory(void **state) {
+    struct support_client idlers[IDLERS];
+    uint64_t highest = 0, cut;
+    (void)state;
+    start(small_total);
+    for (size_t i = 0; i < IDLERS; i++) {
+        support_client_connect(&idlers[i], &server);
+        for (int n = 0; n < 80; n++)
+            support_client_send(&idlers[i], "GET /api/big HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for (int i = 0; i < 100; i++) {
+        uint64_t unsent;
+        support_loop_run_for(server.loop, 5);
+        unsent = bk_http_figures(server.http).unsent_bytes;
+        highest = unsent > highest ? unsent : highest;
+    }
+    cut = bk_http_figures(server.http).overloads;
+    assert_in_range(cut, 1, IDLERS - 1);
+    assert_in_range(highest, ANSWERS_MAX_BYTES / 4, ANSWERS_MAX_BYTES);
+    /* Who reads is served all the while. */
+    support_client_send(&client, HELLO);
+    support_client_wait(&client, "world");
+    for (size_t i = 0; i < IDLERS; i++)
+        support_client_close(&idlers[i]);
+    while (bk_http_figures(server.http).connections > 1)
+        support_loop_run_for(server.loop, 5);
+    assert_int_equal(bk_http_figures(server.http).unsent_bytes, 0);
+    stop();
+}
+
+static void little_pending(struct bk_http_options *options) { options->pending_max_bytes = 20000; }
+
+static void stops_reading_when_much_waits(void **state) {
+    (void)state;
+    start(little_pending);
+    support_client_send(&client, "GET /api/later HTTP/1.1\r\nHost: a\r\n\r\n");
+    send_many(HELLO, 1500);
+    for (int i = 0; i < 20; i++)
+        support_loop_run_for(server.loop, 5);
+    assert_in_range(bk_http_figures(server.http).pending_bytes, 20000, 64 * 1024);
+    support_http_answer_later(&server);
+    support_client_wait_count(&client, "world", 1501);
+    assert_int_equal(bk_http_figures(server.http).pending_bytes, 0);
+    stop();
+}
+
 /* --- many ------------------------------------------------------------------------------------- */
 
 static void two_connections(struct bk_http_options *options) { options->connections_max = 2; }
@@ -321,6 +409,10 @@ int main(void) {
         cmocka_unit_test(ends_a_body_that_drips),
         cmocka_unit_test(closes_an_idle_connection_without_a_word),
         cmocka_unit_test(does_not_wait_for_a_reader_that_stopped),
+        cmocka_unit_test(ends_a_reader_that_trickles),
+        cmocka_unit_test(lets_a_slow_reader_finish),
+        cmocka_unit_test(cuts_who_holds_most_when_unread_answers_fill_the_memory),
+        cmocka_unit_test(stops_reading_when_much_waits),
         cmocka_unit_test(closes_when_a_client_does_not),
         cmocka_unit_test(makes_the_third_client_wait),
         cmocka_unit_test(does_not_run_ahead_of_a_client_that_does_not_read),
