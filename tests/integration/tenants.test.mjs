@@ -155,23 +155,45 @@ test('a deleted tenant is gone with its data, and its name is free again', async
   assert.equal((await createTenant(server, token, { name: 'acme' })).status, 200);
 });
 
-test('a record made or removed by the records route brings or takes the directory', async (t) => {
+test('a deletion that names the tenant it deletes does not wait for itself', async (t) => {
+  const server = await startServer(t, { args: ['--tenant-domain', 'example.com'] });
+  const token = await operatorToken(server);
+  for (const options of [{ tenant: 'acme' }, { headers: { host: 'acme.example.com' } }, {}]) {
+    await createTenant(server, token, { name: 'acme', superuser });
+    await signIn(server, { tenant: 'acme', ...superuser });
+    const gone = await server.request('DELETE', '/api/tenants/acme', undefined, {
+      token,
+      ...options,
+    });
+    assert.equal(gone.status, 204, gone.text);
+    assert.ok(!(await exists(join(server.data, 'tenants/acme'))));
+  }
+  const start = Date.now();
+  await server.stop();
+  assert.ok(Date.now() - start < 5000, 'the end waits for nothing');
+});
+
+test('records of _tenants are written by the tenants routes alone', async (t) => {
   const server = await startServer(t);
   const token = await operatorToken(server);
-  const { body } = await server.request(
-    'POST',
-    '/api/collections/_tenants/records',
-    { name: 'acme' },
-    { token },
+  const { body: made } = await createTenant(server, token, { name: 'acme', superuser });
+  const records = '/api/collections/_tenants/records';
+  for (const [method, path, body] of [
+    ['POST', records, { name: 'other' }],
+    ['POST', records, { name: 'default' }],
+    ['PATCH', `${records}/${made.id}`, { name: 'renamed' }],
+    ['DELETE', `${records}/${made.id}`],
+  ]) {
+    const refused = await server.request(method, path, body, { token });
+    assert.ok([400, 403].includes(refused.status), `${method} ${refused.status} ${refused.text}`);
+  }
+  const list = await server.request('GET', records, undefined, { token });
+  assert.deepEqual(
+    list.body.items.map(({ name }) => name),
+    ['acme'],
   );
-  await server.request('GET', '/api/tenants', undefined, { token });
-  assert.ok(await exists(join(server.data, 'tenants/acme')));
-  await server.request('DELETE', `/api/collections/_tenants/records/${body.id}`, undefined, {
-    token,
-  });
-  for (let i = 0; i < 50 && (await exists(join(server.data, 'tenants/acme'))); i++)
-    await server.request('GET', '/api/tenants', undefined, { token });
-  assert.ok(!(await exists(join(server.data, 'tenants/acme'))));
+  const { body } = await server.request('GET', '/api/events?types=_tenants.*', undefined, { token });
+  assert.match(body.events[0].actor, /^_superusers\//, 'the event names who asked');
 });
 
 test('a start tells unfinished directories from tenants that lost their record', async (t) => {

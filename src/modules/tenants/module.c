@@ -11,9 +11,10 @@
  * lost its record (a restored "default", say) and gets one again. A directory with a record is
  * never removed.
  *
- * "default" has no record: it is always there. Records are read and changed through the router, by
- * the rules of their collection; only operators reach it. A tenant's name is its directory and does
- * not change.
+ * "default" has no record: it is always there. Records are read through the router, by the rules of
+ * their collection, which only operators reach; they are written by this module alone, since a
+ * record that came or went by itself would not fit the directories. A tenant's name is its
+ * directory and does not change.
  */
 #include "tenants_private.h"
 
@@ -31,6 +32,7 @@ static const struct bk_system_collection collections[] = {
                    "(`name`)\"]}",
      .role = BK_ROLE_CONFIGURATION,
      .is_operators = true,
+     .is_closed = true,
      .alias = "tenants"},
 };
 
@@ -86,11 +88,7 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
     struct tenants_state *state = context->state;
     (void)error;
     state->context = context;
-    state->subscription = (struct bk_subscription){.name = "tenants.directories",
-                                                   .phase = BK_PHASE_LOGGING,
-                                                   .pattern = BK_SLICE("_tenants.*"),
-                                                   .on_event = tenants_on_event};
-    return bk_bus_subscribe(context->bus, &state->subscription);
+    return BK_OK;
 }
 
 static enum bk_status on_start(struct bk_module_context *context, struct bk_error *error) {
@@ -107,11 +105,6 @@ static void on_stop(struct bk_module_context *context, void (*stopped)(void *use
     state->stopped_user = user;
 }
 
-static void on_fini(struct bk_module_context *context) {
-    struct tenants_state *state = context->state;
-    bk_bus_unsubscribe(context->bus, &state->subscription);
-}
-
 const struct bk_module bk_module_tenants = {
     .name = "tenants",
     .summary = "Makes, lists and removes tenants.",
@@ -125,5 +118,4 @@ const struct bk_module bk_module_tenants = {
     .init = on_init,
     .start = on_start,
     .stop = on_stop,
-    .fini = on_fini,
 };

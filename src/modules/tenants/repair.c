@@ -1,12 +1,7 @@
-/*
- * Directories and records brought together again: at start, for what a crash left undone, and after
- * a commit, for records that came or went by the records route instead of this module's.
- */
+/* Directories and records brought together again at start, for what a crash left undone. */
 #include "tenants_private.h"
 
 #include "bakend/alloc.h"
-
-enum { EVENT_ARENA_BYTES = 1024 * 1024 };
 
 /* --- records without a directory, directories without a record -------------------------------- */
 
@@ -142,51 +137,5 @@ enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *erro
             repair_directory(state, entry);
         bk_free(entry);
     }
-    return status;
-}
-
-/* --- after a commit --------------------------------------------------------------------------- */
-
-static enum bk_status make_missing_directory(struct tenants_state *state, struct bk_slice name) {
-    struct bk_error error = BK_ERROR_INIT;
-    if (bk_tenant_exists(state->context->tenants, name))
-        return BK_OK;
-    enum bk_status status = bk_tenant_create(state->context->tenants, name, &error);
-    if (status != BK_OK)
-        bk_log_error(&state->context->log, "tenant_not_created", BK_STRING("tenant", name),
-                     BK_TEXT("reason", error.message));
-    return status;
-}
-
-/* A marked directory is being removed by the route already. */
-static void remove_leftover(struct tenants_state *state, struct bk_slice name) {
-    if (bk_tenant_exists(state->context->tenants, name) &&
-        !tenants_marker_is_set(state->context, name))
-        remove_directory(state, name);
-}
-
-static enum bk_status follow(struct tenants_state *state, struct bk_slice type,
-                             struct bk_slice name) {
-    if (!bk_tenant_name_is_valid(name) || bk_slice_is(name, "default"))
-        return BK_OK;
-    if (bk_slice_is(type, "_tenants.created"))
-        return make_missing_directory(state, name);
-    if (bk_slice_is(type, "_tenants.deleted"))
-        remove_leftover(state, name);
-    return BK_OK;
-}
-
-enum bk_status tenants_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
-                                struct bk_event *event) {
-    struct tenants_state *state = bk_container_of(subscription, struct tenants_state, subscription);
-    struct bk_arena arena;
-    struct bk_json *payload = NULL;
-    if (!bk_slice_is(tenant->name, "default"))
-        return BK_OK;
-    bk_arena_init(&arena, EVENT_ARENA_BYTES);
-    enum bk_status status = bk_json_parse(&arena, event->fields.payload, &payload, NULL);
-    if (status == BK_OK)
-        status = follow(state, event->fields.type, bk_json_get_string(payload, BK_SLICE("name")));
-    bk_arena_fini(&arena);
     return status;
 }

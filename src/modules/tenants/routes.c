@@ -1,6 +1,7 @@
 /*
- * The routes. Each is a row of in-process calls with the actor of the request, so the
- * collections' own rules and checks hold; this file only orders them and undoes what was begun.
+ * The routes. Each is a row of in-process calls, so the collections' own checks hold; this file
+ * only orders them and undoes what was begun. `_tenants` is written by the system alone: its
+ * records are made, changed and removed in the system's name here, under the label of who asked.
  *
  *   create   (directory) ─> SUPERUSER ─> RECORD ─> answered
  *                               └──────────┴─(refused)─> UNDOING ─> answered
@@ -16,6 +17,7 @@ struct creation {
     struct bk_slice name;
     const struct bk_json *superuser; /* NULL: none is made */
     struct bk_buffer body;           /* of the call under way */
+    struct bk_actor writer;          /* of `_tenants` */
     struct bk_call call;
 };
 
@@ -25,8 +27,16 @@ struct forwarding {
     struct bk_module_context *context;
     struct tenants_record record;
     struct bk_slice target;
+    struct bk_actor writer; /* of `_tenants` */
     struct bk_call call;
 };
+
+/* The system, which alone writes `_tenants`; events name the one who asked. */
+static struct bk_actor writer_for(const struct bk_request *request) {
+    struct bk_actor writer = bk_actor_system;
+    writer.label = request->actor.label;
+    return writer;
+}
 
 /* The answer of a call becomes the request's. */
 static void forward(struct bk_request *request, const struct bk_call *call) {
@@ -110,9 +120,9 @@ static void undo(struct creation *creation, bool is_superusers) {
 
 /* --- create: step by step --------------------------------------------------------------------- */
 
-static void call(struct creation *creation, struct bk_slice tenant, const char *target,
-                 void (*done)(struct bk_call *call)) {
-    creation->call = (struct bk_call){.actor = &creation->request->actor,
+static void call(struct creation *creation, const struct bk_actor *actor, struct bk_slice tenant,
+                 const char *target, void (*done)(struct bk_call *call)) {
+    creation->call = (struct bk_call){.actor = actor,
                                       .tenant = tenant,
                                       .method = BK_POST,
                                       .target = bk_slice_from(target),
@@ -143,7 +153,8 @@ static void make_record(struct creation *creation) {
         body, BK_SLICE("description"),
         bk_json_get_string(creation->request->json, BK_SLICE("description")));
     bk_buffer_append_char(body, '}');
-    call(creation, BK_SLICE("default"), TENANTS_RECORDS, on_record_made);
+    creation->writer = writer_for(creation->request);
+    call(creation, &creation->writer, BK_SLICE("default"), TENANTS_RECORDS, on_record_made);
 }
 
 static void on_superuser_made(struct bk_call *done) {
@@ -163,7 +174,8 @@ static void make_superuser(struct creation *creation) {
     bk_json_write_member_string(body, BK_SLICE("password"), password);
     bk_json_write_member_string(body, BK_SLICE("passwordConfirm"), password);
     bk_buffer_append_char(body, '}');
-    call(creation, creation->name, "/api/collections/_superusers/records", on_superuser_made);
+    call(creation, &creation->request->actor, creation->name,
+         "/api/collections/_superusers/records", on_superuser_made);
 }
 
 /* The next start removes what is left: it has no record. */
@@ -235,11 +247,13 @@ static struct forwarding *prepare_call(struct bk_request *request, struct bk_sli
     forwarding->target =
         bk_arena_format(&request->arena, TENANTS_RECORDS "%.*s%s%.*s", BK_SLICE_PRINT(path),
                         request->query.length > 0 ? "?" : "", BK_SLICE_PRINT(request->query));
-    forwarding->call = (struct bk_call){.actor = &request->actor,
-                                        .tenant = BK_SLICE("default"),
-                                        .method = method,
-                                        .target = forwarding->target,
-                                        .done = done};
+    forwarding->writer = writer_for(request);
+    forwarding->call =
+        (struct bk_call){.actor = method == BK_GET ? &request->actor : &forwarding->writer,
+                         .tenant = BK_SLICE("default"),
+                         .method = method,
+                         .target = forwarding->target,
+                         .done = done};
     return forwarding;
 }
 
@@ -317,8 +331,28 @@ static void on_record_gone(struct bk_call *done) {
                      forwarding);
 }
 
+/* The deletion waits until nobody holds the tenant, and the request holds the one that it names,
+ * maybe the same: it goes over to default. False: the request was answered. */
+static bool let_go(struct bk_request *request) {
+    const struct bk_module_context *context = request->module;
+    struct bk_tenant *home = bk_tenant_hold_open(context->tenants, BK_SLICE("default"));
+    if (home == NULL) {
+        bk_answer_error(request, BK_CLOSING, NULL);
+        return false;
+    }
+    request->actor.tenant = bk_arena_copy(&request->arena, request->actor.tenant);
+    if (request->actor_tenant != NULL)
+        bk_tenant_release(request->actor_tenant);
+    request->actor_tenant = NULL;
+    bk_tenant_release(request->tenant);
+    request->tenant = home;
+    return true;
+}
+
 void tenants_delete(struct bk_request *request) {
     struct bk_error error = BK_ERROR_INIT;
+    if (!let_go(request))
+        return;
     if (bk_slice_is(bk_request_parameter(request, BK_SLICE("tenant")), "default")) {
         bk_answer_error(request, BK_INVALID, "The tenant default cannot be deleted.");
         return;

@@ -9,7 +9,6 @@ enum { TENANTS_PATH_BYTES = 4096, TENANTS_BODY_MAX_BYTES = 64 * 1024 };
 
 struct tenants_state {
     struct bk_module_context *context;
-    struct bk_subscription subscription;
     uint32_t pending_count; /* repairs under way */
     void (*stopped)(void *user);
     void *stopped_user;
@@ -29,10 +28,8 @@ void tenants_marker_clear(const struct bk_module_context *context, struct bk_sli
 bool tenants_marker_is_set(const struct bk_module_context *context, struct bk_slice name);
 bool tenants_has_database(const struct bk_module_context *context, struct bk_slice name);
 
-/* repair.c: what a crash or another door left undone. */
+/* repair.c: what a crash left undone. */
 enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *error);
-enum bk_status tenants_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
-                                struct bk_event *event);
 
 /* record.c: the id and name of a tenant's record by either of them. BK_NOT_FOUND. */
 struct tenants_record {
