@@ -1,13 +1,15 @@
 /** An operator at a server, and what is wrong with an answer. */
 import assert from 'node:assert/strict';
+import { addNeighbours } from './neighbours.mjs';
 import { startServer } from './program.mjs';
 import { createCollection, createRecord } from './records.mjs';
 import { operatorToken } from './superuser.mjs';
 
-/** A server of the test's own, and requests as its superuser. */
+/** A server of the test's own, beside whose tenant two others hold data, and requests as its superuser. */
 export async function operator(t) {
   const server = await startServer(t);
   const token = await operatorToken(server);
+  await addNeighbours(server, token);
   return {
     server,
     token,
