@@ -17,9 +17,15 @@
  *   unknown     COMMIT failed with an I/O error. Linux may have dropped the dirty pages, so another
  *               fsync would prove nothing: the connection is closed, the file opened again with
  *               recovery, and the writes fail with BK_IO. If the journal then holds their events,
- *               the bus gets them, since its numbers must not skip what readers of the journal see.
+ *               the bus gets them, since its numbers must not skip what readers of the journal see,
+ *               and the transient ones with them; without a durable one nothing proves the commit,
+ *               and the bus gets nothing.
  *
  * Events and the counter follow: what an attempt has added is taken back unless it is committed.
+ *
+ * The arena is scratch memory of one run, and then of the hooks: it is empty before each of them, so what
+ * a neighbour or an earlier attempt has used never counts. A run that needs more than there is fails,
+ * whatever it says itself, since texts that did not fit have become empty ones.
  */
 #include "store_private.h"
 
@@ -119,10 +125,13 @@ static enum bk_status call_run(struct bk_transaction *transaction, struct bk_wri
     transaction->origin = write->origin;
     transaction->now_ms = bk_clock_wall_ms();
     transaction->failure = BK_OK;
+    bk_arena_reset(&transaction->batch->arena);
     status = write->run(transaction, write);
     store_connection_give_back(transaction->connection);
     if (status == BK_OK)
         status = transaction->failure;
+    if (status == BK_OK && transaction->batch->arena.is_overflown)
+        status = BK_TOO_LARGE;
     if (status == BK_OK)
         status = interrupt_for_test(transaction);
     return status;
@@ -181,6 +190,7 @@ static enum bk_status call_hooks(struct bk_transaction *transaction, size_t firs
     struct bk_event *const *events;
     if (!transaction->database->has_journal || bk_list_is_empty(&store->commit_hooks))
         return BK_OK;
+    bk_arena_reset(&transaction->batch->arena);
     events = durable_events(transaction->batch, first_event, &count);
     if (transaction->batch->arena.is_overflown)
         return BK_NO_MEMORY;
@@ -193,6 +203,8 @@ static enum bk_status call_hooks(struct bk_transaction *transaction, size_t firs
         if (status == BK_OK)
             status = hook->before_commit(hook, transaction, events, count);
     }
+    if (status == BK_OK && transaction->batch->arena.is_overflown)
+        status = BK_NO_MEMORY;
     transaction->is_before_commit = false;
     store_connection_give_back(transaction->connection);
     return status;
@@ -285,12 +297,13 @@ static void set_statuses(struct bk_write **writes, size_t count, enum bk_status 
 static enum outcome resolve_unknown(struct bk_transaction *transaction, const struct mark *mark) {
     struct bk_database *database = transaction->database;
     uint64_t expected_last = database->counter.last;
+    bool is_provable = expected_last != mark->counter.last;
     bk_log_error(&database->store->log, "commit_outcome_unknown",
                  BK_STRING("tenant", database->tenant), BK_TEXT("path", database->path),
                  BK_TEXT("error", database->connection->error),
                  BK_TEXT("remedy", "look at the disk; the file is opened again and recovered"));
     store_reopen(database);
-    if (database->is_broken || database->counter.last != expected_last)
+    if (!is_provable || database->is_broken || database->counter.last != expected_last)
         store_batch_drop_events(transaction->batch, mark->event_count);
     return OUTCOME_UNKNOWN;
 }

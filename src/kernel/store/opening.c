@@ -224,6 +224,8 @@ static enum bk_status prepare(struct bk_transaction *transaction,
     store_connection_give_back(transaction->connection);
     if (status == BK_OK)
         status = transaction->failure;
+    if (status == BK_OK && transaction->batch->arena.is_overflown)
+        status = BK_TOO_LARGE;
     if (status == BK_OK)
         status = bk_connection_execute(transaction->connection,
                                        BK_SLICE("UPDATE _meta SET value = 0 WHERE name = 'clean'"));

@@ -43,7 +43,7 @@ enum {
     STORE_SELECT_DEADLINE_MS = 50, /* of a SELECT on the writer or the loop */
     STORE_JOURNAL_CHECK_ROWS =
         1000, /* checked at once after an unclean stop: under a millisecond */
-    STORE_BATCH_ARENA_BYTES_MAX = 64 * 1024 * 1024
+    STORE_BATCH_ARENA_BYTES_MAX = BK_TRANSACTION_ARENA_BYTES_MAX
 };
 
 #define STORE_NS_PER_MS UINT64_C(1000000)

@@ -7,8 +7,9 @@
  *      └───────────────┴────────── CLOSING <───────────┘
  *
  * One opening serves all who wait for it. A tenant that is wanted again while it closes is opened
- * again when it is closed. Closing waits until nothing is outstanding on the database, then tells
- * the slots in reverse order, then closes the database.
+ * again when it is closed. Closing waits until nothing is outstanding on the database and nobody
+ * holds the tenant (the last commits are dispatched meanwhile), then tells the slots in reverse
+ * order, then closes the database.
  *
  * A deletion takes the name away first, so nobody new gets in; then waits for the holds, closes,
  * renames the directory and removes it on a thread that may take its time.
@@ -35,6 +36,7 @@ struct entry {
     enum entry_state state;
     uint32_t hold_count;
     uint32_t opened_slot_count;
+    bool is_quiet; /* closing, nothing outstanding, but somebody still holds it */
     struct bk_list link;        /* bk_tenants.open */
     struct bk_list unheld_link; /* bk_tenants.unheld */
     struct bk_list waiting;     /* bk_tenant_hold.link */
@@ -47,6 +49,7 @@ struct entry {
 static void open_entry(struct bk_tenants *tenants, struct bk_slice name,
                        struct bk_tenant_hold *hold);
 static void close_entry(struct entry *entry);
+static void on_quiet(void *user);
 static void discard(struct deletion *deletion);
 static void continue_closing_all(struct bk_tenants *tenants);
 
@@ -189,7 +192,14 @@ void bk_tenant_ref(struct bk_tenant *tenant) {
 void bk_tenant_release(struct bk_tenant *tenant) {
     struct entry *entry = entry_of(tenant);
     BK_ASSERT(entry->hold_count > 0);
-    if (--entry->hold_count > 0 || entry->state != ENTRY_OPEN)
+    if (--entry->hold_count > 0)
+        return;
+    if (entry->is_quiet) {
+        /* The holder may have written something. */
+        entry->is_quiet = false;
+        store_database_when_quiet(entry->tenant.database, on_quiet, entry);
+    }
+    if (entry->state != ENTRY_OPEN)
         return;
     if (entry->deletion != NULL)
         close_entry(entry);
@@ -278,7 +288,7 @@ static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
 
 static void entry_destroy(struct entry *entry) {
     struct bk_tenants *tenants = entry->tenant.tenants;
-    BK_ASSERT(bk_list_is_empty(&entry->waiting));
+    BK_ASSERT(bk_list_is_empty(&entry->waiting) && entry->hold_count == 0);
     (void)bk_map_remove(&tenants->entries, entry->tenant.name);
     bk_list_remove(&entry->link);
     bk_list_remove(&entry->unheld_link);
@@ -441,6 +451,9 @@ static void on_database_closed(void *user) {
 
 static void on_quiet(void *user) {
     struct entry *entry = user;
+    entry->is_quiet = entry->hold_count > 0;
+    if (entry->is_quiet)
+        return;
     close_slots(entry);
     bk_database_close(entry->tenant.database, on_database_closed, entry);
 }

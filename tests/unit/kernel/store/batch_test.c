@@ -4,6 +4,7 @@
  */
 #include "store_fixture.h"
 
+#include "bakend/arena.h"
 #include "bakend/assert.h"
 #include "bakend/failpoint.h"
 
@@ -225,6 +226,79 @@ static void a_run_that_ignores_a_failed_emit_fails_all_the_same(void **state) {
     assert_int_equal(fixture->event_count, 0);
 }
 
+enum { LARGE_BYTES = BK_TRANSACTION_ARENA_BYTES_MAX / 4 * 3 };
+
+static enum bk_status use_much_memory(struct bk_transaction *transaction, void *user) {
+    if (bk_arena_alloc(bk_transaction_arena(transaction), LARGE_BYTES) == NULL)
+        return BK_NO_MEMORY;
+    return emit_both(transaction, user);
+}
+
+static enum bk_status use_too_much_memory(struct bk_transaction *transaction, void *user) {
+    (void)bk_arena_alloc(bk_transaction_arena(transaction), LARGE_BYTES);
+    (void)bk_arena_alloc(bk_transaction_arena(transaction), LARGE_BYTES);
+    return support_run_item(transaction, user);
+}
+
+static void scratch_memory_of_a_neighbour_does_not_count(void **state) {
+    struct support_store *fixture = *state;
+    struct support_write writes[3];
+    char names[3][2] = {"a", "b", "c"};
+    /* Lost once, so that each is run a second time. */
+    assert_int_equal(bk_failpoint_configure("store.before_commit:error@1"), BK_OK);
+    for (size_t i = 0; i < BK_COUNT_OF(writes); i++) {
+        support_write_init(&writes[i], use_much_memory, names[i]);
+        assert_int_equal(bk_store_write(fixture->database, &writes[i].write), BK_OK);
+    }
+    for (size_t i = 0; i < BK_COUNT_OF(writes); i++) {
+        support_loop_run_until(fixture->loop, &writes[i].is_done);
+        assert_int_equal(writes[i].status, BK_OK);
+    }
+    assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM items"), 3);
+}
+
+static void a_run_that_overflows_its_scratch_memory_fails_alone(void **state) {
+    struct support_store *fixture = *state;
+    struct counting_hook hook = {.hook.before_commit = on_before_commit};
+    struct support_write good, bad;
+    char a[] = "a", b[] = "b", c[] = "c";
+    /* Hooks get the durable events in the same memory. */
+    bk_store_add_commit_hook(fixture->store, &hook.hook);
+    support_write_init(&good, emit_both, a);
+    support_write_init(&bad, use_too_much_memory, b);
+    assert_int_equal(bk_store_write(fixture->database, &good.write), BK_OK);
+    assert_int_equal(bk_store_write(fixture->database, &bad.write), BK_OK);
+    support_loop_run_until(fixture->loop, &good.is_done);
+    support_loop_run_until(fixture->loop, &bad.is_done);
+    assert_int_equal(good.status, BK_OK);
+    assert_int_equal(bad.status, BK_TOO_LARGE);
+    assert_int_equal(support_store_run(fixture, use_too_much_memory, c), BK_TOO_LARGE);
+    assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM items"), 1);
+    assert_int_equal(hook.event_count, 1);
+    assert_int_equal(fixture->event_count, 2);
+}
+
+static enum bk_status emit_transient(struct bk_transaction *transaction, void *user) {
+    struct bk_event_draft draft = {.type = BK_SLICE("function.started"),
+                                   .source = BK_SLICE("test"),
+                                   .payload = BK_SLICE("{}"),
+                                   .is_transient = true};
+    (void)user;
+    return bk_transaction_emit(transaction, &draft);
+}
+
+static void transient_events_of_an_unknown_commit_are_dropped(void **state) {
+    struct support_store *fixture = *state;
+    char a[] = "a";
+    assert_int_equal(bk_failpoint_configure("store.after_commit:error@1"), BK_OK);
+    assert_int_equal(support_store_run(fixture, emit_transient, NULL), BK_IO);
+    assert_int_equal(fixture->event_count, 0);
+    /* What the journal proves is told whole. */
+    assert_int_equal(bk_failpoint_configure("store.after_commit:error@1"), BK_OK);
+    assert_int_equal(support_store_run(fixture, emit_both, a), BK_IO);
+    assert_int_equal(fixture->event_count, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name)                                                                                 \
@@ -240,6 +314,9 @@ int main(void) {
         TEST(a_file_that_cannot_be_opened_again_takes_no_more_writes),
         TEST(hooks_see_durable_events_and_may_refuse),
         TEST(a_run_that_ignores_a_failed_emit_fails_all_the_same),
+        TEST(scratch_memory_of_a_neighbour_does_not_count),
+        TEST(a_run_that_overflows_its_scratch_memory_fails_alone),
+        TEST(transient_events_of_an_unknown_commit_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
