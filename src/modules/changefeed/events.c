@@ -5,11 +5,17 @@
  *        ─> large, and the client takes gzip: compressed on a reader ─> answer
  *
  * A cursor that cannot be followed is answered in the error shape with data.after, which names the
- * oldest cursor to begin again from: never a silent jump.
+ * oldest cursor to begin again from: never a silent jump. Who asks for a stream is refused, since a
+ * page in its place would be taken for a stream that ended.
  */
 #include "changefeed_private.h"
 
-enum { COMPRESS_MIN_BYTES = 16 * 1024 /* below it a thread costs more than the bytes */ };
+#include "bakend/clock.h"
+
+enum {
+    COMPRESS_MIN_BYTES = 16 * 1024, /* below it a thread costs more than the bytes */
+    NOT_ACCEPTABLE = 406,           /* RFC 9110, 15.5.7 */
+};
 
 struct page_state {
     struct bk_request *request;
@@ -50,13 +56,35 @@ static const struct {
                                   "The cursor is past the newest event: it is not from this "
                                   "server's present history."},
     [BK_FEED_CURSOR_EPOCH_CHANGED] = {"cursor_epoch_changed",
-                                      "The history was replaced, as by a restore, since this "
-                                      "cursor was given out. Take the current state anew and go on "
-                                      "from a new cursor."},
+                                      "This cursor belongs to another history: the tenant was "
+                                      "restored, or the cursor is another tenant's or server's. "
+                                      "Take the current state anew and go on from a new cursor."},
     [BK_FEED_CURSOR_EXPIRED] = {"cursor_expired",
                                 "The events behind this cursor are no longer kept. Take the "
                                 "current state anew, or go on from the oldest cursor."},
 };
+
+/* A '+' that was not encoded arrives as a space: a time with an offset looks like this. */
+static bool is_time_without_plus(struct bk_request *request, struct bk_slice after) {
+    struct bk_slice rest = after, part = BK_SLICE_EMPTY;
+    int64_t time_ms;
+    while (rest.length > 0 && bk_slice_split(&rest, ' ', &part)) {
+    }
+    if (part.length == 0 || part.length == after.length)
+        return false;
+    int head_length = (int)(after.length - part.length - 1);
+    struct bk_slice mended = bk_arena_format(&request->arena, "%.*s+%.*s", head_length, after.data,
+                                             BK_SLICE_PRINT(part));
+    return bk_time_parse(mended, &time_ms);
+}
+
+static const char *message_of(struct bk_request *request, const struct bk_feed_read *read) {
+    BK_ASSERT((size_t)read->problem < BK_COUNT_OF(problems));
+    if (read->problem == BK_FEED_CURSOR_INVALID && is_time_without_plus(request, read->query.after))
+        return "In a query '+' stands for a space: send the '+' of a time's offset as %2B, or give "
+               "the time in UTC with Z.";
+    return problems[read->problem].message;
+}
 
 static struct bk_slice make_cursor(const struct bk_journal_state *journal, uint64_t sequence,
                                    char text[BK_CURSOR_BYTES]) {
@@ -68,12 +96,12 @@ static void answer_problem(struct bk_request *request, const struct bk_feed_read
                            enum bk_status status) {
     struct bk_journal_state journal = bk_journal_state(request->tenant->database);
     char oldest[BK_CURSOR_BYTES];
-    BK_ASSERT((size_t)read->problem < BK_COUNT_OF(problems));
+    const char *message = message_of(request, read);
     make_cursor(&journal, journal.oldest - 1, oldest);
     struct bk_slice params =
         bk_arena_format(&request->arena, "{\"oldest\":\"%.*s\"}", BK_CURSOR_BYTES, oldest);
     bk_problems_add_params(&request->problems, BK_SLICE("after"), problems[read->problem].code,
-                           problems[read->problem].message, params);
+                           message, params);
     bk_answer_problems(request, status, "The feed cannot be read from this position.");
 }
 
@@ -144,7 +172,33 @@ static void on_page_read(struct bk_feed_read *read, enum bk_status status) {
         answer_page(state);
 }
 
+/* Whether it asks for a stream or a batch of another format, and takes nothing else. */
+static bool wants_other_format(const struct bk_request *request) {
+    static const struct bk_slice others[] = {
+        BK_SLICE_INIT("text/event-stream"),
+        BK_SLICE_INIT("application/x-ndjson"),
+        BK_SLICE_INIT("application/cloudevents-batch+json"),
+    };
+    struct bk_slice rest = bk_request_header(request, BK_SLICE("accept")), part;
+    bool wants_other = false;
+    while (rest.length > 0 && bk_slice_split(&rest, ',', &part)) {
+        struct bk_slice type = bk_slice_trim(bk_slice_make(part.data, bk_slice_find(part, ';')));
+        if (bk_slice_is(type, "*/*") || bk_slice_is(type, "application/*") ||
+            bk_slice_equal_ignore_case(type, BK_SLICE("application/json")))
+            return false;
+        for (size_t i = 0; i < BK_COUNT_OF(others); i++)
+            wants_other = wants_other || bk_slice_equal_ignore_case(type, others[i]);
+    }
+    return wants_other;
+}
+
 void changefeed_list(struct bk_request *request) {
+    if (wants_other_format(request)) {
+        bk_answer_refusal(request, NOT_ACCEPTABLE,
+                          "Only pages of JSON are served yet, no streams and no other formats: ask "
+                          "with Accept: application/json and follow the cursor in next.");
+        return;
+    }
     struct page_state *state = begin(request, on_page_read);
     changefeed_query_parse(request, &state->feed_read.query);
     if (request->problems.count > 0) {

@@ -1,9 +1,12 @@
 /*
  * What a request to the feed asks for. Each parameter that is wrong is named with a code of its
  * own; one that is promised but not there yet is refused, since a reader that asked for a filter
- * and gets everything would act on it.
+ * and gets everything would act on it. So is one that stands twice: of two positions or filters
+ * only one would be heeded.
  */
 #include "changefeed_private.h"
+
+#include "bakend/encode.h"
 
 enum {
     LIMIT_DEFAULT = 100,
@@ -43,11 +46,20 @@ static void parse_types(struct bk_request *request, struct bk_feed_query *query)
     query->types = types;
 }
 
+static bool is_subject(struct bk_slice subject) {
+    size_t at = bk_slice_find(subject, '/');
+    return at > 0 && at + 1 < subject.length;
+}
+
 static void parse_subject(struct bk_request *request, struct bk_feed_query *query) {
     query->subject = bk_request_query(request, BK_SLICE("subject"));
     if (query->subject.length > SUBJECT_BYTES_MAX)
         bk_problems_add(&request->problems, BK_SLICE("subject"), "validation_too_long",
                         "Must be at most 1024 bytes, such as posts/abc.");
+    else if (query->subject.length > 0 && !is_subject(query->subject))
+        bk_problems_add(&request->problems, BK_SLICE("subject"), "validation_invalid_subject",
+                        "Must be a collection and an id with a slash between them: posts/abc. For "
+                        "all of a collection, use types: posts.*.");
 }
 
 static void parse_order(struct bk_request *request, struct bk_feed_query *query) {
@@ -70,8 +82,32 @@ static void refuse_unavailable(struct bk_request *request) {
                         "next.");
 }
 
+/* As often as it is there, by the names as bk_request_query decodes them. */
+static uint32_t count_named(struct bk_request *request, struct bk_slice name) {
+    struct bk_slice rest = request->query, pair, decoded;
+    uint32_t count = 0;
+    while (rest.length > 0 && bk_slice_split(&rest, '&', &pair)) {
+        struct bk_slice raw = bk_slice_make(pair.data, bk_slice_find(pair, '='));
+        if (bk_percent_decode(&request->arena, raw, true, &decoded))
+            count += bk_slice_equal(decoded, name);
+    }
+    return count;
+}
+
+static void refuse_repeated(struct bk_request *request) {
+    static const struct bk_slice names[] = {BK_SLICE_INIT("after"), BK_SLICE_INIT("types"),
+                                            BK_SLICE_INIT("subject"), BK_SLICE_INIT("limit"),
+                                            BK_SLICE_INIT("order")};
+    for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
+        if (count_named(request, names[i]) > 1)
+            bk_problems_add(&request->problems, names[i], "validation_repeated",
+                            "Must be given once.");
+    }
+}
+
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query) {
     *query = (struct bk_feed_query){0};
+    refuse_repeated(request);
     parse_types(request, query);
     parse_subject(request, query);
     parse_order(request, query);

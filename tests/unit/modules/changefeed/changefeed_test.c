@@ -1,5 +1,6 @@
 /* The feed over its routes: the page's shape, its account, and problems named by field and code. */
 #include "bakend/arena.h"
+#include "bakend/compress.h"
 #include "bakend/json.h"
 #include "module_fixture.h"
 #include <stdio.h>
@@ -178,10 +179,74 @@ static void test_each_wrong_parameter_is_named(void **state) {
     check_problem("/api/events?order=newest", 400, "order", "validation_invalid_order");
     check_problem("/api/events?filter=source%3D%22auth%22", 400, "filter", "filter_not_available");
     check_problem("/api/events?wait=10", 400, "wait", "wait_not_available");
+    check_problem("/api/events?subject=posts", 400, "subject", "validation_invalid_subject");
+    check_problem("/api/events?subject=/abc", 400, "subject", "validation_invalid_subject");
+    check_problem("/api/events?subject=posts/", 400, "subject", "validation_invalid_subject");
     const struct bk_json *answer = call(400, "/api/events?limit=1001&order=x&types=x");
     assert_int_equal(get(answer, "data")->child_count, 3);
     call(400, "/api/events?limit=0");
     call(400, "/api/events?limit=ten");
+}
+
+static void test_a_parameter_that_stands_twice_is_refused(void **state) {
+    (void)state;
+    static const char *const names[] = {"after", "types", "subject", "limit", "order"};
+    char target[128];
+    for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
+        snprintf(target, sizeof target, "/api/events?%s=&x=1&%s=", names[i], names[i]);
+        check_problem(target, 400, names[i], "validation_repeated");
+    }
+    check_problem("/api/events?after=start&%61fter=now", 400, "after", "validation_repeated");
+    call(200, "/api/events?after=start&x=1&x=2");
+}
+
+static bool says(const char *words) { return strstr(fixture.answer.data, words) != NULL; }
+
+static void test_a_plus_that_was_not_encoded_is_explained(void **state) {
+    (void)state;
+    check_problem("/api/events?after=2026-01-01T00:00:00+02:00", 400, "after", "cursor_invalid");
+    assert_true(says("%2B"));
+    check_problem("/api/events?after=2026-01-01+00:00:00+02:00", 400, "after", "cursor_invalid");
+    assert_true(says("%2B"));
+    call(200, "/api/events?after=2026-01-01T00:00:00%2B02:00");
+    check_problem("/api/events?after=one+two", 400, "after", "cursor_invalid");
+    assert_false(says("%2B"));
+    check_problem("/api/events?after=+", 400, "after", "cursor_invalid");
+    check_problem("/api/events?after=+02:00", 400, "after", "cursor_invalid");
+}
+
+static void test_another_tenants_cursor_is_called_one_of_another_history(void **state) {
+    (void)state;
+    char target[128], next[64];
+    struct bk_tenant *other = support_kernel_hold(&fixture.kernel, BK_SLICE("other"));
+    fixture.call_tenant = BK_SLICE("other");
+    get_text(call(200, "/api/events"), "next", next, sizeof next);
+    fixture.call_tenant = BK_SLICE_EMPTY;
+    snprintf(target, sizeof target, "/api/events?after=%s", next);
+    check_problem(target, 409, "after", "cursor_epoch_changed");
+    assert_true(says("the tenant was restored, or the cursor is another tenant's or server's."));
+    bk_tenant_release(other);
+}
+
+static void test_backward_a_page_holds_what_is_older_than_the_position(void **state) {
+    (void)state;
+    char target[128], next[64];
+    emit("posts.created", "posts/a", 5);
+    assert_int_equal(get(call(200, "/api/events?order=desc&after=start"), "events")->child_count,
+                     0);
+    const struct bk_json *page = call(200, "/api/events?order=desc&limit=2");
+    assert_int_equal(get_int(get(page, "events")->child, "sequence"), 5);
+    get_text(call(200, "/api/events?limit=3"), "next", next, sizeof next);
+    snprintf(target, sizeof target, "/api/events?order=desc&after=%s", next);
+    page = call(200, target);
+    assert_int_equal(get_int(get(page, "events")->child, "sequence"), 3);
+    assert_int_equal(get(page, "events")->child_count, 3);
+    assert_int_equal(
+        get(call(200, "/api/events?order=desc&after=2020-01-01T00:00:00Z"), "events")->child_count,
+        0);
+    assert_int_equal(
+        get(call(200, "/api/events?order=desc&after=2999-01-01T00:00:00Z"), "events")->child_count,
+        5);
 }
 
 static void test_a_cursor_that_cannot_be_followed_is_told_apart(void **state) {
@@ -202,6 +267,93 @@ static void test_a_cursor_that_cannot_be_followed_is_told_apart(void **state) {
     get_text(get(after, "params"), "oldest", cursor, sizeof cursor);
     snprintf(target, sizeof target, "/api/events?after=%s", cursor);
     assert_int_equal(get(call(200, target), "events")->child_count, 3);
+}
+
+/* --- requests as a transport brings them, with headers ---------------------------------------- */
+
+struct received {
+    bool is_done, is_compressed;
+    int status;
+    char content_encoding[32];
+};
+
+static void on_send(struct bk_request *request) {
+    struct received *received = request->transport;
+    bk_buffer_clear(&fixture.answer);
+    bk_buffer_append_slice(&fixture.answer, bk_buffer_slice(&request->out));
+    bk_buffer_append_char(&fixture.answer, '\0');
+    fixture.answer.length--;
+    bk_buffer_append_char(&request->head, '\0');
+    if (strstr(request->head.data, "Content-Encoding: gzip\r\n") != NULL)
+        snprintf(received->content_encoding, sizeof received->content_encoding, "gzip");
+    received->is_compressed = request->is_compressed;
+    received->status = request->status;
+    received->is_done = true;
+}
+
+static struct received fetch(const char *target, const char *name, const char *value) {
+    static const struct bk_responder responder = {.send = on_send};
+    struct received received = {0};
+    struct bk_header header = {bk_slice_from(name), bk_slice_from(value)};
+    struct bk_request request;
+    size_t body_max_bytes = 0;
+    bk_request_init(&request, fixture.api);
+    request.responder = &responder;
+    request.transport = &received;
+    request.is_control = true; /* as the system, who may read events */
+    request.method = BK_GET;
+    request.target = bk_slice_from(target);
+    size_t path_length = bk_slice_find(request.target, '?');
+    request.path = bk_slice_make(target, path_length);
+    if (path_length < request.target.length)
+        request.query = bk_slice_from(target + path_length + 1);
+    request.headers = &header;
+    request.header_count = 1;
+    if (bk_api_begin(fixture.api, &request, &body_max_bytes))
+        bk_api_dispatch(&request);
+    support_loop_run_until(fixture.kernel.loop, &received.is_done);
+    bk_request_fini(&request);
+    return received;
+}
+
+static void test_a_stream_or_another_format_is_refused_and_json_is_not(void **state) {
+    (void)state;
+    static const char *const refused[] = {
+        "text/event-stream", "application/x-ndjson", "application/cloudevents-batch+json",
+        "Text/Event-Stream;q=0.9", "text/event-stream, application/x-ndjson"};
+    static const char *const served[] = {"*/*",
+                                         "application/json",
+                                         "",
+                                         "text/html",
+                                         "application/*;q=0.5",
+                                         "text/event-stream, application/json",
+                                         "text/event-stream;q=0.9, */*;q=0.1"};
+    emit("posts.created", "posts/a", 1);
+    for (size_t i = 0; i < BK_COUNT_OF(refused); i++) {
+        assert_int_equal(fetch("/api/events", "accept", refused[i]).status, 406);
+        assert_non_null(strstr(fixture.answer.data, "Only pages of JSON are served yet"));
+    }
+    for (size_t i = 0; i < BK_COUNT_OF(served); i++) {
+        assert_int_equal(fetch("/api/events", "accept", served[i]).status, 200);
+        assert_non_null(strstr(fixture.answer.data, "\"posts.created\""));
+    }
+}
+
+static void test_a_large_page_is_gzipped_for_who_takes_it(void **state) {
+    (void)state;
+    struct bk_buffer plain;
+    bk_buffer_init(&plain, 1024 * 1024);
+    emit("posts.created", "posts/a", 200);
+    struct received received = fetch("/api/events?limit=200", "accept-encoding", "br, gzip");
+    assert_int_equal(received.status, 200);
+    assert_true(received.is_compressed);
+    assert_string_equal(received.content_encoding, "gzip");
+    assert_int_equal(bk_gunzip(bk_buffer_slice(&fixture.answer), &plain), BK_OK);
+    assert_false(fetch("/api/events?limit=200", "accept-encoding", "gzip;q=0").is_compressed);
+    assert_true(bk_slice_equal(bk_buffer_slice(&plain), bk_buffer_slice(&fixture.answer)));
+    /* Too small to be worth a thread. */
+    assert_false(fetch("/api/events?limit=10", "accept-encoding", "gzip").is_compressed);
+    bk_buffer_fini(&plain);
 }
 
 static void test_only_those_who_may_read_events_do(void **state) {
@@ -246,6 +398,12 @@ int main(void) {
         TEST(oldest_is_the_cursor_to_begin_again_from),
         TEST(each_wrong_parameter_is_named),
         TEST(a_cursor_that_cannot_be_followed_is_told_apart),
+        TEST(a_parameter_that_stands_twice_is_refused),
+        TEST(a_plus_that_was_not_encoded_is_explained),
+        TEST(another_tenants_cursor_is_called_one_of_another_history),
+        TEST(backward_a_page_holds_what_is_older_than_the_position),
+        TEST(a_stream_or_another_format_is_refused_and_json_is_not),
+        TEST(a_large_page_is_gzipped_for_who_takes_it),
         TEST(only_those_who_may_read_events_do),
         TEST(an_event_is_read_by_its_id),
     };
