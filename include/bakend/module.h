@@ -3,8 +3,9 @@
  * `bk_module_<name>`. It knows base, platform and the kernel, never another module. Facts go over the
  * bus, commands through the router.
  *
- * Life: init (all modules, in the order of modules.def: register, subscribe, no I/O) → tenants open →
- * start → … → stop (in reverse; finish what runs) → tenants close → fini.
+ * Life: init (all modules, in the order of modules.def: register, subscribe, no I/O) → prepare (files may
+ * be put in order: no tenant was opened yet) → tenants open → start → … → stop (in reverse; finish what
+ * runs) → what waits on the bus is dispatched → tenants close → fini.
  */
 #ifndef BAKEND_MODULE_H
 #define BAKEND_MODULE_H
@@ -95,6 +96,7 @@ struct bk_module {
     size_t state_size;
     /* All optional. */
     enum bk_status (*init)(struct bk_module_context *context, struct bk_error *error);
+    enum bk_status (*prepare)(struct bk_module_context *context, struct bk_error *error);
     enum bk_status (*start)(struct bk_module_context *context, struct bk_error *error);
     /* Calls stopped(user) once, on the loop, now or later. NULL: nothing to finish. */
     void (*stop)(struct bk_module_context *context, void (*stopped)(void *user), void *user);

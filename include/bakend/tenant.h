@@ -77,7 +77,7 @@ void bk_tenants_for_each_open(struct bk_tenants *tenants,
 /* Calls with the name of every tenant that exists, open or not. */
 void bk_tenants_for_each_name(struct bk_tenants *tenants,
                               void (*on_name)(struct bk_slice name, void *user), void *user);
-/* Closes all (held or not: transports are gone by now); closed on the loop. */
+/* Closes all, each when nobody holds it any more; closed on the loop. Transports are gone by now. */
 void bk_tenants_close(struct bk_tenants *tenants, void (*closed)(void *user), void *user);
 void bk_tenants_destroy(struct bk_tenants *tenants);
 

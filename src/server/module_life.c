@@ -1,7 +1,7 @@
 /*
  * Modules: what each brings is registered in the order of modules.def, before any of them runs;
- * then init, start and stop call them one by one. A module whose init or start fails ends the start
- * of the whole: half a server would answer 404 where its data is.
+ * then init, prepare, start and stop call them one by one. A module that fails ends the start of the
+ * whole: half a server would answer 404 where its data is.
  */
 #include "server.h"
 
@@ -100,6 +100,19 @@ enum bk_status server_init_modules(struct server *server, struct bk_error *error
         struct bk_module_context *context = &server->contexts[server->initialised_count];
         enum bk_status status =
             context->module->init == NULL ? BK_OK : context->module->init(context, error);
+        if (status != BK_OK) {
+            bk_error_prefix(error, "module %s", context->module->name);
+            return status;
+        }
+    }
+    return BK_OK;
+}
+
+enum bk_status server_prepare_modules(struct server *server, struct bk_error *error) {
+    for (size_t i = 0; i < server->initialised_count; i++) {
+        struct bk_module_context *context = &server->contexts[i];
+        enum bk_status status =
+            context->module->prepare == NULL ? BK_OK : context->module->prepare(context, error);
         if (status != BK_OK) {
             bk_error_prefix(error, "module %s", context->module->name);
             return status;

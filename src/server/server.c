@@ -6,7 +6,7 @@
 #include "bakend/crypto.h"
 #include "bakend/file.h"
 
-enum { AWAKE_MS = 1000 };
+enum { AWAKE_MS = 1000, IDLE_CHECK_MS = 1 };
 
 static void on_awake(struct bk_timer *timer, void *user) {
     (void)timer;
@@ -61,6 +61,26 @@ static void on_tenants_closed(void *user) {
     *is_closed = true;
 }
 
+struct idle_wait {
+    const struct bk_bus *bus;
+    bool is_idle;
+};
+
+static void on_idle_check(struct bk_timer *timer, void *user) {
+    struct idle_wait *wait = user;
+    (void)timer;
+    wait->is_idle = bk_bus_is_idle(wait->bus);
+}
+
+/* The last facts reach their handlers while tenants are open. */
+static void wait_for_bus(struct server *server) {
+    struct idle_wait wait = {.bus = server->bus, .is_idle = bk_bus_is_idle(server->bus)};
+    struct bk_timer *timer = bk_timer_create(server->loop, on_idle_check, &wait);
+    bk_timer_start(timer, IDLE_CHECK_MS, IDLE_CHECK_MS);
+    server_wait(server, &wait.is_idle);
+    bk_timer_close(timer);
+}
+
 static void close_tenants(struct server *server) {
     bool is_closed = false;
     if (server->default_tenant != NULL)
@@ -100,7 +120,9 @@ static enum bk_status open_stages(struct server *server, struct bk_error *error)
     if (status != BK_OK)
         return status;
     server->stage = SERVER_INITIALISED;
-    status = open_default(server, error);
+    status = server_prepare_modules(server, error);
+    if (status == BK_OK)
+        status = open_default(server, error);
     if (status == BK_OK)
         status = server_start_modules(server, error);
     if (status == BK_OK)
@@ -119,6 +141,7 @@ enum bk_status server_open(struct server *server, struct bk_error *error) {
 void server_close(struct server *server) {
     if (server->stage >= SERVER_INITIALISED) {
         server_stop_modules(server);
+        wait_for_bus(server);
         close_tenants(server);
     }
     if (server->stage >= SERVER_COMPOSED) {

@@ -2,9 +2,10 @@
  * The composition: kernel and modules on one data directory, with or without a listener. `bakend
  * serve` and the commands that find no server running use the same one.
  *
- *   open   lock · key · loop · log · store tenants bus feed schema api · modules init · tenant
- * "default" opens · modules start close  modules stop (in reverse) · tenants close · modules fini ·
- * api schema feed bus tenants store · log · loop · unlock
+ *   open   lock · key · loop · log · store tenants bus feed schema api · modules init ·
+ *          modules prepare · tenant "default" opens · modules start
+ *   close  modules stop (in reverse) · the bus is empty · tenants close · modules fini ·
+ *          api schema feed bus tenants store · log · loop · unlock
  *
  * Both run turns of the loop until they are done. An open that fails closes what it opened.
  */
@@ -69,6 +70,7 @@ void server_decompose(struct server *server);
 void server_register_modules(struct server *server);
 enum bk_status server_add_routes(struct server *server, struct bk_error *error);
 enum bk_status server_init_modules(struct server *server, struct bk_error *error);
+enum bk_status server_prepare_modules(struct server *server, struct bk_error *error);
 enum bk_status server_start_modules(struct server *server, struct bk_error *error);
 void server_stop_modules(struct server *server);
 void server_fini_modules(struct server *server);

@@ -1,6 +1,6 @@
 /** Backups: made, listed, fetched and removed over HTTP; made and restored by command. */
 import assert from 'node:assert/strict';
-import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { run, runWell, startServer, temporaryFolder } from './support/program.mjs';
@@ -198,4 +198,25 @@ test('a restore that is killed has happened or has not, and a start tidies up', 
     assert.deepEqual(await readdir(join(server.data, 'tenants')), ['default']);
     await next.stop();
   }
+});
+
+test('an interrupted restore is finished before the tenant is opened', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { server } = await serverWithPost(t, folder);
+  const file = join(folder, 'one.zip');
+  await runWell(['backup', file, '--data', server.data]);
+  await server.logged('ready');
+  await server.stop();
+  const directory = join(server.data, 'tenants/default');
+  const env = { BAKEND_FAILPOINT: 'backups.after_exchange:kill' };
+  assert.equal((await run(['restore', file, '--data', server.data], { env })).signal, 'SIGKILL');
+  const next = await startServer(t, { folder });
+  await next.logged('restore_finished');
+  const open = await readdir(`/proc/${next.pid}/fd`);
+  const files = await Promise.all(
+    open.map((fd) => readlink(`/proc/${next.pid}/fd/${fd}`).catch(() => '')),
+  );
+  const ours = files.filter((path) => path.includes('/tenants/'));
+  assert.ok(ours.includes(join(directory, 'data.db')));
+  for (const path of ours) assert.doesNotMatch(path, /before-restore|deleted|restoring/);
 });

@@ -36,7 +36,7 @@ struct entry {
     enum entry_state state;
     uint32_t hold_count;
     uint32_t opened_slot_count;
-    bool is_quiet; /* closing, nothing outstanding, but somebody still holds it */
+    bool is_quiet;              /* closing, nothing outstanding, but somebody still holds it */
     struct bk_list link;        /* bk_tenants.open */
     struct bk_list unheld_link; /* bk_tenants.unheld */
     struct bk_list waiting;     /* bk_tenant_hold.link */

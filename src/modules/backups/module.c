@@ -77,25 +77,40 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
     return BK_OK;
 }
 
-/* A restore that was cut off after the new database was in force: the old one is put aside. */
+struct recovery {
+    struct bk_module_context *context;
+    enum bk_status status; /* of the first that failed */
+    struct bk_error *error;
+};
+
+/* A restore that was cut off after the new database was in force: the old one is put aside. One
+ * that cannot be finished ends the start: what the tenant is made of lies in two places. */
 static void on_tenant_name(struct bk_slice name, void *user) {
-    struct bk_module_context *context = user;
+    struct recovery *recovery = user;
+    struct bk_log *log = &recovery->context->log;
     struct bk_error error = BK_ERROR_INIT;
     struct backups_swap swap;
-    if (backups_swap_init(&swap, context->data_directory, name, &error) == BK_OK &&
-        bk_file_exists(swap.staging)) {
-        if (backups_swap_recover(&swap, &error) == BK_OK)
-            bk_log_warn(&context->log, "restore_finished", BK_STRING("tenant", name));
-        else
-            bk_log_error(&context->log, "restore_unfinished", BK_STRING("tenant", name),
-                         BK_TEXT("reason", error.message));
+    if (backups_swap_init(&swap, recovery->context->data_directory, name, &error) != BK_OK ||
+        !bk_file_exists(swap.staging))
+        return;
+    enum bk_status status = backups_swap_recover(&swap, &error);
+    if (status == BK_OK) {
+        bk_log_warn(log, "restore_finished", BK_STRING("tenant", name));
+        return;
     }
+    bk_log_error(log, "restore_unfinished", BK_STRING("tenant", name),
+                 BK_TEXT("reason", error.message));
+    if (recovery->status == BK_OK && status != BK_CONFLICT)
+        recovery->status = bk_error_set(recovery->error, status,
+                                        "a restore of the tenant %.*s cannot be finished: %s",
+                                        BK_SLICE_PRINT(name), error.message);
 }
 
-static enum bk_status on_start(struct bk_module_context *context, struct bk_error *error) {
-    (void)error;
-    bk_tenants_for_each_name(context->tenants, on_tenant_name, context);
-    return BK_OK;
+/* Directories change places, so no tenant may be open yet. */
+static enum bk_status on_prepare(struct bk_module_context *context, struct bk_error *error) {
+    struct recovery recovery = {.context = context, .status = BK_OK, .error = error};
+    bk_tenants_for_each_name(context->tenants, on_tenant_name, &recovery);
+    return recovery.status;
 }
 
 static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
@@ -124,7 +139,7 @@ const struct bk_module bk_module_backups = {
     .command_count = BK_COUNT_OF(commands),
     .state_size = sizeof(struct backups_state),
     .init = on_init,
-    .start = on_start,
+    .prepare = on_prepare,
     .stop = on_stop,
     .fini = on_fini,
 };

@@ -253,10 +253,40 @@ static void slots_open_in_order_and_close_in_reverse(void **state) {
     tenant = hold(fixture, "default", BK_OK);
     assert_ptr_equal(tenant->slots[1], &users[1]);
     assert_string_equal(fixture->trace, "+1 +2 ");
-    /* Held or not: whoever closes all knows that nobody uses them any more. */
+    bk_tenant_release(tenant);
     stop(fixture);
     assert_string_equal(fixture->trace, "+1 +2 -2 -1 ");
     start(fixture);
+}
+
+struct late_release {
+    struct fixture *fixture;
+    struct bk_tenant *tenant;
+};
+
+static void on_late_release(struct bk_timer *timer, void *user) {
+    struct late_release *late = user;
+    (void)timer;
+    note(late->fixture, "released");
+    bk_tenant_release(late->tenant);
+}
+
+static void closing_all_waits_for_who_holds_a_tenant(void **state) {
+    struct fixture *fixture = *state;
+    struct slot_user user = {fixture, "+", "-", false};
+    struct bk_tenant_slot slot = {"slot", NULL, 0, NULL, on_slot_open, on_slot_close, &user};
+    bk_tenants_add_slot(fixture->tenants, &slot);
+    struct late_release late = {fixture, hold(fixture, "default", BK_OK)};
+    struct bk_timer *timer = bk_timer_create(fixture->loop, on_late_release, &late);
+    bool is_closed = false;
+    bk_timer_start(timer, 20, 0);
+    bk_tenants_close(fixture->tenants, set_flag, &is_closed);
+    support_loop_run_until(fixture->loop, &is_closed);
+    assert_string_equal(fixture->trace, "+ released - ");
+    bk_timer_close(timer);
+    bk_tenants_destroy(fixture->tenants);
+    fixture->tenants =
+        bk_tenants_create(fixture->store, (struct bk_log){0}, fixture->directory, OPEN_MAX);
 }
 
 static void a_slot_that_fails_closes_the_tenant_again(void **state) {
@@ -357,7 +387,7 @@ static void all_is_closed_whatever_state_it_is_in(void **state) {
     int count = 0;
     create(fixture, "a");
     create(fixture, "b");
-    (void)hold(fixture, "default", BK_OK);
+    bk_tenant_release(hold(fixture, "default", BK_OK));
     bk_tenant_release(hold(fixture, "a", BK_OK));
     bk_tenant_delete(fixture->tenants, BK_SLICE("a"), on_deleted, &deleting);
     begin_hold(fixture, &opening, "b");
@@ -378,6 +408,7 @@ int main(void) {
         TEST(the_least_recently_used_unheld_tenant_makes_room),
         TEST(a_tenant_wanted_while_it_closes_is_opened_again),
         TEST(slots_open_in_order_and_close_in_reverse),
+        TEST(closing_all_waits_for_who_holds_a_tenant),
         TEST(a_slot_that_fails_closes_the_tenant_again),
         TEST(a_deletion_waits_for_the_holds_and_leaves_nothing),
         TEST(what_a_deletion_left_is_removed_at_the_start),
