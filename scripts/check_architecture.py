@@ -5,7 +5,7 @@
   symbols BUILD   what each folder exports and calls, so that an `extern` cannot cheat either
                   (BUILD: a build folder with plain objects, that is without LTO)
 
-Third of the three locks is the compiler's include path, which cmake/tiers.cmake makes from the
+Third of the three locks is the compiler's include path, which scripts/cmake/tiers.cmake makes from the
 same table.
 """
 import pathlib
@@ -135,7 +135,7 @@ def check_includes():
 
 
 def target_name(folder):
-    """As in cmake/tiers.cmake."""
+    """As in scripts/cmake/tiers.cmake."""
     name = folder.removeprefix("src/")
     return re.sub("^modules/", "module_", name).replace("/", "_")
 
