@@ -47,7 +47,7 @@ class Project(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bakend-architecture-"))
         self.addCleanup(shutil.rmtree, self.folder)
-        for name in ["CMakeLists.txt", "cmake", "tests/CMakeLists.txt", "scripts/tiers.txt",
+        for name in ["CMakeLists.txt", "scripts/cmake", "tests/CMakeLists.txt", "scripts/tiers.txt",
                      "scripts/check_architecture.py"]:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
