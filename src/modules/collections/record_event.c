@@ -14,7 +14,7 @@ bool collections_value_equal(const struct bk_value *a, const struct bk_value *b)
     case BK_VALUE_INT:
         return a->integer == b->integer;
     case BK_VALUE_REAL:
-        return memcmp(&a->real, &b->real, sizeof(a->real)) == 0;
+        return a->real <= b->real && a->real >= b->real; /* never NaN: SQLite keeps NULL for it */
     case BK_VALUE_TEXT:
         return bk_slice_equal(a->text, b->text);
     }
