@@ -48,7 +48,7 @@ enum bk_access {
     BK_ACCESS_PUBLIC,
     BK_ACCESS_ACTOR /* any but guests */,
     BK_ACCESS_SUPERUSER,
-    BK_ACCESS_OPERATOR
+    BK_ACCESS_OPERATOR /* of the whole instance: superusers and keys of "default" */
 };
 
 struct bk_route_parameter {
@@ -178,7 +178,10 @@ void bk_answer_compress(struct bk_request *request);
 
 /* Keeps only what `fields` names ("id,title,expand.*") of the JSON in out: an object, an array, or a list
  * answer whose items are cut. Empty fields: nothing happens. Any thread. */
+enum { BK_FIELDS_MAX = 200 };
 enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice fields);
+/* Whether `fields` names no more than BK_FIELDS_MAX paths: for those who must know before they pick. */
+bool bk_fields_fit(struct bk_slice fields);
 
 /* A stream: head now, then data. */
 void bk_stream_begin(struct bk_request *request, int http_status);
@@ -234,6 +237,7 @@ struct bk_api_options {
     const char *tenant_domain;  /* "example.com": the subdomain names the tenant; NULL: off */
     const char *cors_origins;   /* "*" or origins separated by commas */
     size_t request_arena_bytes; /* cap per request beside its body */
+    size_t requests_memory_max; /* arenas of all requests: past it bodies get 503; 0: 256 MiB */
     size_t answer_max_bytes;
 };
 struct bk_api *bk_api_create(const struct bk_api_options *options);
@@ -257,8 +261,8 @@ struct bk_authenticator {
     /* The tenant that a token says it belongs to (not verified yet); empty when it says none. */
     struct bk_slice (*tenant_of)(void *user, struct bk_slice token);
     /* Fills in request->actor from the token, with request->actor_tenant open. BK_OK or BK_UNAUTHORIZED:
-     * a bad token is a guest, as the contract has it, unless it names another tenant. On the loop, may
-     * read single rows. */
+     * a bad token is a guest, as the contract has it, unless it names another tenant. Any other status
+     * (the row cannot be read now) is the request's answer. On the loop, may read single rows. */
     enum bk_status (*authenticate)(void *user, struct bk_tenant *tenant, struct bk_slice token,
                                    struct bk_request *request);
 };
@@ -302,6 +306,8 @@ struct bk_api_figures {
     uint64_t requests, answers[6];          /* by hundreds of the status */
     uint64_t time_ns_sum, time_buckets[16]; /* count of answers that took < 2^(i+16) ns */
     uint32_t in_flight;
+    size_t memory_bytes; /* arenas of all requests, spare ones too: bk_arena_total */
+    uint64_t overloads;  /* requests refused for requests_memory_max */
     int64_t connections; /* open now, set by transports */
     uint64_t connections_total;
 };

@@ -32,6 +32,34 @@ void bk_arena_init(struct bk_arena *arena, size_t max_bytes) {
     *arena = (struct bk_arena){.max_bytes = max_bytes};
 }
 
+void bk_arena_count_in(struct bk_arena *arena, size_t *total_bytes) {
+    BK_ASSERT(arena->block == NULL);
+    arena->total_bytes = total_bytes;
+}
+
+size_t bk_arena_total(const size_t *total_bytes) {
+    return __atomic_load_n(total_bytes, __ATOMIC_RELAXED);
+}
+
+static struct bk_arena_block *own(struct bk_arena *arena, struct bk_arena_block *block,
+                                  size_t size_bytes) {
+    block->size_bytes = size_bytes;
+    if (arena->total_bytes != NULL)
+        (void)__atomic_add_fetch(arena->total_bytes, size_bytes, __ATOMIC_RELAXED);
+    return block;
+}
+
+static void disown(struct bk_arena *arena, struct bk_arena_block *block) {
+    if (arena->total_bytes != NULL)
+        (void)__atomic_sub_fetch(arena->total_bytes, block->size_bytes, __ATOMIC_RELAXED);
+    bk_free(block);
+}
+
+/* Forgets what was handed out. */
+static void start_over(struct bk_arena *arena) {
+    *arena = (struct bk_arena){.max_bytes = arena->max_bytes, .total_bytes = arena->total_bytes};
+}
+
 /* The first block is the oldest one of ordinary size: those with one large request are larger. */
 static struct bk_arena_block *find_first_block(const struct bk_arena *arena) {
     struct bk_arena_block *first = NULL;
@@ -47,7 +75,7 @@ static void free_blocks_except(struct bk_arena *arena, const struct bk_arena_blo
     while (block != NULL) {
         struct bk_arena_block *next = block->next;
         if (block != kept)
-            bk_free(block);
+            disown(arena, block);
         block = next;
     }
 }
@@ -61,7 +89,7 @@ static void make_current(struct bk_arena *arena, struct bk_arena_block *block) {
 void bk_arena_reset(struct bk_arena *arena) {
     struct bk_arena_block *first = find_first_block(arena);
     free_blocks_except(arena, first);
-    bk_arena_init(arena, arena->max_bytes);
+    start_over(arena);
     if (first != NULL) {
         first->next = NULL;
         make_current(arena, first);
@@ -70,13 +98,13 @@ void bk_arena_reset(struct bk_arena *arena) {
 
 void bk_arena_fini(struct bk_arena *arena) {
     free_blocks_except(arena, NULL);
-    bk_arena_init(arena, arena->max_bytes);
+    start_over(arena);
 }
 
 static void *emergency_memory(struct bk_arena *arena, size_t size_bytes) {
     if (!arena->is_overflown) {
-        struct bk_arena_block *block = bk_alloc(sizeof *block + EMERGENCY_BYTES);
-        block->size_bytes = EMERGENCY_BYTES;
+        struct bk_arena_block *block =
+            own(arena, bk_alloc(sizeof *block + EMERGENCY_BYTES), EMERGENCY_BYTES);
         block->next = arena->block;
         arena->block = block;
         arena->cursor = arena->end = NULL;
@@ -104,7 +132,7 @@ static void *alloc_from_new_block(struct bk_arena *arena, size_t size_bytes) {
     struct bk_arena_block *block = bk_try_alloc(sizeof *block + block_bytes);
     if (block == NULL)
         return emergency_memory(arena, size_bytes);
-    block->size_bytes = block_bytes;
+    (void)own(arena, block, block_bytes);
     arena->used_bytes += size_bytes;
     if (size_bytes > MAX_BLOCK_BYTES && arena->block != NULL) {
         block->next = arena->block->next;

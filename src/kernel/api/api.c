@@ -12,6 +12,8 @@ struct bk_api *bk_api_create(const struct bk_api_options *options) {
     BK_ASSERT(options->loop != NULL && options->request_arena_bytes > 0 &&
               options->answer_max_bytes > 0);
     api->options = *options;
+    if (api->options.requests_memory_max == 0)
+        api->options.requests_memory_max = API_REQUESTS_MEMORY_MAX;
     if (api->options.cors_origins == NULL)
         api->options.cors_origins = "*";
     api->allows_any_origin = strcmp(api->options.cors_origins, "*") == 0;

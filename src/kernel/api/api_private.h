@@ -5,6 +5,9 @@
 #include "bakend/api.h"
 #include "router.h"
 
+/* What the trees of all bodies being handled, and what is planned from them, may take. */
+#define API_REQUESTS_MEMORY_MAX ((size_t)256 * 1024 * 1024)
+
 /* Lines that answers carry: two dozen of them with room to spare. */
 enum { API_HEAD_BYTES_MAX = 16 * 1024, API_CALLS_SPARE_MAX = 32, API_RUN_ID_BYTES = 8 };
 

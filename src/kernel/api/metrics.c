@@ -48,6 +48,12 @@ void api_metrics_write(const struct bk_api_figures *figures, struct bk_buffer *o
     write_times(figures, out);
     bk_metric_write(out, "bakend_http_requests_in_flight", "gauge", "Requests being handled.",
                     figures->in_flight);
+    bk_metric_write(out, "bakend_http_requests_memory_bytes", "gauge",
+                    "Memory of requests beside their bodies.",
+                    (double)bk_arena_total(&figures->memory_bytes));
+    bk_metric_write(out, "bakend_http_requests_overloads_total", "counter",
+                    "Requests refused because those being handled filled the memory.",
+                    (double)figures->overloads);
     bk_metric_write(out, "bakend_http_connections", "gauge", "Connections open now.",
                     (double)figures->connections);
     bk_metric_write(out, "bakend_http_connections_total", "counter", "Connections accepted.",

@@ -99,7 +99,8 @@ static bool has_access(const struct bk_request *request) {
     case BK_ACCESS_SUPERUSER:
         return has_scope || bk_actor_is_superuser(actor);
     case BK_ACCESS_OPERATOR:
-        return has_scope || actor->is_operator;
+        /* What is everybody's is not opened by a key that a tenant made for itself. */
+        return actor->is_operator || (has_scope && bk_slice_equal(actor->tenant, default_tenant));
     }
     return false;
 }
@@ -113,6 +114,18 @@ static bool passes_guards(struct bk_request *request) {
     else
         bk_answer_error(request, BK_FORBIDDEN,
                         "The authorized record is not allowed to perform this action.");
+    return false;
+}
+
+/* A body of 200 KB can be a tree of many megabytes, held until its write is done. The way in over
+ * the control socket stays open for whoever has to put things right. */
+static bool has_memory(struct bk_request *request) {
+    struct bk_api *api = request->api;
+    if (request->body.length == 0 || request->is_control ||
+        bk_arena_total(&api->figures.memory_bytes) <= api->options.requests_memory_max)
+        return true;
+    api->figures.overloads++;
+    bk_answer_error(request, BK_BUSY, "The server has too many requests in memory, try again.");
     return false;
 }
 
@@ -248,13 +261,20 @@ static void hold_named_tenant(struct bk_request *request) {
 static void authenticate(struct bk_request *request) {
     const struct bk_authenticator *authenticator = request->api->authenticator;
     struct bk_slice token = token_of(request), named = named_tenant(request);
+    enum bk_status status;
     if (request->actor_tenant == NULL) {
         hold_named_tenant(request);
         return;
     }
-    if (authenticator->authenticate(authenticator->user, request->actor_tenant, token, request) !=
-        BK_OK)
+    status =
+        authenticator->authenticate(authenticator->user, request->actor_tenant, token, request);
+    if (status != BK_OK)
         request->actor = bk_actor_guest;
+    /* Whoever cannot be told now is not a guest: what a guest would get is not the answer. */
+    if (status != BK_OK && status != BK_UNAUTHORIZED) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
     if (named.length == 0 || bk_slice_equal(named, request->actor_tenant->name)) {
         bk_tenant_ref(request->actor_tenant);
         request->tenant = request->actor_tenant;
@@ -300,7 +320,7 @@ static void advance(struct bk_request *request) {
 void api_pipeline_run(struct bk_request *request) {
     request->step = API_STEP_HANDLING;
     request->origin.actor = request->actor.label;
-    if (passes_guards(request) && reads_json(request))
+    if (passes_guards(request) && has_memory(request) && reads_json(request))
         request->route->handle(request);
 }
 

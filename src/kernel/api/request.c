@@ -71,6 +71,7 @@ void bk_request_init(struct bk_request *request, struct bk_api *api) {
     memset(request, 0, sizeof(*request));
     request->api = api;
     bk_arena_init(&request->arena, api->options.request_arena_bytes);
+    bk_arena_count_in(&request->arena, &api->figures.memory_bytes);
     bk_buffer_init(&request->out, api->options.answer_max_bytes);
     bk_buffer_init(&request->head, API_HEAD_BYTES_MAX);
     set_fresh(request);

@@ -141,6 +141,30 @@ static void test_copy_and_format_are_empty_on_overflow(void **state) {
     bk_arena_fini(&arena);
 }
 
+static void test_blocks_are_counted_in_a_total(void **state) {
+    (void)state;
+    size_t total = 0;
+    struct bk_arena first, second;
+    bk_arena_init(&first, 1 << 20);
+    bk_arena_init(&second, 1000);
+    bk_arena_count_in(&first, &total);
+    bk_arena_count_in(&second, &total);
+    assert_int_equal(bk_arena_total(&total), 0);
+    (void)bk_arena_alloc(&first, 16);
+    size_t kept = bk_arena_total(&total);
+    assert_true(kept >= 16);
+    (void)bk_arena_alloc(&first, 200000);
+    (void)bk_arena_alloc(&second, 2000);
+    assert_true(second.is_overflown);
+    assert_true(bk_arena_total(&total) >= kept + 200000 + 64 * 1024);
+    bk_arena_fini(&second);
+    bk_arena_reset(&first);
+    assert_int_equal(bk_arena_total(&total), kept);
+    (void)bk_arena_alloc(&first, 300000);
+    bk_arena_fini(&first);
+    assert_int_equal(bk_arena_total(&total), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_is_aligned_and_apart),
@@ -150,6 +174,7 @@ int main(void) {
         cmocka_unit_test(test_huge_sizes_do_not_wrap_around),
         cmocka_unit_test(test_reset_keeps_the_first_block_and_clears_the_overflow),
         cmocka_unit_test(test_reset_of_one_large_block_keeps_nothing),
+        cmocka_unit_test(test_blocks_are_counted_in_a_total),
         cmocka_unit_test(test_copies_end_in_nul),
         cmocka_unit_test(test_copy_and_format_are_empty_on_overflow),
     };

@@ -89,6 +89,11 @@ static const struct bk_route routes[] = {
      .scope = "events:read",
      .handle = handle_who},
     {.method = BK_GET, .path = "/operator", .access = BK_ACCESS_OPERATOR, .handle = handle_who},
+    {.method = BK_GET,
+     .path = "/instance",
+     .access = BK_ACCESS_OPERATOR,
+     .scope = "events:read",
+     .handle = handle_who},
     {.method = BK_POST,
      .path = "/json",
      .body_max_bytes = 1000,
@@ -113,8 +118,11 @@ static enum bk_status authenticate(void *user, struct bk_tenant *tenant, struct 
     assert_true(bk_slice_split(&token, ':', &name));
     if (!bk_slice_split(&token, ':', &kind) || !bk_slice_equal(name, tenant->name))
         return BK_UNAUTHORIZED;
+    if (bk_slice_is(kind, "unreadable"))
+        return BK_TIMEOUT;
     request->actor = bk_actor_guest;
     request->actor.label = token;
+    request->actor.tenant = tenant->name;
     if (bk_slice_is(kind, "user"))
         request->actor.kind = BK_ACTOR_RECORD;
     else if (bk_slice_is(kind, "super"))
@@ -136,6 +144,7 @@ static const struct bk_authenticator authenticator = {.tenant_of = tenant_of,
 static int setup(void **state) {
     struct fixture *fixture = bk_alloc_zero(sizeof(*fixture));
     struct bk_api_options options = {.request_arena_bytes = 1024 * 1024,
+                                     .requests_memory_max = 500 * 1000,
                                      .answer_max_bytes = 100 * 1024,
                                      .tenant_domain = "example.com",
                                      .cors_origins = "http://a.example, http://b.example"};
@@ -274,6 +283,13 @@ static void takes_a_bad_token_for_a_guest(void **state) {
     assert_int_equal(get("/actor", "default:forged:x", NULL), 401);
 }
 
+static void does_not_take_who_cannot_be_told_for_a_guest(void **state) {
+    (void)state;
+    assert_int_equal(get("/who", "default:unreadable:x", NULL), 503);
+    assert_int_equal(get("/who", "default:unreadable:x", "acme"), 503);
+    assert_true(answer_has("\"status\":503"));
+}
+
 static void is_the_system_on_the_control_socket(void **state) {
     (void)state;
     fresh(BK_GET, "/operator")->is_control = true;
@@ -288,19 +304,21 @@ static void is_the_system_on_the_control_socket(void **state) {
 static void guards_by_access_and_scope(void **state) {
     static const struct {
         const char *token;
-        int actor, superuser, op;
+        int actor, superuser, op, op_or_key;
     } rows[] = {
-        {NULL, 401, 401, 401},
-        {"default:user:users/ann", 200, 403, 403},
-        {"default:key:key/k", 200, 200, 403},
-        {"acme:super:_superusers/x", 200, 200, 403},
-        {"default:super:_superusers/x", 200, 200, 200},
+        {NULL, 401, 401, 401, 401},
+        {"default:user:users/ann", 200, 403, 403, 403},
+        {"default:key:key/k", 200, 200, 403, 200},
+        {"acme:key:key/k", 200, 200, 403, 403},
+        {"acme:super:_superusers/x", 200, 200, 403, 403},
+        {"default:super:_superusers/x", 200, 200, 200, 200},
     };
     (void)state;
     for (size_t i = 0; i < BK_COUNT_OF(rows); i++) {
         assert_int_equal(get("/actor", rows[i].token, NULL), rows[i].actor);
         assert_int_equal(get("/superuser", rows[i].token, NULL), rows[i].superuser);
         assert_int_equal(get("/operator", rows[i].token, NULL), rows[i].op);
+        assert_int_equal(get("/instance", rows[i].token, NULL), rows[i].op_or_key);
     }
 }
 
@@ -379,6 +397,29 @@ static bool head_has(const char *line) {
         if (memcmp(head.data + i, line, length) == 0)
             return true;
     return false;
+}
+
+static void refuses_bodies_while_requests_fill_the_memory(void **state) {
+    struct bk_request other;
+    (void)state;
+    bk_request_init(&other, now->api);
+    for (int i = 0; i < 600; i++)
+        (void)bk_arena_alloc(&other.arena, 1000);
+    fresh(BK_POST, "/json");
+    add_header("content-type", "application/json");
+    assert_int_equal(run("{}"), 503);
+    assert_true(head_has("Retry-After: 1\r\n"));
+    assert_int_equal(bk_api_figures(now->api)->overloads, 1);
+    /* What brings no body, and the operator, are served. */
+    fresh(BK_GET, "/who");
+    assert_int_equal(run(""), 200);
+    fresh(BK_POST, "/json")->is_control = true;
+    assert_int_equal(run("{}"), 200);
+    bk_request_reset(&other);
+    fresh(BK_POST, "/json");
+    add_header("content-type", "application/json");
+    assert_int_equal(run("{}"), 200);
+    bk_request_fini(&other);
 }
 
 static void allows_only_listed_origins(void **state) {
@@ -470,12 +511,14 @@ int main(void) {
         cmocka_unit_test(lets_operators_name_any_tenant),
         cmocka_unit_test(names_the_tenant_that_does_not_exist),
         cmocka_unit_test(takes_a_bad_token_for_a_guest),
+        cmocka_unit_test(does_not_take_who_cannot_be_told_for_a_guest),
         cmocka_unit_test(is_the_system_on_the_control_socket),
         cmocka_unit_test(guards_by_access_and_scope),
         cmocka_unit_test(answers_errors_in_the_contracts_shape),
         cmocka_unit_test(reads_json_bodies),
         cmocka_unit_test(tells_the_transport_the_bodys_limit),
         cmocka_unit_test(does_not_send_what_outgrew_its_memory),
+        cmocka_unit_test(refuses_bodies_while_requests_fill_the_memory),
         cmocka_unit_test(reads_the_query),
         cmocka_unit_test(allows_only_listed_origins),
         cmocka_unit_test(counts_and_shows_every_answer),
