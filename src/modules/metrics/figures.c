@@ -75,7 +75,8 @@ static void write_commits(const struct bk_store_figures *figures, struct bk_buff
 void metrics_write_store(const struct bk_module_context *context, struct bk_buffer *out) {
     struct bk_store_figures figures = bk_store_figures(context->store);
     counter(out, "bakend_store_commits_total", "Commits.", (double)figures.commits);
-    counter(out, "bakend_store_writes_total", "Writes committed.", (double)figures.writes);
+    counter(out, "bakend_store_writes_total", "Writes committed.",
+            (double)(figures.writes - figures.writes_failed));
     counter(out, "bakend_store_writes_failed_total", "Writes rolled back.",
             (double)figures.writes_failed);
     counter(out, "bakend_store_batches_rerun_total", "Batches run again one by one.",
@@ -100,33 +101,57 @@ void metrics_write_store(const struct bk_module_context *context, struct bk_buff
 
 /* --- bus and feed ----------------------------------------------------------------------------- */
 
-/* A metric's samples stand together, so the handlers are walked once for each. */
+/* Handlers with a name of their own; each module has a few. */
+enum { HANDLER_SERIES_MAX = 256 };
+
+/* A metric's samples stand together, so the figures are gathered first. */
 static const char *const handler_metrics[][2] = {
     {"bakend_bus_handler_events_total", "Events given to a handler."},
     {"bakend_bus_handler_failures_total", "Events that a handler failed on."},
     {"bakend_bus_handler_seconds_total", "Time in a handler."},
 };
 
-struct handler_walk {
-    struct bk_buffer *out;
-    size_t metric;
+/* One series for each handler and phase: subscriptions may share a name. */
+struct handler_series {
+    const char *name;
+    enum bk_phase phase;
+    double values[BK_COUNT_OF(handler_metrics)];
 };
 
+struct handler_table {
+    struct handler_series series[HANDLER_SERIES_MAX];
+    size_t count;
+};
+
+static struct handler_series *series_of(struct handler_table *table, const char *name,
+                                        enum bk_phase phase) {
+    struct handler_series *series = table->series;
+    size_t i = 0;
+    while (i < table->count && (series[i].phase != phase || strcmp(series[i].name, name) != 0))
+        i++;
+    if (i == table->count && i < HANDLER_SERIES_MAX)
+        series[table->count++] = (struct handler_series){.name = name, .phase = phase};
+    return i < HANDLER_SERIES_MAX ? &series[i] : NULL;
+}
+
 static void on_subscription(const struct bk_subscription *subscription, void *user) {
-    const struct handler_walk *walk = user;
-    const double values[] = {(double)subscription->handled_count,
-                             (double)subscription->failed_count, SECONDS(subscription->time_ns)};
-    bk_buffer_format(walk->out, "%s{handler=\"%s\",phase=\"%s\"} %.17g\n",
-                     handler_metrics[walk->metric][0], subscription->name,
-                     bk_phase_name(subscription->phase), values[walk->metric]);
+    struct handler_series *series = series_of(user, subscription->name, subscription->phase);
+    if (series == NULL)
+        return;
+    series->values[0] += (double)subscription->handled_count;
+    series->values[1] += (double)subscription->failed_count;
+    series->values[2] += SECONDS(subscription->time_ns);
 }
 
 static void write_handlers(const struct bk_module_context *context, struct bk_buffer *out) {
-    struct handler_walk walk = {.out = out};
-    for (; walk.metric < BK_COUNT_OF(handler_metrics); walk.metric++) {
-        write_head(out, handler_metrics[walk.metric][0], "counter",
-                   handler_metrics[walk.metric][1]);
-        bk_bus_for_each(context->bus, on_subscription, &walk);
+    struct handler_table table = {.count = 0};
+    bk_bus_for_each(context->bus, on_subscription, &table);
+    for (size_t metric = 0; metric < BK_COUNT_OF(handler_metrics); metric++) {
+        write_head(out, handler_metrics[metric][0], "counter", handler_metrics[metric][1]);
+        for (size_t i = 0; i < table.count; i++)
+            bk_buffer_format(out, "%s{handler=\"%s\",phase=\"%s\"} %.17g\n",
+                             handler_metrics[metric][0], table.series[i].name,
+                             bk_phase_name(table.series[i].phase), table.series[i].values[metric]);
     }
 }
 

@@ -3,8 +3,8 @@
  *
  * The figures belong to whoever counts them; here they are read and written, once per scrape.
  * Transports and modules add their own with bk_api_add_metrics. The page shows how much is going on
- * to whoever reads it, so it is for superusers (Prometheus sends a token as `authorization:
- * credentials`) unless the option metrics-public says otherwise.
+ * in all tenants together, so it is for operators, the superusers of "default" (Prometheus sends a
+ * token as `authorization: credentials`), unless the option metrics-public says otherwise.
  */
 #include "metrics.h"
 
@@ -19,7 +19,7 @@ static const struct bk_option options[] = {
      .type = BK_OPTION_BOOL,
      .offset = offsetof(struct metrics_options, is_public),
      .default_value = "false",
-     .help = "Show /metrics to everyone instead of superusers only."},
+     .help = "Show /metrics to everyone instead of operators only."},
 };
 
 static void handle_metrics(struct bk_request *request) {
@@ -34,7 +34,7 @@ static void handle_metrics(struct bk_request *request) {
         .summary = "The figures of the program, in the Prometheus text format.",                   \
         .handle = handle_metrics                                                                   \
     }
-static const struct bk_route guarded_route = METRICS_ROUTE(BK_ACCESS_SUPERUSER);
+static const struct bk_route guarded_route = METRICS_ROUTE(BK_ACCESS_OPERATOR);
 static const struct bk_route public_route = METRICS_ROUTE(BK_ACCESS_PUBLIC);
 
 static void write_all(struct bk_metrics_source *source, struct bk_buffer *out) {
