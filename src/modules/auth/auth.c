@@ -83,26 +83,48 @@ static const struct bk_command commands[] = {
 
 /* --- what revokes -------------------------------------------------------------------------------- */
 
-/* A changed or deleted record, by its subject; a changed collection, all tokens of the tenant. */
-static enum bk_status on_change(struct bk_subscription *subscription, struct bk_tenant *tenant,
+/* A changed or deleted record, by its subject, whatever its collection: whether it can sign in shows
+ * when a token of it is in the cache, and that is a look-up. */
+static enum bk_status on_record(struct bk_subscription *subscription, struct bk_tenant *tenant,
                                 struct bk_event *event) {
-    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[0]);
-    auth_cache_forget(&state->cache, tenant->name, event->fields.subject);
+    struct auth_invalidation *invalidation =
+        bk_container_of(subscription, struct auth_invalidation, subscription);
+    if (event->fields.subject.length > 0)
+        auth_cache_forget(&invalidation->state->cache, tenant->name, event->fields.subject);
     return BK_OK;
 }
 
-static enum bk_status on_deletion(struct bk_subscription *subscription, struct bk_tenant *tenant,
-                                  struct bk_event *event) {
-    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[1]);
-    auth_cache_forget(&state->cache, tenant->name, event->fields.subject);
+/* A changed collection, all tokens of the tenant; other system records as above. */
+static enum bk_status on_system(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                struct bk_event *event) {
+    struct auth_invalidation *invalidation =
+        bk_container_of(subscription, struct auth_invalidation, subscription);
+    if (!bk_slice_starts_with(event->fields.type, BK_SLICE("_collections.")))
+        return on_record(subscription, tenant, event);
+    auth_cache_forget(&invalidation->state->cache, tenant->name, BK_SLICE_EMPTY);
     return BK_OK;
 }
 
-static enum bk_status on_collection(struct bk_subscription *subscription, struct bk_tenant *tenant,
-                                    struct bk_event *event) {
-    struct auth_state *state = bk_container_of(subscription, struct auth_state, invalidations[2]);
-    (void)event;
-    auth_cache_forget(&state->cache, tenant->name, BK_SLICE_EMPTY);
+static const struct {
+    const char *name, *pattern;
+    enum bk_status (*on_event)(struct bk_subscription *, struct bk_tenant *, struct bk_event *);
+} invalidations[AUTH_INVALIDATION_COUNT] = {{"auth.record_updated", "*.updated", on_record},
+                                            {"auth.record_deleted", "*.deleted", on_record},
+                                            {"auth.system_changed", "_*", on_system}};
+
+static enum bk_status subscribe(struct auth_state *state, struct bk_error *error) {
+    for (size_t i = 0; i < AUTH_INVALIDATION_COUNT; i++) {
+        struct bk_subscription *subscription = &state->invalidations[i].subscription;
+        state->invalidations[i].state = state;
+        subscription->name = invalidations[i].name;
+        /* In the first phase: a revoked token is forgotten before anybody hears of the change. */
+        subscription->phase = BK_PHASE_LOGGING;
+        subscription->pattern = bk_slice_from(invalidations[i].pattern);
+        subscription->on_event = invalidations[i].on_event;
+        enum bk_status status = bk_bus_subscribe(state->context->bus, subscription);
+        if (status != BK_OK)
+            return bk_error_set(error, status, "cannot subscribe to %s", invalidations[i].pattern);
+    }
     return BK_OK;
 }
 
@@ -125,12 +147,6 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
 static enum bk_status auth_init(struct bk_module_context *context, struct bk_error *error) {
     struct auth_state *state = context->state;
     const struct auth_options *values = context->options;
-    static const struct {
-        const char *name, *pattern;
-        enum bk_status (*on_event)(struct bk_subscription *, struct bk_tenant *, struct bk_event *);
-    } handlers[3] = {{"auth.record_updated", "_superusers.updated", on_change},
-                     {"auth.record_deleted", "_superusers.deleted", on_deletion},
-                     {"auth.collection_changed", "_collections.*", on_collection}};
     state->context = context;
     state->pool = bk_pool_create(context->loop, "password", (uint32_t)values->password_threads,
                                  (uint32_t)values->password_queue_max);
@@ -142,23 +158,13 @@ static enum bk_status auth_init(struct bk_module_context *context, struct bk_err
     bk_api_set_authenticator(context->api, &state->authenticator);
     state->metrics.write = on_metrics;
     bk_api_add_metrics(context->api, &state->metrics);
-    for (size_t i = 0; i < BK_COUNT_OF(handlers); i++) {
-        /* In the first phase: a revoked token is forgotten before anybody hears of the change. */
-        state->invalidations[i].name = handlers[i].name;
-        state->invalidations[i].phase = BK_PHASE_LOGGING;
-        state->invalidations[i].pattern = bk_slice_from(handlers[i].pattern);
-        state->invalidations[i].on_event = handlers[i].on_event;
-        enum bk_status status = bk_bus_subscribe(context->bus, &state->invalidations[i]);
-        if (status != BK_OK)
-            return bk_error_set(error, status, "cannot subscribe to %s", handlers[i].pattern);
-    }
-    return BK_OK;
+    return subscribe(state, error);
 }
 
 static void auth_fini(struct bk_module_context *context) {
     struct auth_state *state = context->state;
     for (size_t i = 0; i < BK_COUNT_OF(state->invalidations); i++)
-        bk_bus_unsubscribe(context->bus, &state->invalidations[i]);
+        bk_bus_unsubscribe(context->bus, &state->invalidations[i].subscription);
     bk_pool_destroy(state->pool);
     auth_cache_fini(&state->cache);
 }

@@ -21,7 +21,8 @@ struct auth_options {
 /* Tokens that were verified before, so that a check costs a look-up; see token_cache.c. */
 struct auth_cache {
     struct bk_map by_token;
-    struct bk_list by_age; /* the one used longest ago first */
+    struct bk_map by_label; /* to the first of a record's tokens; the others hang on its `same` */
+    struct bk_list by_age;  /* the one used longest ago first */
     uint32_t count, count_max;
     uint64_t hits, misses;
 };
@@ -32,13 +33,21 @@ struct auth_password_type {
     struct bk_pool *pool;
 };
 
+/* A subscription that makes tokens of the cache stale. */
+struct auth_invalidation {
+    struct bk_subscription subscription;
+    struct auth_state *state;
+};
+
+enum { AUTH_INVALIDATION_COUNT = 3 };
+
 struct auth_state {
     struct bk_module_context *context;
     struct bk_pool *pool; /* Argon2id, bounded */
     struct auth_password_type password;
     struct auth_cache cache;
     struct bk_authenticator authenticator;
-    struct bk_subscription invalidations[3];
+    struct auth_invalidation invalidations[AUTH_INVALIDATION_COUNT];
     struct bk_metrics_source metrics;
     uint64_t logins, logins_failed;
     char peeked_tenant[BK_TENANT_NAME_BYTES_MAX]; /* of the token looked at last */
@@ -70,7 +79,8 @@ bool auth_token_verify(struct bk_slice token, const struct auth_claims *claims,
 
 /* --- token_cache.c ---- */
 struct auth_cached {
-    struct bk_list link;
+    struct bk_list link; /* by age */
+    struct bk_list same; /* a ring: those of one label, of any tenant */
     struct bk_slice token, tenant, label, id, collection_id; /* point behind the struct */
     bool is_superuser;
     int64_t expires_s;

@@ -56,10 +56,12 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
     struct bk_schema *schema = bk_schema_current(state->context->schema, tenant);
     const struct bk_collection *collection = bk_schema_find(schema, claims.collection_id);
     if (collection == NULL || collection->type != BK_COLLECTION_AUTH ||
-        !bk_slice_equal(collection->id, claims.collection_id) ||
-        auth_credentials_read(request, tenant, collection, BK_SLICE("id"), claims.id,
-                              &credentials) != BK_OK)
+        !bk_slice_equal(collection->id, claims.collection_id))
         return BK_UNAUTHORIZED;
+    enum bk_status status =
+        auth_credentials_read(request, tenant, collection, BK_SLICE("id"), claims.id, &credentials);
+    if (status != BK_OK)
+        return status == BK_NOT_FOUND ? BK_UNAUTHORIZED : status;
     const struct auth_secrets secrets = {.instance_key = state->context->instance_key,
                                          .collection_secret = collection->token_secret,
                                          .token_key = credentials.token_key};

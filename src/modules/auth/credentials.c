@@ -1,6 +1,7 @@
 /* Records of auth collections as signing in sees them, and what a successful one gets. */
 #include "auth.h"
 #include "bakend/clock.h"
+#include "bakend/failpoint.h"
 
 enum {
     EVENT_BYTES_MAX = 16 * 1024,
@@ -51,13 +52,16 @@ enum bk_status auth_credentials_read(struct bk_request *request, struct bk_tenan
     struct bk_statement *statement;
     if (connection == NULL)
         return BK_CLOSING;
+    enum bk_status status = BK_FAILPOINT("auth.credentials_read");
+    if (status != BK_OK)
+        return status;
     struct bk_sql sql = collection->select_by_id;
     if (!bk_slice_is(by, "id"))
         sql = bk_sql_make(bk_arena_format(&request->arena,
                                           "SELECT %.*s FROM %.*s WHERE \"%.*s\" = ?1 LIMIT 1",
                                           BK_SLICE_PRINT(collection->columns),
                                           BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(by)));
-    enum bk_status status = bk_connection_statement(connection, &sql, &statement);
+    status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
         return status;
     bk_statement_bind_text(statement, 1, value);

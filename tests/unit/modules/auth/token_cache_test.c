@@ -78,6 +78,33 @@ static void test_a_changed_record_is_forgotten_in_its_tenant_only(void **state) 
     assert_non_null(find("three", 1));
 }
 
+static void test_all_tokens_of_a_record_are_forgotten(void **state) {
+    (void)state;
+    add("one", "acme", "users/a", 100);
+    add("two", "default", "users/a", 100);
+    add("three", "default", "users/a", 100);
+    auth_cache_forget(&cache, BK_SLICE("default"), BK_SLICE("users/none"));
+    assert_int_equal(cache.count, 3);
+    auth_cache_forget(&cache, BK_SLICE("default"), BK_SLICE("users/a"));
+    assert_int_equal(cache.count, 1);
+    assert_non_null(find("one", 1));
+    add("four", "acme", "users/a", 100);
+    auth_cache_forget(&cache, BK_SLICE("acme"), BK_SLICE("users/a"));
+    assert_int_equal(cache.count, 0);
+    assert_int_equal(cache.by_label.count, 0);
+}
+
+/* The one that stands for its record in the map goes, and the others are found still. */
+static void test_the_first_of_a_record_may_expire(void **state) {
+    (void)state;
+    add("one", "default", "users/a", 50);
+    add("two", "default", "users/a", 100);
+    assert_null(find("one", 50));
+    auth_cache_forget(&cache, BK_SLICE("default"), BK_SLICE("users/a"));
+    assert_null(find("two", 50));
+    assert_int_equal(cache.count, 0);
+}
+
 static void test_a_closed_tenant_is_forgotten_whole(void **state) {
     (void)state;
     add("one", "default", "a", 100);
@@ -102,6 +129,8 @@ int main(void) {
         TEST(test_an_expired_token_is_dropped),
         TEST(test_the_one_used_longest_ago_makes_room),
         TEST(test_a_changed_record_is_forgotten_in_its_tenant_only),
+        TEST(test_all_tokens_of_a_record_are_forgotten),
+        TEST(test_the_first_of_a_record_may_expire),
         TEST(test_a_closed_tenant_is_forgotten_whole),
         TEST(test_a_cache_of_none_holds_none),
     };
