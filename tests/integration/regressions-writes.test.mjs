@@ -1,7 +1,7 @@
 /** Writes that went wrong once, each with what it did: none may again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { operator } from './support/operator.mjs';
+import { assertProblems, operator } from './support/operator.mjs';
 import { recordsPath } from './support/records.mjs';
 
 test('the last superuser stays', async (t) => {
@@ -15,4 +15,104 @@ test('the last superuser stays', async (t) => {
   const other = { email: 'b@example.com', password: 'password 123', passwordConfirm: 'password 123' };
   const { id } = await api.create('_superusers', other);
   assert.equal((await api.remove(recordsPath('_superusers', id))).status, 204);
+});
+
+test('large neighbours of a commit keep what was not sent', async (t) => {
+  const api = await operator(t);
+  const count = 48; // records of 1.5 MB: more than a write may hold of them
+  await api.define({
+    name: 'docs',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'body', type: 'editor', maxSize: 5_000_000 },
+      { name: 'tail', type: 'text' },
+    ],
+  });
+  const body = 'x'.repeat(1_500_000);
+  const ids = [];
+  for (let i = 0; i < count; i++)
+    ids.push((await api.create('docs', { title: 't', body, tail: 'keep' })).id);
+  for (let round = 0; round < 3; round++) {
+    const answers = await Promise.all(
+      ids.map((id) => api.patch(`${recordsPath('docs', id)}?fields=id`, { title: `r${round}` })),
+    );
+    for (const answer of answers) assert.equal(answer.status, 200, answer.text);
+  }
+  for (const id of ids) {
+    const record = (await api.get(recordsPath('docs', id))).body;
+    assert.equal(record.title, 'r2');
+    assert.equal(record.tail, 'keep');
+    assert.equal(record.body.length, body.length);
+  }
+});
+
+test('what is stored is answered as stored', async (t) => {
+  const api = await operator(t);
+  await api.define({
+    name: 'notes',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'data', type: 'json', maxSize: 20_000_000 },
+    ],
+  });
+  const count = async () => (await api.get(`${recordsPath('notes')}?fields=id`)).body.totalItems;
+
+  await t.test('too many fields are refused before', async () => {
+    const fields = Array.from({ length: 201 }, (_, i) => `f${i}`).join();
+    const answer = await api.post(`${recordsPath('notes')}?fields=${fields}`, { title: 'x' });
+    assertProblems(answer, { fields: 'validation_too_many' });
+    assert.equal(await count(), 0);
+    const definition = { name: 'more', type: 'base' };
+    assert.equal((await api.post(`/api/collections?fields=${fields}`, definition)).status, 400);
+    assert.equal((await api.get('/api/collections/more')).status, 404);
+  });
+
+  await t.test('also where the request has just enough memory for its body', async () => {
+    const path = `${recordsPath('notes')}?fields=%69d,${'%61'.repeat(2500)}`;
+    let stored = 0,
+      fits = 90_000,
+      tooMany = 130_000;
+    while (tooMany - fits > 1) {
+      const middle = Math.floor((fits + tooMany) / 2);
+      const answer = await api.post(path, `{"data":[${'1,'.repeat(middle - 1)}1]}`);
+      assert.ok([200, 413].includes(answer.status), answer.text);
+      if (answer.status === 200) stored++;
+      if (answer.status === 200) fits = middle;
+      else tooMany = middle;
+    }
+    assert.equal(await count(), stored);
+  });
+});
+
+test('what a write asks for and does not get is refused', async (t) => {
+  const api = await operator(t);
+  await api.define({
+    name: 'posts',
+    fields: [
+      { name: 'title', type: 'text' },
+      { name: 'views', type: 'number' },
+    ],
+  });
+  const { id } = await api.create('posts', { title: 'x', views: 1 });
+  const path = recordsPath('posts', id);
+
+  await t.test('an Idempotency-Key', async () => {
+    const headers = { 'idempotency-key': 'k1' };
+    const code = { 'Idempotency-Key': 'validation_not_supported' };
+    assertProblems(await api.post(recordsPath('posts'), { title: 'y' }, { headers }), code);
+    assertProblems(await api.patch(path, { title: 'y' }, { headers }), code);
+    assertProblems(await api.remove(path, { headers }), code);
+    const { items } = (await api.get(recordsPath('posts'))).body;
+    assert.deepEqual(
+      items.map(({ title }) => title),
+      ['x'],
+    );
+  });
+
+  await t.test('modifiers', async () => {
+    for (const key of ['views+', '+views', 'views-', 'title:autogenerate'])
+      assertProblems(await api.patch(path, { [key]: 1 }), { [key]: 'validation_not_supported' });
+    assert.equal((await api.patch(path, { 'nothing+': 1 })).status, 200);
+    assert.equal((await api.get(path)).body.views, 1);
+  });
 });

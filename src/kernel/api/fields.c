@@ -11,7 +11,7 @@
  */
 #include "api_private.h"
 
-enum { FIELDS_MAX = 200, FIELDS_DEPTH_MAX = BK_JSON_DEPTH_MAX };
+enum { FIELDS_MAX = BK_FIELDS_MAX, FIELDS_DEPTH_MAX = BK_JSON_DEPTH_MAX };
 
 struct field_list {
     struct bk_slice *paths;
@@ -39,6 +39,14 @@ static bool next_field(struct bk_slice *rest, struct bk_slice *field) {
     *rest =
         i < rest->length ? bk_slice_make(rest->data + i + 1, rest->length - i - 1) : BK_SLICE_EMPTY;
     return true;
+}
+
+bool bk_fields_fit(struct bk_slice fields) {
+    struct bk_slice field;
+    size_t count = 0;
+    while (next_field(&fields, &field))
+        count += field.length > 0;
+    return count <= FIELDS_MAX;
 }
 
 static enum bk_status read_fields(struct bk_arena *arena, struct bk_slice text,

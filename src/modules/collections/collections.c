@@ -8,6 +8,7 @@
  *   record_read.c     one record by id, on the loop
  *   record_list.c     pages of records, on a reader
  *   record_event.c    a change as an event
+ *   request.c         what requests have in common
  */
 #include "collections.h"
 #include "bakend/encode.h"

@@ -25,6 +25,13 @@ void collections_page_write(struct bk_buffer *out, const struct collections_page
 
 /* The parameters that are promised and not there yet; true when the request was answered for one. */
 bool collections_refuse_unready(struct bk_request *request);
+/* The same for what changes something. */
+bool collections_refuse_unready_change(struct bk_request *request);
+/* `fields` of a change, read and bounded before anything is written, since afterwards nothing may fail.
+ * False: the request was answered. */
+bool collections_fields_read(struct bk_request *request, struct bk_slice *fields);
+/* Answers what a change has left in request->out, cut to fields where that can be done. */
+void collections_answer_changed(struct bk_request *request, struct bk_slice fields);
 
 /* --- routes ---- */
 void collections_definitions_list(struct bk_request *request);
@@ -45,9 +52,10 @@ void collections_record_delete(struct bk_request *request);
 const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation,
                                              struct bk_schema **schema);
-/* Values of an SQL row, copied out of the statement into the arena. */
-void collections_record_copy(const struct bk_collection *collection, struct bk_statement *statement,
-                             struct bk_value *values, struct bk_arena *arena);
+/* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not fit. */
+enum bk_status collections_record_copy(const struct bk_collection *collection,
+                                       struct bk_statement *statement, struct bk_value *values,
+                                       struct bk_arena *arena);
 bool collections_value_equal(const struct bk_value *a, const struct bk_value *b);
 
 /* A record's change as an event, unless the collection makes none: payload the record, previous the

@@ -169,7 +169,15 @@ void collections_definitions_list(struct bk_request *request) {
 struct definition_change {
     struct bk_schema_change change;
     struct bk_request *request;
+    struct bk_slice fields;
 };
+
+static void answer_changed(struct definition_change *own, const struct bk_collection *collection) {
+    struct bk_request *request = own->request;
+    bk_buffer_clear(&request->out);
+    bk_buffer_append_slice(&request->out, collection->definition);
+    collections_answer_changed(request, own->fields);
+}
 
 static void on_changed(struct bk_schema_change *change, enum bk_status status) {
     struct definition_change *own = bk_container_of(change, struct definition_change, change);
@@ -182,7 +190,7 @@ static void on_changed(struct bk_schema_change *change, enum bk_status status) {
     if (status == BK_OK && change->action == BK_SCHEMA_DELETE)
         bk_answer_empty(request);
     else if (status == BK_OK)
-        answer_definition(request, change->collection);
+        answer_changed(own, change->collection);
     else if (request->problems.count > 0)
         bk_answer_problems(request, BK_INVALID, failures[change->action]);
     else if (status == BK_INVALID || status == BK_CONFLICT || status == BK_LIMIT)
@@ -196,8 +204,12 @@ static void on_changed(struct bk_schema_change *change, enum bk_status status) {
 static void change(struct bk_request *request, enum bk_schema_action action) {
     const struct bk_module_context *context = request->module;
     static const struct bk_json nothing = {.type = BK_JSON_OBJECT};
+    struct bk_slice fields;
     struct definition_change *own = bk_arena_alloc_zero(&request->arena, sizeof(*own));
+    if (!collections_fields_read(request, &fields))
+        return;
     own->request = request;
+    own->fields = fields;
     own->change.tenant = request->tenant;
     own->change.action = action;
     if (action != BK_SCHEMA_CREATE)

@@ -306,6 +306,13 @@ static void plan(struct record_delete *record) {
 
 void collections_record_delete(struct bk_request *request) {
     struct record_delete *record = bk_arena_alloc_zero(&request->arena, sizeof(*record));
+    if (collections_refuse_unready_change(request))
+        return;
+    if (request->arena.is_overflown) {
+        bk_answer_error(request, BK_TOO_LARGE,
+                        "The request needs more memory than a request may have.");
+        return;
+    }
     record->request = request;
     plan(record);
 }

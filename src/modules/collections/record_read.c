@@ -39,27 +39,14 @@ const struct bk_collection *collections_open(struct bk_request *request,
     return collection;
 }
 
-void collections_record_copy(const struct bk_collection *collection, struct bk_statement *statement,
-                             struct bk_value *values, struct bk_arena *arena) {
+enum bk_status collections_record_copy(const struct bk_collection *collection,
+                                       struct bk_statement *statement, struct bk_value *values,
+                                       struct bk_arena *arena) {
     bk_record_read(collection, statement, values);
     for (uint32_t i = 0; i < collection->field_count; i++)
         if (values[i].type == BK_VALUE_TEXT)
             values[i].text = bk_arena_copy(arena, values[i].text);
-}
-
-bool collections_refuse_unready(struct bk_request *request) {
-    static const char *const unready[] = {"filter", "expand"};
-    for (size_t i = 0; i < BK_COUNT_OF(unready); i++) {
-        struct bk_slice name = bk_slice_from(unready[i]);
-        if (bk_request_query(request, name).length == 0)
-            continue;
-        bk_problems_add(&request->problems, name, "validation_not_supported",
-                        "Not supported by this version of the server: leave it out.");
-    }
-    if (request->problems.count == 0)
-        return false;
-    bk_answer_problems(request, BK_INVALID, "The request asks for what this server cannot do yet.");
-    return true;
+    return arena->is_overflown ? BK_TOO_LARGE : BK_OK;
 }
 
 /* Reads and writes the row; the statement is reset in any case. */

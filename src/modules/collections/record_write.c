@@ -7,10 +7,16 @@
  *
  * A request that was planned with a schema that has changed meanwhile is planned again, once. What is wrong
  * with an input is gathered field by field and answered at once; the writer never waits for anything.
+ *
+ * Memory has two limits, the request's arena and the transaction's. A text that does not fit becomes an
+ * empty one, so nothing is stored once either has overflown. What is committed is answered as done: all
+ * that could fail the answer is looked at before.
  */
+#include "bakend/assert.h"
 #include "bakend/clock.h"
 #include "bakend/id.h"
 #include "collections.h"
+#include <stdio.h>
 
 enum { ID_DRAWS_MAX = 3, PLANS_MAX = 2, TOKEN_KEY_BYTES = 50 };
 
@@ -27,14 +33,16 @@ struct record_write {
     const struct bk_collection *collection;
     struct bk_value *values; /* one a field, in the order of fields */
     bool *is_given;          /* the client sent it */
+    struct bk_slice fields;  /* of the answer */
     bool is_create;
     bool is_id_generated;
-    bool is_begin_failed;
     bool has_new_password;
     uint32_t works_waiting; /* begun and not done, and one while beginning */
     uint32_t plans;
     enum bk_status begin_status;
 };
+
+enum { LIMIT_TEXT_BYTES = 200 };
 
 static void plan(struct record_write *record);
 
@@ -47,10 +55,32 @@ static void finish(struct record_write *record) {
     record->schema = NULL;
 }
 
+/* Says which limit it was, as long as the request tells. */
+static void answer_too_large(struct record_write *record) {
+    struct bk_request *request = record->request;
+    char text[LIMIT_TEXT_BYTES];
+    const char *what = "with the record that it changes it needs more memory than a write may have";
+    size_t limit_bytes = BK_TRANSACTION_ARENA_BYTES_MAX;
+    if (request->out.is_overflown) {
+        what = "the record would be longer than an answer may be";
+        limit_bytes = request->out.max_bytes;
+    } else if (request->arena.is_overflown) {
+        what = "its values need more memory than a request may have";
+        limit_bytes = request->arena.max_bytes;
+    }
+    int length = snprintf(text, sizeof(text), "%.*s: %s, %zu bytes.",
+                          (int)strlen(failure_message(record)) - 1, failure_message(record), what,
+                          limit_bytes);
+    BK_ASSERT(length > 0 && (size_t)length < sizeof(text));
+    bk_answer_error(request, BK_TOO_LARGE, text);
+}
+
 static void answer_failure(struct record_write *record, enum bk_status status) {
     struct bk_request *request = record->request;
     finish(record);
-    if (request->problems.count > 0)
+    if (status == BK_TOO_LARGE)
+        answer_too_large(record);
+    else if (request->problems.count > 0)
         bk_answer_problems(request, BK_INVALID, failure_message(record));
     else if (status == BK_INVALID)
         bk_answer_error(request, BK_INVALID, failure_message(record));
@@ -86,9 +116,43 @@ static void check_confirmation(struct record_write *record, const struct bk_fiel
                         "validation_values_mismatch", "Values don't match.");
 }
 
+/* The field that a key with one of PocketBase's modifiers names, "tags+" or "code:autogenerate". */
+static const struct bk_field *modified_field(const struct record_write *record,
+                                             struct bk_slice key) {
+    static const struct bk_slice autogenerate = BK_SLICE_INIT(":autogenerate");
+    if (key.length < 2)
+        return NULL;
+    char last = key.data[key.length - 1];
+    if (key.data[0] == '+')
+        key = bk_slice_make(key.data + 1, key.length - 1);
+    else if (last == '+' || last == '-')
+        key.length--;
+    else if (bk_slice_ends_with(key, autogenerate))
+        key.length -= autogenerate.length;
+    else
+        return NULL;
+    return bk_collection_field(record->collection, key);
+}
+
+/* A modifier that was taken for an unknown key would be a change that silently did not happen. */
+static void refuse_modifiers(struct record_write *record) {
+    struct bk_request *request = record->request;
+    if (request->json == NULL)
+        return;
+    for (const struct bk_json *member = request->json->child; member != NULL;
+         member = member->next) {
+        const struct bk_field *field = modified_field(record, member->key);
+        if (field != NULL && is_settable(record, field))
+            bk_problems_add(&request->problems, member->key, "validation_not_supported",
+                            "Modifiers are not supported by this version of the server: send the "
+                            "field's new value.");
+    }
+}
+
 static void read_input(struct record_write *record) {
     struct bk_request *request = record->request;
     const struct bk_collection *collection = record->collection;
+    refuse_modifiers(record);
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
         const struct bk_json *input = bk_json_get(request->json, field->name);
@@ -232,7 +296,7 @@ static enum bk_status run_create(struct record_write *record, struct bk_transact
     return status;
 }
 
-/* The record as it is; BK_NOT_FOUND. */
+/* The record as it is; BK_NOT_FOUND, BK_TOO_LARGE. */
 static enum bk_status read_before(struct record_write *record, struct bk_transaction *transaction,
                                   struct bk_value *before) {
     struct bk_statement *statement;
@@ -243,8 +307,8 @@ static enum bk_status read_before(struct record_write *record, struct bk_transac
     bk_statement_bind_text(statement, 1, bk_request_parameter(record->request, BK_SLICE("id")));
     status = bk_statement_step(statement);
     if (status == BK_OK)
-        collections_record_copy(record->collection, statement, before,
-                                bk_transaction_arena(transaction));
+        status = collections_record_copy(record->collection, statement, before,
+                                         bk_transaction_arena(transaction));
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
 }
@@ -263,6 +327,8 @@ static enum bk_status run_update(struct record_write *record, struct bk_transact
     uint32_t count = record->collection->field_count;
     struct bk_value *before =
         bk_arena_alloc(bk_transaction_arena(transaction), count * sizeof(*before));
+    if (before == NULL)
+        return BK_TOO_LARGE;
     enum bk_status status = read_before(record, transaction, before);
     if (status != BK_OK)
         return status;
@@ -294,6 +360,9 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     status = record->is_create ? run_create(record, transaction) : run_update(record, transaction);
     if (status == BK_OK)
         write_answer(record);
+    if (record->request->arena.is_overflown ||
+        (status == BK_OK && record->request->out.is_overflown))
+        return BK_TOO_LARGE;
     return status;
 }
 
@@ -307,27 +376,24 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         plan(record);
         return;
     }
-    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
-    if (status == BK_OK && fields.length > 0)
-        status = bk_answer_pick_fields(request, fields);
     if (status != BK_OK) {
         answer_failure(record, status == BK_STALE ? BK_BUSY : status);
         return;
     }
     finish(record);
-    bk_answer(request, 200);
+    collections_answer_changed(request, record->fields);
 }
 
 static void submit(struct record_write *record) {
     /* What began has found something wrong: all else that is wrong is said with it. */
     if (record->request->problems.count > 0 && record->is_create)
         fill_and_validate(record, bk_clock_wall_ms());
-    if (record->begin_status != BK_OK || record->request->problems.count > 0) {
-        answer_failure(record, record->begin_status == BK_OK ? BK_INVALID : record->begin_status);
-        return;
-    }
     if (record->request->arena.is_overflown) {
         answer_failure(record, BK_TOO_LARGE);
+        return;
+    }
+    if (record->begin_status != BK_OK || record->request->problems.count > 0) {
+        answer_failure(record, record->begin_status == BK_OK ? BK_INVALID : record->begin_status);
         return;
     }
     record->write.origin = &record->request->origin;
@@ -356,6 +422,8 @@ static void begin(struct record_write *record) {
         if (field->type->begin == NULL || !record->is_given[i])
             continue;
         struct field_begun *begun = bk_arena_alloc_zero(&record->request->arena, sizeof(*begun));
+        if (record->request->arena.is_overflown)
+            break; /* submit refuses; what has begun would share memory */
         begun->record = record;
         begun->work = (struct bk_field_work){.done = on_field_done,
                                              .value = &record->values[i],
@@ -389,14 +457,21 @@ static void plan(struct record_write *record) {
     record->values =
         bk_arena_alloc(&request->arena, collection->field_count * sizeof(*record->values));
     record->is_given = bk_arena_alloc(&request->arena, collection->field_count);
-    read_input(record);
-    begin(record);
+    /* Memory of an overflown arena is shared: values would lie upon each other. */
+    if (!request->arena.is_overflown)
+        read_input(record);
+    if (request->arena.is_overflown)
+        answer_failure(record, BK_TOO_LARGE);
+    else
+        begin(record);
 }
 
 static void start(struct bk_request *request, bool is_create) {
-    if (collections_refuse_unready(request))
-        return;
+    struct bk_slice fields;
     struct record_write *record = bk_arena_alloc_zero(&request->arena, sizeof(*record));
+    if (collections_refuse_unready_change(request) || !collections_fields_read(request, &fields))
+        return;
+    record->fields = fields;
     record->request = request;
     record->is_create = is_create;
     plan(record);

@@ -128,12 +128,106 @@ static void a_collection_that_keeps_its_last_record_loses_all_but_one(void **sta
                      400);
 }
 
+/* --- the limits of a write -------------------------------------------------------------------- */
+
+static void define_notes(void) {
+    assert_int_equal(ask(BK_POST, "/api/collections",
+                         "{'name':'notes','type':'base','fields':[{'name':'title','type':'text'},"
+                         "{'name':'tags','type':'select','maxSelect':2,'values':['a','b']},"
+                         "{'name':'secret','type':'text','hidden':true},"
+                         "{'name':'data','type':'json','maxSize':1000000}],"
+                         "'createRule':''}"),
+                     200);
+}
+
+static int64_t count_notes(void) {
+    struct bk_arena arena;
+    struct bk_json *answer;
+    int64_t count = -1;
+    assert_int_equal(ask(BK_GET, RECORDS("notes") "?perPage=1&fields=id", ""), 200);
+    bk_arena_init(&arena, TEXT_BYTES);
+    assert_int_equal(bk_json_parse(&arena, bk_buffer_slice(&fixture.answer), &answer, NULL), BK_OK);
+    assert_true(bk_json_to_int64(bk_json_get(answer, BK_SLICE("totalItems")), &count));
+    bk_arena_fini(&arena);
+    return count;
+}
+
+/* `{'data':[1,1,…]}` */
+static void write_body(char *body, size_t count) {
+    char *end = body + snprintf(body, TEXT_BYTES, "{'data':[1");
+    for (size_t i = 1; i < count; i++) {
+        *end++ = ',';
+        *end++ = '1';
+    }
+    memcpy(end, "]}", 3);
+}
+
+static void a_write_is_answered_as_it_ended_however_little_memory_is_left(void **state) {
+    (void)state;
+    static char body[TEXT_BYTES], target[TEXT_BYTES];
+    char *end = target + snprintf(target, TEXT_BYTES, RECORDS("notes") "?fields=%%69d");
+    int64_t stored = 0, refused = 0;
+    define_notes();
+    for (int i = 0; i < 100; i++, end += 4)
+        memcpy(end, ",%61", 5);
+    for (size_t count = 1500; count < 2000; count += 2) {
+        write_body(body, count);
+        int status = ask(BK_POST, target, body);
+        if (status == 200)
+            stored++;
+        else
+            refused += status == 413;
+        assert_true(status == 200 || status == 413);
+    }
+    assert_true(stored > 0 && refused > 0);
+    assert_int_equal(count_notes(), stored);
+}
+
+static void too_many_fields_are_refused_before_the_write(void **state) {
+    (void)state;
+    char target[TEXT_BYTES];
+    size_t length = (size_t)snprintf(target, TEXT_BYTES, RECORDS("notes") "?fields=f");
+    define_notes();
+    for (int i = 0; i < BK_FIELDS_MAX; i++) {
+        memcpy(target + length, ",f", 3);
+        length += 2;
+    }
+    assert_int_equal(ask(BK_POST, target, "{'title':'x'}"), 400);
+    assert_answer_has("\"validation_too_many\"");
+    assert_int_equal(count_notes(), 0);
+    target[length - 2] = '\0';
+    assert_int_equal(ask(BK_POST, target, "{'title':'x'}"), 200);
+    assert_int_equal(count_notes(), 1);
+}
+
+static void modifiers_of_fields_are_refused_and_other_unknown_keys_ignored(void **state) {
+    (void)state;
+    static const char *const refused[] = {"tags+", "+tags", "tags-", "id:autogenerate"};
+    char body[TEXT_BYTES];
+    define_notes();
+    for (size_t i = 0; i < BK_COUNT_OF(refused); i++) {
+        (void)snprintf(body, sizeof(body), "{'%s':'a'}", refused[i]);
+        assert_int_equal(ask(BK_POST, RECORDS("notes"), body), 400);
+        (void)snprintf(body, sizeof(body), "\"%s\":{\"code\":\"validation_not_supported\"",
+                       refused[i]);
+        assert_answer_has(body);
+    }
+    assert_int_equal(count_notes(), 0);
+    assert_int_equal(ask(BK_POST, RECORDS("notes"), "{'nothing+':1,'+':1,'-':1,':autogenerate':1}"),
+                     200);
+    /* Whoever may not set a field does not learn that it is there. */
+    assert_int_equal(ask_as(&bk_actor_guest, BK_POST, RECORDS("notes"), "{'secret+':'x'}"), 200);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(records_of_a_closed_collection_are_written_by_its_module_only),
         TEST(a_collection_that_keeps_its_last_record_loses_all_but_one),
+        TEST(a_write_is_answered_as_it_ended_however_little_memory_is_left),
+        TEST(too_many_fields_are_refused_before_the_write),
+        TEST(modifiers_of_fields_are_refused_and_other_unknown_keys_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
