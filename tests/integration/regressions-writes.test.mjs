@@ -55,7 +55,7 @@ test('what is stored is answered as stored', async (t) => {
       { name: 'data', type: 'json', maxSize: 20_000_000 },
     ],
   });
-  const count = async () => (await api.get(`${recordsPath('notes')}?fields=id`)).body.totalItems;
+  const count = async () => (await api.get(`${recordsPath('notes')}?perPage=1`)).body.totalItems;
 
   await t.test('too many fields are refused before', async () => {
     const fields = Array.from({ length: 201 }, (_, i) => `f${i}`).join();
