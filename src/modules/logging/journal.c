@@ -2,13 +2,21 @@
  * The logs of one tenant: its logs.db, from the opening of the tenant until what was left to write
  * is written, which may be after the tenant has closed.
  *
+ *              ┌─ damaged: moved aside ─┐
+ *              v                        │
  *   WAITS ──> OPENING ──> OPEN ──> CLOSING ──> CLOSED
- *     │          └──────> FAILED
+ *     │        │ ^ └────> FAILED
+ *     │        └─┘ damaged: moved aside
  *     └─ ended before its turn ──────────────> CLOSED
  *
+ * A damaged logs.db, found so when it is opened or written, gives way to a new one (damaged.c);
+ * once until the tenant is opened again, since a disk that damages all it is given would have no
+ * end of new ones.
+ *
  * A tenant that is opened again while its former logs.db is still closing waits for that: one file
- * has one writer. Rows and readers wait in memory until the database is open. Ended means: nothing
- * new is taken, what waits is written, then the database closes. Freed when over and detached.
+ * has one writer. Rows and readers wait in memory until the database is open, or open again. Ended
+ * means: nothing new is taken, what waits is written, then the database closes. Freed when over and
+ * detached.
  */
 #include "logging_private.h"
 
@@ -27,6 +35,7 @@ static const struct bk_migration migrations[] = {
 };
 
 static void begin_opening(struct logging_journal *journal);
+static void open_anew(struct logging_journal *journal);
 
 bool logging_journal_is_over(const struct logging_journal *journal) {
     return journal->state == LOGGING_CLOSED || journal->state == LOGGING_FAILED;
@@ -38,6 +47,21 @@ static struct bk_slice tenant_name(const struct logging_journal *journal) {
 
 static bool is_ending(const struct logging_journal *journal) {
     return journal->is_detached || journal->logging->is_stopping;
+}
+
+/* --- readers that waited ---------------------------------------------------------------------- */
+
+static void run_reader(struct logging_journal *journal, struct logging_reader *reader) {
+    enum bk_status status =
+        journal->state == LOGGING_OPEN ? bk_store_read(journal->database, &reader->read) : BK_IO;
+    if (status != BK_OK)
+        reader->read.done(&reader->read, status);
+}
+
+static void run_readers(struct logging_journal *journal) {
+    struct bk_list *node;
+    while ((node = bk_list_pop(&journal->readers)) != NULL)
+        run_reader(journal, bk_container_of(node, struct logging_reader, link));
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -67,6 +91,7 @@ static void report_stopped(struct logging *logging) {
 static void settle(struct logging_journal *journal) {
     struct logging *logging = journal->logging;
     BK_ASSERT(logging_journal_is_over(journal) && !journal->is_writing);
+    run_readers(journal);
     logging_rows_drop(journal);
     if (journal->is_detached) {
         bk_list_remove(&journal->link);
@@ -79,8 +104,12 @@ static void settle(struct logging_journal *journal) {
 static void on_closed(void *user) {
     struct logging_journal *journal = user;
     BK_ASSERT(journal->state == LOGGING_CLOSING);
-    journal->state = LOGGING_CLOSED;
     journal->database = NULL;
+    if (journal->is_damaged && !is_ending(journal)) {
+        open_anew(journal);
+        return;
+    }
+    journal->state = LOGGING_CLOSED;
     settle(journal);
 }
 
@@ -117,30 +146,66 @@ void logging_journal_detach(struct logging_journal *journal) {
 
 /* --- the beginning ---------------------------------------------------------------------------- */
 
-static void run_reader(struct logging_journal *journal, struct logging_reader *reader) {
-    enum bk_status status =
-        journal->state == LOGGING_OPEN ? bk_store_read(journal->database, &reader->read) : BK_IO;
-    if (status != BK_OK)
-        reader->read.done(&reader->read, status);
+static void fail(struct logging_journal *journal, enum bk_status status, const char *message) {
+    journal->state = LOGGING_FAILED;
+    bk_log_error(&journal->logging->context->log, "logs_not_opened",
+                 BK_STRING("tenant", tenant_name(journal)),
+                 BK_TEXT("status", bk_status_name(status)), BK_TEXT("path", journal->path),
+                 BK_TEXT("message", message),
+                 BK_TEXT("remedy", "move logs.db away and restart; only logs are in it"));
+    if (is_ending(journal)) {
+        settle(journal);
+        return;
+    }
+    run_readers(journal);
+    logging_rows_drop(journal);
+}
+
+/* The file is damaged and nobody has it open. */
+static void open_anew(struct logging_journal *journal) {
+    struct bk_error error = BK_ERROR_INIT;
+    journal->is_damaged = false;
+    journal->is_renewed = true;
+    enum bk_status status = logging_move_aside(journal, &error);
+    if (status == BK_OK) {
+        journal->state = LOGGING_WAITS;
+        begin_opening(journal);
+    } else {
+        fail(journal, status, error.message);
+    }
+}
+
+void logging_journal_renew(struct logging_journal *journal) {
+    BK_ASSERT(!journal->is_writing);
+    if (journal->state != LOGGING_OPEN || journal->is_renewed || is_ending(journal))
+        return;
+    journal->is_damaged = true;
+    journal->state = LOGGING_CLOSING;
+    bk_database_close(journal->database, on_closed, journal);
+}
+
+/* What the store says of these two ends with the advice to restore a backup, and none has logs. */
+static const char *message_of(const struct bk_database_open *open, enum bk_status status) {
+    return status == BK_CORRUPT || status == BK_NOT_SUPPORTED ? bk_status_text(status)
+                                                              : open->error.message;
 }
 
 static void on_opened(struct bk_database_open *open, enum bk_status status) {
     struct logging_journal *journal = bk_container_of(open, struct logging_journal, open);
     BK_ASSERT(journal->state == LOGGING_OPENING);
-    journal->state = status == BK_OK ? LOGGING_OPEN : LOGGING_FAILED;
     journal->database = open->database;
-    if (status != BK_OK)
-        bk_log_error(&journal->logging->context->log, "logs_not_opened",
-                     BK_STRING("tenant", tenant_name(journal)),
-                     BK_TEXT("message", open->error.message),
-                     BK_TEXT("remedy", "move logs.db away and restart; only logs are in it"));
-    struct bk_list *node;
-    while ((node = bk_list_pop(&journal->readers)) != NULL)
-        run_reader(journal, bk_container_of(node, struct logging_reader, link));
+    if (status == BK_CORRUPT && !journal->is_renewed && !is_ending(journal)) {
+        open_anew(journal);
+        return;
+    }
+    if (status != BK_OK) {
+        fail(journal, status, message_of(open, status));
+        return;
+    }
+    journal->state = LOGGING_OPEN;
+    run_readers(journal);
     if (is_ending(journal))
         logging_journal_end(journal);
-    else if (status != BK_OK)
-        logging_rows_drop(journal);
 }
 
 static void begin_opening(struct logging_journal *journal) {
@@ -188,7 +253,9 @@ struct logging_journal *logging_journal_open(struct logging *logging, struct bk_
 
 void logging_journal_read(struct logging_journal *journal, struct logging_reader *reader) {
     BK_ASSERT(reader->read.run != NULL && reader->read.done != NULL);
-    if (journal->state == LOGGING_WAITS || journal->state == LOGGING_OPENING)
+    bool opens = journal->state == LOGGING_WAITS || journal->state == LOGGING_OPENING ||
+                 (journal->is_damaged && !is_ending(journal));
+    if (opens)
         bk_list_push(&journal->readers, &reader->link);
     else
         run_reader(journal, reader);

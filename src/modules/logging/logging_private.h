@@ -65,6 +65,8 @@ struct logging_journal {
     struct logging *logging;
     enum logging_journal_state state;
     bool is_detached; /* its tenant is closed: goes as soon as it can */
+    bool is_damaged;  /* it is closing to be moved aside */
+    bool is_renewed;  /* it was moved aside before: not twice, or a bad disk would keep it busy */
     struct bk_database *database;
     struct bk_database_open open;
     char path[LOGGING_PATH_BYTES];
@@ -90,6 +92,9 @@ struct logging_journal *logging_journal_open(struct logging *logging, struct bk_
 void logging_journal_end(struct logging_journal *journal);
 /* Its tenant closes: it ends, and nobody knows it any more. */
 void logging_journal_detach(struct logging_journal *journal);
+/* A write has met damage: the database closes, is moved aside and made anew, unless it was before.
+ * Rows and readers wait for the new one. */
+void logging_journal_renew(struct logging_journal *journal);
 /* Whether its database is closed and will stay so. */
 bool logging_journal_is_over(const struct logging_journal *journal);
 
@@ -99,6 +104,10 @@ struct logging_reader {
 };
 /* Runs the read when the database is open. A failure comes to its done. */
 void logging_journal_read(struct logging_journal *journal, struct logging_reader *reader);
+
+/* damaged.c */
+/* Moves logs.db, which nobody has open, out of the way and logs where to. One is kept. */
+enum bk_status logging_move_aside(const struct logging_journal *journal, struct bk_error *error);
 
 /* rows.c */
 /* False when the budget of this second is used up: the row is dropped and counted; do not make

@@ -69,8 +69,8 @@ static void submit(struct log_state *state,
 static bool is_refused(struct log_state *state) {
     struct bk_request *request = state->request;
     if (bk_request_query(request, BK_SLICE("filter")).length > 0)
-        bk_problems_add(&request->problems, BK_SLICE("filter"), "filter_not_available",
-                        "The filter language is not available on logs yet.");
+        bk_problems_add(&request->problems, BK_SLICE("filter"), "validation_not_supported",
+                        "Not supported by this version of the server: leave it out.");
     if (request->arena.is_overflown || request->problems.count > 0) {
         bk_buffer_fini(&state->sql);
         bk_answer_problems(request, BK_INVALID, NULL);

@@ -173,6 +173,8 @@ static void on_written(struct bk_write *write, enum bk_status status) {
     journal->is_writing = false;
     if (journal->is_detached || logging->is_stopping)
         logging_journal_end(journal);
+    else if (status == BK_CORRUPT)
+        logging_journal_renew(journal);
 }
 
 static void choose_pruning(struct logging_journal *journal) {
