@@ -50,7 +50,9 @@ struct bk_command {
     const char *summary;
     /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2 usage. */
     int (*run)(struct bk_command_context *context, int argument_count, char **arguments);
-    bool needs_stopped; /* works on files, not through the router: refused while a server runs */
+    /* Works on files, not through the router: refused while a server runs; the directory is made when
+     * there is none. A call of any other makes nothing, so that a slip in --data leaves nothing. */
+    bool needs_stopped;
 };
 
 /* --- the module ---------------------------------------------------------------------------------- */

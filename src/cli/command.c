@@ -31,10 +31,31 @@ static int call_server(struct command_run *run, const struct control_request *re
     return status;
 }
 
+/* Only the server makes a data directory; the key is the first thing in it. */
+static bool has_data_directory(const char *data_directory) {
+    char path[4096];
+    if (bk_path_join(path, sizeof path, data_directory, "instance.key") && bk_file_exists(path))
+        return true;
+    if (bk_path_join(path, sizeof path, data_directory, "tenants") && bk_file_exists(path))
+        fprintf(stderr,
+                "bakend: %s has no instance.key: put the file back from a copy, or start the "
+                "server, which makes a new one (tokens made with the old one end)\n",
+                data_directory);
+    else
+        fprintf(stderr,
+                "bakend: no data directory at %s: name it with --data, or start the server, which "
+                "makes one\n",
+                data_directory);
+    return false;
+}
+
 static bool open_directory(struct command_run *run) {
     if (run->is_open || run->has_failed)
         return run->is_open;
     struct bk_error error = BK_ERROR_INIT;
+    run->has_failed = !has_data_directory(run->context.data_directory);
+    if (run->has_failed)
+        return false;
     run->is_open = run->host->open(run->host->user, &error) == BK_OK;
     run->has_failed = !run->is_open;
     if (run->has_failed)

@@ -12,7 +12,10 @@
 #include "bakend/encode.h"
 #include "bakend/file.h"
 #include "bakend/id.h"
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { PATH_MAX_BYTES = 4096, OTHERS_MAY = 077 };
 
@@ -28,14 +31,34 @@ enum bk_status data_directory_lock(const char *path, int *lock, struct bk_error 
     enum bk_status status = bk_directory_create(path, error);
     if (status == BK_OK)
         status = path_of(file, path, "lock", error);
-    if (status == BK_OK)
-        status = bk_file_lock(file, lock, error);
+    if (status != BK_OK)
+        return status;
+    status = bk_file_lock(file, lock, error);
     if (status == BK_CONFLICT)
         bk_error_prefix(error,
                         "the data directory %s is in use (stop that process, or give another "
                         "--data)",
                         path);
     return status;
+}
+
+enum bk_status data_directory_hold(const char *path, int *lock, struct bk_error *error) {
+    char file[PATH_MAX_BYTES];
+    enum bk_status status = path_of(file, path, "lock", error);
+    if (status != BK_OK)
+        return status;
+    *lock = open(file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (*lock < 0 || flock(*lock, LOCK_EX | LOCK_NB) == 0)
+        return BK_OK;
+    close(*lock);
+    *lock = -1;
+    return bk_error_set(error, BK_CONFLICT,
+                        "a process that does not answer has the directory: see the id in %s", file);
+}
+
+bool data_directory_has(const char *path, const char *name) {
+    char file[PATH_MAX_BYTES];
+    return bk_path_join(file, sizeof file, path, name) && bk_file_exists(file);
 }
 
 int data_directory_mode(const char *path) {

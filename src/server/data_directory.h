@@ -10,6 +10,11 @@ enum { INSTANCE_KEY_TEXT_BYTES = 43 /* base64url of 32 bytes */ };
 /* Makes the directory (0700) when it is missing and locks it. BK_CONFLICT names the process that
  * has it. */
 enum bk_status data_directory_lock(const char *path, int *lock, struct bk_error *error);
+/* Takes the lock without writing anything. *lock: -1 when the directory has no lock file, since no
+ * server ever ran there. BK_CONFLICT. */
+enum bk_status data_directory_hold(const char *path, int *lock, struct bk_error *error);
+/* Whether the directory has an entry of this name. */
+bool data_directory_has(const char *path, const char *name);
 /* Reads data/instance.key, or makes it. BK_FORBIDDEN when others may read it, BK_CORRUPT when it is
  * no key. The bytes are the caller's to wipe. */
 enum bk_status data_directory_read_key(const char *path, uint8_t key[BK_KEY_BYTES], bool *is_new,

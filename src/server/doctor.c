@@ -100,14 +100,34 @@ static void check_free_space(struct doctor *doctor) {
 
 /* --- tenants ---------------------------------------------------------------------------------- */
 
+static void on_content(void *user, const char *name, bool is_directory) {
+    (void)is_directory;
+    if (name[0] != '.')
+        ++*(uint32_t *)user;
+}
+
+static void explain_missing(struct doctor *doctor, const char *directory, const char *path) {
+    uint32_t count = 0;
+    (void)bk_directory_list(directory, on_content, &count, NULL);
+    if (data_directory_has(directory, "unfinished"))
+        report(doctor, FINDING_WARNING, path, "missing: the tenant is half made or half removed",
+               "the next start removes the directory");
+    else if (count > 0)
+        report(doctor, FINDING_PROBLEM, path, "missing, though this tenant was in use",
+               "put the file back, or restore a backup with `bakend restore`");
+    else
+        report(doctor, FINDING_WARNING, path, "missing, as of a tenant never used",
+               "its first request makes the database; the next start removes the directory if no "
+               "record of _tenants names it");
+}
+
 static void check_database(struct doctor *doctor, const char *directory) {
     char path[PATH_BYTES];
     struct bk_error error = BK_ERROR_INIT;
     if (!bk_path_join(path, sizeof path, directory, "data.db"))
         return;
     if (!bk_file_exists(path)) {
-        report(doctor, FINDING_WARNING, path, "missing",
-               "an unfinished creation, which the next start removes; else restore a backup");
+        explain_missing(doctor, directory, path);
         return;
     }
     check_mode(doctor, path, "600");
@@ -116,8 +136,10 @@ static void check_database(struct doctor *doctor, const char *directory) {
     if (bk_database_check_file(path, &error) == BK_OK)
         report(doctor, FINDING_OK, path, "whole, its journal without gaps", "");
     else
-        report(doctor, FINDING_PROBLEM, path, error.message,
-               "keep a copy of the directory, then `bakend restore FILE` with the last backup");
+        report(
+            doctor, FINDING_PROBLEM, path, error.message,
+            "keep a copy of the directory, then `bakend restore FILE` with the last backup (with "
+            "--tenant NAME unless it is default)");
 }
 
 struct tenant_walk {
@@ -131,8 +153,10 @@ static void on_tenant_entry(void *user, const char *name, bool is_directory) {
     if (!is_directory || !bk_path_join(directory, sizeof directory, walk->tenants_directory, name))
         return;
     if (!bk_tenant_name_is_valid(bk_slice_from(name))) {
-        report(walk->doctor, FINDING_WARNING, directory, "not the directory of a tenant",
-               "what an interrupted restore or deletion left: the next start finishes it");
+        bool is_restore = bk_slice_starts_with(bk_slice_from(name), BK_SLICE(".restoring-"));
+        report(walk->doctor, FINDING_WARNING, directory,
+               is_restore ? "an interrupted restore" : "not the directory of a tenant",
+               is_restore ? "the next start finishes it" : "no start looks at it: move it away");
         return;
     }
     check_mode(walk->doctor, directory, "700");
@@ -172,27 +196,39 @@ static void examine(struct doctor *doctor) {
     check_tenants(doctor);
 }
 
-/* Holds the lock meanwhile, so that no server starts under the check. */
+/* Holds the lock meanwhile, where there is one, so that no server starts under the check. */
 static void examine_stopped(struct doctor *doctor) {
     struct bk_error error = BK_ERROR_INIT;
     int lock = -1;
-    if (data_directory_lock(doctor->data_directory, &lock, &error) != BK_OK) {
-        report(doctor, FINDING_PROBLEM, "lock", error.message, "");
+    if (data_directory_hold(doctor->data_directory, &lock, &error) != BK_OK) {
+        report(doctor, FINDING_PROBLEM, "lock", error.message, "stop it and run doctor again");
         return;
     }
     examine(doctor);
-    bk_file_unlock(lock);
+    if (lock >= 0)
+        bk_file_unlock(lock);
 }
 
 static void print_report(struct doctor *doctor, bool is_json) {
+    uint32_t problems = doctor->counts[FINDING_PROBLEM], warnings = doctor->counts[FINDING_WARNING];
     bk_buffer_append_char(&doctor->json, ']');
     if (is_json)
-        printf("{\"problems\":%u,\"warnings\":%u,\"findings\":%.*s}\n",
-               doctor->counts[FINDING_PROBLEM], doctor->counts[FINDING_WARNING],
+        printf("{\"problems\":%u,\"warnings\":%u,\"findings\":%.*s}\n", problems, warnings,
                BK_SLICE_PRINT(bk_buffer_slice(&doctor->json)));
     else
-        printf("%.*s%u problems, %u warnings\n", BK_SLICE_PRINT(bk_buffer_slice(&doctor->text)),
-               doctor->counts[FINDING_PROBLEM], doctor->counts[FINDING_WARNING]);
+        printf("%.*s%u problem%s, %u warning%s\n", BK_SLICE_PRINT(bk_buffer_slice(&doctor->text)),
+               problems, problems == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
+}
+
+/* Whether there is anything to look at. */
+static bool is_data_directory(struct doctor *doctor) {
+    const char *path = doctor->data_directory;
+    if (data_directory_has(path, "instance.key") || data_directory_has(path, "tenants"))
+        return true;
+    report(doctor, FINDING_PROBLEM, path,
+           bk_file_exists(path) ? "not a data directory" : "there is no such directory",
+           "name the data directory with --data, or start a server to make one");
+    return false;
 }
 
 static int run(struct bk_command_context *context, int argument_count, char **arguments) {
@@ -204,13 +240,10 @@ static int run(struct bk_command_context *context, int argument_count, char **ar
     bk_buffer_init(&doctor.text, REPORT_MAX_BYTES);
     bk_buffer_init(&doctor.json, REPORT_MAX_BYTES);
     bk_buffer_append_char(&doctor.json, '[');
-    if (!bk_file_exists(doctor.data_directory)) {
-        report(&doctor, FINDING_PROBLEM, doctor.data_directory, "there is no such directory",
-               "name the data directory with --data, or start a server to make one");
-    } else if (context->is_running) {
+    if (context->is_running) {
         ask_server(&doctor, context);
         examine(&doctor);
-    } else {
+    } else if (is_data_directory(&doctor)) {
         examine_stopped(&doctor);
     }
     print_report(&doctor, context->is_json);

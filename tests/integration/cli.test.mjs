@@ -1,12 +1,13 @@
 /** The command line and the life of the process: options, start, refusals, signals. */
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
-import { run, runWell, startServer, temporaryFolder } from './support/program.mjs';
+import { run, runServer, runWell, startServer, temporaryFolder } from './support/program.mjs';
+import { operatorToken, signIn } from './support/superuser.mjs';
 
 const mode = async (path) => (await stat(path)).mode & 0o777;
 
@@ -275,4 +276,73 @@ test('a command that works on files is refused while a server runs', async (t) =
   const { code, stderr } = await run(['restore', 'x.zip', '--data', server.data]);
   assert.equal(code, 1);
   assert.match(stderr, /a server runs on .*: stop it first/);
+});
+
+test('a slip in --data is an error, and nothing is made', async (t) => {
+  const folder = await temporaryFolder(t);
+  const missing = join(folder, 'missing');
+  const foreign = join(folder, 'foreign');
+  await mkdir(foreign);
+  await writeFile(join(folder, 'file'), 'text');
+  for (const command of [['superuser', 'list'], ['superuser', 'create', 'a@b.co'], ['backup']])
+    for (const place of [missing, foreign, join(folder, 'file')]) {
+      const { code, stderr } = await run([...command, '--data', place], { input: 'long enough 1\n' });
+      assert.equal(code, 1);
+      assert.match(stderr, /no data directory at .*--data/);
+    }
+  for (const place of [missing, foreign, join(folder, 'file')]) {
+    const { code, stdout } = await run(['doctor', '--data', place]);
+    assert.equal(code, 1);
+    assert.match(stdout, /1 problem, 0 warnings/);
+  }
+  const { code, stderr } = await run(['serve', '--data', join(folder, 'file')]);
+  assert.equal(code, 1);
+  assert.match(stderr, /is a file/);
+  assert.doesNotMatch(stderr, /in use/);
+  assert.deepEqual((await readdir(folder)).sort(), ['file', 'foreign']);
+  assert.deepEqual(await readdir(foreign), []);
+});
+
+test('a database that is gone is not replaced by an empty one', async (t) => {
+  const folder = await temporaryFolder(t);
+  const first = await startServer(t, { folder });
+  const token = await operatorToken(first);
+  for (const name of ['acme', 'gone']) {
+    await first.request('POST', '/api/tenants', { name }, { token });
+    assert.equal((await first.request('GET', '/api/logs', undefined, { token, tenant: name })).status, 200);
+  }
+  await first.stop();
+  const tenants = join(first.data, 'tenants');
+  const databases = async (name) =>
+    (await readdir(join(tenants, name))).filter((each) => each.startsWith('data.db'));
+  for (const each of await databases('gone'))
+    await rename(join(tenants, 'gone', each), join(folder, `gone-${each}`));
+  await writeFile(join(tenants, 'gone/kept'), '');
+  const second = await startServer(t, { folder });
+  const again = await signIn(second);
+  const answer = await second.request('GET', '/api/collections', undefined, {
+    token: again,
+    tenant: 'gone',
+  });
+  assert.equal(answer.status, 503);
+  assert.match(answer.body.message, /database of the tenant "gone" is damaged.*operator/);
+  assert.ok(!answer.text.includes(folder), 'no paths');
+  const backup = await run(['backup', '--data', second.data, '--tenant', 'gone']);
+  assert.equal(backup.code, 1);
+  assert.match(backup.stderr, /^bakend: .*damaged.*doctor/);
+  assert.ok(!backup.stderr.includes('{'), 'no JSON');
+  await second.stop();
+  assert.deepEqual(await databases('gone'), []);
+
+  for (const each of await databases('default'))
+    await rename(join(tenants, 'default', each), join(folder, each));
+  const third = await runServer(folder);
+  assert.equal(third.code, 1);
+  assert.match(third.stderr, /data\.db is missing, though this tenant was in use: .*restore/);
+  assert.equal((await run(['superuser', 'list', '--data', first.data])).code, 1);
+  assert.equal((await run(['doctor', '--data', first.data])).code, 1);
+  await rm(join(tenants, 'default'), { recursive: true });
+  assert.equal((await runServer(folder)).code, 1, 'the other tenants were made through default');
+  assert.deepEqual((await readdir(tenants)).sort(), ['acme', 'default', 'gone']);
+  assert.deepEqual(await databases('default'), []);
 });

@@ -208,6 +208,14 @@ static struct bk_slice token_of(const struct bk_request *request) {
 
 static void refuse_tenant(struct bk_request *request, struct bk_slice name, enum bk_status status) {
     struct bk_slice message;
+    if (status == BK_CORRUPT) {
+        message = bk_arena_format(&request->arena,
+                                  "The database of the tenant \"%.*s\" is damaged: an operator "
+                                  "finds more in the server's log and with `bakend doctor`.",
+                                  BK_SLICE_PRINT(name.length > 0 ? name : default_tenant));
+        bk_answer_refusal(request, bk_status_http(BK_BUSY), message.data);
+        return;
+    }
     if (status != BK_NOT_FOUND) {
         bk_answer_error(request, status, NULL);
         return;

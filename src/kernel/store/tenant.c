@@ -242,6 +242,10 @@ void bk_tenant_hold(struct bk_tenants *tenants, struct bk_slice name, struct bk_
         answer_hold(tenants, hold, entry, BK_OK);
     } else if (entry != NULL) {
         bk_list_push(&entry->waiting, &hold->link);
+    } else if (tenant_directory_lost_database(tenants, name, &hold->error)) {
+        bk_log_error(&tenants->log, "tenant_open_failed", BK_STRING("tenant", name),
+                     BK_TEXT("error", hold->error.message));
+        answer_hold(tenants, hold, NULL, BK_CORRUPT);
     } else if (!make_room(tenants)) {
         refuse_hold(tenants, hold, BK_BUSY, "as many tenants as may be open are in use: try again");
     } else {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define TRASH_PREFIX "trash-"
+#define DATABASE_NAME "data.db"
 
 enum { TRASH_RANDOM_BYTES = 16 };
 
@@ -90,6 +91,45 @@ enum bk_status tenant_directory_discard(struct bk_tenants *tenants, struct bk_sl
     if (status == BK_OK)
         status = sync_directory(tenants->directory, error);
     return status;
+}
+
+/* --- a database that is gone ------------------------------------------------------------------ */
+
+struct remains {
+    bool has_database_file; /* data.db, empty */
+    bool is_used;
+};
+
+/* A directory without a database is a new tenant's when nothing but its marker is in it. An empty
+ * data.db, maybe with a journal, is what a first opening that was cut off leaves. */
+static void on_remains(void *user, const char *name, bool is_directory) {
+    struct remains *remains = user;
+    bool is_database = strncmp(name, DATABASE_NAME, strlen(DATABASE_NAME)) == 0;
+    (void)is_directory;
+    if (name[0] == '.' || strcmp(name, "unfinished") == 0)
+        return;
+    if (!is_database || !remains->has_database_file)
+        remains->is_used = true;
+}
+
+bool tenant_directory_lost_database(struct bk_tenants *tenants, struct bk_slice name,
+                                    struct bk_error *error) {
+    char directory[TENANT_PATH_BYTES_MAX], path[TENANT_PATH_BYTES_MAX];
+    if (!path_of(tenants, name, directory) ||
+        !bk_path_join(path, sizeof(path), directory, DATABASE_NAME) || bk_file_size(path) > 0)
+        return false;
+    struct remains remains = {.has_database_file = bk_file_exists(path)};
+    if (bk_directory_list(directory, on_remains, &remains, error) != BK_OK)
+        return false;
+    /* The others were made through default. */
+    if (bk_slice_is(name, "default") && tenants->names.count > 1)
+        remains.is_used = true;
+    if (remains.is_used)
+        (void)bk_error_set(error, BK_CORRUPT,
+                           "%s is %s, though this tenant was in use: put the file back, or restore "
+                           "a backup with `bakend restore`",
+                           path, remains.has_database_file ? "empty" : "missing");
+    return remains.is_used;
 }
 
 /* --- at the start ----------------------------------------------------------------------------- */

@@ -52,6 +52,19 @@ static bool move_file(const char *from, const char *to) {
     return is_there;
 }
 
+/* The sentence of an error answer, for people. */
+static void print_refusal(struct bk_slice answer) {
+    struct bk_arena arena;
+    struct bk_json *root = NULL;
+    bk_arena_init(&arena, ANSWER_MAX_BYTES);
+    struct bk_slice message = BK_SLICE("the answer cannot be read: see the server's log");
+    if (bk_json_parse(&arena, answer, &root, NULL) == BK_OK &&
+        bk_json_get_string(root, BK_SLICE("message")).length > 0)
+        message = bk_json_get_string(root, BK_SLICE("message"));
+    fprintf(stderr, "bakend: the backup failed: %.*s\n", BK_SLICE_PRINT(message));
+    bk_arena_fini(&arena);
+}
+
 static bool ask(struct bk_command_context *context, const char *key) {
     char body[BODY_MAX_BYTES];
     struct bk_buffer answer;
@@ -60,8 +73,7 @@ static bool ask(struct bk_command_context *context, const char *key) {
     int status = context->call(context, BK_POST, "/api/backups",
                                bk_slice_make(body, (size_t)length), &answer);
     if (status >= 300)
-        fprintf(stderr, "bakend: the backup failed: %.*s\n",
-                BK_SLICE_PRINT(bk_buffer_slice(&answer)));
+        print_refusal(bk_buffer_slice(&answer));
     bk_buffer_fini(&answer);
     return status >= 200 && status < 300;
 }

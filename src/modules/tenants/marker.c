@@ -30,6 +30,18 @@ bool tenants_marker_is_set(const struct bk_module_context *context, struct bk_sl
     return path_in_tenant(path, context, name, "unfinished") && bk_file_exists(path);
 }
 
+static void on_entry(void *user, const char *name, bool is_directory) {
+    (void)name, (void)is_directory;
+    *(bool *)user = false;
+}
+
+bool tenants_directory_is_empty(const struct bk_module_context *context, struct bk_slice name) {
+    char path[TENANTS_PATH_BYTES];
+    bool is_empty = true;
+    return path_in_tenant(path, context, name, "") &&
+           bk_directory_list(path, on_entry, &is_empty, NULL) == BK_OK && is_empty;
+}
+
 bool tenants_has_database(const struct bk_module_context *context, struct bk_slice name) {
     char path[TENANTS_PATH_BYTES];
     return path_in_tenant(path, context, name, "data.db") && bk_file_exists(path);

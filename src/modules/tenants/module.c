@@ -8,8 +8,8 @@
  *
  * So whatever a crash leaves can be told apart at the next start (repair.c): a marked or empty
  * directory without a record was never finished and is removed; one with a database and no marker
- * lost its record (a restored "default", say) and gets one again. A directory with a record is
- * never removed.
+ * lost its record (a restored "default", say) and gets one again. A directory with a record, or
+ * with anything else in it, is never removed.
  *
  * "default" has no record: it is always there. Records are read through the router, by the rules of
  * their collection, which only operators reach; they are written by this module alone, since a

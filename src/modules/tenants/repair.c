@@ -117,10 +117,14 @@ static void repair_directory(struct tenants_state *state, const struct name_entr
     if (entry->has_record) {
         if (is_marked)
             tenants_marker_clear(state->context, entry->name);
-    } else if (is_marked || !tenants_has_database(state->context, entry->name)) {
+    } else if (is_marked || tenants_directory_is_empty(state->context, entry->name)) {
         remove_directory(state, entry->name);
-    } else {
+    } else if (tenants_has_database(state->context, entry->name)) {
         adopt(state, entry->name);
+    } else {
+        bk_log_error(&state->context->log, "tenant_database_missing",
+                     BK_STRING("tenant", entry->name),
+                     BK_TEXT("remedy", "restore a backup of it, or remove its directory"));
     }
 }
 

@@ -208,6 +208,12 @@ void tenants_create(struct bk_request *request) {
         return;
     }
     enum bk_status status = make_directory(creation, &error);
+    if (status == BK_BUSY) {
+        bk_log_info(&context->log, "tenant_not_created", BK_STRING("tenant", creation->name),
+                    BK_TEXT("reason", error.message));
+        bk_answer_error(request, status, "A tenant of this name is being deleted: try again.");
+        return;
+    }
     if (status != BK_OK) {
         bk_log_error(&context->log, "tenant_not_created", BK_STRING("tenant", creation->name),
                      BK_TEXT("reason", error.message));

@@ -26,6 +26,7 @@ enum bk_status tenants_marker_set(const struct bk_module_context *context, struc
                                   struct bk_error *error);
 void tenants_marker_clear(const struct bk_module_context *context, struct bk_slice name);
 bool tenants_marker_is_set(const struct bk_module_context *context, struct bk_slice name);
+bool tenants_directory_is_empty(const struct bk_module_context *context, struct bk_slice name);
 bool tenants_has_database(const struct bk_module_context *context, struct bk_slice name);
 
 /* repair.c: what a crash left undone. */

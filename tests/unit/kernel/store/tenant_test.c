@@ -380,14 +380,27 @@ static void count_open(struct bk_tenant *tenant, void *user) {
     (*(int *)user)++;
 }
 
+static void a_database_that_is_gone_is_not_replaced(void **state) {
+    struct fixture *fixture = *state;
+    char path[4096];
+    create(fixture, "a");
+    /* Others were made through default, so it had a database. */
+    (void)hold(fixture, "default", BK_CORRUPT);
+    assert_int_equal(snprintf(path, sizeof(path), "%s/tenants/a/kept", fixture->directory) > 0, 1);
+    assert_int_equal(bk_file_write_atomic(path, BK_SLICE(""), NULL), BK_OK);
+    (void)hold(fixture, "a", BK_CORRUPT);
+    assert_int_equal(bk_file_remove(path, NULL), BK_OK);
+    bk_tenant_release(hold(fixture, "a", BK_OK));
+}
+
 static void all_is_closed_whatever_state_it_is_in(void **state) {
     struct fixture *fixture = *state;
     struct holding opening;
     struct deleting deleting = {.is_done = false};
     int count = 0;
+    bk_tenant_release(hold(fixture, "default", BK_OK));
     create(fixture, "a");
     create(fixture, "b");
-    bk_tenant_release(hold(fixture, "default", BK_OK));
     bk_tenant_release(hold(fixture, "a", BK_OK));
     bk_tenant_delete(fixture->tenants, BK_SLICE("a"), on_deleted, &deleting);
     begin_hold(fixture, &opening, "b");
@@ -412,6 +425,7 @@ int main(void) {
         TEST(a_slot_that_fails_closes_the_tenant_again),
         TEST(a_deletion_waits_for_the_holds_and_leaves_nothing),
         TEST(what_a_deletion_left_is_removed_at_the_start),
+        TEST(a_database_that_is_gone_is_not_replaced),
         TEST(all_is_closed_whatever_state_it_is_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
