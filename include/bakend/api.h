@@ -54,7 +54,7 @@ enum bk_access {
 struct bk_route_parameter {
     const char *name;
     const char *in;   /* "path", "query", "header" */
-    const char *type; /* "string", "integer", "boolean" */
+    const char *type; /* "string", "integer", "boolean"; with a default: "integer=30" */
     const char *summary;
 };
 
@@ -170,6 +170,8 @@ void bk_answer_empty(struct bk_request *request);
 void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message);
 /* The same with request->problems as data; 400 "message". */
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message);
+/* 413 that says how large a body the route takes. */
+void bk_answer_too_large(struct bk_request *request);
 /* The error shape with a status that no bk_status has (408, 414, 431 …): for transports. */
 void bk_answer_refusal(struct bk_request *request, int http_status, const char *message);
 /* Any thread that has the request: compresses out when the client takes gzip, it is worth it (≥ 1,400

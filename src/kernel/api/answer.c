@@ -13,6 +13,8 @@
 #include "bakend/clock.h"
 #include "bakend/compress.h"
 
+#include <stdio.h>
+
 /* Below this gzip saves less than a packet. */
 enum { COMPRESS_BYTES_MIN = 1400, COMPRESS_LEVEL = 5 };
 
@@ -147,6 +149,14 @@ void bk_answer_error(struct bk_request *request, enum bk_status status, const ch
 
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message) {
     send_error(request, bk_status_http(status), message_of(status, message), &request->problems);
+}
+
+void bk_answer_too_large(struct bk_request *request) {
+    size_t max_bytes = request->route == NULL ? 0 : request->route->body_max_bytes;
+    char message[80] = "This route takes no body.";
+    if (max_bytes > 0)
+        (void)snprintf(message, sizeof(message), "The body may have at most %zu bytes.", max_bytes);
+    bk_answer_error(request, BK_TOO_LARGE, message);
 }
 
 void bk_answer_refusal(struct bk_request *request, int http_status, const char *message) {

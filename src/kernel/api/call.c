@@ -79,7 +79,7 @@ static void on_start(struct bk_task *task) {
     if (!bk_api_begin(request->api, request, &body_max_bytes))
         return;
     if (call->body.length > body_max_bytes)
-        bk_answer_error(request, BK_TOO_LARGE, NULL);
+        bk_answer_too_large(request);
     else
         bk_api_dispatch(request);
 }

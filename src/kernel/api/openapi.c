@@ -48,6 +48,24 @@ static void write_operation_id(struct bk_buffer *out, const struct bk_route *rou
     bk_buffer_append_char(out, '"');
 }
 
+/* type: as a route's parameter declares it, "integer" or "integer=30". */
+static void write_schema(struct bk_buffer *out, struct bk_slice type) {
+    size_t at = bk_slice_find(type, '=');
+    struct bk_slice name = bk_slice_make(type.data, at);
+    write_key(out, "schema");
+    bk_buffer_append_char(out, '{');
+    bk_json_write_member_string(out, BK_SLICE("type"), name);
+    if (at < type.length) {
+        struct bk_slice value = bk_slice_make(type.data + at + 1, type.length - at - 1);
+        write_key(out, "default");
+        if (bk_slice_is(name, "string"))
+            bk_json_write_string(out, value);
+        else
+            bk_buffer_append_slice(out, value);
+    }
+    bk_buffer_append_char(out, '}');
+}
+
 static void write_parameter(struct bk_buffer *out, struct bk_slice name, const char *in,
                             const char *type, const char *summary) {
     bk_json_write_separator(out);
@@ -58,10 +76,8 @@ static void write_parameter(struct bk_buffer *out, struct bk_slice name, const c
         bk_json_write_member_bool(out, BK_SLICE("required"), true);
     if (summary != NULL)
         write_member(out, "description", summary);
-    write_key(out, "schema");
-    bk_buffer_append_char(out, '{');
-    write_member(out, "type", type == NULL ? "string" : type);
-    bk_buffer_append_literal(out, "}}");
+    write_schema(out, bk_slice_from(type == NULL ? "string" : type));
+    bk_buffer_append_char(out, '}');
 }
 
 static const struct bk_route_parameter *declared(const struct bk_route *route,
@@ -120,8 +136,14 @@ static void write_security(struct bk_buffer *out, const struct bk_route *route) 
         bk_buffer_append_literal(out, "[{\"token\":[]}]");
 }
 
+/* What a body of another method means is not defined (RFC 9110, 9.3.1 and 9.3.5). */
+static bool has_request_body(const struct bk_route *route) {
+    return route->body_max_bytes > 0 &&
+           (route->method == BK_POST || route->method == BK_PUT || route->method == BK_PATCH);
+}
+
 static void write_body(struct bk_buffer *out, const struct bk_route *route) {
-    if (route->body_max_bytes == 0)
+    if (!has_request_body(route))
         return;
     write_key(out, "requestBody");
     if (route->has_json_body)
@@ -130,6 +152,15 @@ static void write_body(struct bk_buffer *out, const struct bk_route *route) {
     else
         bk_buffer_append_literal(out, "{\"content\":{\"application/json\":{},"
                                       "\"multipart/form-data\":{},\"*/*\":{}}}");
+}
+
+/* A route with the parameter `page` answers the contract's envelope. */
+static bool is_paged(const struct bk_route *route) {
+    const struct bk_route_parameter *parameter = route->parameters;
+    for (; parameter != NULL && parameter->name != NULL; parameter++)
+        if (strcmp(parameter->name, "page") == 0 && strcmp(parameter->in, "query") == 0)
+            return true;
+    return false;
 }
 
 static void write_operation(struct bk_buffer *out, const struct bk_route *route) {
@@ -147,9 +178,12 @@ static void write_operation(struct bk_buffer *out, const struct bk_route *route)
     write_security(out, route);
     write_parameters(out, route);
     write_body(out, route);
+    bk_buffer_append_literal(out, ",\"responses\":{\"2XX\":{\"description\":\"Done.\"");
+    if (is_paged(route))
+        bk_buffer_append_literal(out, ",\"content\":{\"application/json\":{\"schema\":"
+                                      "{\"$ref\":\"#/components/schemas/List\"}}}");
     bk_buffer_append_literal(
-        out, ",\"responses\":{\"2XX\":{\"description\":\"Done.\"},"
-             "\"default\":{\"description\":\"An error.\",\"content\":{\"application/json\":"
+        out, "},\"default\":{\"description\":\"An error.\",\"content\":{\"application/json\":"
              "{\"schema\":{\"$ref\":\"#/components/schemas/Error\"}}}}}}");
 }
 
@@ -178,14 +212,24 @@ static void write_components(struct bk_buffer *out) {
         ",\"components\":{\"securitySchemes\":{\"token\":{\"type\":\"apiKey\",\"in\":\"header\","
         "\"name\":\"Authorization\",\"description\":\"A user's or superuser's token or an API "
         "key, with or without Bearer before it.\"}},"
-        "\"schemas\":{\"FieldError\":{\"type\":\"object\",\"properties\":{"
-        "\"code\":{\"type\":\"string\"},\"message\":{\"type\":\"string\"},"
+        "\"schemas\":{\"FieldError\":{\"type\":\"object\",\"required\":[\"code\",\"message\"],"
+        "\"properties\":{\"code\":{\"type\":\"string\"},\"message\":{\"type\":\"string\"},"
         "\"params\":{\"type\":\"object\"}}},"
+        "\"Problems\":{\"type\":\"object\",\"description\":\"What is wrong, by field; what is "
+        "wrong inside of a field is nested in the same way.\",\"additionalProperties\":{\"anyOf\":["
+        "{\"$ref\":\"#/components/schemas/FieldError\"},"
+        "{\"$ref\":\"#/components/schemas/Problems\"}]}},"
         "\"Error\":{\"type\":\"object\",\"required\":[\"status\",\"message\",\"data\"],"
         "\"properties\":{\"status\":{\"type\":\"integer\"},\"message\":{\"type\":\"string\"},"
-        "\"data\":{\"type\":\"object\",\"additionalProperties\":"
-        "{\"$ref\":\"#/components/schemas/FieldError\"}},"
-        "\"requestId\":{\"type\":\"string\"}}}}}");
+        "\"data\":{\"$ref\":\"#/components/schemas/Problems\"},"
+        "\"requestId\":{\"type\":\"string\"}}},"
+        "\"List\":{\"type\":\"object\","
+        "\"required\":[\"page\",\"perPage\",\"totalItems\",\"totalPages\",\"items\"],"
+        "\"properties\":{\"page\":{\"type\":\"integer\"},\"perPage\":{\"type\":\"integer\"},"
+        "\"totalItems\":{\"type\":\"integer\",\"description\":\"-1 when it was not counted.\"},"
+        "\"totalPages\":{\"type\":\"integer\",\"description\":\"-1 when it was not counted.\"},"
+        "\"items\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}},"
+        "\"nextCursor\":{\"type\":\"string\"}}}}}");
 }
 
 void bk_api_write_openapi(struct bk_api *api, struct bk_buffer *out) {

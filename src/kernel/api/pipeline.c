@@ -45,7 +45,9 @@ static bool finds_route(struct bk_api *api, struct bk_request *request) {
         bk_answer_error(request, BK_INVALID, "The path must be percent-encoded UTF-8.");
         return false;
     }
-    if (status != BK_OK && !finds_by_fallback(api, request)) {
+    /* A path that routes have is nobody's short form, whatever the method. */
+    if (status != BK_OK &&
+        (api_router_has_path(&api->router, request) || !finds_by_fallback(api, request))) {
         bk_answer_error(request, BK_NOT_FOUND, NULL);
         return false;
     }

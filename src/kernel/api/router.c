@@ -196,6 +196,19 @@ enum bk_status api_router_find(const struct api_router *router, struct bk_reques
     return BK_OK;
 }
 
+bool api_router_has_path(const struct api_router *router, struct bk_request *request) {
+    const struct api_node *node = &router->root;
+    struct match match = {.request = request};
+    if (cut(&match, request->path) != BK_OK)
+        return false;
+    for (uint32_t i = 0; node != NULL && i < match.count; i++)
+        node = literal_child(node, match.segments[i]);
+    for (size_t method = 0; node != NULL && method < BK_COUNT_OF(node->entries); method++)
+        if (node->entries[method].route != NULL)
+            return true;
+    return false;
+}
+
 struct bk_slice api_path_next_parameter(const char *path, size_t *offset) {
     const char *open = strchr(path + *offset, '{');
     const char *close = open == NULL ? NULL : strchr(open, '}');

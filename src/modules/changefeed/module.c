@@ -13,15 +13,15 @@
 extern const struct bk_module bk_module_changefeed;
 
 static const struct bk_route_parameter list_parameters[] = {
-    {"after", "query", "string",
+    {"after", "query", "string=start",
      "Where to begin: a cursor, \"start\", \"now\" or an RFC 3339 time; the page begins behind "
      "it, with desc before it. start when absent, with desc now."},
-    {"types", "query", "string",
-     "Event types, separated by commas: posts.created, users.*, *.deleted, _*. When absent *: all "
-     "but those that begin with _."},
+    {"types", "query", "string=*",
+     "Event types, separated by commas: posts.created, users.*, *.deleted, _*. * when absent: all "
+     "but those that begin with _; types=*,_* is everything."},
     {"subject", "query", "string", "Only events about this one: posts/abc."},
-    {"limit", "query", "integer", "Events on a page, 1 to 1000; 100 when absent."},
-    {"order", "query", "string", "asc (oldest first, the default) or desc."},
+    {"limit", "query", "integer=100", "Events on a page, 1 to 1000; 100 when absent."},
+    {"order", "query", "string=asc", "asc (oldest first, the default) or desc."},
     {NULL, NULL, NULL, NULL},
 };
 

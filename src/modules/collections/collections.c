@@ -4,7 +4,8 @@
  *
  *   definitions.c     the collections themselves
  *   record_write.c    create and update: loop (read, normalise, begin) → writer (check, SQL, event) → answer
- *   record_delete.c   delete, with what refers to the record
+ *   record_delete.c   delete
+ *   cascade.c         what refers to a deleted record
  *   record_read.c     one record by id, on the loop
  *   record_list.c     pages of records, on a reader
  *   record_event.c    a change as an event
@@ -19,27 +20,30 @@ struct collections_state {
 };
 
 static const struct bk_route_parameter list_parameters[] = {
-    {"page", "query", "integer", "The page, from 1."},
-    {"perPage", "query", "integer", "Items a page, at most 1000; 30 when absent."},
-    {"sort", "query", "string", "Fields separated by commas; '-' before one turns it round."},
-    {"skipTotal", "query", "boolean", "Leaves totalItems and totalPages uncounted (-1)."},
-    {"fields", "query", "string", "Which members of an item to answer, separated by commas."},
+    {"page", "query", "integer=1", "The page, from 1."},
+    {"perPage", "query", "integer=30", "Items a page, at most 1000; 30 when absent."},
+    {"sort", "query", "string",
+     "Fields separated by commas; '-' before one turns it round. As inserted when absent."},
+    {"skipTotal", "query", "boolean=false", "Leaves totalItems and totalPages uncounted (-1)."},
+    {"fields", "query", "string",
+     "Which members of an item to answer, separated by commas; all when absent."},
     {"cursor", "query", "string",
      "Pages by key: empty for the first page, then the nextCursor of the page before."},
     {NULL, NULL, NULL, NULL},
 };
 static const struct bk_route_parameter definition_list_parameters[] = {
-    {"page", "query", "integer", "The page, from 1."},
-    {"perPage", "query", "integer", "Items a page, at most 1000; 30 when absent."},
+    {"page", "query", "integer=1", "The page, from 1."},
+    {"perPage", "query", "integer=30", "Items a page, at most 1000; 30 when absent."},
     {"sort", "query", "string", "name, type, system, created, updated or id; '-' turns it round."},
-    {"skipTotal", "query", "boolean", "Leaves totalItems and totalPages uncounted (-1)."},
-    {"fields", "query", "string", "Which members of an item to answer, separated by commas."},
+    {"skipTotal", "query", "boolean=false", "Leaves totalItems and totalPages uncounted (-1)."},
+    {"fields", "query", "string",
+     "Which members of an item to answer, separated by commas; all when absent."},
     {"system", "query", "string",
      "all: also the collections that the server's own modules declare."},
     {NULL, NULL, NULL, NULL},
 };
 static const struct bk_route_parameter fields_parameter[] = {
-    {"fields", "query", "string", "Which members to answer, separated by commas."},
+    {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
     {NULL, NULL, NULL, NULL},
 };
 

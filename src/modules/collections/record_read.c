@@ -20,7 +20,9 @@ const struct bk_collection *collections_open(struct bk_request *request,
     const struct bk_collection *collection =
         bk_schema_find(*schema, bk_request_parameter(request, BK_SLICE("collection")));
     if (collection == NULL) {
-        bk_answer_error(request, BK_NOT_FOUND, "Missing collection context.");
+        /* A path outside /api may have been meant for anything. */
+        bool is_of_api = bk_slice_starts_with(request->path, BK_SLICE("/api/"));
+        bk_answer_error(request, BK_NOT_FOUND, is_of_api ? "Missing collection context." : NULL);
         return NULL;
     }
     if (collection->type == BK_COLLECTION_VIEW && operation >= BK_MAY_CREATE) {

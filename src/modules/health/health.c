@@ -47,7 +47,8 @@ static void handle_openapi(struct bk_request *request) {
 }
 
 static const struct bk_route_parameter health_parameters[] = {
-    {"fields", "query", "string", "Which members of the answer are wanted, separated by commas."},
+    {"fields", "query", "string",
+     "Which members of the answer are wanted, separated by commas; all when absent."},
     {NULL, NULL, NULL, NULL},
 };
 

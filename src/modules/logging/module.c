@@ -172,13 +172,13 @@ static const struct bk_option options[] = {
 };
 
 static const struct bk_route_parameter list_parameters[] = {
-    {"page", "query", "integer", "The page, from 1."},
-    {"perPage", "query", "integer", "Rows on a page, 1 to 1000; 30 when absent."},
+    {"page", "query", "integer=1", "The page, from 1."},
+    {"perPage", "query", "integer=30", "Rows on a page, 1 to 1000; 30 when absent."},
     {"sort", "query", "string",
      "Fields to sort by, separated by commas, '-' before one for descending: -created,level. Also "
      "@rowid, @random and members of data: data.status."},
-    {"skipTotal", "query", "boolean", "Leaves totals uncounted: they are -1."},
-    {"fields", "query", "string", "Keeps only these fields in the answer."},
+    {"skipTotal", "query", "boolean=false", "Leaves totals uncounted: they are -1."},
+    {"fields", "query", "string", "Keeps only these fields in the answer; all when absent."},
     {NULL, NULL, NULL, NULL},
 };
 

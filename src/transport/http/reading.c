@@ -185,7 +185,7 @@ static void begin_request(struct http_connection *connection) {
     if (!bk_api_begin(http->options.api, &exchange->request, &exchange->body_max_bytes))
         return;
     if (head.content_length > exchange->body_max_bytes)
-        bk_answer_error(&exchange->request, BK_TOO_LARGE, NULL);
+        bk_answer_too_large(&exchange->request);
     else if (connection->is_body_complete)
         dispatch(connection);
     else
@@ -255,7 +255,7 @@ static void advance_body(struct http_connection *connection) {
     struct bk_http *http = connection->http;
     struct http_exchange *exchange = connection->exchange;
     if (exchange->is_body_too_large) {
-        bk_answer_error(&exchange->request, BK_TOO_LARGE, NULL);
+        bk_answer_too_large(&exchange->request);
     } else if (http->figures.buffered_bytes > http->options.buffered_max_bytes) {
         bk_answer_error(&exchange->request, BK_BUSY, NULL);
     } else if (exchange->body.is_overflown) {

@@ -37,7 +37,10 @@ static void handle_hello(struct bk_request *own) {
 }
 
 static const struct bk_route_parameter parameters[] = {
-    {"limit", "query", "integer", "How many."},
+    {"limit", "query", "integer=30", "How many."},
+    {"page", "query", "integer=1", "Which."},
+    {"order", "query", "string=asc", "The order."},
+    {"total", "query", "boolean=false", "Counts."},
     {NULL, NULL, NULL, NULL},
 };
 static const struct bk_route routes[] = {
@@ -53,6 +56,7 @@ static const struct bk_route routes[] = {
      .tag = "tag",
      .handle = handle_hello},
     {.method = BK_GET, .path = "/a", .parameters = parameters, .handle = handle_hello},
+    {.method = BK_DELETE, .path = "/a", .body_max_bytes = 1, .handle = handle_hello},
 };
 
 static int setup(void **state) {
@@ -256,7 +260,14 @@ static void describes_its_routes(void **state) {
     assert_true(bk_slice_is(bk_json_get_string(get, BK_SLICE("summary")), "A \"b\"."));
     assert_true(bk_slice_is(bk_json_get_string(get, BK_SLICE("operationId")), "get_a_id_b_path"));
     assert_int_equal(bk_json_get(get, BK_SLICE("parameters"))->child_count, 2);
-    assert_int_equal(bk_json_get(paths, BK_SLICE("/a"))->child_count, 2);
+    assert_int_equal(bk_json_get(paths, BK_SLICE("/a"))->child_count, 3);
+    get = bk_json_get(bk_json_get(bk_json_get(paths, BK_SLICE("/a")), BK_SLICE("delete")),
+                      BK_SLICE("requestBody"));
+    assert_null(get);
+    assert_true(text_has(&request.out, "{\"type\":\"integer\",\"default\":30}"));
+    assert_true(text_has(&request.out, "{\"type\":\"string\",\"default\":\"asc\"}"));
+    assert_true(text_has(&request.out, "{\"type\":\"boolean\",\"default\":false}"));
+    assert_true(text_has(&request.out, "{\"$ref\":\"#/components/schemas/List\"}"));
     assert_non_null(bk_json_get(bk_json_get(bk_json_get(paths, BK_SLICE("/a")), BK_SLICE("post")),
                                 BK_SLICE("requestBody")));
     bk_arena_fini(&arena);

@@ -359,6 +359,23 @@ static void reads_json_bodies(void **state) {
     assert_int_equal(post_json(NULL, "{}"), 415);
 }
 
+static const struct bk_route *find_any(struct bk_fallback *fallback, struct bk_request *request) {
+    (void)fallback;
+    request->parameter_count = 0;
+    return &routes[0];
+}
+
+static void asks_fallbacks_for_paths_that_no_route_has(void **state) {
+    static struct bk_fallback fallback = {.find = find_any};
+    (void)state;
+    bk_api_add_fallback(now->api, &fallback);
+    assert_int_equal(get("/posts", NULL, NULL), 200);
+    fresh(BK_POST, "/who");
+    assert_int_equal(run(""), 404);
+    assert_true(answer_has("The requested resource wasn't found."));
+    bk_list_remove(&fallback.link);
+}
+
 static void tells_the_transport_the_bodys_limit(void **state) {
     size_t body_max_bytes = 0;
     (void)state;
@@ -516,6 +533,7 @@ int main(void) {
         cmocka_unit_test(guards_by_access_and_scope),
         cmocka_unit_test(answers_errors_in_the_contracts_shape),
         cmocka_unit_test(reads_json_bodies),
+        cmocka_unit_test(asks_fallbacks_for_paths_that_no_route_has),
         cmocka_unit_test(tells_the_transport_the_bodys_limit),
         cmocka_unit_test(does_not_send_what_outgrew_its_memory),
         cmocka_unit_test(refuses_bodies_while_requests_fill_the_memory),

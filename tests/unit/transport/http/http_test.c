@@ -140,6 +140,7 @@ static void refuses_a_large_body_before_it_is_sent(void **state) {
                                  "Expect: 100-continue\r\n\r\n");
     support_client_wait_end(&client);
     assert_ptr_equal(strstr(client.data, "HTTP/1.1 413 "), client.data);
+    assert_non_null(strstr(client.data, "The body may have at most 65536 bytes."));
     assert_non_null(strstr(client.data, "Connection: close"));
 }
 
