@@ -5,6 +5,7 @@
 #include "bakend/clock.h"
 #include "kernel_fixture.h"
 #include <stdio.h>
+#include <time.h>
 
 enum { CALLS_MAX = 8192 };
 
@@ -76,13 +77,17 @@ static void commit(const char *type, uint32_t count, const struct bk_origin *ori
         support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, count, origin), BK_OK);
 }
 
-static int setup(void **state) {
-    (void)state;
-    support_kernel_create(&fixture.kernel, NULL);
+static void open_fixture(const struct bk_store_options *options) {
+    support_kernel_create(&fixture.kernel, options);
     fixture.bus = bk_bus_create(fixture.kernel.loop, fixture.kernel.store, (struct bk_log){0});
     support_kernel_open(&fixture.kernel);
     run_until_idle();
     fixture.call_count = 0;
+}
+
+static int setup(void **state) {
+    (void)state;
+    open_fixture(NULL);
     return 0;
 }
 
@@ -441,6 +446,91 @@ static void test_a_chain_of_just_the_permitted_length_is_handed_on(void **state)
     unsubscribe(&functions);
 }
 
+/* A write that keeps the writer, and others that fill the background lane with it. */
+enum { LANE_MAX = 4 };
+
+static struct {
+    struct bk_write blocker, fillers[LANE_MAX - 1];
+    int is_running, may_end; /* atomic */
+    uint32_t done_count;
+} lane;
+
+static enum bk_status run_blocker(struct bk_transaction *transaction, struct bk_write *write) {
+    (void)transaction;
+    (void)write;
+    const struct timespec pause = {.tv_nsec = 1000000};
+    __atomic_store_n(&lane.is_running, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&lane.may_end, __ATOMIC_ACQUIRE))
+        nanosleep(&pause, NULL);
+    return BK_OK;
+}
+
+static enum bk_status run_nothing(struct bk_transaction *transaction, struct bk_write *write) {
+    (void)transaction;
+    (void)write;
+    return BK_OK;
+}
+
+static void on_lane_write_done(struct bk_write *write, enum bk_status status) {
+    (void)write;
+    assert_int_equal(status, BK_OK);
+    lane.done_count++;
+}
+
+static void submit_in_background(struct bk_write *write,
+                                 enum bk_status (*run)(struct bk_transaction *transaction,
+                                                       struct bk_write *write)) {
+    *write = (struct bk_write){.lane = BK_LANE_BACKGROUND, .run = run, .done = on_lane_write_done};
+    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, write), BK_OK);
+}
+
+static void fill_background_lane(void) {
+    memset(&lane, 0, sizeof lane);
+    submit_in_background(&lane.blocker, run_blocker);
+    while (!__atomic_load_n(&lane.is_running, __ATOMIC_ACQUIRE))
+        support_loop_run_for(fixture.kernel.loop, 1);
+    for (size_t i = 0; i < BK_COUNT_OF(lane.fillers); i++)
+        submit_in_background(&lane.fillers[i], run_nothing);
+    struct bk_write surplus = {
+        .lane = BK_LANE_BACKGROUND, .run = run_nothing, .done = on_lane_write_done};
+    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, &surplus), BK_BUSY);
+}
+
+static void test_a_cut_that_finds_the_lane_full_is_written_when_there_is_room(void **state) {
+    (void)state;
+    struct handler logging = {0}, functions = {0};
+    struct bk_event_draft draft = {.type = BK_SLICE("posts.created"), .source = BK_SLICE("test")};
+    subscribe(&logging, BK_PHASE_LOGGING, "*");
+    subscribe(&functions, BK_PHASE_FUNCTIONS, "*");
+    fill_background_lane();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(bk_bus_publish(fixture.bus, fixture.kernel.tenant, &draft, &deepest),
+                         BK_OK);
+    support_loop_run_for(fixture.kernel.loop, 250); /* it has tried again, twice */
+    assert_int_equal(fixture.call_count, 3);
+    assert_int_equal(bk_bus_figures(fixture.bus).chains_cut, 3);
+    assert_false(bk_bus_is_idle(fixture.bus));
+    __atomic_store_n(&lane.may_end, 1, __ATOMIC_RELEASE);
+    run_until_idle();
+    assert_int_equal(lane.done_count, LANE_MAX);
+    assert_int_equal(fixture.call_count, 6);
+    for (size_t i = 3; i < 6; i++)
+        assert_string_equal(fixture.calls[i].type, "bus.chain_cut");
+    assert_int_equal(functions.subscription.handled_count, 0);
+    assert_int_equal(bk_bus_figures(fixture.bus).dropped, 0);
+    unsubscribe(&logging);
+    unsubscribe(&functions);
+}
+
+static int setup_small_lane(void **state) {
+    (void)state;
+    struct bk_store_options options;
+    bk_store_options_init(&options);
+    options.queue_max = LANE_MAX;
+    open_fixture(&options);
+    return 0;
+}
+
 /* --- tenants ---------------------------------------------------------------------------------- */
 
 static void test_a_transient_event_has_no_sequence_and_an_actor(void **state) {
@@ -475,6 +565,9 @@ int main(void) {
         TEST(a_chain_that_is_too_long_is_cut_with_an_event_that_says_so),
         TEST(a_long_chain_that_nobody_would_continue_is_not_cut),
         TEST(a_chain_of_just_the_permitted_length_is_handed_on),
+        cmocka_unit_test_setup_teardown(
+            test_a_cut_that_finds_the_lane_full_is_written_when_there_is_room, setup_small_lane,
+            teardown),
         TEST(a_transient_event_has_no_sequence_and_an_actor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

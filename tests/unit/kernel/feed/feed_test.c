@@ -69,13 +69,16 @@ static int teardown(void **state) {
     return 0;
 }
 
+#define EVENT_PAYLOAD "{\"text\":\"grüße\",\"n\":12.50}"
+enum { EVENT_PAYLOAD_BYTES = sizeof EVENT_PAYLOAD - 1 };
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 static void emit(uint8_t type, uint8_t subject, uint32_t count) {
     struct bk_event_draft draft = {.type = types[type],
                                    .subject = subjects[subject],
                                    .source = BK_SLICE("test"),
-                                   .payload = BK_SLICE("{\"text\":\"grüße\",\"n\":12.50}")};
+                                   .payload = BK_SLICE(EVENT_PAYLOAD)};
     assert_int_equal(
         support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, count, NULL), BK_OK);
     for (uint32_t i = 0; i < count; i++) {
@@ -575,6 +578,44 @@ static void test_tenants_have_number_lines_of_their_own(void **state) {
     assert_int_equal(bk_journal_state(first->database).last, first_last);
 }
 
+/* --- retention -------------------------------------------------------------------------------- */
+
+enum { RETAINED_EVENTS = 100 };
+
+static uint64_t oldest_kept(void) {
+    return bk_journal_state(fixture.kernel.tenant->database).oldest;
+}
+
+static void test_a_bound_on_bytes_is_kept_while_events_come_and_readers_are_told(void **state) {
+    (void)state;
+    char cursor[BK_CURSOR_BYTES];
+    struct waiting_read waiting = {.read.query.limit = 1000};
+    for (int round = 1; round <= 5; round++) {
+        emit(0, 0, 3 * RETAINED_EVENTS);
+        uint64_t expected = fixture.last - RETAINED_EVENTS + 1;
+        for (int i = 0; i < 500 && oldest_kept() < expected; i++)
+            support_loop_run_for(fixture.kernel.loop, 10);
+        assert_int_equal(oldest_kept(), expected);
+        waiting.read.query.after = BK_SLICE("start");
+        assert_int_equal(run_read(&waiting), BK_OK);
+        assert_int_equal(waiting.read.first_sequence, expected);
+        assert_int_equal(waiting.read.last_sequence, fixture.last);
+        waiting.read.query.after = cursor_of(cursor, expected - 2);
+        assert_int_equal(run_read(&waiting), BK_GONE);
+    }
+}
+
+static int setup_bound_on_bytes(void **state) {
+    (void)state;
+    struct bk_store_options options;
+    bk_store_options_init(&options);
+    options.retention_ms = 0;
+    options.retention_max_bytes = RETAINED_EVENTS * EVENT_PAYLOAD_BYTES;
+    options.prune_interval_ms = 20;
+    open_fixture(&options);
+    return 0;
+}
+
 static int setup_pruning(void **state) {
     (void)state;
     struct bk_store_options options;
@@ -602,6 +643,9 @@ int main(void) {
         TEST(a_cursor_that_cannot_be_followed_says_why),
         cmocka_unit_test_setup_teardown(test_a_cursor_whose_next_event_was_pruned_has_expired,
                                         setup_pruning, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_a_bound_on_bytes_is_kept_while_events_come_and_readers_are_told,
+            setup_bound_on_bytes, teardown),
         TEST(a_time_is_the_place_before_the_first_event_not_older),
         TEST(an_event_is_found_by_its_id_in_memory_and_in_the_journal),
         TEST(an_id_that_never_was_is_not_found),
