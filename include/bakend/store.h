@@ -129,6 +129,10 @@ int64_t bk_transaction_now_ms(struct bk_transaction *transaction);
  * that overflows it fails with BK_TOO_LARGE even if it returns BK_OK. */
 enum { BK_TRANSACTION_ARENA_BYTES_MAX = 64 * 1024 * 1024 };
 struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction);
+/* Gives the rest of this run so much time. SELECTs end with BK_TIMEOUT when it is over, instead of after
+ * 50 ms each; a run that does much between them asks bk_transaction_is_late and returns BK_TIMEOUT. */
+void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms);
+bool bk_transaction_is_late(const struct bk_transaction *transaction);
 
 /* An event to be. Texts are copied. */
 struct bk_event_draft {

@@ -127,6 +127,7 @@ static enum bk_status call_run(struct bk_transaction *transaction, struct bk_wri
     transaction->failure = BK_OK;
     bk_arena_reset(&transaction->batch->arena);
     status = write->run(transaction, write);
+    transaction->connection->budget_end_ns = 0;
     store_connection_give_back(transaction->connection);
     if (status == BK_OK)
         status = transaction->failure;

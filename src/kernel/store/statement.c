@@ -196,6 +196,14 @@ static bool is_past_deadline(const struct bk_connection *connection) {
            bk_clock_monotonic_ns() >= connection->deadline_ns;
 }
 
+/* On the writer and the loop, where a write is never interrupted. */
+static uint64_t deadline_of(const struct bk_statement *statement) {
+    if (!statement->is_readonly)
+        return 0;
+    uint64_t budget_end_ns = statement->connection->budget_end_ns;
+    return budget_end_ns != 0 ? budget_end_ns : STORE_DEADLINE_FROM_NOW;
+}
+
 static void end_step(struct bk_statement *statement) {
     (void)sqlite3_reset(statement->handle);
     statement->is_active = false;
@@ -226,7 +234,7 @@ enum bk_status bk_statement_step(struct bk_statement *statement) {
         code = sqlite3_step(statement->handle);
     } else {
         if (!statement->is_active)
-            statement->deadline_ns = statement->is_readonly ? STORE_DEADLINE_FROM_NOW : 0;
+            statement->deadline_ns = deadline_of(statement);
         connection->deadline_ns = statement->deadline_ns;
         code = sqlite3_step(statement->handle);
         statement->deadline_ns = connection->deadline_ns;

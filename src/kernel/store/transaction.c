@@ -29,6 +29,15 @@ struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction) {
     return &transaction->batch->arena;
 }
 
+void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms) {
+    transaction->connection->budget_end_ns = bk_clock_monotonic_ns() + budget_ms * STORE_NS_PER_MS;
+}
+
+bool bk_transaction_is_late(const struct bk_transaction *transaction) {
+    uint64_t end_ns = transaction->connection->budget_end_ns;
+    return end_ns != 0 && bk_clock_monotonic_ns() >= end_ns;
+}
+
 /* --- events ----------------------------------------------------------------------------------- */
 
 static struct bk_slice actor_of(const struct bk_transaction *transaction,

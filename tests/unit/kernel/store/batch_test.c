@@ -6,6 +6,7 @@
 
 #include "bakend/arena.h"
 #include "bakend/assert.h"
+#include "bakend/clock.h"
 #include "bakend/failpoint.h"
 
 #include <stdio.h>
@@ -299,6 +300,42 @@ static void transient_events_of_an_unknown_commit_are_dropped(void **state) {
     assert_int_equal(fixture->event_count, 2);
 }
 
+struct timing {
+    uint32_t budget_ms;
+    bool was_late_before, was_late_after;
+};
+
+/* Without end, but for a deadline. */
+static enum bk_status select_for_ever(struct bk_transaction *transaction, void *user) {
+    static const struct bk_slice endless =
+        BK_SLICE_INIT("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+                      "SELECT count(*) FROM n");
+    struct timing *timing = user;
+    struct bk_sql sql = bk_sql_make(endless);
+    struct bk_statement *statement;
+    if (timing->budget_ms > 0)
+        bk_transaction_set_budget(transaction, timing->budget_ms);
+    timing->was_late_before = bk_transaction_is_late(transaction);
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status == BK_OK)
+        status = bk_statement_step(statement);
+    timing->was_late_after = bk_transaction_is_late(transaction);
+    return status;
+}
+
+static void a_run_with_a_budget_ends_with_it_and_the_next_has_none(void **state) {
+    struct support_store *fixture = *state;
+    struct timing timing = {.budget_ms = 200};
+    uint64_t began_ns = bk_clock_monotonic_ns();
+    assert_int_equal(support_store_run(fixture, select_for_ever, &timing), BK_TIMEOUT);
+    assert_true(bk_clock_monotonic_ns() - began_ns >= UINT64_C(200000000));
+    assert_true(!timing.was_late_before && timing.was_late_after);
+    timing.budget_ms = 0;
+    assert_int_equal(support_store_run(fixture, select_for_ever, &timing), BK_TIMEOUT);
+    assert_true(!timing.was_late_before && !timing.was_late_after);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name)                                                                                 \
@@ -317,6 +354,7 @@ int main(void) {
         TEST(scratch_memory_of_a_neighbour_does_not_count),
         TEST(a_run_that_overflows_its_scratch_memory_fails_alone),
         TEST(transient_events_of_an_unknown_commit_are_dropped),
+        TEST(a_run_with_a_budget_ends_with_it_and_the_next_has_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
