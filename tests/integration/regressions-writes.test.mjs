@@ -1,7 +1,8 @@
 /** Writes that went wrong once, each with what it did: none may again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertProblems, operator } from './support/operator.mjs';
+import { readFeed } from './support/feed.mjs';
+import { assertProblems, assertRefused, operator } from './support/operator.mjs';
 import { recordsPath } from './support/records.mjs';
 
 test('the last superuser stays', async (t) => {
@@ -114,5 +115,123 @@ test('what a write asks for and does not get is refused', async (t) => {
       assertProblems(await api.patch(path, { [key]: 1 }), { [key]: 'validation_not_supported' });
     assert.equal((await api.patch(path, { 'nothing+': 1 })).status, 200);
     assert.equal((await api.get(path)).body.views, 1);
+  });
+});
+
+/** A parent's collection, its children that go with it, and what refers to those. */
+async function family(t) {
+  const api = await operator(t);
+  const to = (name, { id }, options) => ({ name, type: 'relation', collectionId: id, ...options });
+  const parents = await api.define({ name: 'parents', fields: [{ name: 'x', type: 'text' }] });
+  const children = await api.define({
+    name: 'children',
+    fields: [to('parents', parents, { maxSelect: 3, cascadeDelete: true })],
+  });
+  await api.define({ name: 'friends', fields: [to('children', children, { maxSelect: 5 })] });
+  const createMany = async (collection, record, count) => {
+    const ids = [];
+    while (ids.length < count) {
+      const some = Array.from({ length: Math.min(100, count - ids.length) }, () =>
+        api.create(collection, record),
+      );
+      for (const { id } of await Promise.all(some)) ids.push(id);
+    }
+    return ids;
+  };
+  const total = async (collection) =>
+    (await api.get(`${recordsPath(collection)}?perPage=1`)).body.totalItems;
+  const events = async () =>
+    (await readFeed(api.server, api.token)).events.map(({ type, subject }) => [type, subject]);
+  return { api, to, parents, children, createMany, total, events };
+}
+
+test('a deletion that takes much along', async (t) => {
+  const { api, createMany, total } = await family(t);
+  const [parent] = await createMany('parents', {}, 1);
+  const kids = await createMany('children', { parents: [parent] }, 1500);
+  await createMany('friends', { children: [kids[0], kids[1499]] }, 2000);
+
+  await t.test('does not keep other writes waiting, whatever becomes of it', async () => {
+    const deletion = api.remove(recordsPath('parents', parent));
+    let isOver = false,
+      longest_ms = 0;
+    deletion.finally(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      const began = performance.now();
+      await api.create('parents', {});
+      longest_ms = Math.max(longest_ms, performance.now() - began);
+    }
+    assert.ok(longest_ms < 2000, `a write has waited ${longest_ms} ms`);
+    const answer = await deletion;
+    if (answer.status === 204) {
+      assert.equal(await total('children'), 0);
+    } else {
+      assertRefused(answer, 400);
+      assert.match(answer.body.message, /250 ms.*index/);
+      assert.equal(await total('children'), kids.length, 'nothing of it has happened');
+    }
+    assert.equal(await total('friends'), 2000);
+  });
+});
+
+test('what a deletion takes along', async (t) => {
+  const { api, to, parents, children, createMany, total, events } = await family(t);
+
+  await t.test('goes in slices, each record once', async () => {
+    const [parent] = await createMany('parents', {}, 1);
+    const kids = await createMany('children', { parents: [parent] }, 520);
+    const friend = await api.create('friends', { children: [kids[0], kids[1], kids[519]] });
+    const lonely = await api.create('friends', { children: [kids[2]] });
+    const before = (await events()).length;
+    let answer = { status: 0 };
+    /* A busy machine may take longer than a deletion may. */
+    for (let i = 0; i < 5 && answer.status !== 204; i++)
+      answer = await api.remove(recordsPath('parents', parent));
+    assert.equal(answer.status, 204, answer.text);
+    assert.equal(await total('children'), 0);
+    const made = (await events()).slice(before);
+    assert.deepEqual(made[0], ['parents.deleted', `parents/${parent}`]);
+    assert.equal(made.filter(([type]) => type === 'children.deleted').length, 520);
+    assert.deepEqual(made.slice(521).map(([, subject]) => subject).sort(), [
+      `friends/${friend.id}`,
+      `friends/${lonely.id}`,
+    ].sort());
+    assert.equal(made.length, 523);
+    for (const { id } of [friend, lonely])
+      assert.deepEqual((await api.get(recordsPath('friends', id))).body.children, []);
+  });
+
+  await t.test('stays as long as another reference is left', async () => {
+    const [a, b] = await createMany('parents', {}, 2);
+    const child = await api.create('children', { parents: [a, b] });
+    await api.remove(recordsPath('parents', a));
+    assert.deepEqual((await api.get(recordsPath('children', child.id))).body.parents, [b]);
+    await api.remove(recordsPath('parents', b));
+    assert.equal((await api.get(recordsPath('children', child.id))).status, 404);
+  });
+
+  await t.test('may hold what would have stood in the way', async () => {
+    await api.define({
+      name: 'toys',
+      fields: [
+        to('parent', parents, { maxSelect: 1, required: true }),
+        to('child', children, { maxSelect: 1, cascadeDelete: true }),
+      ],
+    });
+    const [parent] = await createMany('parents', {}, 1);
+    const child = await api.create('children', { parents: [parent] });
+    await api.create('toys', { parent, child: child.id });
+    const [other] = await createMany('parents', {}, 1);
+    const free = await api.create('children', { parents: [other] });
+    const held = await api.create('toys', { parent, child: free.id });
+    const refused = await api.remove(recordsPath('parents', parent));
+    assertRefused(refused, 400);
+    assert.match(refused.body.message, /required relation/);
+    assert.equal(await total('toys'), 2);
+    await api.remove(recordsPath('toys', held.id));
+    assert.equal((await api.remove(recordsPath('parents', parent))).status, 204);
+    assert.equal(await total('toys'), 0);
   });
 });

@@ -10,6 +10,7 @@ enum {
     COLLECTIONS_PAGE_MAX = 1000000000, /* so that an offset fits in 63 bits */
     COLLECTIONS_SORT_KEYS_MAX = 8,
     COLLECTIONS_CASCADE_MAX = 10000, /* rows that one delete may touch */
+    COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
 
 /* page and perPage as the contract reads them: out of range becomes the nearest allowed value, what is
@@ -67,8 +68,9 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
                                        const struct bk_value *values,
                                        const struct bk_value *before);
 /* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a required
- * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_INVALID with a message, which is
- * static, when a collection keeps its last record. On the writer. */
+ * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past
+ * COLLECTIONS_CASCADE_MS; BK_TOO_LARGE; BK_INVALID with a message, which is static, when a collection keeps
+ * its last record. On the writer. */
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,
