@@ -20,8 +20,8 @@ struct bk_arena {
 
 /* No allocation happens before the first use. One thread at a time. */
 void bk_arena_init(struct bk_arena *arena, size_t max_bytes);
-/* Before the first use: the arena's blocks are counted in *total_bytes too, which many arenas of many
- * threads may share; read it with bk_arena_total. Reset and fini keep the pointer. */
+/* Before the first use: the arena's blocks are counted in *total_bytes too, which many arenas of
+ * many threads may share; read it with bk_arena_total. Reset and fini keep the pointer. */
 void bk_arena_count_in(struct bk_arena *arena, size_t *total_bytes);
 size_t bk_arena_total(const size_t *total_bytes);
 /* Frees all but the first block (up to 16 KiB is kept for reuse); clears is_overflown. */

@@ -83,8 +83,8 @@ static const struct bk_command commands[] = {
 
 /* --- what revokes -------------------------------------------------------------------------------- */
 
-/* A changed or deleted record, by its subject, whatever its collection: whether it can sign in shows
- * when a token of it is in the cache, and that is a look-up. */
+/* A changed or deleted record, by its subject, whatever its collection: whether it can sign in
+ * shows when a token of it is in the cache, and that is a look-up. */
 static enum bk_status on_record(struct bk_subscription *subscription, struct bk_tenant *tenant,
                                 struct bk_event *event) {
     struct auth_invalidation *invalidation =
