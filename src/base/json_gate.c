@@ -193,8 +193,9 @@ static bool read_word(struct json_gate *gate, struct bk_slice word) {
 }
 
 static struct bk_json *new_node(struct json_gate *gate) {
+    _Static_assert(BK_JSON_VALUES_MAX == 200000, "the message below names it");
     if (gate->value_count == BK_JSON_VALUES_MAX) {
-        refuse(gate, BK_TOO_LARGE, "the text has too many values");
+        refuse(gate, BK_TOO_LARGE, "the text has too many values: at most 200000");
         return NULL;
     }
     gate->value_count++;

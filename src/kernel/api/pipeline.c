@@ -142,11 +142,25 @@ static bool is_json_type(struct bk_slice type) {
            type.data[json.length] == ' ';
 }
 
+/* Not in the request's arena, which may be what is full. */
 static bool refuse_json(struct bk_request *request, enum bk_status status, const char *reason) {
-    struct bk_slice message = bk_arena_format(
-        &request->arena, "An error occurred while loading the submitted data. %s", reason);
-    bk_answer_error(request, status, message.data);
+    struct bk_error error = BK_ERROR_INIT;
+    (void)bk_error_set(&error, status, "An error occurred while loading the submitted data. %s",
+                       reason);
+    bk_answer_error(request, status, error.message);
     return false;
+}
+
+/* Of a value as a tree, about, however short its text. */
+enum { JSON_VALUE_BYTES = 150 };
+
+static bool refuse_large_json(struct bk_request *request) {
+    struct bk_error error = BK_ERROR_INIT;
+    (void)bk_error_set(&error, BK_TOO_LARGE,
+                       "It has too many values for the %zu bytes of memory that a request may have "
+                       "(about %zu values): send it in parts.",
+                       request->arena.max_bytes, request->arena.max_bytes / JSON_VALUE_BYTES);
+    return refuse_json(request, BK_TOO_LARGE, error.message);
 }
 
 static bool reads_json(struct bk_request *request) {
@@ -164,6 +178,8 @@ static bool reads_json(struct bk_request *request) {
         return false;
     }
     status = bk_json_parse(&request->arena, request->body, &value, &error);
+    if (status != BK_OK && request->arena.is_overflown)
+        return refuse_large_json(request);
     if (status != BK_OK)
         return refuse_json(request, status == BK_TOO_LARGE ? status : BK_INVALID, error.message);
     if (value->type == BK_JSON_NULL)

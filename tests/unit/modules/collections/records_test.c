@@ -183,6 +183,16 @@ static void a_write_is_answered_as_it_ended_however_little_memory_is_left(void *
     assert_int_equal(count_notes(), stored);
 }
 
+static void a_body_with_too_many_values_is_told_how_many_there_may_be(void **state) {
+    (void)state;
+    static char body[TEXT_BYTES];
+    define_notes();
+    write_body(body, 2040);
+    assert_int_equal(ask(BK_POST, RECORDS("notes"), body), 413);
+    assert_answer_has("too many values for the 262144 bytes");
+    assert_answer_has("about 1747 values");
+}
+
 static void too_many_fields_are_refused_before_the_write(void **state) {
     (void)state;
     char target[TEXT_BYTES];
@@ -226,6 +236,7 @@ int main(void) {
         TEST(records_of_a_closed_collection_are_written_by_its_module_only),
         TEST(a_collection_that_keeps_its_last_record_loses_all_but_one),
         TEST(a_write_is_answered_as_it_ended_however_little_memory_is_left),
+        TEST(a_body_with_too_many_values_is_told_how_many_there_may_be),
         TEST(too_many_fields_are_refused_before_the_write),
         TEST(modifiers_of_fields_are_refused_and_other_unknown_keys_ignored),
     };
