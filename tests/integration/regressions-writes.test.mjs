@@ -235,3 +235,16 @@ test('what a deletion takes along', async (t) => {
     assert.equal(await total('toys'), 0);
   });
 });
+
+test('a cursor is of its collection', async (t) => {
+  const api = await operator(t);
+  for (const name of ['first', 'second']) {
+    await api.define({ name, fields: [{ name: 'title', type: 'text' }] });
+    for (let i = 0; i < 3; i++) await api.create(name, { title: `${i}` });
+  }
+  const list = (name, cursor) =>
+    api.get(`${recordsPath(name)}?cursor=${cursor}&perPage=2&sort=title`);
+  const { nextCursor } = (await list('first', '')).body;
+  assert.equal((await list('first', nextCursor)).body.items.length, 1);
+  assertProblems(await list('second', nextCursor), { cursor: 'validation_invalid_cursor' });
+});

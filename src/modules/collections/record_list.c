@@ -6,7 +6,8 @@
  * nextCursor, which names the last record of the page; the next page begins behind it, whatever was
  * inserted or deleted in between, at the same cost at any depth. nextCursor is "" on the last page.
  *
- * Cursor: base64url of a JSON array [sort, value of each sort field …, id].
+ * Cursor: base64url of a JSON array [collection's id, sort, value of each sort field …, id]. One of another
+ * collection or sort is refused: its values would be compared with fields that mean something else.
  */
 #include "bakend/encode.h"
 #include "collections.h"
@@ -128,7 +129,7 @@ static bool read_value(const struct bk_json *json, struct bk_value *value) {
     return true;
 }
 
-/* False when it was not made by the same sort. */
+/* False when it was not made by the same collection and sort. */
 static bool parse_cursor(struct record_list *list, struct bk_slice cursor) {
     struct bk_arena *arena = &list->request->arena;
     struct bk_json *json;
@@ -136,12 +137,13 @@ static bool parse_cursor(struct record_list *list, struct bk_slice cursor) {
         return false;
     size_t length = cursor.length;
     char *text = bk_arena_alloc(arena, length);
-    if (!bk_base64url_decode(cursor, text, &length) ||
+    if (arena->is_overflown || !bk_base64url_decode(cursor, text, &length) ||
         bk_json_parse(arena, bk_slice_make(text, length), &json, NULL) != BK_OK ||
-        json->type != BK_JSON_ARRAY || json->child_count != list->key_count + 1 ||
-        !bk_slice_equal(json->child->string, list->sort))
+        json->type != BK_JSON_ARRAY || json->child_count != list->key_count + 2 ||
+        !bk_slice_equal(json->child->string, list->collection->id) ||
+        !bk_slice_equal(json->child->next->string, list->sort))
         return false;
-    const struct bk_json *item = json->child->next;
+    const struct bk_json *item = json->child->next->next;
     for (uint32_t i = 0; i < list->key_count; i++, item = item->next)
         if (!read_value(item, &list->behind[i]))
             return false;
@@ -156,7 +158,7 @@ static void read_cursor(struct record_list *list) {
     if (!list->is_behind)
         bk_problems_add(
             &list->request->problems, BK_SLICE("cursor"), "validation_invalid_cursor",
-            "Not a nextCursor of a list with this sort: begin again with an empty one.");
+            "Not a nextCursor of this list with this sort: begin again with an empty one.");
 }
 
 static void write_cursor(struct record_list *list, const struct bk_value *last,
@@ -164,6 +166,8 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
     struct bk_buffer json;
     bk_buffer_init(&json, CURSOR_BYTES_MAX);
     bk_buffer_append_char(&json, '[');
+    bk_json_write_string(&json, list->collection->id);
+    bk_buffer_append_char(&json, ',');
     bk_json_write_string(&json, list->sort);
     for (uint32_t i = 0; i < list->key_count; i++) {
         bk_buffer_append_char(&json, ',');
@@ -227,7 +231,7 @@ static enum bk_status make_sql(struct record_list *list) {
     bk_buffer_fini(&sql);
     list->count_sql = bk_sql_make(
         bk_arena_format(arena, "SELECT COUNT(*) FROM %.*s", BK_SLICE_PRINT(collection->quoted)));
-    return status;
+    return arena->is_overflown ? BK_TOO_LARGE : status;
 }
 
 /* --- on a reader --------------------------------------------------------------------------------- */
@@ -338,6 +342,11 @@ void collections_records_list(struct bk_request *request) {
     if (collection == NULL || collections_refuse_unready(request))
         return;
     struct record_list *list = bk_arena_alloc_zero(&request->arena, sizeof(*list));
+    if (request->arena.is_overflown) {
+        bk_answer_error(request, BK_TOO_LARGE,
+                        "The request needs more memory than a request may have.");
+        return;
+    }
     list->request = request;
     list->collection = collection;
     if (!read_query(list)) {
