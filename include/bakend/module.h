@@ -47,7 +47,7 @@ struct bk_command_context {
 struct bk_command {
     const char *name;  /* "superuser" */
     const char *usage; /* "superuser create|update|delete|list|token EMAIL" */
-    const char *summary;
+    const char *summary; /* a sentence; what follows an empty line is for `bakend help COMMAND` */
     /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2 usage. */
     int (*run)(struct bk_command_context *context, int argument_count, char **arguments);
     /* Works on files, not through the router: refused while a server runs; the directory is made when

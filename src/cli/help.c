@@ -65,7 +65,8 @@ void cli_print_help(const struct bk_cli_host *host) {
         printf("  %-*s %s\n", NAME_COLUMNS, own_commands[i].name, own_commands[i].summary);
     size_t module = 0, index = 0;
     for (const struct bk_command *command; (command = next_command(host, &module, &index));)
-        printf("  %-*s %s\n", NAME_COLUMNS, command->name, command->summary);
+        printf("  %-*s %.*s\n", NAME_COLUMNS, command->name, (int)strcspn(command->summary, "\n"),
+               command->summary);
     printf("\n`bakend help COMMAND` explains one. Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
 

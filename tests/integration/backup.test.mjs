@@ -161,24 +161,58 @@ test('what is no backup, or a damaged one, changes nothing', async (t) => {
     const { code, stderr } = await run(['restore', join(folder, name), '--data', server.data]);
     assert.equal(code, 1, name);
     assert.match(stderr, new RegExp(name));
+    assert.equal(/incomplete, its end is missing/.test(stderr), name === 'short.zip', stderr);
   }
   assert.ok(before.equals(await readFile(join(server.data, 'tenants/default/data.db'))));
   assert.deepEqual((await readdir(join(server.data, 'tenants'))).sort(), ['default']);
 });
 
-test('a tenant is restored by name, also where it does not exist yet', async (t) => {
+test('a backup goes into another tenant, or a new one, only when told so', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { server, token } = await serverWithPost(t, folder);
+  const file = join(folder, 'one.zip');
+  await server.request('POST', '/api/tenants', { name: 'acme' }, { token });
+  await runWell(['backup', file, '--data', server.data]);
+  await server.stop();
+  const restore = (...args) => run(['restore', file, '--data', server.data, ...args]);
+  const other = await restore('--tenant', 'acme');
+  assert.equal(other.code, 1);
+  assert.match(other.stderr, /is a backup of the tenant default.*--from-tenant/);
+  const missing = await restore('--tenant', 'copy');
+  assert.equal(missing.code, 1);
+  assert.match(missing.stderr, /there is no tenant copy.*--from-tenant/);
+  assert.deepEqual((await readdir(join(server.data, 'tenants'))).sort(), ['acme', 'default']);
+  for (const name of ['acme', 'copy'])
+    assert.equal((await restore('--tenant', name, '--from-tenant', 'default')).code, 0);
+  const second = await startServer(t, { folder });
+  for (const tenant of ['acme', 'copy']) {
+    const answer = await second.request('GET', '/posts', undefined, { tenant });
+    assert.deepEqual(
+      answer.body.items.map(({ title }) => title),
+      ['first'],
+    );
+  }
+});
+
+test('a restore is an event, told once, in the history that it begins', async (t) => {
   const folder = await temporaryFolder(t);
   const { server } = await serverWithPost(t, folder);
   const file = join(folder, 'one.zip');
   await runWell(['backup', file, '--data', server.data]);
   await server.stop();
-  await runWell(['restore', file, '--data', server.data, '--tenant', 'copy']);
-  const second = await startServer(t, { folder });
-  const answer = await second.request('GET', '/posts', undefined, { tenant: 'copy' });
-  assert.deepEqual(
-    answer.body.items.map(({ title }) => title),
-    ['first'],
-  );
+  await runWell(['restore', file, '--data', server.data]);
+  for (let start = 0; start < 2; start++) {
+    const next = await startServer(t, { folder });
+    const token = await signIn(next);
+    const { body } = await next.request('GET', '/api/events?types=backup.restored', undefined, {
+      token,
+    });
+    assert.deepEqual(
+      body.events.map(({ payload }) => payload),
+      [{ key: 'one.zip' }],
+    );
+    await next.stop();
+  }
 });
 
 test('a restore that is killed has happened or has not, and a start tidies up', async (t) => {

@@ -16,6 +16,7 @@
 #include "bakend/buffer.h"
 #include "bakend/clock.h"
 #include "bakend/json.h"
+#include "bakend/tenant.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <minizip/unzip.h>
@@ -141,8 +142,34 @@ static enum bk_status refuse_damaged(const char *path, struct bk_error *error) {
     return bk_error_set(error, BK_CORRUPT, "%s is damaged: use another backup", path);
 }
 
-static enum bk_status check_manifest(struct bk_slice text, const char *path,
+/* A zip begins with an entry, and its directory is at the end. */
+static enum bk_status refuse_unopened(const char *path, struct bk_error *error) {
+    char beginning[4] = "";
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_zip = descriptor >= 0 && read(descriptor, beginning, sizeof beginning) == 4 &&
+                  memcmp(beginning, "PK\x03\x04", 4) == 0;
+    if (descriptor >= 0)
+        close(descriptor);
+    if (!is_zip)
+        return refuse(path, error);
+    return bk_error_set(
+        error, BK_CORRUPT,
+        "%s is incomplete, its end is missing: copy it again, or use another backup", path);
+}
+
+static enum bk_status refuse_tenant(const char *path, struct bk_slice tenant,
+                                    struct bk_error *error) {
+    return bk_error_set(error, BK_CONFLICT,
+                        "%s is a backup of the tenant %.*s: restore it with --tenant %.*s, or add "
+                        "--from-tenant %.*s to put it in another tenant's place",
+                        path, BK_SLICE_PRINT(tenant), BK_SLICE_PRINT(tenant),
+                        BK_SLICE_PRINT(tenant));
+}
+
+static enum bk_status check_manifest(struct bk_slice text, struct bk_slice tenant, const char *path,
                                      struct bk_error *error) {
+    struct bk_slice owner = BK_SLICE_EMPTY;
+    char owner_text[BK_TENANT_NAME_BYTES_MAX];
     struct bk_arena arena;
     struct bk_json *manifest = NULL;
     int64_t format = 0;
@@ -151,6 +178,13 @@ static enum bk_status check_manifest(struct bk_slice text, const char *path,
         bk_json_parse(&arena, text, &manifest, NULL) == BK_OK && manifest->type == BK_JSON_OBJECT;
     const struct bk_json *value = is_read ? bk_json_get(manifest, BK_SLICE("format")) : NULL;
     is_read = value != NULL && bk_json_to_int64(value, &format);
+    if (is_read)
+        owner = bk_json_get_string(manifest, BK_SLICE("tenant"));
+    is_read = is_read && bk_tenant_name_is_valid(owner);
+    if (is_read) {
+        memcpy(owner_text, owner.data, owner.length);
+        owner.data = owner_text;
+    }
     bk_arena_fini(&arena);
     if (!is_read)
         return refuse(path, error);
@@ -159,17 +193,18 @@ static enum bk_status check_manifest(struct bk_slice text, const char *path,
                             "%s has format %lld, and this program reads format %d: use the program "
                             "that made it, or a newer one",
                             path, (long long)format, FORMAT);
-    return BK_OK;
+    return bk_slice_equal(owner, tenant) ? BK_OK : refuse_tenant(path, owner, error);
 }
 
-static enum bk_status read_manifest(unzFile zip, const char *path, struct bk_error *error) {
+static enum bk_status read_manifest(unzFile zip, struct bk_slice tenant, const char *path,
+                                    struct bk_error *error) {
     char text[MANIFEST_MAX_BYTES];
     if (unzLocateFile(zip, MANIFEST_NAME, 1) != UNZ_OK || unzOpenCurrentFile(zip) != UNZ_OK)
         return refuse(path, error);
     int count = unzReadCurrentFile(zip, text, sizeof text);
     if (count < 0 || unzCloseCurrentFile(zip) != UNZ_OK)
         return refuse_damaged(path, error);
-    return check_manifest(bk_slice_make(text, (size_t)count), path, error);
+    return check_manifest(bk_slice_make(text, (size_t)count), tenant, path, error);
 }
 
 static bool write_all(int descriptor, const char *data, size_t length) {
@@ -217,13 +252,13 @@ static enum bk_status read_database(unzFile zip, const char *path, const char *d
 }
 
 enum bk_status backups_archive_read(const char *path, const char *database_path,
-                                    struct bk_error *error) {
+                                    struct bk_slice tenant, struct bk_error *error) {
     if (access(path, R_OK) != 0)
         return fail_io(error, "read", path);
     unzFile zip = unzOpen64(path);
     if (zip == NULL)
-        return refuse(path, error);
-    enum bk_status status = read_manifest(zip, path, error);
+        return refuse_unopened(path, error);
+    enum bk_status status = read_manifest(zip, tenant, path, error);
     if (status == BK_OK)
         status = read_database(zip, path, database_path, error);
     unzClose(zip);

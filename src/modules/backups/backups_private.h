@@ -10,10 +10,14 @@ enum { BACKUPS_PATH_BYTES = 4096, BACKUPS_KEY_BYTES_MAX = 150 };
 struct backups_state {
     struct bk_module_context *context;
     struct bk_pool *pool;
+    uint32_t telling_count; /* restores whose event is being written */
     struct bk_list makings; /* under way; one per tenant at most */
     void (*stopped)(void *user);
     void *stopped_user;
 };
+
+/* module.c: when the module is to stop, and nothing is under way any more. */
+void backups_stop_when_done(struct backups_state *state);
 
 /* creation.c, listing.c, download.c */
 void backups_create(struct bk_request *request);
@@ -35,6 +39,12 @@ bool backups_path(char out[BACKUPS_PATH_BYTES], const char *tenant_directory, co
 /* backup_command.c, restore_command.c */
 int backups_run_backup(struct bk_command_context *context, int argument_count, char **arguments);
 int backups_run_restore(struct bk_command_context *context, int argument_count, char **arguments);
+
+/* restored.c: data/tenants/NAME/restored names the archive that the database came from, until the
+ * event backup.restored is written: with the tenant's first opening. */
+enum bk_status backups_restored_note(const char *directory, const char *archive,
+                                     struct bk_error *error);
+enum bk_status backups_restored_tell(struct bk_module_context *context, struct bk_tenant *tenant);
 
 /* swap.c: puts a directory with a new database in the place of a tenant's; see there. */
 struct backups_swap {

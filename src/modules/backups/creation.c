@@ -53,8 +53,7 @@ static void answer(struct making *making) {
         bk_answer_empty(request);
     else
         bk_answer_error(request, status, "Failed to create backup.");
-    if (bk_list_is_empty(&state->makings) && state->stopped != NULL)
-        state->stopped(state->stopped_user);
+    backups_stop_when_done(state);
 }
 
 static enum bk_status on_record_run(struct bk_transaction *transaction, struct bk_write *write) {

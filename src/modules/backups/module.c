@@ -7,6 +7,7 @@
  *   archive.c          the zip
  *   backup_command.c   `bakend backup`: the same by the router
  *   restore_command.c  `bakend restore`, on a stopped directory
+ *   restored.c         the event of a restore
  *   swap.c             the old and the new database change places at once
  *
  * Files are read and written on a pool of threads, never on the loop. One backup of a tenant at a
@@ -53,6 +54,7 @@ static const struct bk_route routes[] = {
 
 static const struct bk_event_declaration events[] = {
     {"backup.created", true, "BackupCreated", "A backup was made."},
+    {"backup.restored", true, "BackupRestored", "A backup took the place of the database."},
     {"backup.failed", true, "BackupFailed", "A backup could not be made."},
 };
 
@@ -62,8 +64,12 @@ static const struct bk_command commands[] = {
      .summary = "Makes a backup of a tenant, and puts it at FILE when one is given.",
      .run = backups_run_backup},
     {.name = "restore",
-     .usage = "restore FILE [--data DIR] [--tenant NAME] [--json]",
-     .summary = "Replaces a tenant's database with the one of a backup; the old one is kept.",
+     .usage = "restore FILE [--from-tenant NAME] [--data DIR] [--tenant NAME] [--json]",
+     .summary =
+         "Replaces a tenant's database with the one of a backup; the old one is kept.\n\n"
+         "No server may run on the directory, which is made when there is none. FILE must be a\n"
+         "backup of the same tenant, and the tenant must exist; with --from-tenant NAME it is one\n"
+         "of the tenant NAME, and the tenant that it is put into is made when there is none.",
      .run = backups_run_restore,
      .needs_stopped = true},
 };
@@ -113,14 +119,22 @@ static enum bk_status on_prepare(struct bk_module_context *context, struct bk_er
     return recovery.status;
 }
 
+static enum bk_status on_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
+                                     void **tenant_state, struct bk_error *error) {
+    (void)tenant_state, (void)error;
+    return backups_restored_tell(context, tenant);
+}
+
+void backups_stop_when_done(struct backups_state *state) {
+    if (state->stopped != NULL && bk_list_is_empty(&state->makings) && state->telling_count == 0)
+        state->stopped(state->stopped_user);
+}
+
 static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
     struct backups_state *state = context->state;
-    if (bk_list_is_empty(&state->makings)) {
-        stopped(user);
-        return;
-    }
     state->stopped = stopped;
     state->stopped_user = user;
+    backups_stop_when_done(state);
 }
 
 static void on_fini(struct bk_module_context *context) {
@@ -142,4 +156,5 @@ const struct bk_module bk_module_backups = {
     .prepare = on_prepare,
     .stop = on_stop,
     .fini = on_fini,
+    .tenant_open = on_tenant_open,
 };

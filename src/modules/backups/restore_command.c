@@ -11,11 +11,21 @@
 #include "bakend/file.h"
 #include <stdio.h>
 
-static enum bk_status verify(struct backups_swap *swap, const char *file, struct bk_error *error) {
+struct restoring {
+    const char *file;
+    struct bk_slice owner;  /* the tenant that the backup is of */
+    struct bk_slice tenant; /* the one that it is put into */
+    bool may_make;          /* the tenant may be missing */
+    struct backups_swap swap;
+};
+
+static enum bk_status verify(struct restoring *restoring, struct bk_error *error) {
+    struct backups_swap *swap = &restoring->swap;
+    const char *file = restoring->file;
     char path[BACKUPS_PATH_BYTES];
     if (!bk_path_join(path, sizeof path, swap->staging, "data.db"))
         return bk_error_set(error, BK_INVALID, "--data: the path is too long");
-    enum bk_status status = backups_archive_read(file, path, error);
+    enum bk_status status = backups_archive_read(file, path, restoring->owner, error);
     if (status != BK_OK)
         return status;
     status = bk_database_check_file(path, error);
@@ -23,16 +33,31 @@ static enum bk_status verify(struct backups_swap *swap, const char *file, struct
         status = bk_database_renew_epoch(path, error);
     if (status != BK_OK)
         bk_error_prefix(error, "the database in %s", file);
+    else
+        status = backups_restored_note(swap->staging, file, error);
     return status;
 }
 
-static enum bk_status restore(struct backups_swap *swap, const char *file, struct bk_error *error) {
+static enum bk_status check_tenant(const struct restoring *restoring, struct bk_error *error) {
+    if (restoring->may_make || bk_file_exists(restoring->swap.live) ||
+        bk_slice_is(restoring->tenant, "default"))
+        return BK_OK;
+    return bk_error_set(error, BK_NOT_FOUND,
+                        "there is no tenant %.*s: name one that exists with --tenant, or add "
+                        "--from-tenant %.*s to make it",
+                        BK_SLICE_PRINT(restoring->tenant), BK_SLICE_PRINT(restoring->tenant));
+}
+
+static enum bk_status restore(struct restoring *restoring, struct bk_error *error) {
+    struct backups_swap *swap = &restoring->swap;
     enum bk_status status = backups_swap_recover(swap, error);
+    if (status == BK_OK)
+        status = check_tenant(restoring, error);
     if (status == BK_OK)
         status = backups_swap_begin(swap, error);
     if (status != BK_OK)
         return status;
-    status = verify(swap, file, error);
+    status = verify(restoring, error);
     if (status != BK_OK) {
         (void)bk_directory_remove(swap->staging, NULL);
         return status;
@@ -59,23 +84,38 @@ static void print_result(const struct bk_command_context *context,
     bk_buffer_fini(&line);
 }
 
+/* FILE and --from-tenant NAME, in any order. */
+static bool read_arguments(struct restoring *restoring, int argument_count, char **arguments) {
+    for (int i = 0; i < argument_count; i++) {
+        if (strcmp(arguments[i], "--from-tenant") == 0 && i + 1 < argument_count) {
+            restoring->owner = bk_slice_from(arguments[++i]);
+            restoring->may_make = true;
+        } else if (arguments[i][0] != '-' && restoring->file == NULL) {
+            restoring->file = arguments[i];
+        } else {
+            return false;
+        }
+    }
+    return restoring->file != NULL && bk_tenant_name_is_valid(restoring->owner);
+}
+
 int backups_run_restore(struct bk_command_context *context, int argument_count, char **arguments) {
     struct bk_error error = BK_ERROR_INIT;
-    struct backups_swap swap;
+    struct restoring restoring = {.owner = context->tenant, .tenant = context->tenant};
     char tenants[BACKUPS_PATH_BYTES];
-    if (argument_count != 1 || arguments[0][0] == '-')
+    if (!read_arguments(&restoring, argument_count, arguments))
         return 2;
     enum bk_status status =
-        backups_swap_init(&swap, context->data_directory, context->tenant, &error);
+        backups_swap_init(&restoring.swap, context->data_directory, context->tenant, &error);
     if (status == BK_OK &&
         bk_path_join(tenants, sizeof tenants, context->data_directory, "tenants"))
         status = bk_directory_create(tenants, &error);
     if (status == BK_OK)
-        status = restore(&swap, arguments[0], &error);
+        status = restore(&restoring, &error);
     if (status != BK_OK) {
         fprintf(stderr, "bakend: %s\n", error.message);
         return 1;
     }
-    print_result(context, &swap);
+    print_result(context, &restoring.swap);
     return 0;
 }

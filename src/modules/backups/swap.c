@@ -60,7 +60,10 @@ static bool has_marker(const char *directory) {
 
 /* --- the old directory ------------------------------------------------------------------------ */
 
-static bool is_part_of_database(const char *name) { return strncmp(name, "data.db", 7) == 0; }
+/* So is the note of an earlier restore that was not told yet. */
+static bool is_part_of_database(const char *name) {
+    return strncmp(name, "data.db", 7) == 0 || strcmp(name, "restored") == 0;
+}
 
 static void on_old_entry(void *user, const char *name, bool is_directory) {
     struct moving *moving = user;

@@ -8,6 +8,8 @@
 
 enum { DATA_BYTES = 600000 /* several steps of the pump */, FILE_MAX_BYTES = 2 * 1024 * 1024 };
 
+#define TENANT BK_SLICE("default")
+
 static const char *below(void **state, const char *name) {
     static char paths[4][512];
     static unsigned turn;
@@ -49,8 +51,8 @@ static void write_archive(void **state) {
 static void test_a_database_comes_out_as_it_went_in(void **state) {
     struct bk_error error = BK_ERROR_INIT;
     write_archive(state);
-    assert_int_equal(backups_archive_read(below(state, "a.zip"), below(state, "out.db"), &error),
-                     BK_OK);
+    assert_int_equal(
+        backups_archive_read(below(state, "a.zip"), below(state, "out.db"), TENANT, &error), BK_OK);
     struct bk_buffer in = make_data(), out = read_whole(below(state, "out.db"));
     assert_true(bk_slice_equal(bk_buffer_slice(&in), bk_buffer_slice(&out)));
     bk_buffer_fini(&in);
@@ -60,8 +62,9 @@ static void test_a_database_comes_out_as_it_went_in(void **state) {
 static void test_a_target_that_exists_is_not_overwritten(void **state) {
     struct bk_error error = BK_ERROR_INIT;
     write_archive(state);
-    assert_int_equal(backups_archive_read(below(state, "a.zip"), below(state, "data.db"), &error),
-                     BK_IO);
+    assert_int_equal(
+        backups_archive_read(below(state, "a.zip"), below(state, "data.db"), TENANT, &error),
+        BK_IO);
     assert_int_equal(bk_file_size(below(state, "data.db")), DATA_BYTES);
 }
 
@@ -85,7 +88,8 @@ static void test_a_damaged_archive_never_gives_wrong_data(void **state) {
         whole.data[at] = (char)~whole.data[at];
         assert_int_equal(bk_file_write_atomic(below(state, "b.zip"), bk_buffer_slice(&whole), NULL),
                          BK_OK);
-        if (backups_archive_read(below(state, "b.zip"), below(state, "out.db"), &error) == BK_OK) {
+        if (backups_archive_read(below(state, "b.zip"), below(state, "out.db"), TENANT, &error) ==
+            BK_OK) {
             struct bk_buffer out = read_whole(below(state, "out.db"));
             assert_true(bk_slice_equal(bk_buffer_slice(&data), bk_buffer_slice(&out)));
             bk_buffer_fini(&out);
@@ -109,7 +113,8 @@ static void test_a_cut_archive_is_refused(void **state) {
             bk_file_write_atomic(below(state, "b.zip"), bk_slice_make(whole.data, length), NULL),
             BK_OK);
         assert_int_not_equal(
-            backups_archive_read(below(state, "b.zip"), below(state, "out.db"), &error), BK_OK);
+            backups_archive_read(below(state, "b.zip"), below(state, "out.db"), TENANT, &error),
+            BK_OK);
         assert_non_null(strstr(error.message, "b.zip"));
         (void)bk_file_remove(below(state, "out.db"), NULL);
     }

@@ -421,11 +421,27 @@ static void directory_of(const char *tenant, char *out, size_t size) {
     snprintf(out, size, "%s/tenants/%s", fixture.kernel.directory, tenant);
 }
 
+/* Opens others until this one is closed, which is only when its file is whole on the disk. */
+static void close_by_opening_others(void) {
+    char name[16];
+    for (int i = 0; i < 12; i++) {
+        snprintf(name, sizeof name, "t%d", i);
+        emit_in(name);
+    }
+    support_loop_run_for(fixture.kernel.loop, 1000);
+}
+
+/* A tenant that was used and is closed. */
+static void use_and_close(const char *name, char *directory, size_t size) {
+    emit_in(name);
+    close_by_opening_others();
+    directory_of(name, directory, size);
+}
+
 static void test_a_damaged_log_file_is_kept_aside_and_a_new_one_is_made(void **state) {
     (void)state;
     char directory[4100];
-    assert_int_equal(bk_tenant_create(fixture.kernel.tenants, BK_SLICE("broken"), NULL), BK_OK);
-    directory_of("broken", directory, sizeof directory);
+    use_and_close("broken", directory, sizeof directory);
     write_damage(directory, "logs.db", "w");
     write_damage(directory, "logs.db-wal", "w");
     write_damage(directory, "logs.db.damaged-20200101000000000", "w");
@@ -446,24 +462,16 @@ static void test_a_damaged_log_file_is_kept_aside_and_a_new_one_is_made(void **s
 static void test_a_log_whose_database_is_gone_begins_anew(void **state) {
     (void)state;
     char directory[4100];
-    assert_int_equal(bk_tenant_create(fixture.kernel.tenants, BK_SLICE("halved"), NULL), BK_OK);
-    directory_of("halved", directory, sizeof directory);
+    use_and_close("halved", directory, sizeof directory);
+    char path[4200];
+    snprintf(path, sizeof path, "%s/logs.db", directory);
+    assert_int_equal(bk_file_remove(path, NULL), BK_OK);
     write_damage(directory, "logs.db-wal", "w");
     emit_in("halved");
     fixture.call_tenant = BK_SLICE("halved");
     list("/api/logs", 1);
     fixture.call_tenant = BK_SLICE_EMPTY;
     assert_int_equal(find_kept(directory).wal_count, 1);
-}
-
-/* Opens others until this one is closed, which is only when its file is whole on the disk. */
-static void close_by_opening_others(void) {
-    char name[16];
-    for (int i = 0; i < 12; i++) {
-        snprintf(name, sizeof name, "t%d", i);
-        emit_in(name);
-    }
-    support_loop_run_for(fixture.kernel.loop, 1000);
 }
 
 /* Spares the pages that are looked at when it is opened: the schema, _meta and _migrations. */
@@ -502,9 +510,9 @@ static void test_damage_that_a_write_meets_is_set_aside_too(void **state) {
 static void test_a_log_that_cannot_be_moved_costs_only_the_logs(void **state) {
     (void)state;
     char directory[4100];
-    assert_int_equal(bk_tenant_create(fixture.kernel.tenants, BK_SLICE("stuck"), NULL), BK_OK);
-    directory_of("stuck", directory, sizeof directory);
+    use_and_close("stuck", directory, sizeof directory);
     snprintf(directory + strlen(directory), 64, "/logs.db");
+    assert_int_equal(bk_file_remove(directory, NULL), BK_OK);
     assert_int_equal(bk_directory_create(directory, NULL), BK_OK);
     emit_in("stuck");
     fixture.call_tenant = BK_SLICE("stuck");
