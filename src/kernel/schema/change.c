@@ -116,6 +116,8 @@ static enum bk_status plan_definition(struct schema_plan *plan) {
     plan->new_box->folded = schema_fold(plan->new_box->collection.name, &plan->new_box->arena);
     schema_definition_check(plan->state->kind, current, plan->new_box, plan->old_box, false,
                             &option_problems, change->problems);
+    if (plan->arena.is_overflown || change->arena->is_overflown)
+        return bk_error_set(&change->error, BK_TOO_LARGE, "The definition is too large.");
     if (change->problems->count > 0)
         return bk_error_set(&change->error, BK_INVALID, "Failed to %s collection.",
                             action_name(change));

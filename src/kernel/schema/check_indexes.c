@@ -141,7 +141,7 @@ void schema_indexes_check(const struct bk_schema *schema, const struct schema_bo
     struct parsed_indexes parsed = {.count = 0};
     parsed.items =
         bk_arena_alloc_zero(problems->arena, sizeof *parsed.items * (collection->index_count + 1));
-    for (uint32_t i = 0; i < collection->index_count; i++) {
+    for (uint32_t i = 0; i < collection->index_count && !problems->arena->is_overflown; i++) {
         if (!schema_index_parse(collection->indexes[i].sql, problems->arena,
                                 &parsed.items[parsed.count])) {
             add(problems, i, "validation_invalid_index_expression",
@@ -152,6 +152,6 @@ void schema_indexes_check(const struct bk_schema *schema, const struct schema_bo
         if (!check_one(schema, box, old, &parsed, problems))
             return;
     }
-    if (old != NULL)
+    if (old != NULL && !problems->arena->is_overflown)
         check_kept(old, &parsed, problems);
 }

@@ -129,6 +129,9 @@ static enum bk_status read_indexes(const struct schema_source *source, struct sc
     collection->indexes = bk_arena_alloc_zero(&box->arena, sizeof *collection->indexes * room);
     for (const struct bk_json *child = member == NULL ? NULL : member->child; child != NULL;
          child = child->next) {
+        if (box->arena.is_overflown)
+            return bk_error_set(error, BK_TOO_LARGE, "the definition is larger than %d bytes",
+                                SCHEMA_BOX_BYTES_MAX);
         if (child->type != BK_JSON_STRING)
             return bk_error_set(error, BK_INVALID, "indexes must be a list of texts");
         collection->indexes[collection->index_count++].sql =
@@ -141,7 +144,7 @@ static enum bk_status read_indexes(const struct schema_source *source, struct sc
  * more. */
 static void settle_indexes(struct schema_box *box) {
     struct bk_collection *collection = &box->collection;
-    for (uint32_t i = 0; i < collection->index_count; i++) {
+    for (uint32_t i = 0; i < collection->index_count && !box->arena.is_overflown; i++) {
         struct schema_index index;
         struct bk_index *kept = &collection->indexes[i];
         if (!schema_index_parse(kept->sql, &box->arena, &index))

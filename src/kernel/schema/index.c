@@ -131,6 +131,8 @@ static void read_column(struct bk_slice text, struct schema_index_column *column
 
 static bool read_columns(struct bk_slice text, struct bk_arena *arena, struct schema_index *index) {
     index->columns = bk_arena_alloc_zero(arena, sizeof *index->columns * COLUMNS_MAX);
+    if (arena->is_overflown)
+        return false; /* its memory is shared, and the whole is refused */
     while (text.length > 0) {
         size_t length = find_outside(text, ',');
         if (index->column_count == COLUMNS_MAX)

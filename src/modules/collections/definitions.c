@@ -191,6 +191,8 @@ static void on_changed(struct bk_schema_change *change, enum bk_status status) {
         bk_answer_empty(request);
     else if (status == BK_OK)
         answer_changed(own, change->collection);
+    else if (status == BK_TOO_LARGE)
+        bk_answer_error(request, status, "The definition is too large.");
     else if (request->problems.count > 0)
         bk_answer_problems(request, BK_INVALID, failures[change->action]);
     else if (status == BK_INVALID || status == BK_CONFLICT || status == BK_LIMIT)

@@ -6,7 +6,7 @@
 
 extern const struct bk_module bk_module_collections;
 
-enum { TEXT_BYTES = 4096 };
+enum { TEXT_BYTES = 4096, BODY_BYTES = 16 * 1024 };
 
 static struct support_module fixture;
 static struct bk_schema_kind *kind;
@@ -72,7 +72,7 @@ static void on_answer(struct bk_call *call) {
 /* As a superuser; apostrophes in the body stand for quotes. */
 static int ask_as(const struct bk_actor *actor, enum bk_method method, const char *target,
                   const char *body) {
-    char text[TEXT_BYTES];
+    static char text[BODY_BYTES];
     struct waiting waiting = {
         .call = {.actor = actor,
                  .method = method,
@@ -193,6 +193,29 @@ static void a_body_with_too_many_values_is_told_how_many_there_may_be(void **sta
     assert_answer_has("about 1747 values");
 }
 
+/* Wherever the memory of the request ends, nothing is read that was not written. */
+static void a_definition_that_does_not_fit_is_refused_as_a_whole(void **state) {
+    (void)state;
+    static char body[BODY_BYTES];
+    int made = 0, refused = 0;
+    for (int count = 1; count <= 60; count++) {
+        int length = snprintf(body, sizeof(body),
+                              "{'name':'wide%d','type':'base','fields':[{'name':'title','type':"
+                              "'text'}],'indexes':[",
+                              count);
+        for (int i = 0; i < count; i++)
+            length += snprintf(body + length, sizeof(body) - (size_t)length,
+                               "%s'CREATE INDEX i%d_%d ON wide%d (title) WHERE title > %d'",
+                               i == 0 ? "" : ",", count, i, count, i);
+        memcpy(body + length, "]}", 3);
+        int status = ask(BK_POST, "/api/collections", body);
+        if (status != 200 && status != 413)
+            fail_msg("%d indexes: %s", count, fixture.answer.data);
+        *(status == 200 ? &made : &refused) += 1;
+    }
+    assert_true(made > 0 && refused > 0);
+}
+
 static void too_many_fields_are_refused_before_the_write(void **state) {
     (void)state;
     char target[TEXT_BYTES];
@@ -237,6 +260,7 @@ int main(void) {
         TEST(a_collection_that_keeps_its_last_record_loses_all_but_one),
         TEST(a_write_is_answered_as_it_ended_however_little_memory_is_left),
         TEST(a_body_with_too_many_values_is_told_how_many_there_may_be),
+        TEST(a_definition_that_does_not_fit_is_refused_as_a_whole),
         TEST(too_many_fields_are_refused_before_the_write),
         TEST(modifiers_of_fields_are_refused_and_other_unknown_keys_ignored),
     };
