@@ -91,8 +91,8 @@ struct bk_connection {
     enum store_connection_kind kind;
     uint32_t generation; /* of the statements in the cache */
     uint32_t step_count;
-    uint64_t deadline_ns;     /* 0: none */
-    uint64_t budget_end_ns;   /* writer: of the run, for all its SELECTs; 0: each has its own time */
+    uint64_t deadline_ns;   /* 0: none */
+    uint64_t budget_end_ns; /* writer: of the run, for all its SELECTs; 0: each has its own time */
     const bool *is_cancelled; /* atomic; a look at it interrupts, NULL: none */
     struct bk_statement *buckets[STORE_STATEMENT_BUCKETS];
     size_t statement_count;
