@@ -49,7 +49,7 @@ enum bk_status bk_config_read_environment(struct bk_config *config, char *const 
  * BK_INVALID. */
 enum bk_status bk_config_read_file(struct bk_config *config, const char *path,
                                    struct bk_error *error);
-/* BK_INVALID with "unknown option --lisen: did you mean --listen?". */
+/* BK_INVALID with "unknown option --lisen: did you mean --listen? See `bakend help serve`". */
 enum bk_status bk_config_refuse_flag(const struct bk_config *config, const char *flag,
                                      struct bk_error *error);
 

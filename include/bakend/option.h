@@ -26,6 +26,8 @@ struct bk_option {
     int64_t minimum, maximum;  /* for numbers; both 0: any */
     const char *argument;      /* in the help: "BYTES" */
     const char *help;          /* a sentence */
+    /* For texts: what the value must be ("must be a name"), or NULL when it is that. NULL: any. */
+    const char *(*refuse)(const char *text);
 };
 
 #endif

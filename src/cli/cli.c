@@ -19,6 +19,11 @@ static enum bk_status read_file(const struct bk_cli_host *host, struct bk_error 
     enum bk_status status = bk_config_read_file(host->config, path, error);
     if (status == BK_NOT_FOUND && bk_config_origin(host->config, "config") == BK_CONFIG_DEFAULT)
         return BK_OK;
+    if (status == BK_NOT_FOUND)
+        return bk_error_set(error, status,
+                            "--config: there is no file %s: name one that exists, or leave the "
+                            "option out",
+                            path);
     return status;
 }
 

@@ -116,6 +116,19 @@ static int run_with_lock(struct command_run *run, const struct bk_command *comma
     return code;
 }
 
+/* A flag that is neither an option nor in the command's usage is a slip. */
+static void explain_unknown_flag(const struct bk_cli_host *host, const struct bk_command *command,
+                                 const struct cli_invocation *invocation) {
+    struct bk_error error = BK_ERROR_INIT;
+    for (int i = 0; i < invocation->argument_count; i++) {
+        const char *argument = invocation->arguments[i];
+        if (strncmp(argument, "--", 2) != 0 || strstr(command->usage, argument) != NULL)
+            continue;
+        bk_config_refuse_flag(host->config, argument, &error);
+        fprintf(stderr, "bakend: %s\n", error.message);
+    }
+}
+
 int cli_run_command(const struct bk_cli_host *host, const struct bk_command *command,
                     const struct cli_invocation *invocation) {
     struct command_run run = {.host = host};
@@ -134,6 +147,8 @@ int cli_run_command(const struct bk_cli_host *host, const struct bk_command *com
         code = command->run(&run.context, invocation->argument_count, invocation->arguments);
     if (run.is_open)
         host->close(host->user);
+    if (code == 2)
+        explain_unknown_flag(host, command, invocation);
     if (code == 2)
         fprintf(stderr, "usage: bakend %s\n", command->usage);
     return code;

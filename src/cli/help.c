@@ -51,8 +51,10 @@ static void print_options(const struct bk_cli_host *host) {
     struct bk_buffer text;
     bk_buffer_init(&text, HELP_MAX_BYTES);
     bk_config_write_help(host->config, &text);
-    printf("\nOptions (also keys of the configuration file in camelCase, and BAKEND_<OPTION>):\n"
-           "%.*s",
+    printf("\nOptions (also keys of the configuration file in camelCase, and BAKEND_<OPTION>),\n"
+           "with the default and the range:\n"
+           "%.*s"
+           "BYTES take B, KB, MB, GB, TB or KiB, MiB, GiB, TiB; TIME takes ms, s, m, h, d or w.\n",
            BK_SLICE_PRINT(bk_buffer_slice(&text)));
     bk_buffer_fini(&text);
 }

@@ -179,8 +179,10 @@ enum bk_status bk_config_refuse_flag(const struct bk_config *config, const char 
     name.length = bk_slice_find(name, '=');
     const struct config_entry *nearest = config_nearest(config, name, CONFIG_AS_FLAG);
     if (nearest == NULL)
-        return bk_error_set(error, BK_INVALID, "unknown option %.*s", BK_SLICE_PRINT(name));
-    return bk_error_set(error, BK_INVALID, "unknown option %.*s: did you mean --%s?",
+        return bk_error_set(error, BK_INVALID, "unknown option %.*s: see `bakend help serve`",
+                            BK_SLICE_PRINT(name));
+    return bk_error_set(error, BK_INVALID,
+                        "unknown option %.*s: did you mean --%s? See `bakend help serve`",
                         BK_SLICE_PRINT(name), nearest->option->name);
 }
 

@@ -20,7 +20,9 @@ static struct config_entry *find_key(const struct bk_config *config, struct bk_s
 
 static enum bk_status refuse_key(const struct bk_config *config, struct bk_slice key,
                                  struct bk_error *error) {
-    const struct config_entry *nearest = config_nearest(config, key, CONFIG_IN_FILE);
+    const struct config_entry *nearest = config_find(config, key); /* written like the flag */
+    if (nearest == NULL)
+        nearest = config_nearest(config, key, CONFIG_IN_FILE);
     if (nearest == NULL)
         return bk_error_set(error, BK_INVALID, "unknown key %.*s in %s", BK_SLICE_PRINT(key),
                             config->file);

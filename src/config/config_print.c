@@ -82,6 +82,23 @@ void bk_config_write_json(const struct bk_config *config, struct bk_buffer *out)
     bk_buffer_append_literal(out, "}\n");
 }
 
+/* " (2; 1 to 4)": the default and the range. */
+static void write_limits(const struct bk_option *option, struct bk_buffer *out) {
+    bool has_default = option->default_value != NULL && option->default_value[0] != '\0' &&
+                       option->type != BK_OPTION_SECRET;
+    bool is_bounded = option->minimum != 0 || option->maximum != 0;
+    if (!has_default && !is_bounded)
+        return;
+    bk_buffer_format(out, " (%s%s", has_default ? option->default_value : "",
+                     has_default && is_bounded ? "; " : "");
+    if (is_bounded) {
+        config_value_write(option->type, option->minimum, out);
+        bk_buffer_append_literal(out, " to ");
+        config_value_write(option->type, option->maximum, out);
+    }
+    bk_buffer_append_char(out, ')');
+}
+
 void bk_config_write_help(const struct bk_config *config, struct bk_buffer *out) {
     for (size_t i = 0; i < config->count; i++) {
         const struct bk_option *option = config->entries[i].option;
@@ -91,9 +108,7 @@ void bk_config_write_help(const struct bk_config *config, struct bk_buffer *out)
                          option->argument != NULL ? option->argument : "");
         bk_buffer_format(out, "  %-*.*s %s", NAME_COLUMNS + 10,
                          BK_SLICE_PRINT(bk_buffer_slice(&name)), option->help);
-        if (option->default_value != NULL && option->default_value[0] != '\0' &&
-            option->type != BK_OPTION_SECRET)
-            bk_buffer_format(out, " (%s)", option->default_value);
+        write_limits(option, out);
         bk_buffer_append_char(out, '\n');
         bk_buffer_fini(&name);
     }

@@ -26,6 +26,9 @@ struct bk_config {
 bool config_value_store(const struct bk_option *option, const char *text, char *values,
                         struct bk_buffer *why);
 
+/* "64MiB", "30d", "7": as it would be written. */
+void config_value_write(enum bk_option_type type, int64_t value, struct bk_buffer *out);
+
 /* name.c */
 struct config_entry *config_find(const struct bk_config *config, struct bk_slice name);
 /* "retentionMaxBytes", "BAKEND_RETENTION_MAX_BYTES" */

@@ -111,6 +111,10 @@ bool config_value_store(const struct bk_option *option, const char *text, char *
     switch (option->type) {
     case BK_OPTION_TEXT:
     case BK_OPTION_SECRET:
+        if (option->refuse != NULL && option->refuse(text) != NULL) {
+            bk_buffer_format(why, "%s", option->refuse(text));
+            return false;
+        }
         memcpy(place, &text, sizeof text);
         return true;
     case BK_OPTION_BOOL: {
@@ -128,4 +132,21 @@ bool config_value_store(const struct bk_option *option, const char *text, char *
         return store_number(option, bk_slice_from(text), place, why);
     }
     BK_UNREACHABLE();
+}
+
+/* The largest unit that leaves a whole number; the tables go up, bytes in thousands and then again in
+ * steps of 1024. */
+void config_value_write(enum bk_option_type type, int64_t value, struct bk_buffer *out) {
+    const struct unit *units = type == BK_OPTION_DURATION ? duration_units : byte_units;
+    size_t count = type == BK_OPTION_DURATION ? BK_COUNT_OF(duration_units)
+                   : type == BK_OPTION_BYTES  ? BK_COUNT_OF(byte_units)
+                                              : 0;
+    const char *name = "";
+    int64_t factor = 1;
+    for (size_t i = 0; i < count && value != 0; i++)
+        if (value % units[i].factor == 0 && units[i].factor >= factor) {
+            factor = units[i].factor;
+            name = units[i].name;
+        }
+    bk_buffer_format(out, "%" PRId64 "%s", value / factor, name);
 }

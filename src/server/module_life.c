@@ -45,6 +45,15 @@ static void reserve_noun(struct bk_schema_kind *schema, const char *type) {
         bk_schema_reserve_name(schema, noun);
 }
 
+/* Routes are answered before any collection's short form, so none may be called api. */
+static void reserve_first_word(struct bk_schema_kind *schema, const char *path) {
+    struct bk_slice word = bk_slice_from(path + 1);
+    BK_ASSERT(path[0] == '/');
+    word.length = bk_slice_find(word, '/');
+    if (word.length > 0 && word.data[0] != '{')
+        bk_schema_reserve_name(schema, word);
+}
+
 static void fill_context(struct server *server, struct bk_module_context *context,
                          const struct bk_module *module, const void *options) {
     *context = (struct bk_module_context){
@@ -77,6 +86,8 @@ void server_register_modules(struct server *server) {
             bk_schema_add_type(server->schema, module->field_types[j]);
         for (size_t j = 0; j < module->event_count; j++)
             reserve_noun(server->schema, module->events[j].type);
+        for (size_t j = 0; j < module->route_count; j++)
+            reserve_first_word(server->schema, module->routes[j].path);
         for (size_t j = 0; j < module->collection_count; j++)
             bk_schema_add_system(server->schema, &module->collections[j], module->name);
         add_tenant_slot(context);

@@ -1,7 +1,102 @@
 /* One row per option: `bakend help serve`, `bakend config` and the checks are made from it. */
 #include "options.h"
 
+#include "address.h"
+
 #include "bakend/assert.h"
+#include "bakend/log.h"
+#include "bakend/slice.h"
+#include <arpa/inet.h>
+
+/* --- what texts must be ----------------------------------------------------------------------- */
+
+/* True when each of the texts between commas is right; an empty list is. */
+static bool all_are(const char *text, bool (*is_right)(struct bk_slice part)) {
+    struct bk_slice rest = bk_slice_from(text), part;
+    while (rest.length > 0 && bk_slice_split(&rest, ',', &part))
+        if (!is_right(bk_slice_trim(part)))
+            return false;
+    return true;
+}
+
+static bool is_host_text(struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] <= ' ' || strchr("/?#@\"'<>\\*", text.data[i]) != NULL)
+            return false;
+    return text.length > 0;
+}
+
+/* What browsers send as Origin: a scheme and a host, no path. */
+static bool is_origin(struct bk_slice text) {
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < BK_COUNT_OF(schemes); i++) {
+        struct bk_slice scheme = bk_slice_from(schemes[i]);
+        if (bk_slice_starts_with(text, scheme))
+            return is_host_text(
+                bk_slice_make(text.data + scheme.length, text.length - scheme.length));
+    }
+    return false;
+}
+
+static const char *refuse_origins(const char *text) {
+    if (strcmp(text, "*") == 0 || all_are(text, is_origin))
+        return NULL;
+    return "must be * or origins separated by commas, such as https://app.example.com";
+}
+
+static const char *refuse_domain(const char *text) {
+    struct bk_slice rest = bk_slice_from(text), label;
+    bool is_right = rest.length == 0 || text[rest.length - 1] != '.';
+    while (is_right && rest.length > 0 && bk_slice_split(&rest, '.', &label)) {
+        is_right = label.length > 0 && label.length <= 63;
+        for (size_t i = 0; i < label.length; i++) {
+            char c = label.data[i];
+            is_right = is_right && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                    (c >= '0' && c <= '9') || c == '-');
+        }
+    }
+    return is_right ? NULL : "must be a domain, such as example.com, without a scheme or port";
+}
+
+static bool is_address_block(struct bk_slice text) {
+    char address[INET6_ADDRSTRLEN];
+    uint8_t bytes[16];
+    size_t length = bk_slice_find(text, '/');
+    int64_t bits = 0;
+    if (length == 0 || length >= sizeof address)
+        return false;
+    memcpy(address, text.data, length);
+    address[length] = '\0';
+    bool is_ipv4 = inet_pton(AF_INET, address, bytes) == 1;
+    if (!is_ipv4 && inet_pton(AF_INET6, address, bytes) != 1)
+        return false;
+    if (length == text.length)
+        return true;
+    struct bk_slice tail = bk_slice_make(text.data + length + 1, text.length - length - 1);
+    return bk_slice_to_int64(tail, &bits) && bits >= 0 && bits <= (is_ipv4 ? 32 : 128);
+}
+
+static const char *refuse_proxies(const char *text) {
+    return all_are(text, is_address_block)
+               ? NULL
+               : "must be addresses or blocks separated by commas, such as 10.0.0.0/8 or ::1";
+}
+
+static const char *refuse_level(const char *text) {
+    enum bk_log_level level;
+    return bk_log_level_parse(bk_slice_from(text), &level)
+               ? NULL
+               : "must be debug, info, warn, error or off";
+}
+
+static const char *refuse_listen(const char *text) {
+    struct listen_address address;
+    return listen_address_parse(&address, text, NULL) == BK_OK
+               ? NULL
+               : "must be an address and a port, such as 127.0.0.1:8090, [::1]:8090 or *:8090";
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define OPTION(option_name, option_type, field, default_text, least, most, argument_name,          \
                sentence)                                                                           \
@@ -10,22 +105,26 @@
         .offset = offsetof(struct server_options, field), .default_value = (default_text),         \
         .minimum = (least), .maximum = (most), .argument = (argument_name), .help = (sentence)     \
     }
+#define TEXT(option_name, field, default_text, check, argument_name, sentence)                     \
+    {                                                                                              \
+        .name = (option_name), .type = BK_OPTION_TEXT,                                             \
+        .offset = offsetof(struct server_options, field), .default_value = (default_text),         \
+        .argument = (argument_name), .help = (sentence), .refuse = (check)                         \
+    }
 #define MINUTES(count) ((int64_t)(count)*60 * 1000)
 #define YEARS(count) (MINUTES(count) * 60 * 24 * 366)
 #define MIB ((int64_t)1024 * 1024)
 #define TIB (MIB * 1024 * 1024)
 
 const struct bk_option server_option_table[] = {
-    OPTION("listen", BK_OPTION_TEXT, listen, "127.0.0.1:8090", 0, 0, "ADDRESS:PORT",
-           "Where to accept connections; port 0 lets the system choose."),
-    OPTION("data", BK_OPTION_TEXT, data, "data", 0, 0, "DIR",
-           "The data directory; one process at a time has it."),
-    OPTION("app", BK_OPTION_TEXT, app, ".", 0, 0, "DIR",
-           "The working folder with public, functions and migrations."),
-    OPTION("config", BK_OPTION_TEXT, config, "bakend.json", 0, 0, "FILE",
-           "The configuration file; the default one may be missing."),
-    OPTION("log-level", BK_OPTION_TEXT, log_level, "info", 0, 0, "LEVEL",
-           "What is logged: debug, info, warn, error or off."),
+    TEXT("listen", listen, "127.0.0.1:8090", refuse_listen, "ADDRESS:PORT",
+         "Where to accept connections; port 0 lets the system choose."),
+    TEXT("data", data, "data", NULL, "DIR", "The data directory; one process at a time has it."),
+    TEXT("app", app, ".", NULL, "DIR", "The working folder with public, functions and migrations."),
+    TEXT("config", config, "bakend.json", NULL, "FILE",
+         "The configuration file; the default one may be missing."),
+    TEXT("log-level", log_level, "info", refuse_level, "LEVEL",
+         "What is logged: debug, info, warn, error or off."),
     OPTION("writers", BK_OPTION_INT, writers, "2", 1, 4, "COUNT",
            "Writer threads; a tenant always has the same one."),
     OPTION("readers", BK_OPTION_INT, readers, "2", 1, 16, "COUNT",
@@ -34,20 +133,20 @@ const struct bk_option server_option_table[] = {
            "Writes that may wait per tenant; past it the answer is 503."),
     OPTION("read-queue-max", BK_OPTION_INT, read_queue_max, "1024", 16, 1000000, "COUNT",
            "Reads that may wait in all; past it the answer is 503."),
-    OPTION("open-tenants-max", BK_OPTION_INT, open_tenants_max, "64", 1, 10000, "COUNT",
-           "Tenants open at once; the least recently used one closes."),
+    OPTION("open-tenants-max", BK_OPTION_INT, open_tenants_max, "64", 2, 10000, "COUNT",
+           "Tenants open at once, default among them; the least recently used one closes."),
     OPTION("retention-max-age", BK_OPTION_DURATION, retention_max_age_ms, "30d", 0, YEARS(100),
            "TIME", "Events older than this are pruned; 0 keeps them for ever."),
     OPTION("retention-max-bytes", BK_OPTION_BYTES, retention_max_bytes, "0", 0, TIB * 1024, "BYTES",
            "Past it a tenant's oldest events are pruned; 0 is no bound."),
     OPTION("tail-max-bytes", BK_OPTION_BYTES, tail_max_bytes, "4MiB", 64 * 1024, TIB, "BYTES",
            "Recent events kept in memory per open tenant."),
-    OPTION("tenant-domain", BK_OPTION_TEXT, tenant_domain, NULL, 0, 0, "DOMAIN",
-           "acme.DOMAIN names the tenant acme; off unless given."),
-    OPTION("cors-origins", BK_OPTION_TEXT, cors_origins, "*", 0, 0, "ORIGINS",
-           "Origins that browsers may call from, separated by commas, or *."),
-    OPTION("trusted-proxies", BK_OPTION_TEXT, trusted_proxies, NULL, 0, 0, "CIDR,…",
-           "Proxies whose X-Forwarded-For is believed; none unless given."),
+    TEXT("tenant-domain", tenant_domain, NULL, refuse_domain, "DOMAIN",
+         "acme.DOMAIN names the tenant acme; off unless given."),
+    TEXT("cors-origins", cors_origins, "*", refuse_origins, "ORIGINS",
+         "Origins that browsers may call from, separated by commas, or *."),
+    TEXT("trusted-proxies", trusted_proxies, NULL, refuse_proxies, "CIDR,…",
+         "Proxies whose X-Forwarded-For is believed; none unless given."),
     OPTION("connections-max", BK_OPTION_INT, connections_max, "0", 0, 1000000, "COUNT",
            "Connections open at once; 0 is what the descriptors allow."),
     OPTION("bodies-max-bytes", BK_OPTION_BYTES, bodies_max_bytes, "256MiB", MIB, TIB, "BYTES",

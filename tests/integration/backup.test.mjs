@@ -77,8 +77,9 @@ test('names are checked as the contract has them', async (t) => {
   assert.equal((await make('one.zip')).status, 204);
   assert.equal((await make('one.zip')).body.data.name.code, 'validation_backup_name_exists');
   assert.equal((await make('')).status, 204);
+  assert.equal((await make('')).status, 204, 'also twice in a second');
   const { body } = await server.request('GET', '/api/backups', undefined, { token });
-  assert.ok(body.some(({ key }) => /^bakend_backup_default_\d{14}\.zip$/.test(key)));
+  assert.ok(body.some(({ key }) => /^bakend_backup_default_\d{17}\.zip$/.test(key)));
 });
 
 test('nobody but a superuser comes near backups', async (t) => {

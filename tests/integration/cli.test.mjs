@@ -30,6 +30,18 @@ test('help lists every command and explains one', async () => {
   assert.match(await runWell(['backup', '--help']), /^usage: bakend backup/);
 });
 
+test('help says ranges, units and where a password comes from', async () => {
+  const serve = await runWell(['help', 'serve']);
+  assert.match(serve, /--writers COUNT .* \(2; 1 to 4\)/);
+  assert.match(serve, /--tail-max-bytes BYTES .* \(4MiB; 64KiB to 1TiB\)/);
+  assert.match(serve, /TIME takes ms, s, m, h, d or w/);
+  const superuser = await runWell(['help', 'superuser']);
+  assert.match(superuser, /standard\s+input/);
+  assert.match(superuser, /--tenant/);
+  const list = await runWell(['help']);
+  assert.match(list, /^ {2}restore +Replaces .* kept\.$/m);
+});
+
 test('wrong usage ends with 2 and says what is right', async () => {
   const cases = [
     [[], /bakend serve/],
@@ -42,7 +54,14 @@ test('wrong usage ends with 2 and says what is right', async () => {
     [['serve', 'now'], /unexpected argument now/],
     [['backup', 'a', 'b'], /^usage: bakend backup/m],
     [['backup', '--tenant', 'A B'], /--tenant needs the name of a tenant/],
-    [['serve', '--config', 'missing.json'], /missing\.json/],
+    [['serve', '--config', 'missing.json'], /--config: there is no file missing\.json: name one/],
+    [['serve', '--nonsense', '1'], /unknown option --nonsense: see `bakend help serve`/],
+    [['backup', '--dta', 'x'], /unknown option --dta: did you mean --data\?/],
+    [['serve', '--open-tenants-max', '1'], /must be from 2 to 10000/],
+    [['config', '--cors-origins', 'app.example.com'], /--cors-origins: .* origins separated/],
+    [['config', '--cors-origins', 'https://a.example/path'], /--cors-origins/],
+    [['config', '--tenant-domain', 'https://example.com'], /--tenant-domain: .* must be a domain/],
+    [['config', '--trusted-proxies', '10.0.0.0/33'], /--trusted-proxies: .* must be addresses/],
   ];
   for (const [args, message] of cases) {
     const { code, stderr } = await run(args, { cwd: '/tmp' });
@@ -79,11 +98,29 @@ test('a slip in the file or the environment is found, also where a flag wins', a
   let result = await run(['config'], { cwd: folder });
   assert.equal(result.code, 2);
   assert.match(result.stderr, /unknown key writer in bakend\.json: did you mean writers\?/);
+  await writeFile(join(folder, 'bakend.json'), '{"queue-max": 100}');
+  result = await run(['config'], { cwd: folder });
+  assert.match(result.stderr, /unknown key queue-max in bakend\.json: did you mean queueMax\?/);
   await writeFile(join(folder, 'bakend.json'), '{"writers": 77}');
   result = await run(['config', '--writers', '2'], { cwd: folder });
   assert.match(result.stderr, /writers in bakend\.json: "77" must be from 1 to 4/);
   result = await run(['config'], { cwd: '/tmp', env: { BAKEND_LISTENN: 'x' } });
   assert.match(result.stderr, /BAKEND_LISTENN.*did you mean BAKEND_LISTEN\?/);
+});
+
+test('no collection takes a word that the server answers itself', async (t) => {
+  const server = await startServer(t);
+  const token = await operatorToken(server);
+  for (const name of ['api', 'metrics', 'Metrics']) {
+    const answer = await server.request(
+      'POST',
+      '/api/collections',
+      { name, type: 'base' },
+      { token },
+    );
+    assert.equal(answer.status, 400, name);
+    assert.ok(answer.body.data.name, answer.text);
+  }
 });
 
 /* --- start ------------------------------------------------------------------------------------ */

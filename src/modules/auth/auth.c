@@ -15,11 +15,11 @@
 
 static const struct bk_option options[] = {
     {"password-threads", BK_OPTION_INT, offsetof(struct auth_options, password_threads), "2", 1, 16,
-     "COUNT", "Threads that hash passwords (46 ms of a core and 19 MiB each)."},
+     "COUNT", "Threads that hash passwords (46 ms of a core and 19 MiB each).", NULL},
     {"password-queue-max", BK_OPTION_INT, offsetof(struct auth_options, password_queue_max), "32",
-     1, 1024, "COUNT", "Passwords that may wait to be hashed; past it the answer is 429."},
+     1, 1024, "COUNT", "Passwords that may wait to be hashed; past it the answer is 429.", NULL},
     {"token-cache-max", BK_OPTION_INT, offsetof(struct auth_options, token_cache_max), "10000", 0,
-     1000000, "COUNT", "Verified tokens that are kept in memory."},
+     1000000, "COUNT", "Verified tokens that are kept in memory.", NULL},
 };
 
 static const struct bk_system_collection collections[] = {
@@ -76,8 +76,11 @@ static const struct bk_event_declaration events[] = {
 
 static const struct bk_command commands[] = {
     {.name = "superuser",
-     .usage = "superuser create|update|delete|token EMAIL | superuser list",
-     .summary = "Creates, changes, deletes and lists superusers, or prints a token of one.",
+     .usage = "superuser create|update|delete|token EMAIL | superuser list  [--tenant NAME]",
+     .summary = "Creates, changes, deletes and lists superusers, or prints a token of one.\n\n"
+                "The password is asked for on a terminal, else it is the first line of standard\n"
+                "input. Superusers are a tenant's: of default, whose superusers are the operators,\n"
+                "or of the one that --tenant names.",
      .run = auth_superuser_command},
 };
 

@@ -30,7 +30,8 @@ bool backups_is_active(const struct backups_state *state, const struct bk_tenant
 
 /* key.c: "[a-z0-9_-]+.zip", 1 to 150 bytes: the name of a file, and nothing else. */
 bool backups_key_is_valid(struct bk_slice key);
-/* "bakend_backup_default_20260608120000.zip" */
+/* "bakend_backup_default_20260608120000000.zip": to the millisecond, since two in one second must
+ * differ. */
 void backups_key_make(char out[BACKUPS_KEY_BYTES_MAX + 1], struct bk_slice tenant, int64_t wall_ms);
 /* data/tenants/NAME/backups/KEY; false when it does not fit. prefix and suffix surround the key. */
 bool backups_path(char out[BACKUPS_PATH_BYTES], const char *tenant_directory, const char *prefix,

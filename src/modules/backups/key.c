@@ -24,7 +24,7 @@ void backups_key_make(char out[BACKUPS_KEY_BYTES_MAX + 1], struct bk_slice tenan
     char time[BK_TIME_TEXT_BYTES], digits[BK_TIME_TEXT_BYTES + 1];
     size_t count = 0;
     bk_time_format(time, wall_ms, 'T');
-    for (size_t i = 0; i < BK_TIME_TEXT_BYTES && time[i] != '.'; i++)
+    for (size_t i = 0; i < BK_TIME_TEXT_BYTES; i++)
         if (time[i] >= '0' && time[i] <= '9')
             digits[count++] = time[i];
     digits[count] = '\0';

@@ -166,9 +166,10 @@ static void write_metrics(struct bk_metrics_source *source, struct bk_buffer *ou
 static const struct bk_option options[] = {
     {"logs-rows-per-second", BK_OPTION_INT, offsetof(struct logging_options, rows_per_second),
      "500", 0, 1000000, "N",
-     "Rows a second that /api/logs records per tenant; those past it are counted and dropped."},
+     "Rows a second that /api/logs records per tenant; those past it are counted and dropped.",
+     NULL},
     {"logs-max-days", BK_OPTION_INT, offsetof(struct logging_options, max_days), "5", 0, 36500,
-     "DAYS", "Days that rows of /api/logs are kept; 0 records none."},
+     "DAYS", "Days that rows of /api/logs are kept; 0 records none.", NULL},
 };
 
 static const struct bk_route_parameter list_parameters[] = {

@@ -161,9 +161,9 @@ static void test_an_unknown_flag_is_refused_with_the_nearest_name(void **state) 
     assert_int_equal(bk_config_refuse_flag(fixture->config, "--item-cuont=3", &fixture->error),
                      BK_INVALID);
     assert_string_equal(fixture->error.message,
-                        "unknown option --item-cuont: did you mean --item-count?");
+                        "unknown option --item-cuont: did you mean --item-count? See `bakend help serve`");
     bk_config_refuse_flag(fixture->config, "--else", &fixture->error);
-    assert_string_equal(fixture->error.message, "unknown option --else");
+    assert_string_equal(fixture->error.message, "unknown option --else: see `bakend help serve`");
 }
 
 /* --- secrets ---------------------------------------------------------------------------------- */
