@@ -1,19 +1,20 @@
 /*
- * What a deletion takes along. Cascades are ours, never SQLite's: what refers to a deleted record is deleted
- * with it where its relation says so, or else loses the reference; each such record has an event of its own,
- * in the order of the changes.
+ * What a deletion takes along. Cascades are ours, never SQLite's: what refers to a deleted record
+ * is deleted with it where its relation says so, or else loses the reference; each such record has
+ * an event of its own, in the order of the changes.
  *
  *   delete the record ──> queue of what is gone ──┐
  *     ^                                           │ up to SLICE_MAX of one collection
  *     │            for each relation to it: find who refers to any of them, one scan
  *     └── cascades ── release each ── else: write it without what is gone
  *
- * The cost is a scan (or as many steps in an index) per relation and slice, not per record. A row goes
- * before its referrers are looked for, so that circles end. Where a required relation would be left empty,
- * its record stands in the way unless another relation takes it along: that is known at the end.
+ * The cost is a scan (or as many steps in an index) per relation and slice, not per record. A row
+ * goes before its referrers are looked for, so that circles end. Where a required relation would be
+ * left empty, its record stands in the way unless another relation takes it along: that is known at
+ * the end.
  *
- * All of it is one write of at most COLLECTIONS_CASCADE_MAX rows and COLLECTIONS_CASCADE_MS, for which the
- * writer keeps all others waiting: past either it is refused as a whole.
+ * All of it is one write of at most COLLECTIONS_CASCADE_MAX rows and COLLECTIONS_CASCADE_MS, for
+ * which the writer keeps all others waiting: past either it is refused as a whole.
  */
 #include "bakend/map.h"
 #include "collections.h"
@@ -54,7 +55,7 @@ static struct bk_slice gone_key(struct bk_arena *arena, const struct bk_collecti
     return bk_arena_format(arena, "%.*s/%.*s", BK_SLICE_PRINT(collection->id), BK_SLICE_PRINT(id));
 }
 
-/* --- rows ---------------------------------------------------------------------------------------- */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static enum bk_status statement_of(struct cascade *cascade, const struct bk_sql *sql,
                                    struct bk_statement **statement) {
@@ -146,7 +147,7 @@ static enum bk_status remove_row(struct cascade *cascade, const struct bk_collec
     return BK_OK;
 }
 
-/* --- what refers to them ------------------------------------------------------------------------- */
+/* --- what refers to them ---------------------------------------------------------------------- */
 
 /* The array without what is gone; empty arrays are "[]". */
 static struct bk_slice without_gone(struct cascade *cascade, struct bk_slice array) {
@@ -278,7 +279,7 @@ static bool on_relation(void *user, const struct bk_relation *relation) {
     return cascade->status == BK_OK;
 }
 
-/* --- all of it ----------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 /* The next records of one collection that are gone. */
 static void take_slice(struct cascade *cascade) {

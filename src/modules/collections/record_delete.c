@@ -1,6 +1,6 @@
 /*
- * Delete: loop (authorise) → writer (the record and what refers to it, see cascade.c) → answer. A request
- * that was planned with a schema that has changed meanwhile is planned again, once.
+ * Delete: loop (authorise) → writer (the record and what refers to it, see cascade.c) → answer. A
+ * request that was planned with a schema that has changed meanwhile is planned again, once.
  */
 #include "collections.h"
 

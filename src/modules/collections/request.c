@@ -1,8 +1,8 @@
 /* What requests have in common: parameters that are not there yet, and `fields` of a change.
  *
- * A change that is committed has happened, and its answer must say so. Whatever could still fail the answer
- * is therefore looked at before the write; what is left to fail afterwards, the picking of fields, falls
- * back to the whole. */
+ * A change that is committed has happened, and its answer must say so. Whatever could still fail
+ * the answer is therefore looked at before the write; what is left to fail afterwards, the picking
+ * of fields, falls back to the whole. */
 #include "collections.h"
 
 bool collections_refuse_unready(struct bk_request *request) {

@@ -1,5 +1,5 @@
-/* Records over their routes, in process: what a collection's declaration and the limits of a write do to
- * an answer. Real requests are in tests/integration. */
+/* Records over their routes, in process: what a collection's declaration and the limits of a write
+ * do to an answer. Real requests are in tests/integration. */
 #include "bakend/clock.h"
 #include "module_fixture.h"
 #include <stdio.h>
