@@ -1,10 +1,12 @@
 /*
- * The api: routes, guards and answers. Transports bring requests in, modules answer them, and neither
- * knows the other.
+ * The api: routes, guards and answers. Transports bring requests in, modules answer them, and
+ * neither knows the other.
  *
- *   transport  headers read  → bk_api_begin     finds the route: the body's limit, or an answer at once
+ *   transport  headers read  → bk_api_begin     finds the route: the body's limit, or an answer at
+ *                                               once
  *              body read     → bk_api_dispatch  tenant → who asks → guards → route->handle(request)
- *   module     exactly one of: a whole answer, a stream, a message channel; now or later, on the loop
+ *   module     exactly one of: a whole answer, a stream, a message channel; now or later, on the
+ *              loop
  *
  * Everything is on the loop unless it says otherwise.
  */
@@ -60,7 +62,8 @@ struct bk_route_parameter {
 
 struct bk_route {
     enum bk_method method; /* HEAD is answered by GET's route */
-    /* Segments are literal or "{name}"; a last "{name...}" takes the rest. A literal beats a parameter. */
+    /* Segments are literal or "{name}"; a last "{name...}" takes the rest. A literal beats a
+     * parameter. */
     const char *path;
     enum bk_access access;
     const char *scope;     /* an API key with this scope may call it too: "events:read"; or NULL */
@@ -80,14 +83,16 @@ struct bk_header {
 
 /* What a transport (or bk_api_call) does with answers. */
 struct bk_responder {
-    /* Whole: status, head and out are complete. The request is the responder's again: it ends it. */
+    /* Whole: status, head and out are complete. The request is the responder's again: it ends
+     * it. */
     void (*send)(struct bk_request *request);
     /* Stream: sends the head; then data as it comes. */
     void (*stream_begin)(struct bk_request *request);
     /* Copies. False: more than the send queue's limit waits, wait for on_drain. */
     bool (*stream_write)(struct bk_request *request, struct bk_slice data);
     void (*stream_end)(struct bk_request *request);
-    /* A message channel (a WebSocket): answers the handshake. BK_NOT_SUPPORTED where there is none. */
+    /* A message channel (a WebSocket): answers the handshake. BK_NOT_SUPPORTED where there is
+     * none. */
     enum bk_status (*channel_accept)(struct bk_request *request,
                                      const struct bk_channel_handler *handler,
                                      struct bk_channel **channel);
@@ -144,7 +149,7 @@ struct bk_request {
     uint8_t step;
 };
 
-/* --- reading a request --------------------------------------------------------------------------- */
+/* --- reading a request ------------------------------------------------------------------------ */
 
 /* An empty slice with NULL data when absent. name in lower case. */
 struct bk_slice bk_request_header(const struct bk_request *request, struct bk_slice name);
@@ -157,7 +162,7 @@ bool bk_request_query_bool(struct bk_request *request, struct bk_slice name);
 /* The path parameter of this name; asserted to exist. */
 struct bk_slice bk_request_parameter(const struct bk_request *request, struct bk_slice name);
 
-/* --- answering ----------------------------------------------------------------------------------- */
+/* --- answering -------------------------------------------------------------------------------- */
 
 /* Adds a header line; value must not hold CR or LF (asserted). */
 void bk_answer_header(struct bk_request *request, const char *name, struct bk_slice value);
@@ -165,8 +170,8 @@ void bk_answer_header(struct bk_request *request, const char *name, struct bk_sl
 void bk_answer(struct bk_request *request, int http_status);
 /* 204 without a body. */
 void bk_answer_empty(struct bk_request *request);
-/* The error shape {"status","message","data":{},"requestId"}; out is cleared first. message NULL: the
- * status's own text, as a sentence. BK_BUSY and BK_TOO_MANY carry Retry-After. */
+/* The error shape {"status","message","data":{},"requestId"}; out is cleared first. message NULL:
+ * the status's own text, as a sentence. BK_BUSY and BK_TOO_MANY carry Retry-After. */
 void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message);
 /* The same with request->problems as data; 400 "message". */
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message);
@@ -174,15 +179,16 @@ void bk_answer_problems(struct bk_request *request, enum bk_status status, const
 void bk_answer_too_large(struct bk_request *request);
 /* The error shape with a status that no bk_status has (408, 414, 431 …): for transports. */
 void bk_answer_refusal(struct bk_request *request, int http_status, const char *message);
-/* Any thread that has the request: compresses out when the client takes gzip, it is worth it (≥ 1,400
- * bytes) and the body is text. Not on the loop. */
+/* Any thread that has the request: compresses out when the client takes gzip, it is worth it (≥
+ * 1,400 bytes) and the body is text. Not on the loop. */
 void bk_answer_compress(struct bk_request *request);
 
-/* Keeps only what `fields` names ("id,title,expand.*") of the JSON in out: an object, an array, or a list
- * answer whose items are cut. Empty fields: nothing happens. Any thread. */
+/* Keeps only what `fields` names ("id,title,expand.*") of the JSON in out: an object, an array, or
+ * a list answer whose items are cut. Empty fields: nothing happens. Any thread. */
 enum { BK_FIELDS_MAX = 200 };
 enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice fields);
-/* Whether `fields` names no more than BK_FIELDS_MAX paths: for those who must know before they pick. */
+/* Whether `fields` names no more than BK_FIELDS_MAX paths: for those who must know before they
+ * pick. */
 bool bk_fields_fit(struct bk_slice fields);
 
 /* A stream: head now, then data. */
@@ -208,7 +214,7 @@ enum bk_status bk_channel_accept(struct bk_request *request,
                                  const struct bk_channel_handler *handler,
                                  struct bk_channel **channel);
 
-/* --- in process ---------------------------------------------------------------------------------- */
+/* --- in process ------------------------------------------------------------------------------- */
 
 /* A command through the router: the same guards, no socket. Embed it. */
 struct bk_call {
@@ -230,7 +236,7 @@ struct bk_call {
 /* Texts are borrowed until done, which comes once and never before this returns. */
 void bk_api_call(struct bk_api *api, struct bk_call *call);
 
-/* --- composing ----------------------------------------------------------------------------------- */
+/* --- composing -------------------------------------------------------------------------------- */
 
 struct bk_api_options {
     struct bk_loop *loop;
@@ -244,14 +250,16 @@ struct bk_api_options {
 };
 struct bk_api *bk_api_create(const struct bk_api_options *options);
 void bk_api_destroy(struct bk_api *api);
-/* Before the first request. A clash of two routes is BK_EXISTS. routes and module outlive the api. */
+/* Before the first request. A clash of two routes is BK_EXISTS. routes and module outlive the
+ * api. */
 enum bk_status bk_api_add_routes(struct bk_api *api, const struct bk_route *routes, size_t count,
                                  void *module);
-/* Handles what no route does (functions, public files, the short form): tried in the order added, before
- * 404. True: it took the request (or changed request->path and wants it routed again). */
+/* Handles what no route does (functions, public files, the short form): tried in the order added,
+ * before 404. True: it took the request (or changed request->path and wants it routed again). */
 struct bk_fallback {
     struct bk_list link;
-    /* Called by bk_api_begin, headers read. Returns a route to use (with parameters filled in), or NULL. */
+    /* Called by bk_api_begin, headers read. Returns a route to use (with parameters filled in), or
+     * NULL. */
     const struct bk_route *(*find)(struct bk_fallback *fallback, struct bk_request *request);
     void *module;
 };
@@ -262,9 +270,10 @@ struct bk_authenticator {
     void *user;
     /* The tenant that a token says it belongs to (not verified yet); empty when it says none. */
     struct bk_slice (*tenant_of)(void *user, struct bk_slice token);
-    /* Fills in request->actor from the token, with request->actor_tenant open. BK_OK or BK_UNAUTHORIZED:
-     * a bad token is a guest, as the contract has it, unless it names another tenant. Any other status
-     * (the row cannot be read now) is the request's answer. On the loop, may read single rows. */
+    /* Fills in request->actor from the token, with request->actor_tenant open. BK_OK or
+     * BK_UNAUTHORIZED: a bad token is a guest, as the contract has it, unless it names another
+     * tenant. Any other status (the row cannot be read now) is the request's answer. On the loop,
+     * may read single rows. */
     enum bk_status (*authenticate)(void *user, struct bk_tenant *tenant, struct bk_slice token,
                                    struct bk_request *request);
 };
@@ -291,16 +300,18 @@ void bk_metric_write(struct bk_buffer *out, const char *name, const char *type, 
 /* The OpenAPI 3.1 document of all routes, made from the table. */
 void bk_api_write_openapi(struct bk_api *api, struct bk_buffer *out);
 
-/* --- for transports ------------------------------------------------------------------------------ */
+/* --- for transports --------------------------------------------------------------------------- */
 
-/* The largest body that the route takes, once method, path, query and headers are set. False: the request
- * was answered already (404, 403 of CORS …); its body is to be discarded. */
+/* The largest body that the route takes, once method, path, query and headers are set. False: the
+ * request was answered already (404, 403 of CORS …); its body is to be discarded. */
 bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_max_bytes);
 /* The body is complete. */
 void bk_api_dispatch(struct bk_request *request);
-/* The client went away before the answer: calls on_abort; the answer still comes to the responder. */
+/* The client went away before the answer: calls on_abort; the answer still comes to the
+ * responder. */
 void bk_api_abort(struct bk_request *request);
-/* Sets up what is the api's in a fresh request (arena, buffers, id) and tears it down. Reuses memory. */
+/* Sets up what is the api's in a fresh request (arena, buffers, id) and tears it down. Reuses
+ * memory. */
 void bk_request_init(struct bk_request *request, struct bk_api *api);
 void bk_request_reset(struct bk_request *request);
 void bk_request_fini(struct bk_request *request);

@@ -28,7 +28,8 @@ size_t bk_arena_total(const size_t *total_bytes);
 void bk_arena_reset(struct bk_arena *arena);
 void bk_arena_fini(struct bk_arena *arena);
 /* Aligned to 16; never NULL. After an overflow, or for a single request larger than what is left of
- * the cap, NULL is returned only when size_bytes exceeds 64 KiB; smaller ones get emergency memory. */
+ * the cap, NULL is returned only when size_bytes exceeds 64 KiB; smaller ones get emergency
+ * memory. */
 void *bk_arena_alloc(struct bk_arena *arena, size_t size_bytes);
 void *bk_arena_alloc_zero(struct bk_arena *arena, size_t size_bytes);
 /* A copy, NUL-terminated one byte past its length; empty on overflow. */

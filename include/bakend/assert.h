@@ -1,4 +1,5 @@
-/* Programmer errors. On in every build: a wrong state is a crash with a line, not a wrong answer. */
+/* Programmer errors. On in every build: a wrong state is a crash with a line, not a wrong
+ * answer. */
 #ifndef BAKEND_ASSERT_H
 #define BAKEND_ASSERT_H
 

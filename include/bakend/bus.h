@@ -1,12 +1,12 @@
 /*
  * The bus: after a commit its events are dispatched in sequence order, each through the phases
- * logging → realtime → functions → plugins, to the handlers whose pattern matches its type. All on the
- * loop, never inside a request: what a handler does takes place after the answer was queued.
+ * logging → realtime → functions → plugins, to the handlers whose pattern matches its type. All on
+ * the loop, never inside a request: what a handler does takes place after the answer was queued.
  *
- * Isolation: a handler that fails is logged and counted, and the rest go on. A publish during dispatch
- * is queued, never nested. A dispatch that takes long yields to sockets between two events. An event
- * whose chain of causes is BK_CAUSE_DEPTH_MAX long still reaches logging and realtime, but not the phases
- * that could cause more; the durable event bus.chain_cut says so.
+ * Isolation: a handler that fails is logged and counted, and the rest go on. A publish during
+ * dispatch is queued, never nested. A dispatch that takes long yields to sockets between two
+ * events. An event whose chain of causes is BK_CAUSE_DEPTH_MAX long still reaches logging and
+ * realtime, but not the phases that could cause more; the durable event bus.chain_cut says so.
  */
 #ifndef BAKEND_BUS_H
 #define BAKEND_BUS_H

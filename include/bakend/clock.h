@@ -1,6 +1,7 @@
 /*
  * Time. Wall time is for people (timestamps, expiry), monotonic time for durations and timers.
- * Formats: RFC 3339 "2026-06-08T12:00:00.000Z" (24 bytes) and the records' "2026-06-08 12:00:00.000Z".
+ * Formats: RFC 3339 "2026-06-08T12:00:00.000Z" (24 bytes) and the records' "2026-06-08
+ * 12:00:00.000Z".
  */
 #ifndef BAKEND_CLOCK_H
 #define BAKEND_CLOCK_H

@@ -25,8 +25,8 @@ void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_
 bool bk_crypto_equal(const void *a, const void *b, size_t length);
 void bk_crypto_wipe(void *memory, size_t length);
 
-/* Argon2id v1.3, m = 19 MiB, t = 2, p = 1 (about 46 ms of a core): never on the loop. PHC string with
- * NUL. BK_NO_MEMORY; BK_TOO_LARGE past BK_PASSWORD_MAX_BYTES. */
+/* Argon2id v1.3, m = 19 MiB, t = 2, p = 1 (about 46 ms of a core): never on the loop. PHC string
+ * with NUL. BK_NO_MEMORY; BK_TOO_LARGE past BK_PASSWORD_MAX_BYTES. */
 enum bk_status bk_password_hash(char out[BK_PASSWORD_HASH_BYTES], struct bk_slice password);
 /* BK_OK, BK_UNAUTHORIZED, BK_NO_MEMORY. An empty or unreadable hash costs as much time as a wrong
  * password. */

@@ -1,6 +1,6 @@
 /*
- * An error that gathers context on its way up: the lowest level sets it, each level above prefixes it.
- * "open data/tenants/default: journal: sequence 12 is missing".
+ * An error that gathers context on its way up: the lowest level sets it, each level above prefixes
+ * it. "open data/tenants/default: journal: sequence 12 is missing".
  */
 #ifndef BAKEND_ERROR_H
 #define BAKEND_ERROR_H
@@ -17,7 +17,8 @@ struct bk_error {
 #define BK_ERROR_INIT                                                                              \
     { .status = BK_OK, .message = "" }
 
-/* Sets status and message; error may be NULL. Returns status, so that one can `return bk_error_set(…)`. */
+/* Sets status and message; error may be NULL. Returns status, so that one can `return
+ * bk_error_set(…)`. */
 enum bk_status bk_error_set(struct bk_error *error, enum bk_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

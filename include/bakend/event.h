@@ -1,14 +1,15 @@
 /*
- * Events: what happened, as every part of the program sees it. An event is one allocation, immutable,
- * reference-counted across threads. `json` is its bytes as made once by the writer; nobody parses or
- * writes the payload again:
+ * Events: what happened, as every part of the program sees it. An event is one allocation,
+ * immutable, reference-counted across threads. `json` is its bytes as made once by the writer;
+ * nobody parses or writes the payload again:
  *
- *   {"id":"evt_…","type":"posts.created","timestamp":"2026-06-08T12:00:00.000Z","source":"collections",
- *    "payload":{…},"tenant":"default","subject":"posts/abc","sequence":1,"actor":"users/abc","version":1
+ *   {"id":"evt_…","type":"posts.created","timestamp":"2026-06-08T12:00:00.000Z",
+ *    "source":"collections","payload":{…},"tenant":"default","subject":"posts/abc","sequence":1,
+ *    "actor":"users/abc","version":1
  *    [,"previous":{…}][,"cause":"evt_…"][,"omitted":["body"]]}
  *
- * A transient event has no sequence: the key is left out. The same function makes these bytes for a new
- * event and for one read back from the journal, so they are equal.
+ * A transient event has no sequence: the key is left out. The same function makes these bytes for a
+ * new event and for one read back from the journal, so they are equal.
  */
 #ifndef BAKEND_EVENT_H
 #define BAKEND_EVENT_H
@@ -61,10 +62,11 @@ enum bk_status bk_event_fit(struct bk_event_fields *fields, struct bk_buffer *sc
 /* A type: 1..300 bytes, dot-separated words of [A-Za-z0-9_], at least two. */
 bool bk_event_type_is_valid(struct bk_slice type);
 
-/* --- patterns of types, the vocabulary of feed, bus, realtime and webhooks ----------------------- */
+/* --- patterns of types, the vocabulary of feed, bus, realtime and webhooks -------------------- */
 
-/* "posts.created"; "users.*" ('*' as the last word: all the rest, one word or more); "*.created" ('*'
- * elsewhere: one word); "*": all but those that begin with '_'; "_*": all that begin with '_'. */
+/* "posts.created"; "users.*" ('*' as the last word: all the rest, one word or more); "*.created"
+ * ('*' elsewhere: one word); "*": all but those that begin with '_'; "_*": all that begin with
+ * '_'. */
 bool bk_event_pattern_is_valid(struct bk_slice pattern);
 bool bk_event_pattern_matches(struct bk_slice pattern, struct bk_slice type);
 

@@ -1,6 +1,7 @@
 /*
  * Failpoints: named places where a test makes the program fail. BAKEND_FAILPOINT holds a list of
- * name:action[@n], separated by commas; @n acts at the nth passing only (counted from 1), else each.
+ * name:action[@n], separated by commas; @n acts at the nth passing only (counted from 1), else
+ * each.
  *   kill      SIGKILL to itself        error     the caller gets BK_IO (or what it documents)
  *   full      BK_DISK_FULL             sleep=MS  the thread sleeps
  * In a build or run without BAKEND_FAILPOINT a failpoint costs one load and a branch.

@@ -1,12 +1,12 @@
 /*
  * The feed: how readers follow the journal. One shared tail of recent events in memory per tenant,
- * filled in commit order by the bus; further back, the journal in pages on a reader thread. Readers hold
- * a cursor and nothing else: there is no queue per reader, and nobody waits for a reader.
+ * filled in commit order by the bus; further back, the journal in pages on a reader thread. Readers
+ * hold a cursor and nothing else: there is no queue per reader, and nobody waits for a reader.
  *
- * Cursor: opaque text, base64url of version (1 byte), epoch (8), sequence (8, big endian) and a check
- * (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface. It stands
- * right behind the event of its sequence: reading forward begins with the next one, reading backward
- * with that one.
+ * Cursor: opaque text, base64url of version (1 byte), epoch (8), sequence (8, big endian) and a
+ * check (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface.
+ * It stands right behind the event of its sequence: reading forward begins with the next one,
+ * reading backward with that one.
  */
 #ifndef BAKEND_FEED_H
 #define BAKEND_FEED_H
@@ -28,12 +28,14 @@ void bk_cursor_make(char out[BK_CURSOR_BYTES], const uint8_t epoch[8], uint64_t 
 /* False when text is no cursor. */
 bool bk_cursor_parse(struct bk_slice text, uint8_t epoch[8], uint64_t *sequence);
 
-/* tail_max_bytes bounds the events kept in memory per tenant. Registers a tenant slot and a bus tap. */
+/* tail_max_bytes bounds the events kept in memory per tenant. Registers a tenant slot and a bus
+ * tap. */
 struct bk_feed *bk_feed_create(struct bk_loop *loop, struct bk_bus *bus, struct bk_tenants *tenants,
                                struct bk_log log, size_t tail_max_bytes);
 void bk_feed_destroy(struct bk_feed *feed);
 
-/* What to read: the one vocabulary of feed, realtime, webhooks and consumers. Borrowed during the read. */
+/* What to read: the one vocabulary of feed, realtime, webhooks and consumers. Borrowed during the
+ * read. */
 struct bk_feed_query {
     const struct bk_slice *types; /* patterns; none: "*" */
     size_t type_count;
@@ -77,11 +79,12 @@ struct bk_feed_read {
     size_t start_length;
     bool is_time, is_lenient;
 };
-/* done comes once, never before this returns. At most BK_FEED_SCAN_MAX rows are looked at. BK_TOO_LARGE
- * when the buffer does not take even the first event; else what does not fit is left to the next page. */
+/* done comes once, never before this returns. At most BK_FEED_SCAN_MAX rows are looked at.
+ * BK_TOO_LARGE when the buffer does not take even the first event; else what does not fit is left
+ * to the next page. */
 void bk_feed_read(struct bk_feed *feed, struct bk_feed_read *read);
-/* One event by its id, its bytes appended to events (event_count 0 or 1); BK_NOT_FOUND, BK_GONE. Only
- * query.after is used: the id. */
+/* One event by its id, its bytes appended to events (event_count 0 or 1); BK_NOT_FOUND, BK_GONE.
+ * Only query.after is used: the id. */
 void bk_feed_get(struct bk_feed *feed, struct bk_feed_read *read);
 
 struct bk_feed_figures {

@@ -21,11 +21,13 @@ enum bk_status bk_file_write_atomic(const char *path, struct bk_slice data, stru
 enum bk_status bk_file_rename(const char *from, const char *to, struct bk_error *error);
 enum bk_status bk_file_remove(const char *path, struct bk_error *error);
 int64_t bk_file_size(const char *path); /* -1 when missing */
-/* An exclusive lock (flock) on a file of its own, held until the descriptor is closed. The file holds
- * the process id of the owner. BK_CONFLICT when another process has it, with its id in the error. */
+/* An exclusive lock (flock) on a file of its own, held until the descriptor is closed. The file
+ * holds the process id of the owner. BK_CONFLICT when another process has it, with its id in the
+ * error. */
 enum bk_status bk_file_lock(const char *path, int *descriptor, struct bk_error *error);
 void bk_file_unlock(int descriptor);
-/* Joins with one '/'; the result is bounded by size and NUL-terminated; false when it does not fit. */
+/* Joins with one '/'; the result is bounded by size and NUL-terminated; false when it does not
+ * fit. */
 bool bk_path_join(char *out, size_t size_bytes, const char *directory, const char *name);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Identifiers.
- *   record id  15 of [a-z0-9]: 8 of base-36 milliseconds since 2020-01-01 and 7 random ones, so that
- *              inserts touch the end of the tree and nobody guesses the next one.
+ *   record id  15 of [a-z0-9]: 8 of base-36 milliseconds since 2020-01-01 and 7 random ones, so
+ *              that inserts touch the end of the tree and nobody guesses the next one.
  *   event id   "evt_" and a ULID (Crockford base32, 26 upper-case digits) of 48 bits of wall
  *              milliseconds, 48 bits of sequence and 32 random bits: found by id without an index.
  */

@@ -4,8 +4,8 @@
  * Input is hostile and small: it is read by cJSON behind a gate of our own that refuses what cJSON
  * would let through (duplicate keys, NUL escapes, invalid UTF-8, control characters, trailing text,
  * a BOM, numbers that are not JSON's, more than BK_JSON_DEPTH_MAX levels) and that keeps where each
- * value stands in the text, since cJSON's doubles lose numbers. Output never goes through a tree: the
- * writer appends to a buffer.
+ * value stands in the text, since cJSON's doubles lose numbers. Output never goes through a tree:
+ * the writer appends to a buffer.
  */
 #ifndef BAKEND_JSON_H
 #define BAKEND_JSON_H
@@ -51,12 +51,13 @@ bool bk_json_to_int64(const struct bk_json *value, int64_t *out);
 /* Any finite number; false when the text overflows a double (1e999). */
 bool bk_json_to_double(const struct bk_json *value, double *out);
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* A string with its quotes; `"`, `\` and controls escaped. Invalid UTF-8 becomes U+FFFD. */
 void bk_json_write_string(struct bk_buffer *out, struct bk_slice text);
 void bk_json_write_int(struct bk_buffer *out, int64_t value);
-/* The shortest text that reads back as the same double, as ECMAScript prints it; not finite: null. */
+/* The shortest text that reads back as the same double, as ECMAScript prints it; not finite:
+ * null. */
 void bk_json_write_double(struct bk_buffer *out, double value);
 void bk_json_write_bool(struct bk_buffer *out, bool value);
 /* `"key":` preceded by a comma unless the buffer ends in '{', '[' or is empty. */

@@ -1,7 +1,7 @@
 /*
- * The loop: one thread, one turn at a time. A turn is: timers, then what the kernel reported (sockets,
- * mailboxes), then the deferred tasks, then the turn-end hooks in the order they were added (the store
- * ends its read transaction, transports flush their writes), then sleep.
+ * The loop: one thread, one turn at a time. A turn is: timers, then what the kernel reported
+ * (sockets, mailboxes), then the deferred tasks, then the turn-end hooks in the order they were
+ * added (the store ends its read transaction, transports flush their writes), then sleep.
  */
 #ifndef BAKEND_LOOP_H
 #define BAKEND_LOOP_H
@@ -30,7 +30,8 @@ struct uv_loop_s *bk_loop_uv(struct bk_loop *loop);
 uint64_t bk_loop_now_ms(const struct bk_loop *loop);
 /* True on the thread that runs this loop (or before it first ran). For asserts. */
 bool bk_loop_is_current(const struct bk_loop *loop);
-/* The longest turn (without sleep) since the last call, in ns; and how many took over 100 ms ever. */
+/* The longest turn (without sleep) since the last call, in ns; and how many took over 100 ms
+ * ever. */
 uint64_t bk_loop_take_longest_turn_ns(struct bk_loop *loop);
 uint64_t bk_loop_stall_count(const struct bk_loop *loop);
 
@@ -40,8 +41,8 @@ struct bk_task {
     void (*on_run)(struct bk_task *task);
 };
 void bk_task_init(struct bk_task *task, void (*on_run)(struct bk_task *task));
-/* Deferring a task that waits already does nothing. A task deferred by a task runs in the same turn,
- * up to 64 rounds; past that in the next one, so that sockets are served. */
+/* Deferring a task that waits already does nothing. A task deferred by a task runs in the same
+ * turn, up to 64 rounds; past that in the next one, so that sockets are served. */
 void bk_loop_defer(struct bk_loop *loop, struct bk_task *task);
 void bk_task_cancel(struct bk_task *task);
 bool bk_task_is_waiting(const struct bk_task *task);

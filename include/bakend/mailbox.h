@@ -16,8 +16,8 @@ struct bk_message {
         struct bk_message *self); /* called by a loop mailbox; unused by a thread's */
 };
 
-/* A loop mailbox: every wake drains all of it (wakes coalesce). Not bounded itself: it carries answers
- * to requests that were bounded when they were submitted. Does not keep the loop alive. */
+/* A loop mailbox: every wake drains all of it (wakes coalesce). Not bounded itself: it carries
+ * answers to requests that were bounded when they were submitted. Does not keep the loop alive. */
 struct bk_mailbox *bk_mailbox_create_for_loop(struct bk_loop *loop);
 /* On the loop, for who waits for an answer: while true, a loop mailbox does keep the loop alive. */
 void bk_mailbox_set_keep_alive(struct bk_mailbox *mailbox, bool keeps_alive);
@@ -34,7 +34,8 @@ bool bk_mailbox_is_closed(struct bk_mailbox *mailbox);
 /* Further posts get BK_CLOSING; what waits can still be taken. */
 void bk_mailbox_close(struct bk_mailbox *mailbox);
 uint32_t bk_mailbox_length(struct bk_mailbox *mailbox);
-/* After close, with no sender left. For a loop mailbox: on the loop; what waits is delivered first. */
+/* After close, with no sender left. For a loop mailbox: on the loop; what waits is delivered
+ * first. */
 void bk_mailbox_destroy(struct bk_mailbox *mailbox);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * A module: one folder under src/modules, one line in modules.def, one exported constant
- * `bk_module_<name>`. It knows base, platform and the kernel, never another module. Facts go over the
- * bus, commands through the router.
+ * `bk_module_<name>`. It knows base, platform and the kernel, never another module. Facts go over
+ * the bus, commands through the router.
  *
- * Life: init (all modules, in the order of modules.def: register, subscribe, no I/O) → prepare (files may
- * be put in order: no tenant was opened yet) → tenants open → start → … → stop (in reverse; finish what
- * runs) → what waits on the bus is dispatched → tenants close → fini.
+ * Life: init (all modules, in the order of modules.def: register, subscribe, no I/O) → prepare
+ * (files may be put in order: no tenant was opened yet) → tenants open → start → … → stop (in
+ * reverse; finish what runs) → what waits on the bus is dispatched → tenants close → fini.
  */
 #ifndef BAKEND_MODULE_H
 #define BAKEND_MODULE_H
@@ -18,7 +18,7 @@
 #include "bakend/schema.h"
 #include "bakend/tenant.h"
 
-/* --- events -------------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 struct bk_event_declaration {
     const char *type; /* "auth.login"; "*.created" for those of collections */
@@ -27,35 +27,39 @@ struct bk_event_declaration {
     const char *summary;
 };
 
-/* --- commands ------------------------------------------------------------------------------------ */
+/* --- commands --------------------------------------------------------------------------------- */
 
-/* A command talks to the server by the router only: over the control socket where one runs on the data
- * directory, else in a process that opens the directory itself, without a listener. */
+/* A command talks to the server by the router only: over the control socket where one runs on the
+ * data directory, else in a process that opens the directory itself, without a listener. */
 struct bk_command_context {
     const char *data_directory;
     bool is_json;           /* --json */
     bool is_running;        /* a server has the directory */
     struct bk_slice tenant; /* --tenant; "default" */
-    /* Returns the HTTP status, or -1 with a message on standard error. The answer is appended to out. */
+    /* Returns the HTTP status, or -1 with a message on standard error. The answer is appended to
+     * out. */
     int (*call)(struct bk_command_context *context, enum bk_method method, const char *target,
                 struct bk_slice body, struct bk_buffer *out);
-    /* A password: prompted on a terminal, else one line of standard input. False: none was given. */
+    /* A password: prompted on a terminal, else one line of standard input. False: none was
+     * given. */
     bool (*read_password)(struct bk_command_context *context, struct bk_buffer *out);
     void *user;
 };
 
 struct bk_command {
-    const char *name;  /* "superuser" */
-    const char *usage; /* "superuser create|update|delete|list|token EMAIL" */
+    const char *name;    /* "superuser" */
+    const char *usage;   /* "superuser create|update|delete|list|token EMAIL" */
     const char *summary; /* a sentence; what follows an empty line is for `bakend help COMMAND` */
-    /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2 usage. */
+    /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2
+     * usage. */
     int (*run)(struct bk_command_context *context, int argument_count, char **arguments);
-    /* Works on files, not through the router: refused while a server runs; the directory is made when
-     * there is none. A call of any other makes nothing, so that a slip in --data leaves nothing. */
+    /* Works on files, not through the router: refused while a server runs; the directory is made
+     * when there is none. A call of any other makes nothing, so that a slip in --data leaves
+     * nothing. */
     bool needs_stopped;
 };
 
-/* --- the module ---------------------------------------------------------------------------------- */
+/* --- the module ------------------------------------------------------------------------------- */
 
 struct bk_module_context {
     const struct bk_module *module;

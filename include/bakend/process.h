@@ -27,7 +27,8 @@ struct bk_process_options {
 /* BK_NOT_FOUND, BK_IO … with the reason; then no callback ever comes. */
 enum bk_status bk_process_spawn(struct bk_loop *loop, const struct bk_process_options *options,
                                 struct bk_process **process, struct bk_error *error);
-/* Queues bytes for its standard input (copied). BK_BUSY past 1 MiB waiting, BK_CLOSING once it ended. */
+/* Queues bytes for its standard input (copied). BK_BUSY past 1 MiB waiting, BK_CLOSING once it
+ * ended. */
 enum bk_status bk_process_write(struct bk_process *process, struct bk_slice data);
 void bk_process_close_input(struct bk_process *process);
 void bk_process_kill(struct bk_process *process, int signal_number);

@@ -1,8 +1,9 @@
 /*
- * Rules: who may do what. One authorisation function, through which every door goes: REST, realtime,
- * replay, expand, batch, snapshot. A collection's rule is null (superusers only), "" (everyone), or an
- * expression of the filter language; the language comes with its parser, its compiler to SQL and its
- * evaluator in this folder, and until then no collection can be given an expression.
+ * Rules: who may do what. One authorisation function, through which every door goes: REST,
+ * realtime, replay, expand, batch, snapshot. A collection's rule is null (superusers only), ""
+ * (everyone), or an expression of the filter language; the language comes with its parser, its
+ * compiler to SQL and its evaluator in this folder, and until then no collection can be given an
+ * expression.
  */
 #ifndef BAKEND_RULES_H
 #define BAKEND_RULES_H
@@ -33,8 +34,8 @@ extern const struct bk_actor bk_actor_system; /* an operator: the program itself
 
 /* Superusers and the system. */
 bool bk_actor_is_superuser(const struct bk_actor *actor);
-/* A key holds it when listed, as itself or as "resource:*"; superusers hold all but tenants:*, which
- * operators hold; records and guests hold none. */
+/* A key holds it when listed, as itself or as "resource:*"; superusers hold all but tenants:*,
+ * which operators hold; records and guests hold none. */
 bool bk_actor_has_scope(const struct bk_actor *actor, struct bk_slice scope);
 
 enum bk_verdict {

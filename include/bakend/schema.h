@@ -1,12 +1,14 @@
 /*
  * The schema: what collections there are and how a field of each type behaves.
  *
- * A tenant's schema is an immutable, reference-counted snapshot. A request pins the one it was planned
- * with; the writer compares generations, and a stale request is planned again, once. Changes run alone.
+ * A tenant's schema is an immutable, reference-counted snapshot. A request pins the one it was
+ * planned with; the writer compares generations, and a stale request is planned again, once.
+ * Changes run alone.
  *
  * A record's life through the stages of its field types:
- *   loop    normalise  JSON → value, in the request's arena; what cannot be read becomes empty, as the
- *                      contract has it; `begin` starts what takes time (hash a password, receive a file)
+ *   loop    normalise  JSON → value, in the request's arena; what cannot be read becomes empty, as
+ *                      the contract has it; `begin` starts what takes time (hash a password,
+ *                      receive a file)
  *   writer  validate   the merged record, pure; adds problems
  *   writer  check      inside the transaction: do related records exist …
  *   loop    committed / rolled back
@@ -42,7 +44,8 @@ enum bk_operation {
 };
 enum { BK_OPERATION_COUNT = 6 };
 
-/* Work that a field type begins on the loop before the write (see begin). Embed it in the type's own. */
+/* Work that a field type begins on the loop before the write (see begin). Embed it in the type's
+ * own. */
 struct bk_field_work {
     void (*done)(struct bk_field_work *work, enum bk_status status); /* the records engine's */
     struct bk_value *value; /* replaced by what is to be stored, in arena */
@@ -72,21 +75,22 @@ struct bk_field_type {
     /* optional. Pure, any thread. */
     void (*validate)(const struct bk_field *field, const struct bk_value *value,
                      struct bk_problems *problems);
-    /* optional. Called before validate for a create (is_create) or update; given: the client sent the
-     * field. autodate sets now, text autogenerates. */
+    /* optional. Called before validate for a create (is_create) or update; given: the client sent
+     * the field. autodate sets now, text autogenerates. */
     void (*fill)(const struct bk_field *field, struct bk_value *value, bool is_create, bool given,
                  int64_t now_ms, struct bk_arena *arena);
-    /* optional. On the writer, in the transaction, after validate and only when the value changed. */
+    /* optional. On the writer, in the transaction, after validate and only when the value
+     * changed. */
     enum bk_status (*check)(const struct bk_field *field, const struct bk_value *value,
                             struct bk_transaction *transaction, const struct bk_schema *schema,
                             struct bk_problems *problems);
-    /* optional. On the loop, before the write, when the client gave a value. BK_OK: nothing to wait for.
-     * BK_BUSY: refused. BK_END: work->done comes later, once (never before this returns). */
+    /* optional. On the loop, before the write, when the client gave a value. BK_OK: nothing to wait
+     * for. BK_BUSY: refused. BK_END: work->done comes later, once (never before this returns). */
     enum bk_status (*begin)(struct bk_field_work *work);
     /* Value → JSON. */
     void (*write_json)(const struct bk_field *field, const struct bk_value *value,
                        struct bk_buffer *out);
-    bool is_secret; /* never in an answer, an event or a hidden part: password, tokenKey */
+    bool is_secret;    /* never in an answer, an event or a hidden part: password, tokenKey */
     bool is_read_only; /* what a client sends is ignored, as if it were not given: autodate */
 };
 
@@ -142,7 +146,7 @@ struct bk_collection {
     struct bk_slice event_types[3]; /* "posts.created", "posts.updated", "posts.deleted" */
 };
 
-/* --- declaring ----------------------------------------------------------------------------------- */
+/* --- declaring -------------------------------------------------------------------------------- */
 
 /* A collection that a module declares: exists in every tenant from its opening on. */
 struct bk_system_collection {
@@ -152,8 +156,8 @@ struct bk_system_collection {
     bool is_in_contract; /* one of PocketBase's own: listed by GET /api/collections */
     bool is_operators;   /* only in the tenant "default" */
     const char *alias;   /* "tenants": /api/tenants[/{id}] are its records routes; NULL: none */
-    /* Its records are written by the system actor alone, that is by its module, which does more than
-     * change a row: the records routes send everybody else to the alias. */
+    /* Its records are written by the system actor alone, that is by its module, which does more
+     * than change a row: the records routes send everybody else to the alias. */
     bool is_closed;
     /* Why its last record cannot be deleted, as a sentence for the client; NULL: it can. */
     const char *keeps_last;
@@ -169,13 +173,13 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
                           const struct bk_system_collection *collection, const char *source);
 /* Nouns of declared events: a new collection may not have this name. At init. */
 void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun);
-/* Who judges a collection's rules: bk_rule_is_valid of the rules, which know the schema and not the other
- * way round. Without one any rule but null and "" is refused. At init. */
+/* Who judges a collection's rules: bk_rule_is_valid of the rules, which know the schema and not the
+ * other way round. Without one any rule but null and "" is refused. At init. */
 void bk_schema_set_rule_check(struct bk_schema_kind *kind,
                               bool (*is_valid)(struct bk_slice rule, struct bk_slice field,
                                                struct bk_problems *problems));
 
-/* --- snapshots ----------------------------------------------------------------------------------- */
+/* --- snapshots -------------------------------------------------------------------------------- */
 
 /* The tenant's current one; borrowed: ref it before the turn ends. */
 struct bk_schema *bk_schema_current(struct bk_schema_kind *kind, struct bk_tenant *tenant);
@@ -189,7 +193,8 @@ size_t bk_schema_count(const struct bk_schema *schema);
 const struct bk_collection *bk_schema_at(const struct bk_schema *schema, size_t index);
 const struct bk_field *bk_collection_field(const struct bk_collection *collection,
                                            struct bk_slice name);
-/* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect > 1. */
+/* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect >
+ * 1. */
 bool bk_field_is_multiple(const struct bk_field *field);
 
 /* A relation field and where it points. */
@@ -202,21 +207,22 @@ struct bk_relation {
 };
 /* False when the field is no relation. */
 bool bk_relation_of(const struct bk_field *field, struct bk_relation *relation);
-/* Calls with every relation field, of any collection, that points at target; until on_relation returns
- * false. Any thread. */
+/* Calls with every relation field, of any collection, that points at target; until on_relation
+ * returns false. Any thread. */
 void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
                             bool (*on_relation)(void *user, const struct bk_relation *relation),
                             void *user);
 /* On the writer: BK_STALE when the snapshot is not the newest. First thing in a run. */
 enum bk_status bk_schema_verify(const struct bk_schema *schema, struct bk_transaction *transaction);
 
-/* --- changing ------------------------------------------------------------------------------------ */
+/* --- changing --------------------------------------------------------------------------------- */
 
 enum bk_schema_action { BK_SCHEMA_CREATE, BK_SCHEMA_UPDATE, BK_SCHEMA_DELETE };
 
 /* Embed it. Creates, changes or removes one collection: validates, runs the DDL and the row of
  * _collections alone on the writer, emits _collections.created/updated/deleted, installs the new
- * snapshot, then calls done; before bk_schema_change returns only when the database takes no writes. */
+ * snapshot, then calls done; before bk_schema_change returns only when the database takes no
+ * writes. */
 struct bk_schema_change {
     struct bk_tenant *tenant; /* the caller holds it */
     enum bk_schema_action action;
@@ -227,7 +233,7 @@ struct bk_schema_change {
     const struct bk_origin *origin;   /* borrowed until done; may be NULL */
     void (*done)(struct bk_schema_change *change, enum bk_status status);
     const struct bk_collection
-        *collection; /* on BK_OK, create and update: in the current snapshot */
+        *collection;       /* on BK_OK, create and update: in the current snapshot */
     struct bk_error error; /* its message may be shown to the client, who is a superuser */
     /* The schema's. */
     struct bk_write write;
@@ -236,12 +242,13 @@ struct bk_schema_change {
 };
 void bk_schema_change(struct bk_schema_kind *kind, struct bk_schema_change *change);
 
-/* --- records ------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 /* Which fields a viewer gets. */
 enum bk_view { BK_VIEW_PUBLIC, BK_VIEW_FULL /* superusers: hidden fields too; never secrets */ };
 
-/* Reads the fields of a SELECT of collection->columns into values (borrowing from the statement). */
+/* Reads the fields of a SELECT of collection->columns into values (borrowing from the
+ * statement). */
 void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,
                     struct bk_value *values);
 /* `,"id":"…","title":"…"` : the members of a record, each preceded by a comma. */

@@ -1,4 +1,5 @@
-/* Borrowed text: a pointer and a length, not NUL-terminated. Whoever made it says how long it lives. */
+/* Borrowed text: a pointer and a length, not NUL-terminated. Whoever made it says how long it
+ * lives. */
 #ifndef BAKEND_SLICE_H
 #define BAKEND_SLICE_H
 

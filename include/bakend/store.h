@@ -2,12 +2,13 @@
  * The store: databases, each one SQLite file in WAL mode with synchronous=FULL and one writer.
  *
  *   loop    bk_store_write(database, write) ─┐                    ┌─> write->done(write, status)
- *   writer  BEGIN IMMEDIATE                  └> SAVEPOINT, run, RELEASE … before_commit, COMMIT = fsync
+ *   writer  BEGIN IMMEDIATE                  └> SAVEPOINT, run, RELEASE … before_commit, COMMIT =
+ *                                            fsync
  *
- * Nothing gathers a batch: what queues while one commit syncs is the next one (at most batch_max). A
- * write that fails is rolled back to its own savepoint and hurts no neighbour. When SQLite drops the
- * whole transaction instead (full disk, I/O error, no memory), nothing is acknowledged, and the batch
- * is run again one by one, once. So `run` may be called more than once.
+ * Nothing gathers a batch: what queues while one commit syncs is the next one (at most batch_max).
+ * A write that fails is rolled back to its own savepoint and hurts no neighbour. When SQLite drops
+ * the whole transaction instead (full disk, I/O error, no memory), nothing is acknowledged, and the
+ * batch is run again one by one, once. So `run` may be called more than once.
  *
  * The journal is the table that durable events are appended to inside the transaction that caused
  * them: contiguous sequence from 1, per database, stored counter, never reused.
@@ -28,7 +29,7 @@ struct bk_connection;
 struct bk_statement;
 struct bk_transaction;
 
-/* --- statements: on whatever thread the connection is lent to ------------------------------------ */
+/* --- statements: on whatever thread the connection is lent to --------------------------------- */
 
 /* SQL text with its hash, made once (per constant or per schema snapshot) and looked up in the
  * connection's cache of prepared statements. */
@@ -50,9 +51,9 @@ struct bk_value {
 #define BK_VALUE_OF_REAL(number) ((struct bk_value){.type = BK_VALUE_REAL, .real = (number)})
 #define BK_VALUE_OF_TEXT(slice) ((struct bk_value){.type = BK_VALUE_TEXT, .text = (slice)})
 
-/* A cached statement, reset and unbound; it belongs to the caller until the next bk_connection_statement
- * for the same SQL, bk_statement_reset or the end of run. BK_INVALID with SQLite's text in
- * bk_connection_error when it does not compile. */
+/* A cached statement, reset and unbound; it belongs to the caller until the next
+ * bk_connection_statement for the same SQL, bk_statement_reset or the end of run. BK_INVALID with
+ * SQLite's text in bk_connection_error when it does not compile. */
 enum bk_status bk_connection_statement(struct bk_connection *connection, const struct bk_sql *sql,
                                        struct bk_statement **statement);
 /* index from 1. Text is borrowed until the statement is reset. */
@@ -87,7 +88,7 @@ enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk
 void bk_connection_forget_statements(struct bk_connection *connection);
 struct bk_database *bk_connection_database(struct bk_connection *connection);
 
-/* --- writing ------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 enum bk_lane { BK_LANE_REQUEST, BK_LANE_BACKGROUND };
 
@@ -103,8 +104,9 @@ struct bk_write {
     enum bk_lane lane;
     bool runs_alone; /* in a transaction of its own: schema changes, restores, large deletes */
     const struct bk_origin *origin;
-    /* On the writer, inside a savepoint. Touches the transaction, this write and what is pinned in it,
-     * nothing else. Any status but BK_OK rolls the savepoint back and becomes the write's status. */
+    /* On the writer, inside a savepoint. Touches the transaction, this write and what is pinned in
+     * it, nothing else. Any status but BK_OK rolls the savepoint back and becomes the write's
+     * status. */
     enum bk_status (*run)(struct bk_transaction *transaction, struct bk_write *write);
     /* On the loop, once, after the commit (or the failure). May submit again. */
     void (*done)(struct bk_write *write, enum bk_status status);
@@ -125,12 +127,13 @@ struct bk_connection *bk_transaction_connection(struct bk_transaction *transacti
 struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction);
 /* Wall milliseconds, one reading per run, for created/updated and events alike. */
 int64_t bk_transaction_now_ms(struct bk_transaction *transaction);
-/* Scratch memory of this run, empty when it begins and gone when it returns: the next run has it. A run
- * that overflows it fails with BK_TOO_LARGE even if it returns BK_OK. */
+/* Scratch memory of this run, empty when it begins and gone when it returns: the next run has it. A
+ * run that overflows it fails with BK_TOO_LARGE even if it returns BK_OK. */
 enum { BK_TRANSACTION_ARENA_BYTES_MAX = 64 * 1024 * 1024 };
 struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction);
-/* Gives the rest of this run so much time. SELECTs end with BK_TIMEOUT when it is over, instead of after
- * 50 ms each; a run that does much between them asks bk_transaction_is_late and returns BK_TIMEOUT. */
+/* Gives the rest of this run so much time. SELECTs end with BK_TIMEOUT when it is over, instead of
+ * after 50 ms each; a run that does much between them asks bk_transaction_is_late and returns
+ * BK_TIMEOUT. */
 void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms);
 bool bk_transaction_is_late(const struct bk_transaction *transaction);
 
@@ -142,8 +145,8 @@ struct bk_event_draft {
     uint32_t version;  /* 0 means 1 */
     bool is_transient; /* goes to the bus after the commit, not into the journal */
 };
-/* Appends to the journal (unless transient) and to what the bus gets after the commit; taken back with
- * the savepoint. BK_NOT_SUPPORTED for a durable event when the database has no journal. */
+/* Appends to the journal (unless transient) and to what the bus gets after the commit; taken back
+ * with the savepoint. BK_NOT_SUPPORTED for a durable event when the database has no journal. */
 enum bk_status bk_transaction_emit(struct bk_transaction *transaction,
                                    const struct bk_event_draft *draft);
 
@@ -156,13 +159,13 @@ struct bk_commit_hook {
 };
 void bk_store_add_commit_hook(struct bk_store *store, struct bk_commit_hook *hook);
 
-/* Called on the loop after the batch's done callbacks, with all its events in order (borrowed: ref to
- * keep). One owner: the bus. */
+/* Called on the loop after the batch's done callbacks, with all its events in order (borrowed: ref
+ * to keep). One owner: the bus. */
 typedef void (*bk_committed_cb)(void *user, struct bk_database *database,
                                 struct bk_event *const *events, size_t event_count);
 void bk_store_on_committed(struct bk_store *store, bk_committed_cb on_committed, void *user);
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* A read on a reader thread, inside one read transaction. */
 struct bk_read {
@@ -176,12 +179,13 @@ struct bk_read {
 };
 /* BK_OK: done will be called later on the loop. BK_BUSY, BK_CLOSING: never. */
 enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read);
-/* The loop's own connection, for single rows by key: its read transaction begins with the first call of
- * a turn and ends with the turn or with the next completed commit. NULL when the database is closing or
- * has failed. Statements must be reset before the turn ends (the store does it too). */
+/* The loop's own connection, for single rows by key: its read transaction begins with the first
+ * call of a turn and ends with the turn or with the next completed commit. NULL when the database
+ * is closing or has failed. Statements must be reset before the turn ends (the store does it
+ * too). */
 struct bk_connection *bk_store_read_now(struct bk_database *database);
 
-/* --- the journal --------------------------------------------------------------------------------- */
+/* --- the journal ------------------------------------------------------------------------------ */
 
 struct bk_journal_state {
     uint64_t oldest;     /* sequence of the oldest retained event; last + 1 when there is none */
@@ -192,9 +196,9 @@ struct bk_journal_state {
 /* As of the last commit that the loop has seen. */
 struct bk_journal_state bk_journal_state(struct bk_database *database);
 
-/* Any thread that has the connection. Rows with from <= sequence <= to, ascending or descending, at most
- * row_limit; each is handed to on_row (borrowed for the call) until it returns false. fields.hidden is
- * empty; fields.tenant is set. */
+/* Any thread that has the connection. Rows with from <= sequence <= to, ascending or descending, at
+ * most row_limit; each is handed to on_row (borrowed for the call) until it returns false.
+ * fields.hidden is empty; fields.tenant is set. */
 struct bk_journal_query {
     uint64_t from, to;
     bool is_descending;
@@ -204,14 +208,15 @@ struct bk_journal_query {
 };
 enum bk_status bk_journal_read(struct bk_connection *connection,
                                const struct bk_journal_query *query);
-/* The first sequence whose timestamp is >= wall_ms (last + 1 when none): bisection over the sequence, so
- * it is approximate where the wall clock was set back. */
+/* The first sequence whose timestamp is >= wall_ms (last + 1 when none): bisection over the
+ * sequence, so it is approximate where the wall clock was set back. */
 enum bk_status bk_journal_seek(struct bk_connection *connection, int64_t wall_ms,
                                uint64_t *sequence);
 
-/* --- databases ----------------------------------------------------------------------------------- */
+/* --- databases -------------------------------------------------------------------------------- */
 
-/* Migrations run in order, each once, in the opening transaction; recorded by name in _migrations. */
+/* Migrations run in order, each once, in the opening transaction; recorded by name in
+ * _migrations. */
 struct bk_migration {
     const char *name; /* "collections_1_definitions" */
     const char *sql;
@@ -260,9 +265,10 @@ struct bk_store *bk_store_create(const struct bk_store_options *options);
 /* All databases are closed by now. */
 void bk_store_destroy(struct bk_store *store);
 
-/* Opens (or creates) on the database's writer: checks the header, recovers the WAL, runs migrations, checks
- * the journal (counter, the last 1,000 rows contiguous) after an unclean stop. A damaged file is refused
- * with BK_CORRUPT and a message that says what to do, and never written. done comes on the loop. */
+/* Opens (or creates) on the database's writer: checks the header, recovers the WAL, runs
+ * migrations, checks the journal (counter, the last 1,000 rows contiguous) after an unclean stop. A
+ * damaged file is refused with BK_CORRUPT and a message that says what to do, and never written.
+ * done comes on the loop. */
 void bk_database_open(struct bk_store *store, struct bk_database_open *open);
 /* Finishes what is queued, checkpoints, closes; closed comes on the loop. */
 void bk_database_close(struct bk_database *database, void (*closed)(void *user), void *user);
@@ -273,8 +279,8 @@ uint32_t bk_database_waiting_count(const struct bk_database *database);
 /* For schema changes: makes every connection forget its statements before its next use. */
 void bk_database_forget_statements(struct bk_database *database);
 
-/* Copies a consistent image of the database to path with SQLite's backup API, in steps, on a reader;
- * never blocks writers. done on the loop. */
+/* Copies a consistent image of the database to path with SQLite's backup API, in steps, on a
+ * reader; never blocks writers. done on the loop. */
 struct bk_database_copy {
     const char *path;
     void (*done)(struct bk_database_copy *copy, enum bk_status status);
@@ -287,7 +293,7 @@ enum bk_status bk_database_check_file(const char *path, struct bk_error *error);
 /* On a file that nobody has open: a new epoch (after a restore). Blocking. */
 enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error);
 
-/* --- figures ------------------------------------------------------------------------------------- */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 struct bk_store_figures {
     uint64_t commits, writes, writes_failed, batches_rerun, reads, reads_timed_out;

@@ -22,7 +22,8 @@ struct bk_job {
 /* Threads start with the first job. At most queue_max jobs wait. */
 struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t thread_count,
                                uint32_t queue_max);
-/* On the loop. BK_OK: done will be called, never before this returns. BK_BUSY or BK_CLOSING: never. */
+/* On the loop. BK_OK: done will be called, never before this returns. BK_BUSY or BK_CLOSING:
+ * never. */
 enum bk_status bk_pool_submit(struct bk_pool *pool, struct bk_job *job);
 uint32_t bk_pool_waiting_count(struct bk_pool *pool);
 /* On the loop: finishes what was submitted (delivering each done), joins, frees. */

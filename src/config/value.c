@@ -134,8 +134,8 @@ bool config_value_store(const struct bk_option *option, const char *text, char *
     BK_UNREACHABLE();
 }
 
-/* The largest unit that leaves a whole number; the tables go up, bytes in thousands and then again in
- * steps of 1024. */
+/* The largest unit that leaves a whole number; the tables go up, bytes in thousands and then again
+ * in steps of 1024. */
 void config_value_write(enum bk_option_type type, int64_t value, struct bk_buffer *out) {
     const struct unit *units = type == BK_OPTION_DURATION ? duration_units : byte_units;
     size_t count = type == BK_OPTION_DURATION ? BK_COUNT_OF(duration_units)

@@ -1,7 +1,7 @@
 /*
  * Modules: what each brings is registered in the order of modules.def, before any of them runs;
- * then init, prepare, start and stop call them one by one. A module that fails ends the start of the
- * whole: half a server would answer 404 where its data is.
+ * then init, prepare, start and stop call them one by one. A module that fails ends the start of
+ * the whole: half a server would answer 404 where its data is.
  */
 #include "server.h"
 
@@ -76,6 +76,8 @@ static void fill_context(struct server *server, struct bk_module_context *contex
 }
 
 void server_register_modules(struct server *server) {
+    /* Its route is added at init, by an option. */
+    reserve_first_word(server->schema, "/metrics");
     for (size_t i = 0; server->modules[i] != NULL; i++) {
         BK_ASSERT(i < SERVER_MODULES_MAX);
         const struct bk_module *module = server->modules[i];

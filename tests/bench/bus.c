@@ -1,6 +1,7 @@
 /*
- * What the bus costs: publishes a transient event to four handlers, one in each phase, a million times, and
- * prints nanoseconds an event, from publish to the last handler's return (the event's bytes are made too).
+ * What the bus costs: publishes a transient event to four handlers, one in each phase, a million
+ * times, and prints nanoseconds an event, from publish to the last handler's return (the event's
+ * bytes are made too).
  */
 #include "kernel_fixture.h"
 

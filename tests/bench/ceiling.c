@@ -1,9 +1,11 @@
 /*
- * The ceiling of a durable create: bare libuv, llhttp, cJSON and a writer thread with group commit, and
- * nothing else: no router, rules, schema, bus, log or limits. The server is measured against it.
+ * The ceiling of a durable create: bare libuv, llhttp, cJSON and a writer thread with group commit,
+ * and nothing else: no router, rules, schema, bus, log or limits. The server is measured against
+ * it.
  *
- *   ceiling PORT FILE product    writes into a database that the server made (collection `bench` with the
- *                                fields email and name, and its own journal), with its WAL settings
+ *   ceiling PORT FILE product    writes into a database that the server made (collection `bench`
+ *                                with the fields email and name, and its own journal), with its WAL
+ *                                settings
  *   ceiling PORT FILE bare       a schema of its own: users and events, fewer columns
  *
  * Answers POST with {"email","name"} on any path. Prints the mean batch on SIGTERM.
@@ -47,7 +49,7 @@ static long sequence, commit_count, create_count;
 static const char *file_path;
 static bool is_product;
 
-/* --- loop ---------------------------------------------------------------------------------------- */
+/* --- loop ------------------------------------------------------------------------------------- */
 
 static void copy_text(char *out, size_t size, const cJSON *object, const char *name) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
@@ -139,7 +141,7 @@ static void on_done(uv_async_t *async) {
     }
 }
 
-/* --- writer -------------------------------------------------------------------------------------- */
+/* --- writer ----------------------------------------------------------------------------------- */
 
 enum { BEGIN, COMMIT, SAVEPOINT, RELEASE, INSERT_RECORD, INSERT_EVENT, COUNTER, STATEMENT_COUNT };
 

@@ -1,4 +1,5 @@
-/* What the disk asks for durability: writes 4 KiB over what is there, as a write-ahead log does, and calls
+/* What the disk asks for durability: writes 4 KiB over what is there, as a write-ahead log does,
+ * and calls
  * fdatasync, again and again; prints how many a second.   fdatasync FILE COUNT */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * A client that catches up: reads the change feed from the start, page by page on one connection, as fast
- * as it is answered, and prints events per second.
+ * A client that catches up: reads the change feed from the start, page by page on one connection,
+ * as fast as it is answered, and prints events per second.
  *
  *   feed_reader PORT TOKEN
  */

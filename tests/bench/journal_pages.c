@@ -1,8 +1,10 @@
 /*
  * The ceilings of reading: SQLite alone on a database that the server made, one thread, no HTTP.
  *
- *   journal_pages FILE journal           pages through the journal, 1,000 rows each: events per second
- *   journal_pages FILE list TABLE COUNT  COUNT times the first 20 rows by id, written as JSON: lists per second
+ *   journal_pages FILE journal           pages through the journal, 1,000 rows each: events per
+ *                                        second
+ *   journal_pages FILE list TABLE COUNT  COUNT times the first 20 rows by id, written as JSON:
+ *                                        lists per second
  *
  * Prints one number.
  */

@@ -23,9 +23,9 @@
  *
  * Events and the counter follow: what an attempt has added is taken back unless it is committed.
  *
- * The arena is scratch memory of one run, and then of the hooks: it is empty before each of them, so what
- * a neighbour or an earlier attempt has used never counts. A run that needs more than there is fails,
- * whatever it says itself, since texts that did not fit have become empty ones.
+ * The arena is scratch memory of one run, and then of the hooks: it is empty before each of them,
+ * so what a neighbour or an earlier attempt has used never counts. A run that needs more than there
+ * is fails, whatever it says itself, since texts that did not fit have become empty ones.
  */
 #include "store_private.h"
 

@@ -35,8 +35,8 @@ enum bk_status tenant_directory_create(struct bk_tenants *tenants, struct bk_sli
 /* Renames the tenant's directory to one that the next start would remove; trash gets its path. */
 enum bk_status tenant_directory_discard(struct bk_tenants *tenants, struct bk_slice name,
                                         char trash[TENANT_PATH_BYTES_MAX], struct bk_error *error);
-/* Whether the tenant had a database and has none now: a new one in its place would hide the loss. The
- * error says what to do. */
+/* Whether the tenant had a database and has none now: a new one in its place would hide the loss.
+ * The error says what to do. */
 bool tenant_directory_lost_database(struct bk_tenants *tenants, struct bk_slice name,
                                     struct bk_error *error);
 void tenant_directory_add_name(struct bk_tenants *tenants, struct bk_slice name);

@@ -1,6 +1,6 @@
 /*
- * Auth: who somebody is. Superusers are records of the auth collection _superusers; they sign in by password
- * and carry a token from then on. Every way in ends in an event.
+ * Auth: who somebody is. Superusers are records of the auth collection _superusers; they sign in by
+ * password and carry a token from then on. Every way in ends in an event.
  *
  *   password_type.c      the field type password: hashing in a bounded pool
  *   login.c              by password; a superuser's token for another record
@@ -11,7 +11,7 @@
  */
 #include "auth.h"
 
-/* --- declarations -------------------------------------------------------------------------------- */
+/* --- declarations ----------------------------------------------------------------------------- */
 
 static const struct bk_option options[] = {
     {"password-threads", BK_OPTION_INT, offsetof(struct auth_options, password_threads), "2", 1, 16,
@@ -77,14 +77,15 @@ static const struct bk_event_declaration events[] = {
 static const struct bk_command commands[] = {
     {.name = "superuser",
      .usage = "superuser create|update|delete|token EMAIL | superuser list  [--tenant NAME]",
-     .summary = "Creates, changes, deletes and lists superusers, or prints a token of one.\n\n"
-                "The password is asked for on a terminal, else it is the first line of standard\n"
-                "input. Superusers are a tenant's: of default, whose superusers are the operators,\n"
-                "or of the one that --tenant names.",
+     .summary =
+         "Creates, changes, deletes and lists superusers, or prints a token of one.\n\n"
+         "The password is asked for on a terminal, else it is the first line of standard\n"
+         "input. Superusers are a tenant's: of default, whose superusers are the operators,\n"
+         "or of the one that --tenant names.",
      .run = auth_superuser_command},
 };
 
-/* --- what revokes -------------------------------------------------------------------------------- */
+/* --- what revokes ----------------------------------------------------------------------------- */
 
 /* A changed or deleted record, by its subject, whatever its collection: whether it can sign in
  * shows when a token of it is in the cache, and that is a look-up. */
@@ -145,7 +146,7 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
                     "Tokens that had to be verified.", (double)state->cache.misses);
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static enum bk_status auth_init(struct bk_module_context *context, struct bk_error *error) {
     struct auth_state *state = context->state;

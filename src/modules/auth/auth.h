@@ -72,7 +72,8 @@ struct auth_secrets {
 };
 void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
                      const struct auth_secrets *secrets);
-/* Reads, does not verify: only what is needed to find the key may be used before auth_token_verify. */
+/* Reads, does not verify: only what is needed to find the key may be used before
+ * auth_token_verify. */
 bool auth_token_read(struct bk_arena *arena, struct bk_slice token, struct auth_claims *claims);
 bool auth_token_verify(struct bk_slice token, const struct auth_claims *claims,
                        const struct auth_secrets *secrets);

@@ -1,10 +1,12 @@
-/* Who asks: from a token to an actor. On the loop, a look-up for a known token and one row for a new one. */
+/* Who asks: from a token to an actor. On the loop, a look-up for a known token and one row for a
+ * new one. */
 #include "auth.h"
 #include "bakend/clock.h"
 
 enum { PEEK_ARENA_BYTES = 64 * 1024 };
 
-/* Called before any tenant is open. What it says is believed only as a name to look the token up in. */
+/* Called before any tenant is open. What it says is believed only as a name to look the token up
+ * in. */
 struct bk_slice auth_tenant_of(void *user, struct bk_slice token) {
     struct auth_state *state = user;
     const struct auth_cached *cached =

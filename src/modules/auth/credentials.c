@@ -72,7 +72,7 @@ enum bk_status auth_credentials_read(struct bk_request *request, struct bk_tenan
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-/* --- granting ------------------------------------------------------------------------------------ */
+/* --- granting --------------------------------------------------------------------------------- */
 
 static struct bk_slice cut(struct bk_slice text, size_t length) {
     while (length > 0 && length < text.length &&
@@ -144,8 +144,8 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         bk_answer_error(grant->request, status, NULL);
 }
 
-/* The collection is in the snapshot that was current when the request came; the write below may outlive
- * it, so what is needed of it is copied first. */
+/* The collection is in the snapshot that was current when the request came; the write below may
+ * outlive it, so what is needed of it is copied first. */
 void auth_grant(struct auth_grant *grant) {
     struct bk_request *request = grant->request;
     struct bk_collection *copy = bk_arena_alloc_zero(&request->arena, sizeof(*copy));

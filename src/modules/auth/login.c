@@ -1,8 +1,8 @@
 /*
  * Signing in by password, and a superuser's token for another record.
  *
- *   read the record by its identity → verify in the pool (46 ms, also for one that is not there, so that
- *   the time says nothing) → write auth.login → answer the token
+ *   read the record by its identity → verify in the pool (46 ms, also for one that is not there, so
+ *   that the time says nothing) → write auth.login → answer the token
  */
 #include "auth.h"
 #include "bakend/crypto.h"

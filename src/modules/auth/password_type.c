@@ -1,7 +1,7 @@
 /*
- * The field type `password`: the client sends a text, the table holds its Argon2id hash, and no answer and
- * no event ever holds either. Hashing takes 46 ms of a core, so it runs in the module's bounded pool before
- * the write is queued; a full pool refuses (429) instead of making others wait.
+ * The field type `password`: the client sends a text, the table holds its Argon2id hash, and no
+ * answer and no event ever holds either. Hashing takes 46 ms of a core, so it runs in the module's
+ * bounded pool before the write is queued; a full pool refuses (429) instead of making others wait.
  */
 #include "auth.h"
 #include "bakend/crypto.h"
@@ -20,7 +20,7 @@ struct hashing {
     enum bk_status status;
 };
 
-/* --- definition ---------------------------------------------------------------------------------- */
+/* --- definition ------------------------------------------------------------------------------- */
 
 static int64_t read_option(const struct bk_json *definition, struct bk_slice name,
                            struct bk_slice path, int64_t maximum, struct bk_problems *problems) {
@@ -56,7 +56,7 @@ static void write_options(const struct bk_field *field, struct bk_buffer *out) {
     bk_json_write_member_string(out, BK_SLICE("pattern"), options->pattern);
 }
 
-/* --- values -------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 static void empty(const struct bk_field *field, struct bk_value *value) {
     (void)field;
@@ -114,7 +114,7 @@ static void check_plain(const struct bk_field *field, struct bk_slice plain,
     }
 }
 
-/* --- hashing ------------------------------------------------------------------------------------- */
+/* --- hashing ---------------------------------------------------------------------------------- */
 
 static void on_hash(struct bk_job *job, uint32_t thread_index) {
     struct hashing *hashing = bk_container_of(job, struct hashing, job);

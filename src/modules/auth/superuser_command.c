@@ -1,6 +1,7 @@
 /*
- * bakend superuser create|update|delete|list|token: superusers from the machine itself. Everything goes
- * through the records routes, so that it is validated and becomes an event as from anywhere else.
+ * bakend superuser create|update|delete|list|token: superusers from the machine itself. Everything
+ * goes through the records routes, so that it is validated and becomes an event as from anywhere
+ * else.
  */
 #include "auth.h"
 #include "bakend/encode.h"
@@ -44,7 +45,7 @@ static int explain(int status, const struct bk_json *answer) {
     return 1;
 }
 
-/* --- finding ------------------------------------------------------------------------------------- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 /* Calls with each superuser until it returns false. */
 static int for_each(struct superuser_task *task,
@@ -92,7 +93,7 @@ static int find(struct superuser_task *task, const char *prefix, struct bk_slice
     return 0;
 }
 
-/* --- subcommands --------------------------------------------------------------------------------- */
+/* --- subcommands ------------------------------------------------------------------------------ */
 
 static bool write_password(struct superuser_task *task, struct bk_buffer *body) {
     struct bk_buffer password;
@@ -189,7 +190,7 @@ static int run_list(struct superuser_task *task) {
     return code;
 }
 
-/* --- the command --------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;

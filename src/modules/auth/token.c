@@ -4,10 +4,10 @@
  *   header   {"alg":"HS256","kid":"<tenant>.<key number>","typ":"JWT"}
  *   claims   {"id","type":"auth","collectionId","refreshable","exp"}   the contract's
  *
- * The signing key is derived (HKDF) from the tenant's key of that number, the collection's token secret and
- * the record's own token key, so that changing any of them revokes. A tenant's key is derived from the
- * instance key. The record must be found before its token can be verified: until then nothing of a token
- * but tenant, collection and id is used, and only to look that record up.
+ * The signing key is derived (HKDF) from the tenant's key of that number, the collection's token
+ * secret and the record's own token key, so that changing any of them revokes. A tenant's key is
+ * derived from the instance key. The record must be found before its token can be verified: until
+ * then nothing of a token but tenant, collection and id is used, and only to look that record up.
  */
 #include "auth.h"
 #include "bakend/crypto.h"
@@ -15,7 +15,7 @@
 
 enum { KEY_NUMBER_MAX = 9999 };
 
-/* --- keys ---------------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static void derive_signing_key(uint8_t key[BK_KEY_BYTES], const struct auth_claims *claims,
                                const struct auth_secrets *secrets) {
@@ -47,7 +47,7 @@ static void sign(uint8_t mac[BK_SHA256_BYTES], struct bk_slice signed_part,
     bk_crypto_wipe(key, sizeof(key));
 }
 
-/* --- making -------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static void append_base64url(struct bk_buffer *out, struct bk_slice data) {
     if (bk_buffer_reserve(out, BK_BASE64URL_BYTES(data.length)))
@@ -80,7 +80,7 @@ void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
     bk_buffer_fini(&json);
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static const struct bk_json *read_part(struct bk_arena *arena, struct bk_slice part) {
     size_t length = part.length;

@@ -1,8 +1,9 @@
 /*
- * Tokens that were verified before. A look-up replaces parsing, a row and three HMACs. Bounded: the one
- * used longest ago goes. What an event says about a record or its collection is forgotten at once, before
- * the next request is read, so that a revoked token is not taken from here. Every changed record
- * asks for that, whatever its collection, so the tokens of a record are found by its label.
+ * Tokens that were verified before. A look-up replaces parsing, a row and three HMACs. Bounded: the
+ * one used longest ago goes. What an event says about a record or its collection is forgotten at
+ * once, before the next request is read, so that a revoked token is not taken from here. Every
+ * changed record asks for that, whatever its collection, so the tokens of a record are found by its
+ * label.
  */
 #include "auth.h"
 #include "bakend/alloc.h"

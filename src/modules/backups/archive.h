@@ -9,8 +9,8 @@
  * The file is removed again when anything fails. */
 enum bk_status backups_archive_write(const char *path, const char *database_path,
                                      struct bk_slice tenant, struct bk_error *error);
-/* Takes the database of this tenant out of the archive into a new file, synced. BK_CONFLICT when it is
- * another tenant's, BK_INVALID when it is no archive
+/* Takes the database of this tenant out of the archive into a new file, synced. BK_CONFLICT when it
+ * is another tenant's, BK_INVALID when it is no archive
  * of ours, BK_CORRUPT when it was cut off or a checksum is wrong. */
 enum bk_status backups_archive_read(const char *path, const char *database_path,
                                     struct bk_slice tenant, struct bk_error *error);

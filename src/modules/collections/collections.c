@@ -1,9 +1,11 @@
 /*
- * Collections over REST: definitions at /api/collections, records at /api/collections/{c}/records and by
- * the short form /{c}. Every change of a record is one event, written in the same transaction.
+ * Collections over REST: definitions at /api/collections, records at /api/collections/{c}/records
+ * and by the short form /{c}. Every change of a record is one event, written in the same
+ * transaction.
  *
  *   definitions.c     the collections themselves
- *   record_write.c    create and update: loop (read, normalise, begin) → writer (check, SQL, event) → answer
+ *   record_write.c    create and update: loop (read, normalise, begin) → writer (check, SQL, event)
+ *                     → answer
  *   record_delete.c   delete
  *   cascade.c         what refers to a deleted record
  *   record_read.c     one record by id, on the loop
@@ -144,7 +146,7 @@ static const struct bk_event_declaration events[] = {
      "A collection was deleted with its records."},
 };
 
-/* --- the short form and the aliases of resources --------------------------------------------------- */
+/* --- the short form and the aliases of resources ---------------------------------------------- */
 
 /* Whether a client would rather have a page than JSON: its first choice is HTML. */
 static bool prefers_html(const struct bk_request *request) {

@@ -13,8 +13,8 @@ enum {
     COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
 
-/* page and perPage as the contract reads them: out of range becomes the nearest allowed value, what is
- * no number is a problem. */
+/* page and perPage as the contract reads them: out of range becomes the nearest allowed value, what
+ * is no number is a problem. */
 struct collections_page {
     int64_t page, per_page;
     bool skip_total;
@@ -24,12 +24,13 @@ bool collections_page_read(struct bk_request *request, struct collections_page *
 void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
                             int64_t total);
 
-/* The parameters that are promised and not there yet; true when the request was answered for one. */
+/* The parameters that are promised and not there yet; true when the request was answered for
+ * one. */
 bool collections_refuse_unready(struct bk_request *request);
 /* The same for what changes something. */
 bool collections_refuse_unready_change(struct bk_request *request);
-/* `fields` of a change, read and bounded before anything is written, since afterwards nothing may fail.
- * False: the request was answered. */
+/* `fields` of a change, read and bounded before anything is written, since afterwards nothing may
+ * fail. False: the request was answered. */
 bool collections_fields_read(struct bk_request *request, struct bk_slice *fields);
 /* Answers what a change has left in request->out, cut to fields where that can be done. */
 void collections_answer_changed(struct bk_request *request, struct bk_slice fields);
@@ -48,12 +49,13 @@ void collections_record_delete(struct bk_request *request);
 
 /* --- records ---- */
 
-/* The collection of the path in the current schema when the actor may do this with it; else the request
- * was answered and NULL is returned. The schema is borrowed for the turn. */
+/* The collection of the path in the current schema when the actor may do this with it; else the
+ * request was answered and NULL is returned. The schema is borrowed for the turn. */
 const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation,
                                              struct bk_schema **schema);
-/* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not fit. */
+/* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not
+ * fit. */
 enum bk_status collections_record_copy(const struct bk_collection *collection,
                                        struct bk_statement *statement, struct bk_value *values,
                                        struct bk_arena *arena);
@@ -67,10 +69,10 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
                                        enum collections_change change,
                                        const struct bk_value *values,
                                        const struct bk_value *before);
-/* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a required
- * relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past
- * COLLECTIONS_CASCADE_MS; BK_TOO_LARGE; BK_INVALID with a message, which is static, when a collection keeps
- * its last record. On the writer. */
+/* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a
+ * required relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past
+ * COLLECTIONS_CASCADE_MS; BK_TOO_LARGE; BK_INVALID with a message, which is static, when a
+ * collection keeps its last record. On the writer. */
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,

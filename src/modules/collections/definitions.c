@@ -1,15 +1,15 @@
 /*
- * The collections themselves, for superusers. Reads come from the snapshot in memory; changes are the
- * schema's own, alone on the writer, and each is an event.
+ * The collections themselves, for superusers. Reads come from the snapshot in memory; changes are
+ * the schema's own, alone on the writer, and each is an event.
  *
- * The server's own system collections are left out of the list unless system=all; by name they can always
- * be asked for.
+ * The server's own system collections are left out of the list unless system=all; by name they can
+ * always be asked for.
  */
 #define _GNU_SOURCE 1 /* qsort_r */
 #include "collections.h"
 #include <stdlib.h>
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static const struct bk_collection *find(struct bk_request *request, struct bk_schema **schema) {
     const struct bk_module_context *context = request->module;
@@ -39,7 +39,7 @@ void collections_definition_view(struct bk_request *request) {
         answer_definition(request, collection);
 }
 
-/* --- the list, sorted in memory ------------------------------------------------------------------ */
+/* --- the list, sorted in memory --------------------------------------------------------------- */
 
 enum order_by { BY_NAME, BY_ID, BY_TYPE, BY_SYSTEM, BY_CREATED, BY_UPDATED, ORDER_BY_COUNT };
 static const char *const order_names[ORDER_BY_COUNT] = {"name",   "id",      "type",
@@ -164,7 +164,7 @@ void collections_definitions_list(struct bk_request *request) {
         bk_answer_error(request, status, NULL);
 }
 
-/* --- changing ------------------------------------------------------------------------------------ */
+/* --- changing --------------------------------------------------------------------------------- */
 
 struct definition_change {
     struct bk_schema_change change;

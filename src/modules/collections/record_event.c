@@ -1,7 +1,8 @@
 /*
- * A record's change as an event: type "posts.created", subject "posts/<id>", payload the record (on delete:
- * as it was), previous the former values of the fields that changed. Secrets never enter an event; hidden
- * fields travel beside it, in memory only. Collections of state make no event of their own.
+ * A record's change as an event: type "posts.created", subject "posts/<id>", payload the record (on
+ * delete: as it was), previous the former values of the fields that changed. Secrets never enter an
+ * event; hidden fields travel beside it, in memory only. Collections of state make no event of
+ * their own.
  */
 #include "collections.h"
 
@@ -30,7 +31,8 @@ static struct bk_slice settle(const struct bk_buffer *out, struct span span) {
     return span.length == 0 ? BK_SLICE_EMPTY : bk_slice_make(out->data + span.start, span.length);
 }
 
-/* `{"title":"…"}` of the fields that are (or are not) hidden and, with changed_to, differ from it. */
+/* `{"title":"…"}` of the fields that are (or are not) hidden and, with changed_to, differ from
+ * it. */
 static struct span object_of(struct bk_buffer *out, const struct bk_collection *collection,
                              const struct bk_value *values, const struct bk_value *changed_to,
                              bool of_hidden) {

@@ -1,13 +1,16 @@
 /*
- * Pages of records, read and written as JSON on a reader thread, straight from the row to the answer.
+ * Pages of records, read and written as JSON on a reader thread, straight from the row to the
+ * answer.
  *
- * Two ways to page: page and perPage as the contract has them, whose cost grows with the offset, and by
- * key: `cursor=` (empty for the first page) sorts by the asked fields and then the id, and answers
- * nextCursor, which names the last record of the page; the next page begins behind it, whatever was
- * inserted or deleted in between, at the same cost at any depth. nextCursor is "" on the last page.
+ * Two ways to page: page and perPage as the contract has them, whose cost grows with the offset,
+ * and by key: `cursor=` (empty for the first page) sorts by the asked fields and then the id, and
+ * answers nextCursor, which names the last record of the page; the next page begins behind it,
+ * whatever was inserted or deleted in between, at the same cost at any depth. nextCursor is "" on
+ * the last page.
  *
- * Cursor: base64url of a JSON array [collection's id, sort, value of each sort field …, id]. One of another
- * collection or sort is refused: its values would be compared with fields that mean something else.
+ * Cursor: base64url of a JSON array [collection's id, sort, value of each sort field …, id]. One of
+ * another collection or sort is refused: its values would be compared with fields that mean
+ * something else.
  */
 #include "bakend/encode.h"
 #include "collections.h"
@@ -37,7 +40,7 @@ struct record_list {
     enum bk_view view;
 };
 
-/* --- sort ---------------------------------------------------------------------------------------- */
+/* --- sort ------------------------------------------------------------------------------------- */
 
 /* The field of a sort word; hidden ones are for superusers, secrets for nobody. */
 static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
@@ -51,7 +54,8 @@ static void sort_problem(struct record_list *list, const char *message) {
     bk_problems_add(&list->request->problems, BK_SLICE("sort"), "validation_invalid_sort", message);
 }
 
-/* `@rowid` is the order of insertion; `@random` none at all. Neither has a value for a cursor to hold. */
+/* `@rowid` is the order of insertion; `@random` none at all. Neither has a value for a cursor to
+ * hold. */
 static const char *sort_expression(struct bk_slice word) {
     if (bk_slice_is(word, "@rowid"))
         return "_rowid_";
@@ -94,7 +98,7 @@ static void read_sort(struct record_list *list) {
     list->keys[list->key_count++] = (struct sort_key){list->collection->id_field, NULL, false};
 }
 
-/* --- cursor -------------------------------------------------------------------------------------- */
+/* --- cursor ----------------------------------------------------------------------------------- */
 
 static void write_value(struct bk_buffer *out, const struct bk_value *value) {
     switch (value->type) {
@@ -181,7 +185,7 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
     bk_buffer_fini(&json);
 }
 
-/* --- SQL ----------------------------------------------------------------------------------------- */
+/* --- SQL -------------------------------------------------------------------------------------- */
 
 /* (a > ?1 OR (a IS ?1 AND (b < ?2 OR …))): each key in its own direction. */
 static void write_behind(struct record_list *list, struct bk_buffer *sql) {
@@ -234,7 +238,7 @@ static enum bk_status make_sql(struct record_list *list) {
     return arena->is_overflown ? BK_TOO_LARGE : status;
 }
 
-/* --- on a reader --------------------------------------------------------------------------------- */
+/* --- on a reader ------------------------------------------------------------------------------ */
 
 static enum bk_status count(struct record_list *list, struct bk_connection *connection,
                             int64_t *total) {
@@ -308,7 +312,7 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     return status;
 }
 
-/* --- on the loop --------------------------------------------------------------------------------- */
+/* --- on the loop ------------------------------------------------------------------------------ */
 
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct record_list *list = bk_container_of(read, struct record_list, read);

@@ -1,4 +1,5 @@
-/* One record by its id: a single row by key, read on the loop inside the turn's read transaction. */
+/* One record by its id: a single row by key, read on the loop inside the turn's read
+ * transaction. */
 #include "collections.h"
 
 /* What a change of such a record means is known to its module, so it has routes of its own. */

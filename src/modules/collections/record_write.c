@@ -1,16 +1,19 @@
 /*
  * Create and update.
  *
- *   loop    authorise → read the JSON → normalise each given field → (begin what takes time: hashes)
- *   writer  schema still the newest? → (update: the record as it is) → fill → validate → check → SQL → event
+ *   loop    authorise → read the JSON → normalise each given field → (begin what takes time:
+ *           hashes)
+ *   writer  schema still the newest? → (update: the record as it is) → fill → validate → check →
+ *           SQL → event
  *   loop    answer
  *
- * A request that was planned with a schema that has changed meanwhile is planned again, once. What is wrong
- * with an input is gathered field by field and answered at once; the writer never waits for anything.
+ * A request that was planned with a schema that has changed meanwhile is planned again, once. What
+ * is wrong with an input is gathered field by field and answered at once; the writer never waits
+ * for anything.
  *
- * Memory has two limits, the request's arena and the transaction's. A text that does not fit becomes an
- * empty one, so nothing is stored once either has overflown. What is committed is answered as done: all
- * that could fail the answer is looked at before.
+ * Memory has two limits, the request's arena and the transaction's. A text that does not fit
+ * becomes an empty one, so nothing is stored once either has overflown. What is committed is
+ * answered as done: all that could fail the answer is looked at before.
  */
 #include "bakend/assert.h"
 #include "bakend/clock.h"
@@ -88,7 +91,7 @@ static void answer_failure(struct record_write *record, enum bk_status status) {
         bk_answer_error(request, status, NULL);
 }
 
-/* --- reading the input -------------------------------------------------------------------------- */
+/* --- reading the input ------------------------------------------------------------------------ */
 
 /* Whether the client may set this field at all; what it may not is ignored, as unknown keys are. */
 static bool is_settable(const struct record_write *record, const struct bk_field *field) {
@@ -171,7 +174,7 @@ static void read_input(struct record_write *record) {
         record->is_given[collection->id_field->index] = false;
 }
 
-/* --- on the writer: the record whole ------------------------------------------------------------- */
+/* --- on the writer: the record whole ---------------------------------------------------------- */
 
 static void fill_and_validate(struct record_write *record, int64_t now_ms) {
     struct bk_request *request = record->request;
@@ -182,7 +185,8 @@ static void fill_and_validate(struct record_write *record, int64_t now_ms) {
         if (field->type->fill != NULL)
             field->type->fill(field, value, record->is_create, record->is_given[i], now_ms,
                               &request->arena);
-        /* What takes time was judged when it began; what is stored now is not what the client sent. */
+        /* What takes time was judged when it began; what is stored now is not what the client
+         * sent. */
         bool is_begun = field->type->begin != NULL && record->is_given[i];
         if (field->type->validate != NULL && !is_begun)
             field->type->validate(field, value, &request->problems);
@@ -208,7 +212,7 @@ static void renew_token_key(struct record_write *record, const struct bk_value *
     record->values[key->index] = BK_VALUE_OF_TEXT(bk_slice_make(text, TOKEN_KEY_BYTES));
 }
 
-/* --- on the writer: SQL -------------------------------------------------------------------------- */
+/* --- on the writer: SQL ----------------------------------------------------------------------- */
 
 /* "posts.title, posts.slug" → a problem for each field. */
 static enum bk_status explain_conflict(struct record_write *record,
@@ -366,7 +370,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     return status;
 }
 
-/* --- back on the loop ---------------------------------------------------------------------------- */
+/* --- back on the loop ------------------------------------------------------------------------- */
 
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct record_write *record = bk_container_of(write, struct record_write, write);

@@ -51,7 +51,6 @@ static enum bk_status init(struct bk_module_context *context, struct bk_error *e
     state->context = context;
     state->source.write = write_all;
     bk_api_add_metrics(context->api, &state->source);
-    bk_schema_reserve_name(context->schema, BK_SLICE("metrics")); /* /metrics is no short form */
     if (bk_api_add_routes(context->api, route, 1, context) != BK_OK)
         return bk_error_set(error, BK_EXISTS, "metrics: another module has the route /metrics");
     return BK_OK;

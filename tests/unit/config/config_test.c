@@ -160,8 +160,9 @@ static void test_an_unknown_flag_is_refused_with_the_nearest_name(void **state) 
     struct fixture *fixture = *state;
     assert_int_equal(bk_config_refuse_flag(fixture->config, "--item-cuont=3", &fixture->error),
                      BK_INVALID);
-    assert_string_equal(fixture->error.message,
-                        "unknown option --item-cuont: did you mean --item-count? See `bakend help serve`");
+    assert_string_equal(
+        fixture->error.message,
+        "unknown option --item-cuont: did you mean --item-count? See `bakend help serve`");
     bk_config_refuse_flag(fixture->config, "--else", &fixture->error);
     assert_string_equal(fixture->error.message, "unknown option --else: see `bakend help serve`");
 }
@@ -294,7 +295,7 @@ static void test_the_help_has_a_line_for_each_option(void **state) {
     bk_config_write_help(fixture->config, &out);
     bk_buffer_append_char(&out, '\0');
     assert_non_null(strstr(out.data, "--item-count COUNT"));
-    assert_non_null(strstr(out.data, "How many. (5)\n"));
+    assert_non_null(strstr(out.data, "How many. (5; 1 to 10)\n"));
     bk_buffer_fini(&out);
 }
 

@@ -30,7 +30,7 @@ static void test_a_made_key_names_tenant_and_time(void **state) {
     (void)state;
     char key[BACKUPS_KEY_BYTES_MAX + 1];
     backups_key_make(key, BK_SLICE("acme"), INT64_C(1780920000123));
-    assert_string_equal(key, "bakend_backup_acme_20260608120000000.zip");
+    assert_string_equal(key, "bakend_backup_acme_20260608120000123.zip");
 }
 
 static void test_a_path_lies_in_the_tenants_folder(void **state) {
