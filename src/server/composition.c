@@ -46,7 +46,8 @@ enum bk_status server_compose(struct server *server, struct bk_error *error) {
                                  .tenant_domain = options->tenant_domain,
                                  .cors_origins = options->cors_origins,
                                  .request_arena_bytes = REQUEST_ARENA_BYTES,
-                                 .answer_max_bytes = ANSWER_MAX_BYTES};
+                                 .answer_max_bytes = ANSWER_MAX_BYTES,
+                                 .requests_memory_max = (size_t)options->requests_max_bytes};
     server->api = bk_api_create(&api);
     return BK_OK;
 }

@@ -88,6 +88,7 @@ static enum bk_status create_http(struct serving *serving, struct bk_error *erro
     http.trusted_proxies = options->trusted_proxies;
     http.connections_max = (uint32_t)options->connections_max;
     http.buffered_max_bytes = (size_t)options->bodies_max_bytes;
+    http.output_total_max_bytes = (size_t)options->answers_max_bytes;
     http.head_timeout_ms = (uint32_t)options->head_timeout_ms;
     http.body_timeout_ms = (uint32_t)options->body_timeout_ms;
     http.idle_timeout_ms = (uint32_t)options->idle_timeout_ms;
