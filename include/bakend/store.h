@@ -253,6 +253,7 @@ struct bk_store_options {
     uint32_t queue_max;           /* waiting writes per database and lane; past it BK_BUSY */
     uint32_t read_queue_max;      /* waiting reads in all; past it BK_BUSY */
     uint32_t batch_max;           /* writes per commit */
+    uint32_t gather_max;          /* writes of one turn that the writer is handed at once */
     uint32_t read_deadline_ms;    /* a longer read is interrupted: BK_TIMEOUT */
     int64_t retention_ms;         /* journal rows older than this are pruned; 0: kept for ever */
     uint64_t retention_max_bytes; /* past it the oldest are pruned; 0: no bound */

@@ -75,7 +75,7 @@ static void fill_context(struct server *server, struct bk_module_context *contex
         .modules = server->modules};
 }
 
-/* Nouns of events that modules to come will make: a collection of today must not stand in their way. */
+/* Nouns of events that modules to come will make: no collection of today may be in their way. */
 static const char *const nouns_to_come[] = {"function", "job",     "mail",
                                             "plugin",   "storage", "webhook"};
 

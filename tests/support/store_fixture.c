@@ -34,6 +34,9 @@ void support_store_start(struct support_store *fixture, const struct bk_store_op
     bk_store_options_init(&chosen);
     if (options != NULL)
         chosen = *options;
+    /* What a test submits in one turn comes to the writer together, so that it knows the
+     * batches. */
+    chosen.gather_max = UINT32_MAX;
     fixture->loop = bk_loop_create();
     chosen.loop = fixture->loop;
     fixture->store = bk_store_create(&chosen);

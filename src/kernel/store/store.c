@@ -12,6 +12,7 @@ enum {
     DEFAULT_QUEUE_MAX = 4096,
     DEFAULT_READ_QUEUE_MAX = 1024,
     DEFAULT_BATCH_MAX = 128, /* 512 bring stalls of 58 ms */
+    DEFAULT_GATHER_MAX = 8,  /* a lock each costs more, and a whole turn lets the writer wait */
     DEFAULT_READ_DEADLINE_MS = 100,
     DEFAULT_RETENTION_DAYS = 30,
     DEFAULT_PRUNE_INTERVAL_MS = 60 * 1000,
@@ -36,6 +37,7 @@ void bk_store_options_init(struct bk_store_options *options) {
         .queue_max = DEFAULT_QUEUE_MAX,
         .read_queue_max = DEFAULT_READ_QUEUE_MAX,
         .batch_max = DEFAULT_BATCH_MAX,
+        .gather_max = DEFAULT_GATHER_MAX,
         .read_deadline_ms = DEFAULT_READ_DEADLINE_MS,
         .retention_ms = (int64_t)DEFAULT_RETENTION_DAYS * MS_PER_DAY,
         .prune_interval_ms = DEFAULT_PRUNE_INTERVAL_MS,
@@ -49,6 +51,7 @@ struct bk_store *bk_store_create(const struct bk_store_options *options) {
     BK_ASSERT(options->writer_count >= 1 && options->writer_count <= STORE_WRITERS_MAX);
     BK_ASSERT(options->reader_count >= 1 && options->reader_count <= STORE_READERS_MAX);
     BK_ASSERT(options->batch_max >= 1 && options->queue_max >= 1);
+    BK_ASSERT(options->gather_max >= 1);
     BK_ASSERT(pthread_once(&library_once, init_library) == 0);
     store = bk_alloc_zero(sizeof(*store));
     store->options = *options;

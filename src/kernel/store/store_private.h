@@ -172,6 +172,7 @@ struct store_writer {
 
     /* Loop: what was submitted in this turn, a ring through bk_write.link. */
     struct bk_write *gathered;
+    uint32_t gathered_count;
     struct bk_task flush;
 
     /* Writer. */

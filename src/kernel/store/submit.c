@@ -2,9 +2,9 @@
  * The loop's side of a write: submit, and answer.
  *
  * What is submitted in one turn of the loop is gathered in a ring per writer and posted as one
- * message by a task that runs when the turn's sockets have been served: one lock and at most one
- * wake for all of them, and the writer finds them together. Nothing waits longer than the turn it
- * came in.
+ * message for every few, the rest by a task that runs when the turn's sockets have been served: one
+ * lock and at most one wake for all of them, and the writer already runs the first while the loop
+ * still reads the others. Nothing waits longer than the turn it came in.
  *
  * A batch comes back as one message. First the loop's own read transaction ends, so that whoever is
  * answered reads what was written; then each done in the order of the batch; then the events, in
@@ -29,13 +29,17 @@ static void on_writes_arrived(struct bk_message *message) {
     }
 }
 
-static void on_flush(struct bk_task *task) {
-    struct store_writer *writer = bk_container_of(task, struct store_writer, flush);
+static void post_gathered(struct store_writer *writer) {
     struct bk_write *first = writer->gathered;
     BK_ASSERT(first != NULL);
     writer->gathered = NULL;
+    writer->gathered_count = 0;
     first->message.on_message = on_writes_arrived;
     store_writer_post(writer, &first->message);
+}
+
+static void on_flush(struct bk_task *task) {
+    post_gathered(bk_container_of(task, struct store_writer, flush));
 }
 
 void store_submit_init(struct store_writer *writer) { bk_task_init(&writer->flush, on_flush); }
@@ -47,6 +51,10 @@ static void gather(struct store_writer *writer, struct bk_write *write) {
         bk_loop_defer(writer->store->options.loop, &writer->flush);
     } else {
         bk_list_push(&writer->gathered->link, &write->link);
+    }
+    if (++writer->gathered_count >= writer->store->options.gather_max) {
+        bk_task_cancel(&writer->flush);
+        post_gathered(writer);
     }
 }
 
