@@ -1,7 +1,8 @@
 /*
  * The loop: one thread, one turn at a time. A turn is: timers, then what the kernel reported
  * (sockets, mailboxes), then the deferred tasks, then the turn-end hooks in the order they were
- * added (the store ends its read transaction, transports flush their writes), then sleep.
+ * added (the store ends its read transaction, transports flush their writes), then the last tasks
+ * (the bus dispatches), then sleep.
  */
 #ifndef BAKEND_LOOP_H
 #define BAKEND_LOOP_H
@@ -44,6 +45,9 @@ void bk_task_init(struct bk_task *task, void (*on_run)(struct bk_task *task));
 /* Deferring a task that waits already does nothing. A task deferred by a task runs in the same
  * turn, up to 64 rounds; past that in the next one, so that sockets are served. */
 void bk_loop_defer(struct bk_loop *loop, struct bk_task *task);
+/* Likewise, after the turn's hooks: what the turn has answered leaves before the task runs, and the
+ * next requests are read after it. */
+void bk_loop_defer_last(struct bk_loop *loop, struct bk_task *task);
 void bk_task_cancel(struct bk_task *task);
 bool bk_task_is_waiting(const struct bk_task *task);
 

@@ -2,13 +2,13 @@
  * The store: databases, each one SQLite file in WAL mode with synchronous=FULL and one writer.
  *
  *   loop    bk_store_write(database, write) ─┐                    ┌─> write->done(write, status)
- *   writer  BEGIN IMMEDIATE                  └> SAVEPOINT, run, RELEASE … before_commit, COMMIT =
- *                                            fsync
+ *   writer  BEGIN IMMEDIATE                  └> run, run … before_commit, COMMIT = fsync
  *
  * Nothing gathers a batch: what queues while one commit syncs is the next one (at most batch_max).
- * A write that fails is rolled back to its own savepoint and hurts no neighbour. When SQLite drops
- * the whole transaction instead (full disk, I/O error, no memory), nothing is acknowledged, and the
- * batch is run again one by one, once. So `run` may be called more than once.
+ * A write that fails hurts no neighbour. Most fail before they have changed a row; when one fails
+ * later, the batch is rolled back and run again with a savepoint around each write. When SQLite
+ * drops the whole transaction instead (full disk, I/O error, no memory), nothing is acknowledged,
+ * and the batch is run again one by one, once. So `run` may be called more than once.
  *
  * The journal is the table that durable events are appended to inside the transaction that caused
  * them: contiguous sequence from 1, per database, stored counter, never reused.
@@ -104,9 +104,9 @@ struct bk_write {
     enum bk_lane lane;
     bool runs_alone; /* in a transaction of its own: schema changes, restores, large deletes */
     const struct bk_origin *origin;
-    /* On the writer, inside a savepoint. Touches the transaction, this write and what is pinned in
-     * it, nothing else. Any status but BK_OK rolls the savepoint back and becomes the write's
-     * status. */
+    /* On the writer, in the batch's transaction. Touches the transaction, this write and what is
+     * pinned in it, nothing else. Any status but BK_OK takes back what it has done and becomes the
+     * write's status. Statements that change the schema are for writes that run alone. */
     enum bk_status (*run)(struct bk_transaction *transaction, struct bk_write *write);
     /* On the loop, once, after the commit (or the failure). May submit again. */
     void (*done)(struct bk_write *write, enum bk_status status);
@@ -146,7 +146,7 @@ struct bk_event_draft {
     bool is_transient; /* goes to the bus after the commit, not into the journal */
 };
 /* Appends to the journal (unless transient) and to what the bus gets after the commit; taken back
- * with the savepoint. BK_NOT_SUPPORTED for a durable event when the database has no journal. */
+ * with the write. BK_NOT_SUPPORTED for a durable event when the database has no journal. */
 enum bk_status bk_transaction_emit(struct bk_transaction *transaction,
                                    const struct bk_event_draft *draft);
 
@@ -297,7 +297,7 @@ enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error)
 /* --- figures ---------------------------------------------------------------------------------- */
 
 struct bk_store_figures {
-    uint64_t commits, writes, writes_failed, batches_rerun, reads, reads_timed_out;
+    uint64_t commits, writes, writes_failed, batches_rerun, batches_spoilt, reads, reads_timed_out;
     uint64_t events;                /* durable, ever since the start */
     uint64_t commit_ns_sum;         /* of COMMIT */
     uint64_t commit_ns_buckets[16]; /* count of commits that took < 2^(i+16) ns (65 µs, 131 µs …) */

@@ -6,7 +6,8 @@
  * happened since the last sleep is behind it and nothing but the sleep is ahead:
  *   1. the deferred tasks, in rounds: a round takes all that wait and runs them in order; what they
  *      defer is the next round, at most ROUNDS_MAX of them;
- *   2. the turn hooks, in the order they were added.
+ *   2. the turn hooks, in the order they were added;
+ *   3. the last tasks, one round, and for what they led to the first two again.
  * When tasks are left (too many rounds, or a hook deferred one) the idle handle stays active: libuv
  * then polls without sleeping, sockets are served, and the next turn goes on. The idle handle also
  * keeps the loop alive while a task waits. libuv may leave its loop between poll and prepare (stop,
@@ -42,6 +43,7 @@ struct bk_loop {
     uv_signal_t signals[2]; /* SIGTERM, SIGINT; made when first asked for */
     bool has_signals, is_running, is_stopping;
     struct bk_list deferred; /* bk_task.link */
+    struct bk_list last;     /* likewise: after the hooks */
     struct bk_list hooks;    /* bk_turn_hook.link */
     const bool *until;       /* of bk_loop_run_until, else NULL */
     uint64_t turn_start_ns, poll_start_ns, longest_turn_ns, stall_count;
@@ -66,16 +68,20 @@ static void move_all(struct bk_list *from, struct bk_list *to) {
     bk_list_init(from);
 }
 
-static void run_deferred(struct bk_loop *loop) {
-    for (int round = 0; round < ROUNDS_MAX && !bk_list_is_empty(&loop->deferred); round++) {
-        struct bk_list waiting;
-        struct bk_list *node;
-        move_all(&loop->deferred, &waiting);
-        while ((node = bk_list_pop(&waiting)) != NULL) {
-            struct bk_task *task = bk_container_of(node, struct bk_task, link);
-            task->on_run(task);
-        }
+/* Runs those that wait now, in order. */
+static void run_round(struct bk_list *tasks) {
+    struct bk_list waiting;
+    struct bk_list *node;
+    move_all(tasks, &waiting);
+    while ((node = bk_list_pop(&waiting)) != NULL) {
+        struct bk_task *task = bk_container_of(node, struct bk_task, link);
+        task->on_run(task);
     }
+}
+
+static void run_deferred(struct bk_loop *loop) {
+    for (int round = 0; round < ROUNDS_MAX && !bk_list_is_empty(&loop->deferred); round++)
+        run_round(&loop->deferred);
 }
 
 /* The cursor is a node of its own behind the hook that runs, so that a hook may remove any hook. */
@@ -107,7 +113,12 @@ static void measure_turn(struct bk_loop *loop) {
 static void end_turn(struct bk_loop *loop) {
     run_deferred(loop);
     run_hooks(loop);
-    if (bk_list_is_empty(&loop->deferred))
+    if (!bk_list_is_empty(&loop->last)) {
+        run_round(&loop->last);
+        run_deferred(loop);
+        run_hooks(loop);
+    }
+    if (bk_list_is_empty(&loop->deferred) && bk_list_is_empty(&loop->last))
         (void)uv_idle_stop(&loop->idle);
     measure_turn(loop);
 }
@@ -146,6 +157,7 @@ struct bk_loop *bk_loop_create(void) {
     uv_unref((uv_handle_t *)&loop->prepare);
     uv_unref((uv_handle_t *)&loop->check);
     bk_list_init(&loop->deferred);
+    bk_list_init(&loop->last);
     bk_list_init(&loop->hooks);
     atomic_init(&loop->owner, 0);
     return loop;
@@ -212,12 +224,12 @@ static void close_own_handles(struct bk_loop *loop) {
 void bk_loop_destroy(struct bk_loop *loop) {
     BK_ASSERT(!loop->is_running);
     end_turn(loop);
-    BK_ASSERT(bk_list_is_empty(&loop->deferred));
+    BK_ASSERT(bk_list_is_empty(&loop->deferred) && bk_list_is_empty(&loop->last));
     BK_ASSERT(bk_list_is_empty(&loop->hooks));
     close_own_handles(loop);
     for (int round = 0; round < CLOSE_ROUNDS_MAX && uv_loop_alive(&loop->uv); round++)
         (void)uv_run(&loop->uv, UV_RUN_NOWAIT);
-    BK_ASSERT(bk_list_is_empty(&loop->deferred));
+    BK_ASSERT(bk_list_is_empty(&loop->deferred) && bk_list_is_empty(&loop->last));
     BK_ASSERT(uv_loop_close(&loop->uv) == 0);
     bk_free(loop);
 }
@@ -256,14 +268,22 @@ void bk_task_init(struct bk_task *task, void (*on_run)(struct bk_task *task)) {
     task->on_run = on_run;
 }
 
-void bk_loop_defer(struct bk_loop *loop, struct bk_task *task) {
+static void defer(struct bk_loop *loop, struct bk_list *tasks, struct bk_task *task) {
     BK_ASSERT(bk_loop_is_current(loop));
     BK_ASSERT(task->on_run != NULL);
     if (bk_task_is_waiting(task))
         return;
-    if (bk_list_is_empty(&loop->deferred))
+    if (bk_list_is_empty(tasks))
         (void)uv_idle_start(&loop->idle, on_idle);
-    bk_list_push(&loop->deferred, &task->link);
+    bk_list_push(tasks, &task->link);
+}
+
+void bk_loop_defer(struct bk_loop *loop, struct bk_task *task) {
+    defer(loop, &loop->deferred, task);
+}
+
+void bk_loop_defer_last(struct bk_loop *loop, struct bk_task *task) {
+    defer(loop, &loop->last, task);
 }
 
 void bk_task_cancel(struct bk_task *task) { bk_list_remove(&task->link); }

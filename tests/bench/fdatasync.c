@@ -1,6 +1,10 @@
-/* What the disk asks for durability: writes 4 KiB over what is there, as a write-ahead log does,
- * and calls
- * fdatasync, again and again; prints how many a second.   fdatasync FILE COUNT */
+/*
+ * What the disk asks for durability: writes over what is there, as a write-ahead log does, and
+ * calls fdatasync, again and again; prints how many a second.
+ *
+ *   fdatasync FILE COUNT FRAMES    each time so many frames of a log: a head of 24 bytes and a page
+ *                                  of 4 KiB, each with a call of its own, as SQLite writes them
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,31 +12,42 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGES = 1000 };
+enum { HEAD_BYTES = 24, PAGE_BYTES = 4096, FRAME_BYTES = HEAD_BYTES + PAGE_BYTES, FRAMES = 1000 };
+
+static char frame[FRAME_BYTES];
+
+/* The n-th of a log that begins again when it is full. */
+static int write_frame(int descriptor, long n) {
+    off_t at = (off_t)(n % FRAMES) * FRAME_BYTES;
+    if (pwrite(descriptor, frame, HEAD_BYTES, at) != HEAD_BYTES)
+        return -1;
+    return pwrite(descriptor, frame + HEAD_BYTES, PAGE_BYTES, at + HEAD_BYTES) == PAGE_BYTES ? 0
+                                                                                             : -1;
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
 
 int main(int argument_count, char **arguments) {
-    static char page[4096];
-    struct timespec start, end;
-    if (argument_count != 3)
+    if (argument_count != 4)
         return 2;
     int descriptor = open(arguments[1], O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-    long count = strtol(arguments[2], NULL, 10);
-    memset(page, 'x', sizeof(page));
-    for (off_t i = 0; i < PAGES; i++)
-        if (pwrite(descriptor, page, sizeof(page), i * (off_t)sizeof(page)) != sizeof(page))
+    long count = strtol(arguments[2], NULL, 10), frames = strtol(arguments[3], NULL, 10);
+    memset(frame, 'x', sizeof(frame));
+    for (long n = 0; n < FRAMES; n++)
+        if (write_frame(descriptor, n) != 0)
             return 1;
     if (fsync(descriptor) != 0)
         return 1;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (long i = 0; i < count; i++)
-        if (pwrite(descriptor, page, sizeof(page), (off_t)(i % PAGES) * (off_t)sizeof(page)) !=
-                sizeof(page) ||
-            fdatasync(descriptor) != 0)
+    double started = now();
+    for (long n = 0; n < count * frames; n++)
+        if (write_frame(descriptor, n) != 0 ||
+            ((n + 1) % frames == 0 && fdatasync(descriptor) != 0))
             return 1;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    double seconds =
-        (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
-    printf("%.0f\n", (double)count / seconds);
+    printf("%.0f\n", (double)count / (now() - started));
     close(descriptor);
     return unlink(arguments[1]);
 }

@@ -1,7 +1,7 @@
 /*
  * The bus: events wait in one queue, in the order in which they were committed or published, and a
- * deferred task dispatches them: after the store's done callbacks, so after the answers were
- * queued.
+ * task at the end of the loop's turn dispatches them: after the answers to the writes have left,
+ * and before the next request is read.
  *
  *   store ─ on_committed ─> taps (durable events, the whole commit) ─> queue ─┐
  *   bk_bus_publish ─ transient events ──────────────────────────────> queue ─┴─> task ─> handlers
@@ -218,7 +218,7 @@ static void enqueue(struct bk_bus *bus, struct bk_tenant *tenant, struct bk_even
  * waiting. */
 static void schedule(struct bk_bus *bus) {
     if (bus->queue.count > 0 && !bus->is_resuming)
-        bk_loop_defer(bus->loop, &bus->task);
+        bk_loop_defer_last(bus->loop, &bus->task);
 }
 
 static void keep_durable(struct bk_bus *bus, struct bk_event *const *events, size_t event_count,

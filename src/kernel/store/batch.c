@@ -2,14 +2,21 @@
  * One batch: writes of one database that share a commit.
  *
  *   BEGIN IMMEDIATE
- *   each write { SAVEPOINT, run, RELEASE }       a write that fails: ROLLBACK TO, RELEASE
+ *   each write: run
  *   counter, before_commit hooks
  *   COMMIT                                       returns when it is on disk
  *   post to the loop
  *
+ * Nearly every write that fails does so before it has changed a row (its rules, its validation, its
+ * only INSERT), and then there is nothing to take back. So savepoints, which cost SQLite a copy of
+ * each page that a write touches, are not set at first. A write that fails later spoils the
+ * attempt: everything is rolled back and the batch is run again with a savepoint around each write,
+ * and so are the next ones for a while, since such failures come in swarms.
+ *
  * A batch of one needs no savepoint: ROLLBACK does. How an attempt may end:
  *
  *   committed   each write has its own status
+ *   spoilt      a write failed after it had changed something: again, with savepoints
  *   lost        nothing of it is committed: SQLite dropped the transaction (after any failure
  *               sqlite3_get_autocommit tells), BEGIN or a hook failed, or COMMIT said so. Then each
  *               write is attempted again alone, once, so that only the culprit fails.
@@ -30,17 +37,22 @@
 #include "store_private.h"
 
 enum {
-    EVENTS_KEPT = 512,    /* room for so many stays with a batch that is used again */
-    COMMIT_NS_SHIFT = 16, /* the first bucket is below 2^16 ns */
-    SLOW_COMMIT_MS = 1000 /* a disk in trouble */
+    EVENTS_KEPT = 512,     /* room for so many stays with a batch that is used again */
+    COMMIT_NS_SHIFT = 16,  /* the first bucket is below 2^16 ns */
+    SLOW_COMMIT_MS = 1000, /* a disk in trouble */
+    CAREFUL_BATCHES = 64   /* with savepoints, after one was spoilt */
 };
 
-enum outcome { OUTCOME_COMMITTED, OUTCOME_LOST, OUTCOME_REFUSED, OUTCOME_UNKNOWN };
+enum outcome { OUTCOME_COMMITTED, OUTCOME_SPOILT, OUTCOME_LOST, OUTCOME_REFUSED, OUTCOME_UNKNOWN };
+
+/* How it goes on after a write. */
+enum step { STEP_NEXT, STEP_SPOILT, STEP_LOST };
 
 /* What there was before an attempt or a write. */
 struct mark {
     size_t event_count;
     struct store_counter counter;
+    int64_t change_count; /* rows that the connection has changed */
 };
 
 /* --- life cycle ------------------------------------------------------------------------------- */
@@ -104,7 +116,8 @@ void store_batch_recycle(struct store_batch *batch) {
 
 static struct mark take_mark(const struct bk_transaction *transaction) {
     return (struct mark){.event_count = transaction->batch->event_count,
-                         .counter = transaction->database->counter};
+                         .counter = transaction->database->counter,
+                         .change_count = store_connection_change_count(transaction->connection)};
 }
 
 static void return_to_mark(struct bk_transaction *transaction, const struct mark *mark) {
@@ -138,30 +151,41 @@ static enum bk_status call_run(struct bk_transaction *transaction, struct bk_wri
     return status;
 }
 
-/* Sets the write's status; false when the whole transaction is gone. */
-static bool run_write(struct bk_transaction *transaction, struct bk_write *write,
-                      bool has_savepoint) {
+/* The write has failed, in a transaction that goes on with others: what it did is undone. */
+static enum step take_back(struct bk_transaction *transaction, const struct mark *mark,
+                           bool has_savepoint) {
+    struct bk_connection *connection = transaction->connection;
+    return_to_mark(transaction, mark);
+    if (!has_savepoint)
+        return store_connection_change_count(connection) == mark->change_count ? STEP_NEXT
+                                                                               : STEP_SPOILT;
+    return store_connection_run_fixed(connection, STORE_FIXED_ROLLBACK_TO) == BK_OK &&
+                   store_connection_run_fixed(connection, STORE_FIXED_RELEASE) == BK_OK
+               ? STEP_NEXT
+               : STEP_LOST;
+}
+
+/* Sets the write's status. */
+static enum step run_write(struct bk_transaction *transaction, struct bk_write *write,
+                           bool has_savepoint) {
     struct bk_connection *connection = transaction->connection;
     struct mark mark = take_mark(transaction);
     write->status = BK_OK;
     if (has_savepoint)
         write->status = store_connection_run_fixed(connection, STORE_FIXED_SAVEPOINT);
     if (write->status != BK_OK)
-        return false;
+        return STEP_LOST;
     write->status = call_run(transaction, write);
     if (!store_connection_has_transaction(connection)) {
         if (write->status == BK_OK)
             write->status = BK_IO;
-        return false;
+        return STEP_LOST;
     }
-    if (write->status == BK_OK)
-        return !has_savepoint ||
-               store_connection_run_fixed(connection, STORE_FIXED_RELEASE) == BK_OK;
-    return_to_mark(transaction, &mark);
-    if (!has_savepoint)
-        return true;
-    return store_connection_run_fixed(connection, STORE_FIXED_ROLLBACK_TO) == BK_OK &&
-           store_connection_run_fixed(connection, STORE_FIXED_RELEASE) == BK_OK;
+    if (write->status != BK_OK)
+        return take_back(transaction, &mark, has_savepoint);
+    if (has_savepoint && store_connection_run_fixed(connection, STORE_FIXED_RELEASE) != BK_OK)
+        return STEP_LOST;
+    return STEP_NEXT;
 }
 
 /* --- the commit ------------------------------------------------------------------------------- */
@@ -275,19 +299,26 @@ static enum bk_status begin(struct bk_connection *connection) {
     return status;
 }
 
-/* Runs the writes; false when the transaction is gone. *success_count: what may be committed. */
-static bool run_writes(struct bk_transaction *transaction, struct bk_write **writes, size_t count,
-                       size_t *success_count, enum bk_status *cause) {
+/* Runs the writes, until the transaction is of no use any more. *success_count: what may be
+ * committed. */
+static enum step run_writes(struct bk_transaction *transaction, struct bk_write **writes,
+                            size_t count, size_t *success_count, enum bk_status *cause) {
+    bool is_careful = count > 1 && transaction->database->careful_batches > 0;
+    enum step step = STEP_NEXT;
     *success_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!run_write(transaction, writes[i], count > 1)) {
+        step = run_write(transaction, writes[i], is_careful);
+        /* Nothing is left of a write that was alone once the transaction is rolled back. */
+        if (step == STEP_SPOILT && count == 1)
+            step = STEP_NEXT;
+        if (step != STEP_NEXT) {
             *cause = writes[i]->status == BK_OK ? BK_IO : writes[i]->status;
-            return false;
+            return step;
         }
         if (writes[i]->status == BK_OK)
             (*success_count)++;
     }
-    return true;
+    return step;
 }
 
 static void set_statuses(struct bk_write **writes, size_t count, enum bk_status status) {
@@ -316,18 +347,19 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
     struct bk_transaction transaction = {
         .batch = batch, .database = database, .connection = database->connection};
     struct mark mark = take_mark(&transaction);
+    enum step step = STEP_LOST;
     size_t success_count = 0;
     bool is_unknown = false;
-    bool is_intact;
     *cause = begin(transaction.connection);
     if (*cause == BK_BUSY)
         return OUTCOME_REFUSED;
-    is_intact = *cause == BK_OK && run_writes(&transaction, writes, count, &success_count, cause);
-    if (is_intact && success_count == 0) {
+    if (*cause == BK_OK)
+        step = run_writes(&transaction, writes, count, &success_count, cause);
+    if (step == STEP_NEXT && success_count == 0) {
         store_connection_roll_back(transaction.connection);
         return OUTCOME_COMMITTED;
     }
-    if (is_intact)
+    if (step == STEP_NEXT)
         *cause = store_batch_commit(&transaction, mark.event_count, &mark.counter, &is_unknown);
     if (is_unknown)
         return resolve_unknown(&transaction, &mark);
@@ -335,7 +367,21 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
         return OUTCOME_COMMITTED;
     store_connection_roll_back(transaction.connection);
     return_to_mark(&transaction, &mark);
-    return OUTCOME_LOST;
+    return step == STEP_SPOILT ? OUTCOME_SPOILT : OUTCOME_LOST;
+}
+
+/* All of them in one commit, with savepoints where it takes those. */
+static enum outcome attempt_together(struct store_batch *batch, enum bk_status *cause) {
+    struct bk_database *database = batch->database;
+    enum outcome outcome = attempt(batch, batch->writes, batch->write_count, cause);
+    if (outcome == OUTCOME_SPOILT) {
+        store_count(&batch->writer->batches_spoilt, 1);
+        database->careful_batches = CAREFUL_BATCHES;
+        outcome = attempt(batch, batch->writes, batch->write_count, cause);
+    }
+    if (database->careful_batches > 0)
+        database->careful_batches--;
+    return outcome;
 }
 
 /* Each write alone, once. */
@@ -386,7 +432,7 @@ static void run(struct store_batch *batch) {
         return;
     }
     store_connection_refresh(database->connection);
-    outcome = attempt(batch, batch->writes, batch->write_count, &cause);
+    outcome = attempt_together(batch, &cause);
     if (outcome == OUTCOME_LOST)
         run_again(batch);
     else if (outcome != OUTCOME_COMMITTED)

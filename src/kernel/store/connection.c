@@ -296,6 +296,10 @@ bool store_connection_has_transaction(const struct bk_connection *connection) {
     return sqlite3_get_autocommit(connection->handle) == 0;
 }
 
+int64_t store_connection_change_count(const struct bk_connection *connection) {
+    return sqlite3_total_changes64(connection->handle);
+}
+
 void store_connection_roll_back(struct bk_connection *connection) {
     store_connection_give_back(connection);
     if (store_connection_has_transaction(connection))

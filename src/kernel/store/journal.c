@@ -6,7 +6,7 @@
  *   _meta                   epoch, journal_last, journal_oldest, journal_bytes
  *
  * The counter lives in memory on the writer (bk_database.counter). It is taken back with a
- * savepoint that fails and stored once per commit, so numbers are contiguous and never used twice,
+ * write that fails and stored once per commit, so numbers are contiguous and never used twice,
  * not even when all rows are pruned. Rows are inserted in order, so an append touches the last page
  * only.
  *

@@ -57,7 +57,7 @@ static enum bk_status remove_rows(struct bk_connection *connection, uint64_t upt
     return bk_statement_run(statement);
 }
 
-/* On the writer. The counter is taken back with the savepoint when this fails. */
+/* On the writer. The counter is taken back when this fails. */
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct bk_database *database = transaction->database;
     struct store_counter *counter = &database->counter;

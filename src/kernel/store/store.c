@@ -137,6 +137,7 @@ static void add_writer(struct bk_store_figures *figures, const struct store_writ
     figures->writes += store_counted(&writer->writes);
     figures->writes_failed += store_counted(&writer->writes_failed);
     figures->batches_rerun += store_counted(&writer->batches_rerun);
+    figures->batches_spoilt += store_counted(&writer->batches_spoilt);
     figures->events += store_counted(&writer->events);
     figures->commit_ns_sum += store_counted(&writer->commit_ns_sum);
     for (size_t i = 0; i < BK_COUNT_OF(figures->commit_ns_buckets); i++)

@@ -124,6 +124,9 @@ sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum stor
 /* Runs a fixed statement without parameters. */
 enum bk_status store_connection_run_fixed(struct bk_connection *connection, enum store_fixed which);
 bool store_connection_has_transaction(const struct bk_connection *connection);
+/* Rows inserted, changed and deleted since it was opened, but for those of statements that failed.
+ * Changes of the schema do not count. */
+int64_t store_connection_change_count(const struct bk_connection *connection);
 /* Rolls back when there is something to roll back. */
 void store_connection_roll_back(struct bk_connection *connection);
 /* Remembers SQLite's message and translates its code. */
@@ -180,7 +183,7 @@ struct store_writer {
     struct bk_list idle; /* bk_database.idle_link: those with something to truncate, oldest first */
 
     /* Atomic: written by this thread alone. */
-    uint64_t commits, writes, writes_failed, batches_rerun, events, commit_ns_sum;
+    uint64_t commits, writes, writes_failed, batches_rerun, batches_spoilt, events, commit_ns_sum;
     uint64_t commit_ns_buckets[16], batch_size_buckets[9];
 };
 
@@ -215,8 +218,9 @@ struct bk_database {
     struct bk_connection *connection;
     struct bk_list lanes[2]; /* bk_write.link */
     struct bk_list ready_link, idle_link;
-    bool owes_background; /* a lone write of the background lane has been passed over once */
-    bool is_broken;       /* could not be opened again */
+    bool owes_background;     /* a lone write of the background lane has been passed over once */
+    uint32_t careful_batches; /* to be run with savepoints, since one was spoilt */
+    bool is_broken;           /* could not be opened again */
     struct store_counter counter;
     uint64_t checkpoint_at_bytes, truncate_at_ns;
     int64_t schema_version;

@@ -3,7 +3,7 @@
  *
  * An event is complete when it is emitted: it has its number, id and time, and its bytes are made
  * here, once. It is kept by the batch until the loop has handed it to the bus, or dropped with the
- * savepoint.
+ * write.
  */
 #include "store_private.h"
 

@@ -81,6 +81,9 @@ void metrics_write_store(const struct bk_module_context *context, struct bk_buff
             (double)figures.writes_failed);
     counter(out, "bakend_store_batches_rerun_total", "Batches run again one by one.",
             (double)figures.batches_rerun);
+    counter(out, "bakend_store_batches_spoilt_total",
+            "Batches run again with savepoints, for a write that failed late.",
+            (double)figures.batches_spoilt);
     counter(out, "bakend_store_reads_total", "Reads on reader threads.", (double)figures.reads);
     counter(out, "bakend_store_reads_timed_out_total", "Reads past their deadline.",
             (double)figures.reads_timed_out);

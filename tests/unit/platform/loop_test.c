@@ -187,6 +187,22 @@ static void test_hooks_run_after_the_tasks_in_the_order_added(void **state) {
     assert_memory_equal(trace, "aST", 3);
 }
 
+/* What a last task leads to is flushed in the same turn. */
+static void test_last_tasks_run_after_the_hooks_which_then_run_again(void **state) {
+    struct named_hook transport;
+    struct named_task early, last, led_to;
+    add_hook(&transport, *state, 'T');
+    init_task(&early, *state, 'a');
+    init_task(&last, *state, 'z');
+    init_task(&led_to, *state, 'b');
+    last.next = &led_to;
+    bk_loop_defer_last(*state, &last.task);
+    bk_loop_defer(*state, &early.task);
+    bk_loop_run(*state);
+    bk_loop_remove_turn_hook(&transport.hook);
+    assert_memory_equal(trace, "aTzbT", 5);
+}
+
 static void test_a_hook_may_remove_itself_and_the_next(void **state) {
     struct named_hook a, b, c;
     bool is_true = false;
@@ -349,6 +365,7 @@ int main(void) {
         LOOP_TEST(test_a_cancelled_task_does_not_run_even_in_the_same_round),
         LOOP_TEST(test_a_task_that_never_ends_lets_timers_and_hooks_run),
         LOOP_TEST(test_hooks_run_after_the_tasks_in_the_order_added),
+        LOOP_TEST(test_last_tasks_run_after_the_hooks_which_then_run_again),
         LOOP_TEST(test_a_hook_may_remove_itself_and_the_next),
         LOOP_TEST(test_a_task_deferred_by_a_hook_runs_in_the_next_turn),
         LOOP_TEST(test_a_stopped_loop_still_ends_its_turn),

@@ -65,6 +65,47 @@ static void a_failing_write_gives_its_number_back(void **state) {
     assert_int_equal(bk_journal_state(fixture->database).last, WRITES - 5);
 }
 
+static enum bk_status fail_at_once(struct bk_transaction *transaction, void *user) {
+    (void)transaction;
+    (void)user;
+    return BK_UNPROCESSABLE;
+}
+
+static void only_a_write_that_fails_late_spoils_a_batch(void **state) {
+    struct support_store *fixture = *state;
+    struct support_write writes[3];
+    char a[] = "a", b[] = "b";
+    support_write_init(&writes[0], support_run_item, a);
+    support_write_init(&writes[1], fail_at_once, NULL);
+    support_write_init(&writes[2], support_run_item, b);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(bk_store_write(fixture->database, &writes[i].write), BK_OK);
+    for (int i = 0; i < 3; i++)
+        support_loop_run_until(fixture->loop, &writes[i].is_done);
+    assert_int_equal(writes[1].status, BK_UNPROCESSABLE);
+    assert_contiguous(fixture, 2);
+    assert_int_equal(bk_store_figures(fixture->store).batches_spoilt, 0);
+}
+
+static enum bk_status delete_items(struct bk_transaction *transaction, void *user) {
+    (void)user;
+    return bk_connection_execute(bk_transaction_connection(transaction),
+                                 BK_SLICE("DELETE FROM items"));
+}
+
+/* Those who fail late once are watched: the next batches set savepoints at once. */
+static void a_spoilt_batch_makes_the_next_ones_careful(void **state) {
+    struct support_store *fixture = *state;
+    struct support_write writes[WRITES];
+    char names[WRITES][16];
+    for (int round = 0; round < 3; round++) {
+        write_batch(fixture, writes, names, 1u << 2 | 1u << (WRITES - 1));
+        assert_int_equal(bk_store_figures(fixture->store).batches_spoilt, 1);
+        assert_int_equal(support_store_run(fixture, delete_items, NULL), BK_OK);
+    }
+    assert_int_equal(bk_store_figures(fixture->store).batches_rerun, 0);
+}
+
 static void a_lone_failing_write_leaves_nothing(void **state) {
     struct support_store *fixture = *state;
     char name[] = "a";
@@ -342,6 +383,8 @@ int main(void) {
     cmocka_unit_test_setup_teardown(name, support_store_setup, support_store_teardown)
         TEST(writes_of_one_turn_share_a_commit),
         TEST(a_failing_write_gives_its_number_back),
+        TEST(only_a_write_that_fails_late_spoils_a_batch),
+        TEST(a_spoilt_batch_makes_the_next_ones_careful),
         TEST(a_lone_failing_write_leaves_nothing),
         TEST(neighbours_of_an_interrupted_write_survive),
         TEST(a_write_that_always_loses_the_transaction_fails_alone),
