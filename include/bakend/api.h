@@ -91,11 +91,13 @@ struct bk_responder {
     /* Copies. False: more than the send queue's limit waits, wait for on_drain. */
     bool (*stream_write)(struct bk_request *request, struct bk_slice data);
     void (*stream_end)(struct bk_request *request);
-    /* A message channel (a WebSocket): answers the handshake. BK_NOT_SUPPORTED where there is
-     * none. */
+    /* A message channel (a WebSocket): answers the handshake. BK_OK: channel_accepted follows, with
+     * which the request is the responder's again. Any other status: it was answered with what is
+     * wrong; BK_NOT_SUPPORTED: nothing was done. */
     enum bk_status (*channel_accept)(struct bk_request *request,
-                                     const struct bk_channel_handler *handler,
+                                     const struct bk_channel_handler *handler, void *user,
                                      struct bk_channel **channel);
+    void (*channel_accepted)(struct bk_request *request);
 };
 
 struct bk_request {
@@ -196,23 +198,58 @@ void bk_stream_begin(struct bk_request *request, int http_status);
 bool bk_stream_write(struct bk_request *request, struct bk_slice data);
 void bk_stream_end(struct bk_request *request);
 
-/* A message channel. The handler's callbacks come on the loop; on_close once, last. */
+/* A message that goes to many: made once, immutable, counted. The transport keeps its own head in
+ * front of the text, so that the bytes are shared too. On the loop. */
+enum { BK_SHARED_HEAD_BYTES = 10 };
+struct bk_shared {
+    uint32_t reference_count;
+    uint32_t head_length; /* of the head, right before text; 0: the transport has not made it */
+    size_t length;        /* of text */
+    char room[];          /* BK_SHARED_HEAD_BYTES, then text */
+};
+/* The parts, one after the other; one reference. */
+struct bk_shared *bk_shared_create(const struct bk_slice *parts, size_t count);
+struct bk_shared *bk_shared_ref(struct bk_shared *shared);
+void bk_shared_unref(struct bk_shared *shared); /* NULL is fine */
+
+/* A message channel: a WebSocket. All on the loop. */
 struct bk_channel_handler {
-    void (*on_message)(struct bk_channel *channel, void *user, struct bk_slice text);
-    void (*on_drain)(struct bk_channel *channel, void *user);
-    void (*on_close)(struct bk_channel *channel, void *user, int code);
-    void *user;
+    /* Text is valid UTF-8. */
+    void (*on_message)(struct bk_channel *channel, struct bk_slice message, bool is_binary);
+    /* The queue is nearly empty again, after a send said BK_BUSY or length was asked to be watched.
+     * May be NULL. */
+    void (*on_drain)(struct bk_channel *channel);
+    /* Once, last: the channel is gone when it returns. code: as the peer or we closed it; 1006: the
+     * connection broke. */
+    void (*on_close)(struct bk_channel *channel, int code);
 };
 struct bk_channel_operations {
-    enum bk_status (*send)(struct bk_channel *channel, struct bk_slice text);
+    enum bk_status (*send)(struct bk_channel *channel, struct bk_slice message, bool is_binary);
+    enum bk_status (*send_shared)(struct bk_channel *channel, struct bk_shared *text);
+    size_t (*queued_bytes)(const struct bk_channel *channel);
     void (*close)(struct bk_channel *channel, int code, struct bk_slice reason);
 };
 struct bk_channel {
     const struct bk_channel_operations *operations;
+    const struct bk_channel_handler *handler;
+    void *user; /* the handler's */
 };
+/* Answers the handshake. BK_OK: the request is over and must not be touched again; what the handler
+ * wants of it (its tenant, held; its actor) was copied before. Any other status: the request was
+ * answered with what is wrong, and is over too; BK_NOT_SUPPORTED: it was not, nothing was done. */
 enum bk_status bk_channel_accept(struct bk_request *request,
-                                 const struct bk_channel_handler *handler,
+                                 const struct bk_channel_handler *handler, void *user,
                                  struct bk_channel **channel);
+/* Copies. BK_OK; BK_BUSY: the queue is full, nothing was taken, on_drain will come; BK_CLOSING. */
+enum bk_status bk_channel_send(struct bk_channel *channel, struct bk_slice message, bool is_binary);
+/* Takes a reference of its own. The same statuses. */
+enum bk_status bk_channel_send_shared(struct bk_channel *channel, struct bk_shared *text);
+/* Of messages that wait for the peer to read. */
+size_t bk_channel_queued_bytes(const struct bk_channel *channel);
+/* Sends what waits, then the close frame; on_close follows when the peer has answered it or its
+ * time is up, never before this returns. code: 1000..4999; reason: at most 123 bytes. Again:
+ * nothing happens. */
+void bk_channel_close(struct bk_channel *channel, int code, struct bk_slice reason);
 
 /* --- in process ------------------------------------------------------------------------------- */
 
@@ -300,7 +337,34 @@ void bk_metric_write(struct bk_buffer *out, const char *name, const char *type, 
 /* The OpenAPI 3.1 document of all routes, made from the table. */
 void bk_api_write_openapi(struct bk_api *api, struct bk_buffer *out);
 
+/* Told when the server is to stop: streams, long polls and channels come to their end, each in its
+ * own way, within deadline_ms. New ones are no longer begun by then. */
+struct bk_drain_hook {
+    struct bk_list link;
+    void (*on_drain)(struct bk_drain_hook *hook, uint32_t deadline_ms);
+};
+void bk_api_add_drain_hook(struct bk_api *api, struct bk_drain_hook *hook);
+/* Once, before the transports drain. */
+void bk_api_drain(struct bk_api *api, uint32_t deadline_ms);
+bool bk_api_is_draining(const struct bk_api *api);
+
 /* --- for transports --------------------------------------------------------------------------- */
+
+/* Who goes on with a connection in another protocol: the WebSocket transport takes over what HTTP
+ * gives it. */
+struct bk_upgrader {
+    void *user;
+    /* Judges the head. BK_OK, or the request was answered with what is wrong. */
+    enum bk_status (*check)(void *user, struct bk_request *request);
+    /* Takes the socket over, which is its own from now on, answers the handshake, and makes the
+     * channel. received: what the client has sent behind the request. The request goes on to belong
+     * to the caller. BK_OK; else the socket was closed. */
+    enum bk_status (*take)(void *user, struct bk_request *request, int descriptor,
+                           struct bk_slice received, const struct bk_channel_handler *handler,
+                           void *channel_user, struct bk_channel **channel);
+    /* Connections that it has: they count with HTTP's own. */
+    uint32_t (*connection_count)(void *user);
+};
 
 /* The largest body that the route takes, once method, path, query and headers are set. False: the
  * request was answered already (404, 403 of CORS …); its body is to be discarded. */

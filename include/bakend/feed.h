@@ -55,12 +55,22 @@ enum bk_feed_problem {
     BK_FEED_CURSOR_EXPIRED,       /* 410 cursor_expired: what comes next was pruned */
 };
 
+struct bk_feed_read;
+/* Writes one event of a page. Any thread: touches nothing but out and the read's user. json is
+ * empty when the bytes are to be made of fields (bk_event_write_json). is_first: of its page. */
+typedef void (*bk_feed_write_cb)(struct bk_feed_read *read, struct bk_buffer *out,
+                                 const struct bk_event_fields *fields, struct bk_slice json,
+                                 bool is_first);
+
 /* Embed it. */
 struct bk_feed_read {
     struct bk_tenant *tenant; /* the caller holds it */
     struct bk_feed_query query;
     struct bk_buffer
         *events; /* the caller's: the events' bytes, separated by commas, are appended */
+    bk_feed_write_cb write_event; /* NULL: the event's bytes, separated by commas */
+    size_t write_bytes_max; /* that write_event writes beyond the event's bytes; 0 without one */
+    void *user;
     void (*done)(struct bk_feed_read *read, enum bk_status status);
     /* The result. */
     enum bk_feed_problem problem; /* with BK_INVALID, BK_CONFLICT or BK_GONE */
@@ -86,6 +96,25 @@ void bk_feed_read(struct bk_feed *feed, struct bk_feed_read *read);
 /* One event by its id, its bytes appended to events (event_count 0 or 1); BK_NOT_FOUND, BK_GONE.
  * Only query.after is used: the id. */
 void bk_feed_get(struct bk_feed *feed, struct bk_feed_read *read);
+
+/* Turns "start", "now" or a cursor into the sequence of the event that it stands behind. A time
+ * takes a read: BK_NOT_SUPPORTED, like anything that is none of these. */
+enum bk_status bk_feed_resolve(struct bk_tenant *tenant, struct bk_slice after, uint64_t *sequence,
+                               enum bk_feed_problem *problem);
+
+/* Keeps the events behind its sequence from being pruned by age. Past retention_max_bytes it keeps
+ * nothing: what it needs next is pruned, and it is lost. Embed it; only while its tenant is
+ * open. */
+struct bk_feed_pin {
+    uint64_t sequence; /* the caller may move it */
+    /* Once, when what comes next was pruned. May unpin it. May be NULL. */
+    void (*on_lost)(struct bk_feed_pin *pin);
+    struct bk_list link;
+    bool is_lost;
+};
+void bk_feed_pin(struct bk_feed *feed, struct bk_tenant *tenant, struct bk_feed_pin *pin);
+/* Harmless when it is not pinned. */
+void bk_feed_unpin(struct bk_feed_pin *pin);
 
 struct bk_feed_figures {
     uint64_t tail_reads, journal_reads, tail_events, tail_bytes;

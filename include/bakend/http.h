@@ -24,6 +24,7 @@ struct bk_http_options {
     /* Proxies whose X-Forwarded-For is believed: addresses or CIDR blocks ("10.0.0.0/8, ::1")
      * separated by commas. NULL: none. */
     const char *trusted_proxies;
+    const struct bk_upgrader *upgrader; /* NULL: there are no message channels */
     uint32_t connections_max;  /* at this many no more are accepted; 0: what descriptors allow */
     size_t line_max_bytes;     /* request line: 414 */
     size_t head_max_bytes;     /* request line and headers: 431 */

@@ -277,6 +277,10 @@ struct bk_slice bk_database_tenant(const struct bk_database *database);
 struct bk_store *bk_database_store(const struct bk_database *database);
 /* Writes that wait, in both lanes. */
 uint32_t bk_database_waiting_count(const struct bk_database *database);
+/* Asked on the loop before each slice that is pruned: the newest sequence that may go by age; what
+ * is younger stays until retention_max_bytes. One owner: the feed. NULL: none is kept back. */
+void bk_store_on_prune(struct bk_store *store,
+                       uint64_t (*prunable)(void *user, struct bk_database *database), void *user);
 /* For schema changes: makes every connection forget its statements before its next use. */
 void bk_database_forget_statements(struct bk_database *database);
 

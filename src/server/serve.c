@@ -65,6 +65,7 @@ static void on_terminate(void *user, int signal_number) {
     bk_log_info(&server->log, "stopping", BK_INT("signal", signal_number));
     if (serving->signal_count == 1) {
         set_alarm(serving);
+        bk_api_drain(server->api, (uint32_t)serving->program->options.drain_timeout_ms);
         bk_http_drain(serving->http, (uint32_t)serving->program->options.drain_timeout_ms,
                       on_drained, serving);
     } else if (serving->signal_count == 2 && !serving->is_drained) {

@@ -347,13 +347,14 @@ async function ask(server, method, where, body = undefined) {
   return text ? JSON.parse(text) : null;
 }
 
-/** Creates records until there are at least count. */
+/** Creates records until there are count of them: a figure that depends on their number has to know it. */
 async function fill(server, count) {
-  for (;;) {
-    const { totalItems } = await ask(server, 'GET', '/api/collections/bench/records?perPage=1');
-    if (totalItems >= count) return;
-    load(server, 64, server.createPath, BODY);
-  }
+  const { totalItems } = await ask(server, 'GET', '/api/collections/bench/records?perPage=1');
+  let left = count - totalItems;
+  const create = async () => {
+    while (left-- > 0) await ask(server, 'POST', server.createPath, BODY);
+  };
+  await Promise.all(Array.from({ length: 64 }, create));
 }
 
 /** A copy of the live file with its log, made while nothing writes. */

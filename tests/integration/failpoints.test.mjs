@@ -184,7 +184,7 @@ test('an interrupted write inside a batch fails alone, and its neighbours are ac
    * in all, is interrupted again. */
   const { folder, token, server, numbers, statuses } = await writeOneBatch(
     t,
-    'store.before_commit:sleep=1000@3,store.write:error@8,store.write:error@15',
+    'store.before_commit:sleep=3000@3,store.write:error@8,store.write:error@15',
   );
   assert.ok(
     (await metric(server, token, 'bakend_store_batches_rerun_total')) >= 1,
@@ -210,7 +210,7 @@ test('a batch that is run again does each of its writes once, whatever they are'
   for (const number of [1, 2, 3, 4, 5, 6])
     assert.deepEqual(await createAtOnce(first, token, [number]), [200]);
   await first.stop();
-  const failpoints = 'store.before_commit:sleep=1000@3,store.write:error@6,store.write:error@15';
+  const failpoints = 'store.before_commit:sleep=3000@3,store.write:error@6,store.write:error@15';
   const server = await startServer(t, {
     folder,
     args: QUIET,

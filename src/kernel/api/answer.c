@@ -1,5 +1,5 @@
 /*
- * Answers: whole, streams, channels and errors.
+ * Answers: whole, streams and errors; channel.c has the message channels.
  *
  * Whatever a handler does ends in one place, which counts the answer, shows it to the observers and
  * hands it to the responder. Observers see it just before that, while the request is still ours;
@@ -29,7 +29,7 @@ static void write_security(struct bk_request *request) {
         bk_buffer_append_literal(&request->head, "X-Frame-Options: SAMEORIGIN\r\n");
 }
 
-static void count_answer(struct bk_request *request) {
+void api_answer_count(struct bk_request *request) {
     struct bk_api_figures *figures = &request->api->figures;
     uint64_t taken_ns =
         request->started_ns == 0 ? 0 : bk_clock_monotonic_ns() - request->started_ns;
@@ -43,7 +43,7 @@ static void count_answer(struct bk_request *request) {
     figures->time_buckets[i]++;
 }
 
-static void end_request(struct bk_request *request) {
+void api_request_end(struct bk_request *request) {
     if (request->step != API_STEP_FRESH)
         request->api->figures.in_flight--;
     BK_LIST_FOR_EACH(link, &request->api->observers) {
@@ -57,8 +57,8 @@ static void end_request(struct bk_request *request) {
 static void send_whole(struct bk_request *request) {
     BK_ASSERT(!request->is_answered);
     request->is_answered = true;
-    count_answer(request);
-    end_request(request);
+    api_answer_count(request);
+    api_request_end(request);
     request->responder->send(request);
 }
 
@@ -251,7 +251,7 @@ void bk_answer_compress(struct bk_request *request) {
     bk_answer_header(request, "Content-Encoding", BK_SLICE("gzip"));
 }
 
-/* --- streams and channels --------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 void bk_stream_begin(struct bk_request *request, int http_status) {
     BK_ASSERT(!request->is_answered);
@@ -259,7 +259,7 @@ void bk_stream_begin(struct bk_request *request, int http_status) {
     request->status = http_status;
     request->is_answered = true;
     request->step = API_STEP_STREAMING;
-    count_answer(request);
+    api_answer_count(request);
     request->responder->stream_begin(request);
 }
 
@@ -270,15 +270,6 @@ bool bk_stream_write(struct bk_request *request, struct bk_slice data) {
 
 void bk_stream_end(struct bk_request *request) {
     BK_ASSERT(request->step == API_STEP_STREAMING);
-    end_request(request);
+    api_request_end(request);
     request->responder->stream_end(request);
-}
-
-enum bk_status bk_channel_accept(struct bk_request *request,
-                                 const struct bk_channel_handler *handler,
-                                 struct bk_channel **channel) {
-    BK_ASSERT(!request->is_answered);
-    if (request->responder->channel_accept == NULL)
-        return BK_NOT_SUPPORTED;
-    return request->responder->channel_accept(request, handler, channel);
 }

@@ -23,6 +23,7 @@ struct bk_api *bk_api_create(const struct bk_api_options *options) {
     bk_list_init(&api->observers);
     bk_list_init(&api->metrics);
     bk_list_init(&api->spare_calls);
+    bk_list_init(&api->drain_hooks);
     return api;
 }
 
@@ -55,6 +56,22 @@ void bk_api_set_authenticator(struct bk_api *api, const struct bk_authenticator 
 void bk_api_add_observer(struct bk_api *api, struct bk_request_observer *observer) {
     bk_list_push(&api->observers, &observer->link);
 }
+
+void bk_api_add_drain_hook(struct bk_api *api, struct bk_drain_hook *hook) {
+    BK_ASSERT(hook->on_drain != NULL);
+    bk_list_push(&api->drain_hooks, &hook->link);
+}
+
+void bk_api_drain(struct bk_api *api, uint32_t deadline_ms) {
+    BK_ASSERT(!api->is_draining);
+    api->is_draining = true;
+    BK_LIST_FOR_EACH(link, &api->drain_hooks) {
+        struct bk_drain_hook *hook = bk_container_of(link, struct bk_drain_hook, link);
+        hook->on_drain(hook, deadline_ms);
+    }
+}
+
+bool bk_api_is_draining(const struct bk_api *api) { return api->is_draining; }
 
 void bk_api_add_metrics(struct bk_api *api, struct bk_metrics_source *source) {
     bk_list_push(&api->metrics, &source->link);

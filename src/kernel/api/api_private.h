@@ -34,6 +34,8 @@ struct bk_api {
     struct bk_list fallbacks, observers, metrics;
     struct bk_list spare_calls; /* of struct api_call, at most API_CALLS_SPARE_MAX */
     uint32_t spare_call_count;
+    struct bk_list drain_hooks;
+    bool is_draining;
     bool allows_any_origin;
     char run_id[API_RUN_ID_BYTES]; /* random: tells the requests of two runs apart */
     uint64_t request_count;        /* ids given out */
@@ -47,6 +49,10 @@ void api_cors_write_preflight(struct bk_request *request);
 
 /* answer.c: the contract's wording of a status. */
 struct bk_slice api_answer_text(int http_status);
+/* answer.c: counts the answer, of which the status is known. */
+void api_answer_count(struct bk_request *request);
+/* answer.c: the last thing that is done to a request before its responder has it again. */
+void api_request_end(struct bk_request *request);
 /* answer.c: 204 without the security headers, as the contract's preflights are. */
 void api_answer_preflight(struct bk_request *request);
 

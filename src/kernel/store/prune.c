@@ -3,6 +3,9 @@
  * background lane, so that requests pass in between. A timer looks at every open database; one that
  * had a full slice to prune is given the next at once.
  *
+ * Readers that are still to see an event keep it from being pruned by age, not by size: `prunable`
+ * is as far as the feed lets a slice go by age.
+ *
  * What is pruned keeps its numbers: the counter only moves its `oldest`. It stops at the first row
  * that is young enough, also where the wall clock was set back and older times stand behind it.
  */
@@ -16,9 +19,11 @@ struct slice {
     uint64_t row_count, bytes;
 };
 
-static bool is_due(const struct bk_store_options *options, int64_t now_ms, int64_t timestamp_ms,
-                   uint64_t retained_bytes) {
-    if (options->retention_ms > 0 && timestamp_ms < now_ms - options->retention_ms)
+static bool is_due(const struct bk_database *database, int64_t now_ms, uint64_t sequence,
+                   int64_t timestamp_ms, uint64_t retained_bytes) {
+    const struct bk_store_options *options = &database->store->options;
+    if (options->retention_ms > 0 && timestamp_ms < now_ms - options->retention_ms &&
+        sequence <= database->prunable)
         return true;
     return options->retention_max_bytes > 0 && retained_bytes > options->retention_max_bytes;
 }
@@ -36,10 +41,11 @@ static enum bk_status measure(struct bk_transaction *transaction, struct slice *
     while ((status = bk_statement_step(statement)) == BK_OK) {
         uint64_t retained =
             database->counter.bytes > slice->bytes ? database->counter.bytes - slice->bytes : 0;
-        if (!is_due(&database->store->options, transaction->now_ms, bk_statement_int(statement, 1),
+        uint64_t sequence = (uint64_t)bk_statement_int(statement, 0);
+        if (!is_due(database, transaction->now_ms, sequence, bk_statement_int(statement, 1),
                     retained))
             break;
-        slice->upto = (uint64_t)bk_statement_int(statement, 0);
+        slice->upto = sequence;
         slice->bytes += (uint64_t)bk_statement_int(statement, 2);
         slice->row_count++;
     }
@@ -82,6 +88,9 @@ static bool is_stopping(const struct bk_database *database) {
 }
 
 static void start(struct bk_database *database) {
+    const struct bk_store *store = database->store;
+    database->prunable =
+        store->prunable == NULL ? UINT64_MAX : store->prunable(store->prunable_user, database);
     if (bk_store_write(database, &database->prune_write) == BK_OK)
         database->is_pruning = true;
 }
@@ -94,6 +103,13 @@ static void on_done(struct bk_write *write, enum bk_status status) {
                     BK_TEXT("status", bk_status_name(status)));
     else if (database->has_more_to_prune && !is_stopping(database))
         start(database);
+}
+
+void bk_store_on_prune(struct bk_store *store,
+                       uint64_t (*prunable)(void *user, struct bk_database *database), void *user) {
+    BK_ASSERT(prunable == NULL || store->prunable == NULL);
+    store->prunable = prunable;
+    store->prunable_user = user;
 }
 
 void store_prune_init(struct bk_database *database) {

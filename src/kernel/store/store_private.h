@@ -209,6 +209,7 @@ struct bk_database {
     void *on_closed_user;
     struct bk_message close_message;
     struct bk_write prune_write;
+    uint64_t prunable; /* by age, up to this sequence */
     bool has_more_to_prune;
     void (*on_quiet)(void *user); /* once, when nothing is outstanding */
     void *on_quiet_user;
@@ -259,6 +260,8 @@ struct bk_store {
     struct bk_list reading_now; /* databases whose loop connection is in a transaction */
     struct bk_turn_hook turn_hook;
     struct bk_timer *prune_timer;
+    uint64_t (*prunable)(void *user, struct bk_database *database); /* NULL: all may go */
+    void *prunable_user;
     uint64_t outstanding_count; /* while there is any, the loop stays alive */
 };
 

@@ -302,10 +302,11 @@ static void on_stream_end(struct bk_request *request) {
 }
 
 static enum bk_status on_channel_accept(struct bk_request *request,
-                                        const struct bk_channel_handler *handler,
+                                        const struct bk_channel_handler *handler, void *user,
                                         struct bk_channel **channel) {
     (void)request;
     (void)handler;
+    (void)user;
     (void)channel;
     return BK_NOT_SUPPORTED;
 }

@@ -209,10 +209,24 @@ static void streams(void **state) {
     assert_int_equal(bk_api_figures(api)->answers[2], 1);
 }
 
+static void on_no_message(struct bk_channel *channel, struct bk_slice message, bool is_binary) {
+    (void)channel;
+    (void)message;
+    (void)is_binary;
+}
+
+static void on_no_close(struct bk_channel *channel, int code) {
+    (void)channel;
+    (void)code;
+}
+
+static const struct bk_channel_handler no_handler = {.on_message = on_no_message,
+                                                     .on_close = on_no_close};
+
 static void has_no_channel_where_there_is_none(void **state) {
     struct bk_channel *channel = NULL;
     (void)state;
-    assert_int_equal(bk_channel_accept(&request, NULL, &channel), BK_NOT_SUPPORTED);
+    assert_int_equal(bk_channel_accept(&request, &no_handler, NULL, &channel), BK_NOT_SUPPORTED);
 }
 
 static const struct bk_route fallback_route = {.path = "/x", .handle = handle_hello};

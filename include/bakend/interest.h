@@ -1,0 +1,43 @@
+/*
+ * Interests: who wants to know of which events. A set of them is indexed by type and subject, so
+ * that an event costs those that it concerns and not those that wait: 10,000 interests of which ten
+ * match cost what ten cost. Positions, realtime and the waiting readers of the change feed each
+ * keep sets of their own, one per tenant.
+ *
+ * On the loop.
+ */
+#ifndef BAKEND_INTEREST_H
+#define BAKEND_INTEREST_H
+
+#include "bakend/event.h"
+#include "bakend/list.h"
+
+struct bk_interests; /* a set */
+
+/* Embed it. Texts are borrowed as long as it is in a set. */
+struct bk_interest {
+    /* The caller's. */
+    const struct bk_slice *types; /* patterns; none: "*" */
+    size_t type_count;
+    struct bk_slice subject; /* empty: any */
+    /* The set's. */
+    struct bk_list link;
+    struct bk_interests *set; /* NULL: in none */
+    uint64_t seen;            /* the last match that it was looked at for */
+};
+
+struct bk_interests *bk_interests_create(void);
+/* It is empty by now. */
+void bk_interests_destroy(struct bk_interests *set);
+/* BK_INVALID for a wrong pattern. Also during a match: it is not called for that event. */
+enum bk_status bk_interests_add(struct bk_interests *set, struct bk_interest *interest);
+/* Harmless when it is in no set. Also during a match: it is not called any more, and its memory is
+ * not touched again. */
+void bk_interests_remove(struct bk_interest *interest);
+size_t bk_interests_count(const struct bk_interests *set);
+/* Calls on_match once for each interest that asks for such an event, however many of its patterns
+ * match, in the order in which they were added. Not nested. */
+void bk_interests_match(struct bk_interests *set, struct bk_slice type, struct bk_slice subject,
+                        void (*on_match)(struct bk_interest *interest, void *user), void *user);
+
+#endif
