@@ -10,7 +10,7 @@
 #define BAKEND_INTEREST_H
 
 #include "bakend/event.h"
-#include "bakend/list.h"
+#include "bakend/status.h"
 
 struct bk_interests; /* a set */
 
@@ -21,9 +21,12 @@ struct bk_interest {
     size_t type_count;
     struct bk_slice subject; /* empty: any */
     /* The set's. */
-    struct bk_list link;
     struct bk_interests *set; /* NULL: in none */
-    uint64_t seen;            /* the last match that it was looked at for */
+    struct interest_entry *entries;
+    uint64_t order; /* of adding */
+    uint64_t seen;  /* the last match that it was in … */
+    uint32_t slot;  /* … and where */
+    uint32_t entry_count;
 };
 
 struct bk_interests *bk_interests_create(void);
@@ -35,6 +38,9 @@ enum bk_status bk_interests_add(struct bk_interests *set, struct bk_interest *in
  * not touched again. */
 void bk_interests_remove(struct bk_interest *interest);
 size_t bk_interests_count(const struct bk_interests *set);
+/* Whether it asks for such an event, in a set or not. */
+bool bk_interest_matches(const struct bk_interest *interest, struct bk_slice type,
+                         struct bk_slice subject);
 /* Calls on_match once for each interest that asks for such an event, however many of its patterns
  * match, in the order in which they were added. Not nested. */
 void bk_interests_match(struct bk_interests *set, struct bk_slice type, struct bk_slice subject,
