@@ -43,6 +43,7 @@ struct bk_tenant_slot {
 
 struct bk_tenants *bk_tenants_create(struct bk_store *store, struct bk_log log,
                                      const char *data_directory, uint32_t open_max);
+struct bk_store *bk_tenants_store(const struct bk_tenants *tenants);
 /* Returns the slot's index: tenant->slots[index] is its state. */
 uint32_t bk_tenants_add_slot(struct bk_tenants *tenants, const struct bk_tenant_slot *slot);
 

@@ -22,8 +22,13 @@
 
 /* --- life cycle ------------------------------------------------------------------------------- */
 
-static struct feed_tail *tail_of(const struct bk_feed *feed, const struct bk_tenant *tenant) {
+struct feed_tenant *feed_tenant_of(const struct bk_feed *feed, const struct bk_tenant *tenant) {
     return tenant->slots[feed->slot];
+}
+
+static struct feed_tail *tail_of(const struct bk_feed *feed, const struct bk_tenant *tenant) {
+    struct feed_tenant *own = feed_tenant_of(feed, tenant);
+    return own == NULL ? NULL : &own->tail;
 }
 
 static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, void *user,
@@ -31,9 +36,10 @@ static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, voi
     (void)tenant;
     (void)error;
     struct bk_feed *feed = user;
-    struct feed_tail *tail = bk_alloc(sizeof *tail);
-    feed_tail_init(tail, feed->tail_max_bytes);
-    *state = tail;
+    struct feed_tenant *own = bk_alloc_zero(sizeof *own);
+    feed_tail_init(&own->tail, feed->tail_max_bytes);
+    bk_list_init(&own->pins);
+    *state = own;
     return BK_OK;
 }
 
@@ -45,10 +51,11 @@ static void count_tail(struct bk_feed *feed, const struct feed_tail *tail, bool 
 
 static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
     (void)tenant;
-    struct feed_tail *tail = state;
-    count_tail(user, tail, false);
-    feed_tail_fini(tail);
-    bk_free(tail);
+    struct feed_tenant *own = state;
+    BK_ASSERT(bk_list_is_empty(&own->pins));
+    count_tail(user, &own->tail, false);
+    feed_tail_fini(&own->tail);
+    bk_free(own);
 }
 
 static void on_committed(struct bk_bus_tap *tap, struct bk_tenant *tenant,
@@ -68,16 +75,19 @@ struct bk_feed *bk_feed_create(struct bk_loop *loop, struct bk_bus *bus, struct 
     struct bk_tenant_slot slot = {
         .name = "feed", .on_open = on_tenant_open, .on_close = on_tenant_close, .user = feed};
     feed->loop = loop;
+    feed->store = bk_tenants_store(tenants);
     feed->log = log;
     feed->tail_max_bytes = tail_max_bytes;
     feed->slot = bk_tenants_add_slot(tenants, &slot);
     feed->tap.on_committed = on_committed;
     bk_bus_add_tap(bus, &feed->tap);
+    bk_store_on_prune(feed->store, feed_pins_prunable, feed);
     return feed;
 }
 
 void bk_feed_destroy(struct bk_feed *feed) {
     BK_ASSERT(feed->figures.tail_events == 0);
+    bk_store_on_prune(feed->store, NULL, NULL);
     bk_bus_remove_tap(&feed->tap);
     bk_free(feed);
 }
@@ -159,6 +169,18 @@ static enum bk_feed_problem resolve_position(struct bk_feed_read *read,
     }
     read->is_lenient = false;
     return resolve_cursor(after, journal, position);
+}
+
+enum bk_status bk_feed_resolve(struct bk_tenant *tenant, struct bk_slice after, uint64_t *sequence,
+                               enum bk_feed_problem *problem) {
+    struct bk_journal_state journal = bk_journal_state(tenant->database);
+    struct bk_feed_read read = {.query.after = after};
+    *problem = resolve_position(&read, &journal, sequence);
+    if (read.is_time) {
+        *problem = BK_FEED_CURSOR_INVALID;
+        return BK_NOT_SUPPORTED;
+    }
+    return status_of_problem(*problem);
 }
 
 /* from..to is what may be looked at; the page's own range begins empty at its near end. */

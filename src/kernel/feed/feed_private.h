@@ -20,6 +20,18 @@ void feed_tail_append(struct feed_tail *tail, struct bk_event *const *events, si
 /* NULL when it is not in the tail. */
 struct bk_event *feed_tail_get(const struct feed_tail *tail, uint64_t sequence);
 
+/* --- what the feed keeps of an open tenant ----------------------------------------------------- */
+
+struct feed_tenant {
+    struct feed_tail tail;
+    struct bk_list pins; /* bk_feed_pin.link */
+};
+
+struct feed_tenant *feed_tenant_of(const struct bk_feed *feed, const struct bk_tenant *tenant);
+
+/* pins.c: how far the journal may be pruned by age. */
+uint64_t feed_pins_prunable(void *user, struct bk_database *database);
+
 /* --- judging: does a query ask for an event? -------------------------------------------------- */
 
 bool feed_query_matches(const struct bk_feed_query *query, struct bk_slice type,
@@ -42,6 +54,7 @@ enum bk_status feed_journal_run(struct bk_connection *connection, struct bk_read
 
 struct bk_feed {
     struct bk_loop *loop;
+    struct bk_store *store;
     struct bk_bus_tap tap;
     struct bk_log log;
     uint32_t slot;

@@ -68,18 +68,28 @@ static bool fits(const struct bk_feed_read *read, size_t event_bytes) {
            events->length - read->start_length + event_bytes <= BK_FEED_PAGE_BYTES_MAX;
 }
 
+/* As an array has them. */
+static void write_plainly(struct bk_feed_read *read, struct bk_buffer *out,
+                          const struct bk_event_fields *fields, struct bk_slice json,
+                          bool is_first) {
+    (void)read;
+    if (!is_first)
+        bk_buffer_append_char(out, ',');
+    if (json.length > 0)
+        bk_buffer_append_slice(out, json);
+    else
+        bk_event_write_json(out, fields);
+}
+
 static bool append_event(struct bk_feed_read *read, const struct bk_event_fields *fields,
                          struct bk_slice json) {
     struct bk_buffer *events = read->events;
+    bk_feed_write_cb write = read->write_event == NULL ? write_plainly : read->write_event;
+    size_t bytes = json.length > 0 ? json.length : bytes_at_most(fields);
     BK_ASSERT(events->length <= events->max_bytes);
-    if (!fits(read, json.length > 0 ? json.length : bytes_at_most(fields)))
+    if (!fits(read, bytes + read->write_bytes_max))
         return false;
-    if (read->event_count > 0)
-        bk_buffer_append_char(events, ',');
-    if (json.length > 0)
-        bk_buffer_append_slice(events, json);
-    else
-        bk_event_write_json(events, fields);
+    write(read, events, fields, json, read->event_count == 0);
     read->event_count++;
     return true;
 }

@@ -91,6 +91,10 @@ struct bk_tenants *bk_tenants_create(struct bk_store *store, struct bk_log log,
     return NULL;
 }
 
+struct bk_store *bk_tenants_store(const struct bk_tenants *tenants) {
+    return tenants->store;
+}
+
 void bk_tenants_destroy(struct bk_tenants *tenants) {
     size_t cursor = 0;
     struct bk_map_entry *name;
