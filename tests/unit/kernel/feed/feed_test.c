@@ -482,6 +482,115 @@ static void test_a_cursor_whose_next_event_was_pruned_has_expired(void **state) 
     assert_int_equal(waiting.read.first_sequence, journal.oldest);
 }
 
+/* --- pins ------------------------------------------------------------------------------------- */
+
+static uint32_t lost_count;
+
+static void on_lost(struct bk_feed_pin *pin) {
+    (void)pin;
+    lost_count++;
+}
+
+static void test_a_pin_keeps_what_comes_behind_it_from_age(void **state) {
+    (void)state;
+    emit_some(60);
+    uint64_t old_last = fixture.last;
+    struct bk_feed_pin near = {.sequence = old_last, .on_lost = on_lost};
+    struct bk_feed_pin far = {.sequence = 7, .on_lost = on_lost};
+    lost_count = 0;
+    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &near);
+    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &far);
+    support_clock_advance(120 * 1000);
+    emit_some(20);
+    for (int i = 0; i < 100 && !is_pruned_to(8); i++)
+        support_loop_run_for(fixture.kernel.loop, 5);
+    support_loop_run_for(fixture.kernel.loop, 100);
+    assert_int_equal(bk_journal_state(fixture.kernel.tenant->database).oldest, 8);
+    far.sequence = 9;
+    for (int i = 0; i < 100 && !is_pruned_to(10); i++)
+        support_loop_run_for(fixture.kernel.loop, 5);
+    bk_feed_unpin(&far);
+    bk_feed_unpin(&far); /* harmless */
+    for (int i = 0; i < 500 && !is_pruned_to(old_last + 1); i++)
+        support_loop_run_for(fixture.kernel.loop, 5);
+    assert_int_equal(bk_journal_state(fixture.kernel.tenant->database).oldest, old_last + 1);
+    bk_feed_unpin(&near);
+    assert_int_equal(lost_count, 0);
+}
+
+static void test_a_pin_whose_next_event_goes_by_size_is_told_once(void **state) {
+    (void)state;
+    struct bk_feed_pin pin = {.sequence = 3, .on_lost = on_lost};
+    lost_count = 0;
+    emit(0, 0, 50);
+    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &pin);
+    emit(0, 0, 300);
+    for (int i = 0; i < 500 && lost_count == 0; i++)
+        support_loop_run_for(fixture.kernel.loop, 5);
+    assert_true(bk_journal_state(fixture.kernel.tenant->database).oldest > 4);
+    support_loop_run_for(fixture.kernel.loop, 100);
+    assert_int_equal(lost_count, 1);
+    bk_feed_unpin(&pin);
+}
+
+/* --- other forms ------------------------------------------------------------------------------ */
+
+static void write_line(struct bk_feed_read *read, struct bk_buffer *out,
+                       const struct bk_event_fields *fields, struct bk_slice json, bool is_first) {
+    assert_ptr_equal(read->user, &fixture);
+    if (!is_first)
+        bk_buffer_append_literal(out, "\n");
+    bk_buffer_append_literal(out, "- ");
+    if (json.length > 0)
+        bk_buffer_append_slice(out, json);
+    else
+        bk_event_write_json(out, fields);
+}
+
+static void test_a_page_is_written_in_the_readers_own_way_from_both_sources(void **state) {
+    (void)state;
+    emit_some(200);
+    uint64_t positions[] = {0, fixture.last - 5};
+    for (size_t i = 0; i < BK_COUNT_OF(positions); i++) {
+        char cursor[BK_CURSOR_BYTES];
+        struct waiting_read waiting = {.read = {.query = {.limit = 50},
+                                                .write_event = write_line,
+                                                .write_bytes_max = 3,
+                                                .user = &fixture}};
+        waiting.read.query.after = cursor_of(cursor, positions[i]);
+        assert_int_equal(run_read(&waiting), BK_OK);
+        check_page(&waiting.read, positions[i], 1);
+        uint32_t lines = 0;
+        struct bk_slice rest = bk_buffer_slice(&fixture.page), line;
+        while (bk_slice_split(&rest, '\n', &line))
+            lines += bk_slice_starts_with(line, BK_SLICE("- {\"id\":"));
+        assert_int_equal(lines, waiting.read.event_count);
+    }
+}
+
+static void test_places_are_resolved_without_a_read(void **state) {
+    (void)state;
+    char cursor[BK_CURSOR_BYTES];
+    uint64_t sequence = 99;
+    enum bk_feed_problem problem;
+    struct bk_tenant *tenant = fixture.kernel.tenant;
+    emit_some(10);
+    assert_int_equal(bk_feed_resolve(tenant, BK_SLICE("start"), &sequence, &problem), BK_OK);
+    assert_int_equal(sequence, 0);
+    assert_int_equal(bk_feed_resolve(tenant, BK_SLICE("now"), &sequence, &problem), BK_OK);
+    assert_int_equal(sequence, fixture.last);
+    assert_int_equal(bk_feed_resolve(tenant, cursor_of(cursor, 5), &sequence, &problem), BK_OK);
+    assert_int_equal(sequence, 5);
+    assert_int_equal(
+        bk_feed_resolve(tenant, cursor_of(cursor, fixture.last + 1), &sequence, &problem),
+        BK_INVALID);
+    assert_int_equal(problem, BK_FEED_CURSOR_IN_FUTURE);
+    assert_int_equal(bk_feed_resolve(tenant, BK_SLICE("2026-01-01T00:00:00Z"), &sequence, &problem),
+                     BK_NOT_SUPPORTED);
+    assert_int_equal(bk_feed_resolve(tenant, BK_SLICE("nowhere"), &sequence, &problem), BK_INVALID);
+    assert_int_equal(problem, BK_FEED_CURSOR_INVALID);
+}
+
 /* --- time ------------------------------------------------------------------------------------- */
 
 static void test_a_time_is_the_place_before_the_first_event_not_older(void **state) {
@@ -646,6 +755,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             test_a_bound_on_bytes_is_kept_while_events_come_and_readers_are_told,
             setup_bound_on_bytes, teardown),
+        cmocka_unit_test_setup_teardown(test_a_pin_keeps_what_comes_behind_it_from_age,
+                                        setup_pruning, teardown),
+        cmocka_unit_test_setup_teardown(test_a_pin_whose_next_event_goes_by_size_is_told_once,
+                                        setup_bound_on_bytes, teardown),
+        TEST(a_page_is_written_in_the_readers_own_way_from_both_sources),
+        TEST(places_are_resolved_without_a_read),
         TEST(a_time_is_the_place_before_the_first_event_not_older),
         TEST(an_event_is_found_by_its_id_in_memory_and_in_the_journal),
         TEST(an_id_that_never_was_is_not_found),
