@@ -10,6 +10,7 @@
  *   cascade.c         what refers to a deleted record
  *   record_read.c     one record by id, on the loop
  *   record_list.c     pages of records, on a reader
+ *   snapshot.c        all records as a stream, to begin a copy with
  *   record_event.c    a change as an event
  *   request.c         what requests have in common
  */
@@ -19,6 +20,7 @@
 struct collections_state {
     struct bk_fallback fallback;
     struct bk_module_context *context;
+    struct collections_snapshots snapshots;
 };
 
 static const struct bk_route_parameter list_parameters[] = {
@@ -93,6 +95,12 @@ static const struct bk_route routes[] = {
                       .summary = "Deletes a record, and what refers to it as its relation says.",
                       .tag = "records",
                       .handle = collections_record_delete},
+    {.method = BK_GET,
+     .path = "/api/collections/{collection}/snapshot",
+     .scope = "records:read",
+     .summary = "Streams all records between two cursors of the feed, as NDJSON.",
+     .tag = "records",
+     .handle = collections_snapshot},
     {.method = BK_GET,
      .path = "/api/collections",
      .access = BK_ACCESS_SUPERUSER,
@@ -227,7 +235,13 @@ static enum bk_status collections_init(struct bk_module_context *context, struct
     state->fallback.find = on_find;
     state->fallback.module = context;
     bk_api_add_fallback(context->api, &state->fallback);
+    collections_snapshots_init(&state->snapshots, context);
     return BK_OK;
+}
+
+struct collections_snapshots *collections_snapshots_of(const struct bk_module_context *context) {
+    struct collections_state *state = context->state;
+    return &state->snapshots;
 }
 
 const struct bk_module bk_module_collections;

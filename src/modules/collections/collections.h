@@ -47,6 +47,21 @@ void collections_record_create(struct bk_request *request);
 void collections_record_update(struct bk_request *request);
 void collections_record_delete(struct bk_request *request);
 
+void collections_snapshot(struct bk_request *request);
+
+/* --- snapshots ---- */
+
+/* Those that run. */
+struct collections_snapshots {
+    struct bk_loop *loop;
+    struct bk_list active;
+    uint32_t active_count;
+    struct bk_drain_hook drain_hook;
+};
+void collections_snapshots_init(struct collections_snapshots *owner,
+                                const struct bk_module_context *context);
+struct collections_snapshots *collections_snapshots_of(const struct bk_module_context *context);
+
 /* --- records ---- */
 
 /* The collection of the path in the current schema when the actor may do this with it; else the

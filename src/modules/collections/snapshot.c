@@ -1,0 +1,376 @@
+/*
+ * A collection as one stream, to make a copy of it that the change feed then keeps: NDJSON,
+ *
+ *   {"from":cursor}             where the feed stood before the first read
+ *   {"collectionId":…,"id":…}   a record a line, as REST shows it to this actor, by id
+ *   {"done":true,"to":cursor}   where it stood in the last read
+ *
+ * The rows are read in pieces, each in a read transaction of its own that begins behind the last
+ * id, so that a slow client keeps nobody's snapshot of the database open. What changes while the
+ * stream runs is therefore in it or not; the feed of (from, to] has all of it, and a copy to which
+ * that was applied is exact at `to`. `to` is read inside the last transaction: no row that was sent
+ * is younger.
+ *
+ *   read ─> write ─┬─ there is room ──> read …
+ *                  ├─ clogged ── on_drain ──> read …
+ *                  └─ the last ──> {"done"} ──> end
+ *
+ * Before the first piece was read what goes wrong is an ordinary answer. Afterwards it is a last
+ * line {"error":{"status","code","message"}}: a stream without `done` is no copy. A collection that
+ * is changed or deleted meanwhile ends it, which each read sees in its own transaction.
+ */
+#include "collections.h"
+
+#include "bakend/alloc.h"
+
+enum {
+    PIECE_ROWS = 500,
+    PIECE_BYTES = 256 * 1024,
+    PIECE_BYTES_MAX = 64 * 1024 * 1024, /* with the row that passes PIECE_BYTES */
+    ACTIVE_MAX = 64,                    /* snapshots at a time, in the whole process */
+    RETRY_MS = 50,                      /* after a read that could not be queued or was too slow */
+    RETRIES_MAX = 40,                   /* in a row */
+};
+
+struct snapshot {
+    struct bk_list link; /* in the module's list of those that run */
+    struct bk_request *request;
+    struct collections_snapshots *owner;
+    struct bk_read read;
+    struct bk_timer *retry;
+    struct bk_schema *schema; /* as it was planned with */
+    const struct bk_collection *collection;
+    enum bk_view view;
+    struct bk_sql first_sql, next_sql;
+    struct bk_buffer piece, last_id;
+    struct bk_journal_state journal; /* as the stream began */
+    uint64_t to;
+    uint32_t row_count; /* of this piece */
+    uint32_t retry_count;
+    bool is_last, is_changed, is_begun, waits_for_drain, is_draining;
+};
+
+static void read_piece(struct snapshot *snapshot);
+
+/* --- on a reader ------------------------------------------------------------------------------ */
+
+/* Whether the definition is still the one that the request was planned with. */
+static enum bk_status check_definition(struct snapshot *snapshot,
+                                       struct bk_connection *connection) {
+    struct bk_sql sql = bk_sql_make(BK_SLICE("SELECT updated FROM _collections WHERE id = ?1"));
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, snapshot->collection->id);
+    status = bk_statement_step(statement);
+    snapshot->is_changed =
+        status == BK_END || (status == BK_OK && !bk_slice_equal(bk_statement_text(statement, 0),
+                                                                snapshot->collection->updated));
+    bk_statement_reset(statement);
+    return snapshot->is_changed ? BK_STALE : status;
+}
+
+static enum bk_status begin_rows(struct snapshot *snapshot, struct bk_connection *connection,
+                                 struct bk_statement **statement) {
+    bool is_first = snapshot->last_id.length == 0;
+    enum bk_status status = bk_connection_statement(
+        connection, is_first ? &snapshot->first_sql : &snapshot->next_sql, statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(*statement, 1, PIECE_ROWS);
+    if (!is_first)
+        bk_statement_bind_text(*statement, 2, bk_buffer_slice(&snapshot->last_id));
+    return BK_OK;
+}
+
+static void write_row(struct snapshot *snapshot, struct bk_statement *statement) {
+    const struct bk_collection *collection = snapshot->collection;
+    struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+    bk_record_read(collection, statement, values);
+    bk_record_write_json(collection, values, snapshot->view, &snapshot->piece);
+    bk_buffer_append_char(&snapshot->piece, '\n');
+    bk_buffer_clear(&snapshot->last_id);
+    bk_buffer_append_slice(&snapshot->last_id, values[collection->id_field->index].text);
+    snapshot->row_count++;
+}
+
+/* BK_END: there is no row behind the last one. */
+static enum bk_status write_rows(struct snapshot *snapshot, struct bk_statement *statement) {
+    enum bk_status status = BK_OK;
+    while (snapshot->row_count < PIECE_ROWS && snapshot->piece.length < PIECE_BYTES) {
+        status = bk_statement_step(statement);
+        if (status != BK_OK)
+            break;
+        write_row(snapshot, statement);
+    }
+    bk_statement_reset(statement);
+    if (snapshot->piece.is_overflown || snapshot->last_id.is_overflown)
+        return BK_TOO_LARGE;
+    /* Late, but it got somewhere: a shorter piece is a correct one. */
+    return status == BK_TIMEOUT && snapshot->row_count > 0 ? BK_OK : status;
+}
+
+static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
+    struct snapshot *snapshot = bk_container_of(read, struct snapshot, read);
+    struct bk_statement *statement;
+    uint64_t behind_last = 0;
+    snapshot->row_count = 0;
+    bk_buffer_clear(&snapshot->piece);
+    enum bk_status status = check_definition(snapshot, connection);
+    if (status == BK_OK)
+        status = begin_rows(snapshot, connection, &statement);
+    if (status == BK_OK)
+        status = write_rows(snapshot, statement);
+    if (status != BK_END)
+        return status;
+    status = bk_journal_seek(connection, INT64_MAX, &behind_last);
+    snapshot->is_last = status == BK_OK;
+    snapshot->to = behind_last - 1;
+    return status;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void release(struct snapshot *snapshot) {
+    bk_list_remove(&snapshot->link);
+    snapshot->owner->active_count--;
+    bk_timer_close(snapshot->retry);
+    bk_buffer_fini(&snapshot->piece);
+    bk_buffer_fini(&snapshot->last_id);
+    bk_schema_unref(snapshot->schema);
+}
+
+static void end_stream(struct snapshot *snapshot) {
+    struct bk_request *request = snapshot->request;
+    release(snapshot);
+    bk_stream_end(request);
+}
+
+static void write_line(struct snapshot *snapshot, struct bk_buffer *line) {
+    bk_buffer_append_literal(line, "}\n");
+    BK_ASSERT(!line->is_overflown);
+    (void)bk_stream_write(snapshot->request, bk_buffer_slice(line));
+    bk_buffer_fini(line);
+}
+
+static void write_cursor_line(struct snapshot *snapshot, struct bk_slice key, uint64_t sequence,
+                              bool is_done) {
+    char cursor[BK_CURSOR_BYTES];
+    struct bk_buffer line;
+    bk_buffer_init(&line, 256);
+    bk_buffer_append_char(&line, '{');
+    if (is_done)
+        bk_json_write_member_bool(&line, BK_SLICE("done"), true);
+    bk_cursor_make(cursor, snapshot->journal.epoch, sequence);
+    bk_json_write_member_string(&line, key, bk_slice_make(cursor, BK_CURSOR_BYTES));
+    write_line(snapshot, &line);
+}
+
+static const char *message_of(const struct snapshot *snapshot, enum bk_status status) {
+    if (snapshot->is_changed)
+        return "The collection was changed or deleted while it was sent: take the snapshot anew.";
+    if (status == BK_CLOSING)
+        return "The server is shutting down: take the snapshot anew.";
+    return "The snapshot could not be read to its end: take it anew.";
+}
+
+static void fail(struct snapshot *snapshot, enum bk_status status) {
+    struct bk_request *request = snapshot->request;
+    const char *message = message_of(snapshot, status);
+    struct bk_buffer line;
+    if (!snapshot->is_begun) {
+        release(snapshot);
+        bk_answer_error(request, status, status == BK_STALE ? message : NULL);
+        return;
+    }
+    bk_buffer_init(&line, 1024);
+    bk_buffer_append_literal(&line, "{\"error\":{");
+    bk_json_write_member_int(&line, BK_SLICE("status"), bk_status_http(status));
+    bk_json_write_member_string(&line, BK_SLICE("code"),
+                                snapshot->is_changed ? BK_SLICE("collection_changed")
+                                                     : bk_slice_from(bk_status_name(status)));
+    bk_json_write_member_string(&line, BK_SLICE("message"), bk_slice_from(message));
+    bk_buffer_append_char(&line, '}');
+    write_line(snapshot, &line);
+    end_stream(snapshot);
+}
+
+/* --- piece by piece, on the loop -------------------------------------------------------------- */
+
+static void begin_stream(struct snapshot *snapshot) {
+    struct bk_request *request = snapshot->request;
+    snapshot->is_begun = true;
+    request->content_type = "application/x-ndjson";
+    bk_answer_header(request, "Cache-Control", BK_SLICE("no-store"));
+    bk_stream_begin(request, 200);
+    write_cursor_line(snapshot, BK_SLICE("from"), snapshot->journal.last, false);
+}
+
+/* False: this was the end. */
+static bool may_go_on(struct snapshot *snapshot) {
+    struct bk_request *request = snapshot->request;
+    if (request->is_aborted || (snapshot->is_begun && request->method == BK_HEAD)) {
+        if (snapshot->is_begun)
+            end_stream(snapshot);
+        else
+            fail(snapshot, BK_CANCELLED);
+        return false;
+    }
+    if (snapshot->is_draining && !snapshot->is_last) {
+        fail(snapshot, BK_CLOSING);
+        return false;
+    }
+    return true;
+}
+
+static void send_piece(struct snapshot *snapshot) {
+    bool has_room;
+    if (!snapshot->is_begun)
+        begin_stream(snapshot);
+    if (!may_go_on(snapshot))
+        return;
+    has_room = bk_stream_write(snapshot->request, bk_buffer_slice(&snapshot->piece));
+    if (snapshot->is_last) {
+        write_cursor_line(snapshot, BK_SLICE("to"), snapshot->to, true);
+        end_stream(snapshot);
+        return;
+    }
+    if (!may_go_on(snapshot))
+        return;
+    if (has_room)
+        read_piece(snapshot);
+    else
+        snapshot->waits_for_drain = true;
+}
+
+static bool is_passing(enum bk_status status) { return status == BK_BUSY || status == BK_TIMEOUT; }
+
+static void on_read_done(struct bk_read *read, enum bk_status status) {
+    struct snapshot *snapshot = bk_container_of(read, struct snapshot, read);
+    if (is_passing(status) && snapshot->retry_count < RETRIES_MAX &&
+        !snapshot->request->is_aborted) {
+        snapshot->retry_count++;
+        bk_timer_start(snapshot->retry, RETRY_MS, 0);
+        return;
+    }
+    if (status != BK_OK) {
+        fail(snapshot, status);
+        return;
+    }
+    snapshot->retry_count = 0;
+    send_piece(snapshot);
+}
+
+static void on_retry(struct bk_timer *timer, void *user) {
+    (void)timer;
+    read_piece(user);
+}
+
+static void read_piece(struct snapshot *snapshot) {
+    if (!may_go_on(snapshot))
+        return;
+    snapshot->read = (struct bk_read){.run = on_run, .done = on_read_done};
+    enum bk_status status = bk_store_read(snapshot->request->tenant->database, &snapshot->read);
+    if (status != BK_OK)
+        on_read_done(&snapshot->read, status);
+}
+
+static void on_drain(struct bk_request *request) {
+    struct snapshot *snapshot = request->state;
+    if (!snapshot->waits_for_drain)
+        return;
+    snapshot->waits_for_drain = false;
+    read_piece(snapshot);
+}
+
+/* What is on a reader or waits for its timer ends when that comes; what waits for the client
+ * would wait for ever. */
+static void on_abort(struct bk_request *request) { on_drain(request); }
+
+/* --- the beginning ---------------------------------------------------------------------------- */
+
+static void make_sql(struct snapshot *snapshot) {
+    const struct bk_collection *collection = snapshot->collection;
+    struct bk_arena *arena = &snapshot->request->arena;
+    struct bk_slice id = collection->id_field->quoted;
+    snapshot->first_sql = bk_sql_make(bk_arena_format(
+        arena, "SELECT %.*s FROM %.*s ORDER BY %.*s LIMIT ?1", BK_SLICE_PRINT(collection->columns),
+        BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(id)));
+    snapshot->next_sql = bk_sql_make(
+        bk_arena_format(arena, "SELECT %.*s FROM %.*s WHERE %.*s > ?2 ORDER BY %.*s LIMIT ?1",
+                        BK_SLICE_PRINT(collection->columns), BK_SLICE_PRINT(collection->quoted),
+                        BK_SLICE_PRINT(id), BK_SLICE_PRINT(id)));
+}
+
+static struct snapshot *create(struct bk_request *request, const struct bk_collection *collection,
+                               struct bk_schema *schema, struct collections_snapshots *owner) {
+    struct snapshot *snapshot = bk_arena_alloc_zero(&request->arena, sizeof *snapshot);
+    snapshot->request = request;
+    snapshot->collection = collection;
+    snapshot->view = bk_rules_view(&request->actor, collection);
+    make_sql(snapshot);
+    if (request->arena.is_overflown)
+        return NULL;
+    snapshot->owner = owner;
+    snapshot->schema = bk_schema_ref(schema);
+    snapshot->journal = bk_journal_state(request->tenant->database);
+    snapshot->retry = bk_timer_create(owner->loop, on_retry, snapshot);
+    bk_buffer_init(&snapshot->piece, PIECE_BYTES_MAX);
+    bk_buffer_init(&snapshot->last_id, PIECE_BYTES_MAX);
+    bk_list_push(&owner->active, &snapshot->link);
+    owner->active_count++;
+    return snapshot;
+}
+
+void collections_snapshot(struct bk_request *request) {
+    const struct bk_module_context *context = request->module;
+    struct collections_snapshots *owner = collections_snapshots_of(context);
+    struct bk_schema *schema;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema);
+    if (collection == NULL || collections_refuse_unready(request))
+        return;
+    if (collection->type == BK_COLLECTION_VIEW) {
+        bk_answer_error(request, BK_INVALID,
+                        "A view has no events that could keep a copy of it: take the snapshots of "
+                        "the collections that it is made of.");
+        return;
+    }
+    if (owner->active_count >= ACTIVE_MAX || bk_api_is_draining(context->api)) {
+        bk_answer_error(request, BK_BUSY, "Too many snapshots are being taken: try again.");
+        return;
+    }
+    struct snapshot *snapshot = create(request, collection, schema, owner);
+    if (snapshot == NULL) {
+        bk_answer_error(request, BK_TOO_LARGE,
+                        "The request needs more memory than a request may have.");
+        return;
+    }
+    request->state = snapshot;
+    request->on_drain = on_drain;
+    request->on_abort = on_abort;
+    read_piece(snapshot);
+}
+
+/* --- the server stops ------------------------------------------------------------------------- */
+
+static void on_server_drain(struct bk_drain_hook *hook, uint32_t deadline_ms) {
+    struct collections_snapshots *owner =
+        bk_container_of(hook, struct collections_snapshots, drain_hook);
+    (void)deadline_ms;
+    BK_LIST_FOR_EACH(node, &owner->active) {
+        struct snapshot *snapshot = bk_container_of(node, struct snapshot, link);
+        snapshot->is_draining = true;
+        on_drain(snapshot->request);
+    }
+}
+
+void collections_snapshots_init(struct collections_snapshots *owner,
+                                const struct bk_module_context *context) {
+    owner->loop = context->loop;
+    owner->active_count = 0;
+    bk_list_init(&owner->active);
+    bk_list_init(&owner->drain_hook.link);
+    owner->drain_hook.on_drain = on_server_drain;
+    bk_api_add_drain_hook(context->api, &owner->drain_hook);
+}
