@@ -163,6 +163,11 @@ int64_t bk_request_query_int(struct bk_request *request, struct bk_slice name, i
 bool bk_request_query_bool(struct bk_request *request, struct bk_slice name);
 /* The path parameter of this name; asserted to exist. */
 struct bk_slice bk_request_parameter(const struct bk_request *request, struct bk_slice name);
+/* Of its Authorization header, without "Bearer "; empty when absent. Whether it is any good says
+ * the actor. */
+struct bk_slice bk_request_token(const struct bk_request *request);
+/* The tenant that it names, by X-Bakend-Tenant or by the subdomain; empty when it names none. */
+struct bk_slice bk_request_named_tenant(const struct bk_request *request);
 
 /* --- answering -------------------------------------------------------------------------------- */
 
@@ -192,6 +197,11 @@ enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice
 /* Whether `fields` names no more than BK_FIELDS_MAX paths: for those who must know before they
  * pick. */
 bool bk_fields_fit(struct bk_slice fields);
+/* The same for any JSON text: appends what `fields` (not empty) names of it. The tree is made in
+ * the arena. BK_INVALID when json is none, BK_LIMIT past BK_FIELDS_MAX paths, BK_TOO_LARGE when
+ * arena or out overflow; then what out holds is of no use. Any thread. */
+enum bk_status bk_fields_pick(struct bk_arena *arena, struct bk_slice json, struct bk_slice fields,
+                              struct bk_buffer *out);
 
 /* A stream: head now, then data. */
 void bk_stream_begin(struct bk_request *request, int http_status);
@@ -315,6 +325,15 @@ struct bk_authenticator {
                                    struct bk_request *request);
 };
 void bk_api_set_authenticator(struct bk_api *api, const struct bk_authenticator *authenticator);
+/* The same without a request, for tokens that come over a channel. The tenant that the token says
+ * it belongs to (not verified); empty when it says none; borrowed until the next call. */
+struct bk_slice bk_api_token_tenant(struct bk_api *api, struct bk_slice token);
+/* Who the token stands for in this tenant, which the caller holds; the texts are in the arena.
+ * BK_UNAUTHORIZED: nobody (any more), and *actor is untouched; any other status: it cannot be told
+ * now. */
+enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
+                                   struct bk_slice token, struct bk_arena *arena,
+                                   struct bk_actor *actor);
 
 /* Called for each answered request (after the answer is queued): request logs, metrics. */
 struct bk_request_observer {

@@ -171,30 +171,35 @@ static void pick_items(const struct picking *picking, const struct bk_json *answ
     bk_buffer_append_char(out, '}');
 }
 
+enum bk_status bk_fields_pick(struct bk_arena *arena, struct bk_slice json, struct bk_slice fields,
+                              struct bk_buffer *out) {
+    struct bk_json *value;
+    struct field_list list;
+    enum bk_status status = bk_json_parse(arena, json, &value, NULL);
+    if (status == BK_OK)
+        status = read_fields(arena, fields, &list);
+    if (status != BK_OK)
+        return status;
+    const struct picking picking = {arena, out};
+    if (list.count == 0)
+        bk_buffer_append_slice(out, json);
+    else if (is_list_answer(value))
+        pick_items(&picking, value, &list);
+    else
+        pick(&picking, value, &list);
+    return arena->is_overflown || out->is_overflown ? BK_TOO_LARGE : BK_OK;
+}
+
 enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice fields) {
     struct bk_arena arena;
     struct bk_buffer out;
-    struct bk_json *value;
-    struct field_list list;
-    enum bk_status status;
     if (bk_slice_trim(fields).length == 0 || request->out.is_overflown)
         return BK_OK;
     /* The tree of a large answer is larger than what a request may hold, and short-lived. */
     bk_arena_init(&arena, request->api->options.answer_max_bytes * 4);
     bk_buffer_init(&out, request->out.max_bytes);
-    status = bk_json_parse(&arena, bk_buffer_slice(&request->out), &value, NULL);
-    if (status == BK_OK)
-        status = read_fields(&arena, fields, &list);
-    if (status == BK_OK && list.count > 0) {
-        const struct picking picking = {&arena, &out};
-        if (is_list_answer(value))
-            pick_items(&picking, value, &list);
-        else
-            pick(&picking, value, &list);
-        if (arena.is_overflown || out.is_overflown)
-            status = BK_TOO_LARGE;
-    }
-    if (status == BK_OK && list.count > 0) {
+    enum bk_status status = bk_fields_pick(&arena, bk_buffer_slice(&request->out), fields, &out);
+    if (status == BK_OK) {
         bk_buffer_clear(&request->out);
         bk_buffer_append_slice(&request->out, bk_buffer_slice(&out));
     }

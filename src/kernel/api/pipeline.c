@@ -210,12 +210,12 @@ static struct bk_slice tenant_of_host(const struct bk_request *request) {
     return host;
 }
 
-static struct bk_slice named_tenant(const struct bk_request *request) {
+struct bk_slice bk_request_named_tenant(const struct bk_request *request) {
     struct bk_slice name = bk_request_header(request, BK_SLICE("x-bakend-tenant"));
     return name.length > 0 ? name : tenant_of_host(request);
 }
 
-static struct bk_slice token_of(const struct bk_request *request) {
+struct bk_slice bk_request_token(const struct bk_request *request) {
     static const struct bk_slice bearer = BK_SLICE_INIT("Bearer ");
     struct bk_slice token = bk_request_header(request, BK_SLICE("authorization"));
     if (token.length > bearer.length &&
@@ -252,7 +252,7 @@ static void on_tenant_held(struct bk_tenant_hold *hold, enum bk_status status) {
     else if (status == BK_OK)
         request->tenant = hold->tenant;
     else if (request->step == API_STEP_TENANT || status != BK_NOT_FOUND) {
-        refuse_tenant(request, named_tenant(request), status);
+        refuse_tenant(request, bk_request_named_tenant(request), status);
         return;
     }
     advance(request);
@@ -277,7 +277,7 @@ static void hold_tenant(struct bk_request *request, enum api_step step, struct b
 }
 
 static void hold_named_tenant(struct bk_request *request) {
-    struct bk_slice name = named_tenant(request);
+    struct bk_slice name = bk_request_named_tenant(request);
     hold_tenant(request, API_STEP_TENANT, name.length > 0 ? name : default_tenant,
                 &request->tenant);
 }
@@ -286,7 +286,7 @@ static void hold_named_tenant(struct bk_request *request) {
  * for. */
 static void authenticate(struct bk_request *request) {
     const struct bk_authenticator *authenticator = request->api->authenticator;
-    struct bk_slice token = token_of(request), named = named_tenant(request);
+    struct bk_slice token = bk_request_token(request), named = bk_request_named_tenant(request);
     enum bk_status status;
     if (request->actor_tenant == NULL) {
         hold_named_tenant(request);
@@ -318,14 +318,14 @@ static void find_actor(struct bk_request *request) {
     struct bk_slice token, tenant;
     if (request->is_control)
         request->actor = bk_actor_system;
-    token = token_of(request);
+    token = bk_request_token(request);
     if (request->is_control || api_is_call(request) || authenticator == NULL || token.length == 0) {
         hold_named_tenant(request);
         return;
     }
     tenant = authenticator->tenant_of(authenticator->user, token);
     if (tenant.length == 0)
-        tenant = named_tenant(request);
+        tenant = bk_request_named_tenant(request);
     hold_tenant(request, API_STEP_ACTOR_TENANT, tenant.length > 0 ? tenant : default_tenant,
                 &request->actor_tenant);
 }
@@ -339,6 +339,39 @@ static void advance(struct bk_request *request) {
         api_pipeline_run(request);
     else
         BK_UNREACHABLE();
+}
+
+/* --- without a request ------------------------------------------------------------------------ */
+
+struct bk_slice bk_api_token_tenant(struct bk_api *api, struct bk_slice token) {
+    const struct bk_authenticator *authenticator = api->authenticator;
+    if (authenticator == NULL || token.length == 0)
+        return BK_SLICE_EMPTY;
+    return authenticator->tenant_of(authenticator->user, token);
+}
+
+enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
+                                   struct bk_slice token, struct bk_arena *arena,
+                                   struct bk_actor *actor) {
+    const struct bk_authenticator *authenticator = api->authenticator;
+    struct bk_request request;
+    if (authenticator == NULL || token.length == 0)
+        return BK_UNAUTHORIZED;
+    bk_request_init(&request, api);
+    enum bk_status status =
+        authenticator->authenticate(authenticator->user, tenant, token, &request);
+    if (status == BK_OK && request.arena.is_overflown)
+        status = BK_TOO_LARGE;
+    if (status == BK_OK) {
+        *actor = request.actor;
+        actor->label = bk_arena_copy(arena, request.actor.label);
+        actor->id = bk_arena_copy(arena, request.actor.id);
+        actor->collection_id = bk_arena_copy(arena, request.actor.collection_id);
+        actor->scopes = bk_arena_copy(arena, request.actor.scopes);
+        actor->tenant = bk_arena_copy(arena, request.actor.tenant);
+    }
+    bk_request_fini(&request);
+    return status;
 }
 
 /* --- the end of the way ----------------------------------------------------------------------- */
