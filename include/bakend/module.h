@@ -35,6 +35,7 @@ struct bk_command_context {
     const char *data_directory;
     bool is_json;           /* --json */
     bool is_running;        /* a server has the directory */
+    bool is_patient;        /* set by a command that calls again: no server is no message */
     struct bk_slice tenant; /* --tenant; "default" */
     /* Returns the HTTP status, or -1 with a message on standard error. The answer is appended to
      * out. */

@@ -21,12 +21,13 @@ static int call_server(struct command_run *run, const struct control_request *re
     struct bk_error error = BK_ERROR_INIT;
     int descriptor = control_client_connect(run->context.data_directory);
     if (descriptor < 0) {
-        fprintf(stderr, "bakend: the server on %s has stopped; run the command again\n",
-                run->context.data_directory);
+        if (!run->context.is_patient)
+            fprintf(stderr, "bakend: the server on %s has stopped; run the command again\n",
+                    run->context.data_directory);
         return -1;
     }
     int status = control_client_call(descriptor, request, out, &error);
-    if (status < 0)
+    if (status < 0 && !run->context.is_patient)
         fprintf(stderr, "bakend: %s\n", error.message);
     return status;
 }
