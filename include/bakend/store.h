@@ -227,6 +227,9 @@ enum bk_synchronous { BK_SYNCHRONOUS_FULL, BK_SYNCHRONOUS_OFF };
 struct bk_database_options {
     struct bk_slice tenant; /* for events and logs */
     const char *path;       /* of the file; its directory exists */
+    /* Of a small file that tells when an older copy of the database was put back by hand: then the
+     * journal gets a new epoch. Only with a journal; NULL: there is none. */
+    const char *head_path;
     bool has_journal;
     enum bk_synchronous synchronous; /* OFF for what can be lost (logs.db) */
     const struct bk_migration *migrations;

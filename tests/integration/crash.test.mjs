@@ -151,6 +151,7 @@ test(`${ROUNDS} rounds of kill -9 under write load lose, repeat and resurrect no
     server = new Server(folder, []);
     await server.ready();
     startsMs.push(performance.now() - before);
+    assert.ok(!server.log.some((line) => line.includes('epoch_renewed')), 'the epoch stays');
     const requests = await readJournal(journal.path);
     acknowledged += requests.filter(({ outcome }) => outcome === 'ok').length;
     refused += requests.filter(({ outcome }) => outcome === 'failed').length;

@@ -3,6 +3,7 @@
  *
  *   BEGIN IMMEDIATE
  *   each write: run
+ *   head, now and then (head.c)
  *   counter, before_commit hooks
  *   COMMIT                                       returns when it is on disk
  *   post to the loop
@@ -359,8 +360,10 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
         store_connection_roll_back(transaction.connection);
         return OUTCOME_COMMITTED;
     }
-    if (step == STEP_NEXT)
+    if (step == STEP_NEXT) {
+        store_head_reserve(database, mark.counter.last);
         *cause = store_batch_commit(&transaction, mark.event_count, &mark.counter, &is_unknown);
+    }
     if (is_unknown)
         return resolve_unknown(&transaction, &mark);
     if (*cause == BK_OK)

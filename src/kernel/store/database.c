@@ -32,6 +32,9 @@ static struct bk_database *database_create(struct bk_store *store,
     database->writer =
         &store->writers[bk_map_hash(bk_slice_from(database->path)) % store->options.writer_count];
     database->has_journal = options->has_journal;
+    BK_ASSERT(options->head_path == NULL || options->has_journal);
+    if (options->head_path != NULL)
+        database->head.path = store_text_copy(options->head_path);
     database->synchronous = options->synchronous;
     bk_list_init(&database->link);
     bk_list_init(&database->turn_link);
@@ -47,6 +50,7 @@ static void database_destroy(struct bk_database *database) {
     BK_ASSERT(database->connection == NULL && database->loop_connection == NULL);
     BK_ASSERT(database->outstanding_count == 0);
     bk_free((void *)(uintptr_t)database->tenant.data);
+    bk_free(database->head.path);
     bk_free(database->path);
     bk_free(database);
 }

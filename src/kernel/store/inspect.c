@@ -206,7 +206,7 @@ enum bk_status bk_database_check_file(const char *path, struct bk_error *error) 
     return status;
 }
 
-static enum bk_status write_epoch(struct bk_connection *connection) {
+enum bk_status store_epoch_renew(struct bk_connection *connection) {
     uint8_t epoch[STORE_EPOCH_BYTES];
     sqlite3_stmt *statement = NULL;
     enum bk_status status = BK_OK;
@@ -231,7 +231,7 @@ enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error)
     enum bk_status status = open_existing(path, &connection, error);
     if (status != BK_OK)
         return status;
-    status = write_epoch(connection);
+    status = store_epoch_renew(connection);
     if (status == BK_NOT_SUPPORTED)
         (void)bk_error_set(error, status, "%s has no journal, so no epoch to renew", path);
     else if (status != BK_OK)

@@ -4,9 +4,10 @@
  *   1. look at the file's header as a plain file            inspect.c
  *   2. open, with nothing that would write                  the WAL is recovered into memory
  *   3. is it ours, not newer than us, its journal whole?    the last after an unclean stop only
+ *      and the one that was in force here?                  head.c
  *   4. journal mode WAL
  *   5. one transaction: tables of the store, migrations, on_prepare, "in use" mark, hooks
- *   6. the loop's connection
+ *   6. the head; the loop's connection
  *
  * Steps 1 to 3 write nothing, and a refused file keeps its WAL: whoever refuses it must leave all
  * as it is for whoever repairs it. The mark is `clean` in _meta: 0 while open, 1 after a close.
@@ -98,8 +99,9 @@ static enum bk_status load_journal(struct bk_database *database, struct bk_error
     status = has_table(database->connection, "_journal", &has_journal);
     if (status != BK_OK || !has_journal)
         return status;
-    return store_journal_load(database->connection, database->was_unclean, &database->counter,
-                              database->epoch, error);
+    status = store_journal_load(database->connection, database->was_unclean, &database->counter,
+                                database->epoch, error);
+    return status == BK_OK ? store_head_examine(database, error) : status;
 }
 
 static enum bk_status check_existing(struct bk_database *database, struct bk_error *error) {
@@ -215,6 +217,8 @@ static enum bk_status prepare(struct bk_transaction *transaction,
     enum bk_status status = create_tables(database);
     if (status == BK_OK && database->has_journal)
         status = create_epoch(transaction->connection);
+    if (status == BK_OK && database->head.renewal != NULL)
+        status = store_epoch_renew(transaction->connection);
     if (status == BK_OK && database->has_journal)
         status = store_journal_load(transaction->connection, database->was_unclean,
                                     &database->counter, database->epoch, error);
@@ -267,6 +271,8 @@ static enum bk_status open_steps(struct bk_database *database,
         status = store_connection_start_wal(database->connection, database->synchronous);
     if (status == BK_OK)
         status = run_opening_transaction(database, options, error);
+    if (status == BK_OK)
+        store_head_begin(database);
     if (status == BK_OK)
         status = store_connection_query_int(database->connection, "PRAGMA schema_version", 0,
                                             &database->schema_version);
@@ -329,7 +335,8 @@ void store_closing_run(struct bk_database *database) {
     database->loop_connection = NULL;
     if (database->connection == NULL)
         return;
-    mark_clean(database);
+    if (store_head_end(database))
+        mark_clean(database);
     /* The last connection to close moves the WAL into the file and removes it. */
     store_connection_close(database->connection, true);
     database->connection = NULL;

@@ -9,7 +9,8 @@
  *   batch.c        one commit, and once more       journal.c     append, counter, read, seek
  *   transaction.c  what a write's run may do       prune.c  checkpoint.c  copy.c
  *   database.c     open and close on the loop      opening.c     the same on the writer
- *   inspect.c      is this file ours and whole?    event*.c  tenant*.c
+ *   inspect.c      is this file ours and whole?    head.c         is it an older one, put back?
+ *   event*.c  tenant*.c
  */
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
@@ -187,6 +188,18 @@ struct store_writer {
     uint64_t commit_ns_buckets[16], batch_size_buckets[9];
 };
 
+/* Writer: what the file beside the database says (head.c). */
+struct store_head {
+    char *path; /* fixed; NULL: the database has none */
+    uint8_t epoch[STORE_EPOCH_BYTES];
+    uint64_t base, reserved;
+    uint64_t write_count;
+    uint64_t synced_ns;   /* when it was synced last */
+    bool has_file;        /* a whole one, of this epoch */
+    const char *renewal;  /* while opening: why there must be a new epoch; NULL: there need not */
+    uint64_t former_base; /* and the base that was found then */
+};
+
 struct bk_database {
     /* Fixed. */
     struct bk_store *store;
@@ -223,6 +236,7 @@ struct bk_database {
     uint32_t careful_batches; /* to be run with savepoints, since one was spoilt */
     bool is_broken;           /* could not be opened again */
     struct store_counter counter;
+    struct store_head head;
     uint64_t checkpoint_at_bytes, truncate_at_ns;
     int64_t schema_version;
     struct store_batch *opening_batch; /* the events of the opening transaction */
@@ -330,7 +344,7 @@ void store_on_turn_end(struct bk_turn_hook *hook);
 /* quick_check in the background, after an unclean stop. */
 void store_check_in_background(struct bk_database *database);
 
-/* --- database.c, opening.c, inspect.c --------------------------------------------------------- */
+/* --- database.c, opening.c, head.c, inspect.c ------------------------------------------------- */
 
 /* On the loop, when something outstanding has come back: goes on with a close that waits for it. */
 void store_database_continue_closing(struct bk_database *database);
@@ -345,6 +359,18 @@ void store_closing_run(struct bk_database *database);
  * and the journal's check. On failure the database is broken. */
 void store_reopen(struct bk_database *database);
 
+/* While opening, with the journal loaded: reads the head and sets `renewal`. Writes nothing. */
+enum bk_status store_head_examine(struct bk_database *database, struct bk_error *error);
+/* After the opening transaction: writes the head unless it is right as it is. */
+void store_head_begin(struct bk_database *database);
+/* Before a commit; committed: the last sequence before it. */
+void store_head_reserve(struct bk_database *database, uint64_t committed);
+/* Before the database is marked as closed; false: it must not be. */
+bool store_head_end(struct bk_database *database);
+
+/* Gives the journal a new epoch, in the connection's transaction if it has one. BK_NOT_SUPPORTED:
+ * there is no journal. */
+enum bk_status store_epoch_renew(struct bk_connection *connection);
 /* Whether there is a WAL with something in it next to the file. */
 bool store_has_wal(const char *path);
 enum store_file_state { STORE_FILE_NEW, STORE_FILE_DATABASE };

@@ -44,6 +44,7 @@ struct entry {
     struct deletion *deletion; /* waits for this entry to go */
     char *name;
     char directory[TENANT_PATH_BYTES_MAX], path[TENANT_PATH_BYTES_MAX];
+    char head_path[TENANT_PATH_BYTES_MAX];
 };
 
 static void open_entry(struct bk_tenants *tenants, struct bk_slice name,
@@ -388,6 +389,7 @@ static void start_opening(struct entry *entry) {
     entry->opening = (struct bk_database_open){
         .options = {.tenant = entry->tenant.name,
                     .path = entry->path,
+                    .head_path = entry->head_path,
                     .has_journal = true,
                     .migrations = tenants->migrations,
                     .migration_count = tenants->migration_count,
@@ -412,7 +414,8 @@ static void open_entry(struct bk_tenants *tenants, struct bk_slice name,
     bk_list_init(&entry->waiting);
     if (!bk_path_join(entry->directory, sizeof(entry->directory), tenants->directory,
                       entry->name) ||
-        !bk_path_join(entry->path, sizeof(entry->path), entry->directory, "data.db")) {
+        !bk_path_join(entry->path, sizeof(entry->path), entry->directory, "data.db") ||
+        !bk_path_join(entry->head_path, sizeof(entry->head_path), entry->directory, "head")) {
         bk_free(entry->name);
         bk_free(entry);
         refuse_hold(tenants, hold, BK_INVALID, "the path of the data directory is too long");

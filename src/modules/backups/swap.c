@@ -60,9 +60,11 @@ static bool has_marker(const char *directory) {
 
 /* --- the old directory ------------------------------------------------------------------------ */
 
-/* So is the note of an earlier restore that was not told yet. */
+/* So are its head, which says how far its journal went, and the note of an earlier restore that was
+ * not told yet. */
 static bool is_part_of_database(const char *name) {
-    return strncmp(name, "data.db", 7) == 0 || strcmp(name, "restored") == 0;
+    return strncmp(name, "data.db", 7) == 0 || strcmp(name, "head") == 0 ||
+           strcmp(name, "restored") == 0;
 }
 
 static void on_old_entry(void *user, const char *name, bool is_directory) {

@@ -38,6 +38,7 @@ static struct backups_swap make_tenant(void **state) {
     assert_int_equal(bk_directory_create(swap.live, NULL), BK_OK);
     write_file(swap.live, "data.db", "old");
     write_file(swap.live, "data.db-wal", "old log");
+    write_file(swap.live, "head", "old head");
     assert_true(bk_path_join(path, sizeof path, swap.live, "backups"));
     assert_int_equal(bk_directory_create(path, NULL), BK_OK);
     write_file(path, "one.zip", "backup");
@@ -52,10 +53,12 @@ static void prepare(struct backups_swap *swap) {
 static void assert_new_in_force(const struct backups_swap *swap) {
     assert_file(swap->live, "data.db", "new");
     assert_false(has(swap->live, "data.db-wal"));
+    assert_false(has(swap->live, "head"));
     assert_false(has(swap->live, "incoming"));
     assert_file(swap->live, "backups/one.zip", "backup");
     assert_file(swap->aside, "data.db", "old");
     assert_file(swap->aside, "data.db-wal", "old log");
+    assert_file(swap->aside, "head", "old head");
     assert_false(bk_file_exists(swap->staging));
 }
 
