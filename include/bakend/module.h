@@ -54,9 +54,9 @@ struct bk_command {
     /* arguments after the name, options of the program already taken out. 0 done, 1 failed, 2
      * usage. */
     int (*run)(struct bk_command_context *context, int argument_count, char **arguments);
-    /* Works on files, not through the router: refused while a server runs; the directory is made
-     * when there is none. A call of any other makes nothing, so that a slip in --data leaves
-     * nothing. */
+    /* Works on files, not through the router: refused while a server runs. No command makes the
+     * data directory, so that a slip in --data leaves nothing; this kind may begin one in an empty
+     * directory, and takes back what it made there when it fails. */
     bool needs_stopped;
 };
 

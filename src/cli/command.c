@@ -2,7 +2,7 @@
  * Runs one command of a module. The context's calls go to the server that runs on the data
  * directory; without one the directory is opened in this process with the first call. A command
  * that works on files (needs_stopped) holds the directory's lock meanwhile, so no server can start
- * under it.
+ * under it; it makes no directory either, and may begin a new one only where an empty one stands.
  */
 #include "cli_private.h"
 
@@ -88,14 +88,48 @@ static bool server_runs(const char *data_directory) {
     return descriptor >= 0;
 }
 
+/* --- commands that work on files -------------------------------------------------------------- */
+
+struct place {
+    bool is_data, is_used;
+};
+
+static void on_entry(void *user, const char *name, bool is_directory) {
+    struct place *place = user;
+    (void)is_directory;
+    place->is_used = true;
+    if (strcmp(name, "instance.key") == 0 || strcmp(name, "tenants") == 0)
+        place->is_data = true;
+}
+
+/* A slip in --data must not become a directory, nor may a directory of something else become
+ * ours. */
+static enum bk_status check_place(const char *path, bool *is_empty, struct bk_error *error) {
+    struct place place = {0};
+    enum bk_status status;
+    if (!bk_file_exists(path))
+        return bk_error_set(error, BK_NOT_FOUND,
+                            "there is no directory %s: name the data directory with --data; to "
+                            "begin a new one there, make the empty directory first",
+                            path);
+    status = bk_directory_list(path, on_entry, &place, error);
+    if (status == BK_OK && place.is_used && !place.is_data)
+        status = bk_error_set(error, BK_INVALID,
+                              "%s is not a data directory: name it with --data; to begin a new "
+                              "one, name an empty directory",
+                              path);
+    *is_empty = !place.is_used;
+    return status;
+}
+
 /* The lock for a command that works on files; -1 with a message. */
-static int lock_directory(const char *data_directory) {
+static int lock_directory(const char *data_directory, char *path, size_t path_bytes,
+                          bool *was_empty) {
     struct bk_error error = BK_ERROR_INIT;
-    char path[4096];
     int descriptor = -1;
-    if (!bk_path_join(path, sizeof path, data_directory, "lock"))
+    if (!bk_path_join(path, path_bytes, data_directory, "lock"))
         bk_error_set(&error, BK_INVALID, "the path %s is too long", data_directory);
-    else if (bk_directory_create(data_directory, &error) == BK_OK &&
+    else if (check_place(data_directory, was_empty, &error) == BK_OK &&
              bk_file_lock(path, &descriptor, &error) == BK_OK)
         return descriptor;
     fprintf(stderr, "bakend: %s\n", error.message);
@@ -109,10 +143,14 @@ static int run_with_lock(struct command_run *run, const struct bk_command *comma
                 run->context.data_directory, command->name);
         return 1;
     }
-    int lock = lock_directory(run->context.data_directory);
+    char path[4096];
+    bool was_empty = false;
+    int lock = lock_directory(run->context.data_directory, path, sizeof path, &was_empty);
     if (lock < 0)
         return 1;
     int code = command->run(&run->context, invocation->argument_count, invocation->arguments);
+    if (code != 0 && was_empty)
+        (void)bk_file_remove(path, NULL);
     bk_file_unlock(lock);
     return code;
 }

@@ -42,6 +42,39 @@ enum bk_status data_directory_lock(const char *path, int *lock, struct bk_error 
     return status;
 }
 
+/* --- a directory that was made in vain -------------------------------------------------------- */
+
+size_t data_directory_missing(const char *path) {
+    char part[PATH_MAX_BYTES];
+    size_t length = strlen(path);
+    if (length >= sizeof part)
+        return 0;
+    memcpy(part, path, length + 1);
+    for (size_t i = 1; i <= length; i++) {
+        if ((part[i] != '/' && part[i] != '\0') || part[i - 1] == '/')
+            continue;
+        part[i] = '\0';
+        if (!bk_file_exists(part))
+            return i;
+        part[i] = path[i];
+    }
+    return 0;
+}
+
+void data_directory_discard(const char *path, size_t missing) {
+    char part[PATH_MAX_BYTES];
+    size_t length = strlen(path);
+    BK_ASSERT(missing > 0 && missing <= length && length < sizeof part);
+    (void)bk_directory_remove(path, NULL);
+    memcpy(part, path, length + 1);
+    for (; length >= missing; length--) {
+        if (part[length] != '/' && part[length] != '\0')
+            continue;
+        part[length] = '\0';
+        (void)rmdir(part);
+    }
+}
+
 enum bk_status data_directory_hold(const char *path, int *lock, struct bk_error *error) {
     char file[PATH_MAX_BYTES];
     enum bk_status status = path_of(file, path, "lock", error);

@@ -12,6 +12,7 @@
 
 #include "bakend/file.h"
 #include "bakend/http.h"
+#include "bakend/websocket.h"
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -21,8 +22,9 @@ enum { CLOSE_SECONDS_MAX = 20 /* beyond the drain, for modules and databases to 
 struct serving {
     struct program *program;
     struct bk_http *http;
+    struct bk_websockets *websockets;
     struct listen_address address;
-    uint32_t signal_count;
+    uint32_t signal_count, draining_count;
     bool is_drained;
 };
 
@@ -55,7 +57,14 @@ static void set_alarm(const struct serving *serving) {
 
 static void on_drained(void *user) {
     struct serving *serving = user;
-    serving->is_drained = true;
+    serving->is_drained = --serving->draining_count == 0;
+}
+
+/* Side by side: a request of the one may wait for a channel of the other. */
+static void drain(struct serving *serving, uint32_t deadline_ms) {
+    serving->draining_count = 2;
+    bk_websockets_drain(serving->websockets, deadline_ms, on_drained, serving);
+    bk_http_drain(serving->http, deadline_ms, on_drained, serving);
 }
 
 static void on_terminate(void *user, int signal_number) {
@@ -66,9 +75,9 @@ static void on_terminate(void *user, int signal_number) {
     if (serving->signal_count == 1) {
         set_alarm(serving);
         bk_api_drain(server->api, (uint32_t)serving->program->options.drain_timeout_ms);
-        bk_http_drain(serving->http, (uint32_t)serving->program->options.drain_timeout_ms,
-                      on_drained, serving);
+        drain(serving, (uint32_t)serving->program->options.drain_timeout_ms);
     } else if (serving->signal_count == 2 && !serving->is_drained) {
+        bk_websockets_force(serving->websockets);
         bk_http_force(serving->http);
     } else {
         bk_logger_flush(server->logger);
@@ -77,6 +86,21 @@ static void on_terminate(void *user, int signal_number) {
 }
 
 /* --- listening -------------------------------------------------------------------------------- */
+
+static struct bk_websockets *create_websockets(const struct serving *serving) {
+    const struct server_options *options = &serving->program->options;
+    const struct server *server = &serving->program->server;
+    struct bk_websocket_options websockets;
+    bk_websocket_options_init(&websockets);
+    websockets.loop = server->loop;
+    websockets.api = server->api;
+    websockets.log = (struct bk_log){server->logger, "websocket"};
+    websockets.message_max_bytes = (size_t)options->websocket_message_max_bytes;
+    websockets.queue_max_bytes = (size_t)options->websocket_queue_max_bytes;
+    websockets.ping_interval_ms = (uint32_t)options->websocket_ping_interval_ms;
+    websockets.write_timeout_ms = (uint32_t)options->write_timeout_ms;
+    return bk_websockets_create(&websockets);
+}
 
 static enum bk_status create_http(struct serving *serving, struct bk_error *error) {
     const struct server_options *options = &serving->program->options;
@@ -87,6 +111,7 @@ static enum bk_status create_http(struct serving *serving, struct bk_error *erro
     http.api = server->api;
     http.log = (struct bk_log){server->logger, "http"};
     http.trusted_proxies = options->trusted_proxies;
+    http.upgrader = bk_websockets_upgrader(serving->websockets);
     http.connections_max = (uint32_t)options->connections_max;
     http.buffered_max_bytes = (size_t)options->bodies_max_bytes;
     http.output_total_max_bytes = (size_t)options->answers_max_bytes;
@@ -123,18 +148,14 @@ static void announce(struct serving *serving, uint16_t port) {
 
 /* One of the two may listen already. */
 static void give_up(struct serving *serving) {
-    bk_http_drain(serving->http, 0, on_drained, serving);
+    drain(serving, 0);
     server_wait(&serving->program->server, &serving->is_drained);
 }
 
-/* The server is open. The transport is gone when this returns. */
-static enum bk_status run_listening(struct serving *serving, struct bk_error *error) {
+static enum bk_status run_http(struct serving *serving, struct bk_error *error) {
     struct server *server = &serving->program->server;
     uint16_t port = 0;
-    enum bk_status status = create_http(serving, error);
-    if (status != BK_OK)
-        return status;
-    status = listen_all(serving, &port, error);
+    enum bk_status status = listen_all(serving, &port, error);
     if (status == BK_OK) {
         bk_loop_on_terminate(server->loop, on_terminate, serving);
         announce(serving, port);
@@ -143,6 +164,16 @@ static enum bk_status run_listening(struct serving *serving, struct bk_error *er
         give_up(serving);
     }
     bk_http_destroy(serving->http);
+    return status;
+}
+
+/* The server is open. The transports are gone when this returns. */
+static enum bk_status run_listening(struct serving *serving, struct bk_error *error) {
+    serving->websockets = create_websockets(serving);
+    enum bk_status status = create_http(serving, error);
+    if (status == BK_OK)
+        status = run_http(serving, error);
+    bk_websockets_destroy(serving->websockets);
     return status;
 }
 
@@ -161,7 +192,10 @@ int program_serve(void *user) {
     if (server_open(&program->server, &error) != BK_OK)
         return fail(&error, 1);
     enum bk_status status = run_listening(&serving, &error);
-    server_close(&program->server);
+    if (status == BK_OK)
+        server_close(&program->server);
+    else
+        server_abandon(&program->server);
     alarm(0);
     return status == BK_OK ? 0 : fail(&error, status == BK_INVALID ? 2 : 1);
 }

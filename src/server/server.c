@@ -95,11 +95,15 @@ static void close_tenants(struct server *server) {
 static enum bk_status take_directory(struct server *server, bool *is_new_key,
                                      struct bk_error *error) {
     const char *path = server->options->data;
+    size_t missing = data_directory_missing(path);
     enum bk_status status = data_directory_lock(path, &server->lock, error);
     if (status != BK_OK)
         return status;
     server->stage = SERVER_LOCKED;
-    return data_directory_read_key(path, server->instance_key, is_new_key, error);
+    status = data_directory_read_key(path, server->instance_key, is_new_key, error);
+    /* Where a key was, another process has been in between. */
+    server->made_length = *is_new_key ? missing : 0;
+    return status;
 }
 
 static enum bk_status open_stages(struct server *server, struct bk_error *error) {
@@ -134,11 +138,11 @@ enum bk_status server_open(struct server *server, struct bk_error *error) {
     BK_ASSERT(server->stage == SERVER_CLOSED && server->options != NULL);
     enum bk_status status = open_stages(server, error);
     if (status != BK_OK)
-        server_close(server);
+        server_abandon(server);
     return status;
 }
 
-void server_close(struct server *server) {
+static void close_stages(struct server *server) {
     if (server->stage >= SERVER_INITIALISED) {
         server_stop_modules(server);
         wait_for_bus(server);
@@ -149,9 +153,26 @@ void server_close(struct server *server) {
         server_decompose(server);
     }
     bk_crypto_wipe(server->instance_key, sizeof server->instance_key);
+}
+
+static void leave_directory(struct server *server) {
     if (server->stage >= SERVER_LOCKED)
         bk_file_unlock(server->lock);
     server->stage = SERVER_CLOSED;
+    server->made_length = 0;
+}
+
+void server_close(struct server *server) {
+    close_stages(server);
+    leave_directory(server);
+}
+
+/* The lock is held until the directory is gone, so that no other process begins in it. */
+void server_abandon(struct server *server) {
+    close_stages(server);
+    if (server->made_length > 0)
+        data_directory_discard(server->options->data, server->made_length);
+    leave_directory(server);
 }
 
 /* --- calls ------------------------------------------------------------------------------------ */

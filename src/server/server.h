@@ -7,7 +7,8 @@
  *   close  modules stop (in reverse) · the bus is empty · tenants close · modules fini ·
  *          api schema feed bus tenants store · log · loop · unlock
  *
- * Both run turns of the loop until they are done. An open that fails closes what it opened.
+ * Both run turns of the loop until they are done. An open that fails closes what it opened, and
+ * takes back a data directory that it made.
  */
 #ifndef BAKEND_SERVER_SERVER_H
 #define BAKEND_SERVER_SERVER_H
@@ -37,6 +38,7 @@ struct server {
 
     enum server_stage stage;
     int lock;
+    size_t made_length; /* the beginning of the data directory's path that we made; 0: nothing */
     uint8_t instance_key[32];
     struct bk_loop *loop;
     struct bk_timer *awake; /* keeps the loop alive while somebody waits for an answer */
@@ -56,6 +58,8 @@ struct server {
 enum bk_status server_open(struct server *server, struct bk_error *error);
 /* Also after a failed open, where it does nothing. */
 void server_close(struct server *server);
+/* Close, of a server that nobody was told of: a data directory that its open made is removed. */
+void server_abandon(struct server *server);
 /* Runs turns until *flag is true. */
 void server_wait(struct server *server, const bool *flag);
 /* A request of the program itself, through the router; returns its HTTP status. */

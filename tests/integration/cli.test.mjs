@@ -1,5 +1,6 @@
 /** The command line and the life of the process: options, start, refusals, signals. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
@@ -338,6 +339,56 @@ test('a slip in --data is an error, and nothing is made', async (t) => {
   assert.doesNotMatch(stderr, /in use/);
   assert.deepEqual((await readdir(folder)).sort(), ['file', 'foreign']);
   assert.deepEqual(await readdir(foreign), []);
+});
+
+test('a restore begins a data directory only in an empty one, and leaves that empty when it fails', async (t) => {
+  const folder = await temporaryFolder(t);
+  const [missing, foreign, empty] = ['missing', 'foreign', 'empty'].map((name) => join(folder, name));
+  const file = join(folder, 'one.zip');
+  const server = await startServer(t, { folder });
+  await runWell(['backup', file, '--data', server.data]);
+  await server.stop();
+  await mkdir(foreign);
+  await writeFile(join(foreign, 'letter.txt'), 'dear');
+  await mkdir(empty);
+  const restore = (archive, place, ...args) => run(['restore', archive, '--data', place, ...args]);
+
+  const slip = await restore(file, join(missing, 'data'));
+  assert.deepEqual([slip.code, /there is no directory .*--data/.test(slip.stderr)], [1, true]);
+  const other = await restore(file, foreign);
+  assert.deepEqual([other.code, /is not a data directory/.test(other.stderr)], [1, true]);
+  assert.equal((await restore(join(folder, 'none.zip'), empty)).code, 1);
+  assert.equal((await restore(file, empty, '--tenant', 'acme')).code, 1);
+  assert.equal((await restore(file, empty, '--nonsense')).code, 2);
+  assert.deepEqual(await readdir(empty), []);
+  assert.deepEqual(await readdir(foreign), ['letter.txt']);
+  assert.ok(!(await readdir(folder)).includes('missing'));
+
+  assert.equal((await restore(file, empty)).code, 0);
+  assert.ok((await readdir(join(empty, 'tenants/default'))).includes('data.db'));
+});
+
+test('a server that cannot listen leaves no new data directory, and an old one as it was', async (t) => {
+  const folder = await temporaryFolder(t);
+  const taken = net.createServer().listen(0, '127.0.0.1');
+  t.after(() => taken.close());
+  await once(taken, 'listening');
+  const listen = `127.0.0.1:${taken.address().port}`;
+  const serve = (data) => run(['serve', '--listen', listen, '--app', folder, '--data', data]);
+
+  const fresh = await serve(join(folder, 'deep/er/data'));
+  assert.deepEqual([fresh.code, /in use/.test(fresh.stderr)], [1, true], fresh.stderr);
+  assert.deepEqual(await readdir(folder), []);
+
+  const server = await startServer(t, { folder });
+  await operatorToken(server);
+  await server.stop();
+  const before = await readdir(server.data);
+  const old = await serve(server.data);
+  assert.deepEqual([old.code, /in use/.test(old.stderr)], [1, true], old.stderr);
+  assert.deepEqual(await readdir(server.data), before);
+  const again = await startServer(t, { folder });
+  await signIn(again);
 });
 
 test('a database that is gone is not replaced by an empty one', async (t) => {

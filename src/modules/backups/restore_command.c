@@ -1,15 +1,17 @@
 /*
  * `bakend restore FILE`: on a stopped data directory, whose lock the command line holds meanwhile.
  *
- *   verify   the archive is unpacked beside the tenant's directory; the database in it is checked
- * and gets a new epoch, so that cursors of the history before are refused, not misread replace  old
- * and new change places at once (swap.c); the old database is kept in before-restore-TIME
+ *   verify    the archive is unpacked beside the tenant's directory; the database in it is checked
+ *             and gets a new epoch, so that cursors of the history before are refused, not misread
+ *   replace   old and new change places at once (swap.c); the old database is kept in
+ *             before-restore-TIME, with the head that says how far its journal went
  */
 #include "archive.h"
 #include "backups_private.h"
 
 #include "bakend/file.h"
 #include <stdio.h>
+#include <unistd.h>
 
 struct restoring {
     const char *file;
@@ -102,17 +104,22 @@ static bool read_arguments(struct restoring *restoring, int argument_count, char
 int backups_run_restore(struct bk_command_context *context, int argument_count, char **arguments) {
     struct bk_error error = BK_ERROR_INIT;
     struct restoring restoring = {.owner = context->tenant, .tenant = context->tenant};
-    char tenants[BACKUPS_PATH_BYTES];
+    char tenants[BACKUPS_PATH_BYTES] = "";
     if (!read_arguments(&restoring, argument_count, arguments))
         return 2;
     enum bk_status status =
         backups_swap_init(&restoring.swap, context->data_directory, context->tenant, &error);
-    if (status == BK_OK &&
-        bk_path_join(tenants, sizeof tenants, context->data_directory, "tenants"))
+    bool makes_tenants =
+        status == BK_OK &&
+        bk_path_join(tenants, sizeof tenants, context->data_directory, "tenants") &&
+        !bk_file_exists(tenants);
+    if (makes_tenants)
         status = bk_directory_create(tenants, &error);
     if (status == BK_OK)
         status = restore(&restoring, &error);
     if (status != BK_OK) {
+        if (makes_tenants)
+            (void)rmdir(tenants);
         fprintf(stderr, "bakend: %s\n", error.message);
         return 1;
     }

@@ -81,6 +81,32 @@ static void test_a_missing_path_has_no_mode(void **state) {
 #define TEST(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, support_directory_setup, support_directory_teardown)
 
+static void test_what_was_made_in_vain_goes_with_the_directories_made_for_it(void **state) {
+    char above[512], path[1024];
+    size_t missing;
+    (void)snprintf(above, sizeof above, "%s/a", (const char *)*state);
+    (void)snprintf(path, sizeof path, "%s//b/data/", above);
+    missing = data_directory_missing(path);
+    assert_int_equal(missing, strlen(above));
+    assert_int_equal(bk_directory_create(path, NULL), BK_OK);
+    assert_int_equal(data_directory_missing(path), 0);
+    data_directory_discard(path, missing);
+    assert_false(bk_file_exists(above));
+    assert_true(bk_file_exists(*state));
+}
+
+static void test_a_directory_that_others_have_used_meanwhile_stays(void **state) {
+    char path[512], other[512];
+    (void)snprintf(path, sizeof path, "%s/a/data", (const char *)*state);
+    (void)snprintf(other, sizeof other, "%s/a/other", (const char *)*state);
+    size_t missing = data_directory_missing(path);
+    assert_int_equal(bk_directory_create(path, NULL), BK_OK);
+    assert_int_equal(bk_directory_create(other, NULL), BK_OK);
+    data_directory_discard(path, missing);
+    assert_false(bk_file_exists(path));
+    assert_true(bk_file_exists(other));
+}
+
 int main(void) {
     assert_int_equal(bk_crypto_init(), BK_OK);
     const struct CMUnitTest tests[] = {
@@ -89,6 +115,8 @@ int main(void) {
         TEST(test_a_file_that_is_no_key_is_refused_and_kept),
         TEST(test_the_directory_is_made_private_and_locked_once),
         TEST(test_a_missing_path_has_no_mode),
+        TEST(test_what_was_made_in_vain_goes_with_the_directories_made_for_it),
+        TEST(test_a_directory_that_others_have_used_meanwhile_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
