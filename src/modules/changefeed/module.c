@@ -2,13 +2,18 @@
  * The change feed as a product: everything durable that happened in a tenant, in order, to be read
  * from any place and without a hole.
  *
- *   query.c   what a request asks for
- *   events.c  the pages and the single event
+ *   query.c         what a request asks for, and format.c in which form
+ *   events.c        the pages, also those that wait, and the single event
+ *   stream.c        the stream of server-sent events
+ *   waiting.c       readers that wait, woken by the events that concern them
+ *   tail_command.c  `bakend events tail`
  *
  * All reading is the kernel's feed; this module is its surface over HTTP. It declares the bus's own
  * event too, since the bus, being kernel, has no module of its own.
  */
 #include "changefeed_private.h"
+
+#include "bakend/alloc.h"
 
 extern const struct bk_module bk_module_changefeed;
 
@@ -22,6 +27,11 @@ static const struct bk_route_parameter list_parameters[] = {
     {"subject", "query", "string", "Only events about this one: posts/abc."},
     {"limit", "query", "integer=100", "Events on a page, 1 to 1000; 100 when absent."},
     {"order", "query", "string=asc", "asc (oldest first, the default) or desc."},
+    {"wait", "query", "integer=0",
+     "Seconds to wait for a matching event when there is none, 0 to 60; 0 when absent."},
+    {"last-event-id", "header", "string",
+     "Of a stream: the cursor to go on behind; it goes before after. An EventSource sends it by "
+     "itself."},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -31,7 +41,9 @@ static const struct bk_route routes[] = {
         .path = "/api/events",
         .access = BK_ACCESS_SUPERUSER,
         .scope = "events:read",
-        .summary = "Reads a page of the change feed.",
+        .summary = "Reads the change feed: a page as JSON, as lines (application/x-ndjson) or as "
+                   "CloudEvents (application/cloudevents-batch+json), or a stream of all that "
+                   "comes (text/event-stream, at most 1000 a tenant), by the header Accept.",
         .tag = "events",
         .parameters = list_parameters,
         .handle = changefeed_list,
@@ -53,6 +65,72 @@ static const struct bk_event_declaration events[] = {
      "this one."},
 };
 
+static const struct bk_command commands[] = {
+    {.name = "events",
+     .usage = "events tail [--types TYPE,…] [--subject SUBJECT] [--after CURSOR] [--limit COUNT] "
+              "[--no-follow] [--data DIR] [--tenant NAME] [--json]",
+     .summary =
+         "Shows what happens in a tenant, as it happens.\n\n"
+         "Begins with the last 10 events, or --limit, and follows. With --after it begins behind\n"
+         "a cursor, \"start\", \"now\" or an RFC 3339 time, and ends after --limit events when a\n"
+         "limit is given. --no-follow ends with the newest event, as does a stopped server. On\n"
+         "Ctrl-C the cursor to go on from is printed on standard error. --json prints the events\n"
+         "themselves, one a line.",
+     .run = changefeed_run_events},
+};
+
+/* --- figures ---------------------------------------------------------------------------------- */
+
+static void write_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
+    const struct changefeed_state *state =
+        bk_container_of(source, struct changefeed_state, metrics);
+    bk_metric_write(out, "bakend_changefeed_streams", "gauge", "Streams of events open now.",
+                    state->stream_count);
+    bk_metric_write(out, "bakend_changefeed_waiting", "gauge",
+                    "Readers that wait for an event now: long polls and streams.",
+                    state->waiting_count);
+    bk_metric_write(out, "bakend_changefeed_streamed_events_total", "counter",
+                    "Events written into streams.", (double)state->streamed_count);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static enum bk_status init(struct bk_module_context *context, struct bk_error *error) {
+    struct changefeed_state *state = context->state;
+    (void)error;
+    state->context = context;
+    changefeed_waiting_init(state);
+    changefeed_streams_init(state);
+    state->metrics.write = write_metrics;
+    bk_api_add_metrics(context->api, &state->metrics);
+    return BK_OK;
+}
+
+static void fini(struct bk_module_context *context) {
+    changefeed_streams_fini(context->state);
+    changefeed_waiting_fini(context->state);
+}
+
+static enum bk_status tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
+                                  void **state, struct bk_error *error) {
+    (void)context;
+    (void)tenant;
+    (void)error;
+    struct changefeed_tenant *own = bk_alloc_zero(sizeof *own);
+    own->interests = bk_interests_create();
+    *state = own;
+    return BK_OK;
+}
+
+static void tenant_close(struct bk_module_context *context, struct bk_tenant *tenant, void *state) {
+    (void)context;
+    (void)tenant;
+    struct changefeed_tenant *own = state;
+    BK_ASSERT(own->stream_count == 0);
+    bk_interests_destroy(own->interests);
+    bk_free(own);
+}
+
 const struct bk_module bk_module_changefeed = {
     .name = "changefeed",
     .summary = "Reads what happened, in order and without a hole.",
@@ -60,4 +138,11 @@ const struct bk_module bk_module_changefeed = {
     .route_count = BK_COUNT_OF(routes),
     .events = events,
     .event_count = BK_COUNT_OF(events),
+    .commands = commands,
+    .command_count = BK_COUNT_OF(commands),
+    .state_size = sizeof(struct changefeed_state),
+    .init = init,
+    .fini = fini,
+    .tenant_open = tenant_open,
+    .tenant_close = tenant_close,
 };

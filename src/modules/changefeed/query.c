@@ -75,11 +75,6 @@ static void refuse_unavailable(struct bk_request *request) {
         bk_problems_add(&request->problems, BK_SLICE("filter"), "filter_not_available",
                         "The filter language is not available on events yet; use types and "
                         "subject.");
-    struct bk_slice wait = bk_request_query(request, BK_SLICE("wait"));
-    if (wait.length > 0 && !bk_slice_is(wait, "0"))
-        bk_problems_add(&request->problems, BK_SLICE("wait"), "wait_not_available",
-                        "Waiting for events is not available yet; ask again with the cursor in "
-                        "next.");
 }
 
 /* As often as it is there, by the names as bk_request_query decodes them. */
@@ -95,9 +90,9 @@ static uint32_t count_named(struct bk_request *request, struct bk_slice name) {
 }
 
 static void refuse_repeated(struct bk_request *request) {
-    static const struct bk_slice names[] = {BK_SLICE_INIT("after"), BK_SLICE_INIT("types"),
+    static const struct bk_slice names[] = {BK_SLICE_INIT("after"),   BK_SLICE_INIT("types"),
                                             BK_SLICE_INIT("subject"), BK_SLICE_INIT("limit"),
-                                            BK_SLICE_INIT("order")};
+                                            BK_SLICE_INIT("order"),   BK_SLICE_INIT("wait")};
     for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
         if (count_named(request, names[i]) > 1)
             bk_problems_add(&request->problems, names[i], "validation_repeated",
@@ -115,4 +110,27 @@ void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *qu
     query->limit = (uint32_t)bk_request_query_int(request, BK_SLICE("limit"), 1, BK_FEED_LIMIT_MAX,
                                                   LIMIT_DEFAULT);
     refuse_unavailable(request);
+}
+
+uint32_t changefeed_query_wait(struct bk_request *request, const struct bk_feed_query *query) {
+    int64_t seconds = bk_request_query_int(request, BK_SLICE("wait"), 0, CHANGEFEED_WAIT_MAX_S, 0);
+    if (seconds > 0 && query->is_descending)
+        bk_problems_add(&request->problems, BK_SLICE("wait"), "validation_wait_backwards",
+                        "Only a page that goes forward can wait for events: leave out order=desc.");
+    return (uint32_t)seconds * 1000;
+}
+
+void changefeed_query_for_stream(struct bk_request *request, struct bk_feed_query *query) {
+    static const struct bk_slice names[] = {BK_SLICE_INIT("limit"), BK_SLICE_INIT("wait")};
+    struct bk_slice last_seen = bk_request_header(request, BK_SLICE("last-event-id"));
+    if (last_seen.length > 0)
+        query->after = last_seen;
+    if (query->is_descending)
+        bk_problems_add(&request->problems, BK_SLICE("order"), "validation_not_for_streams",
+                        "A stream goes forward: leave out order=desc, or ask for pages.");
+    for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
+        if (bk_request_query(request, names[i]).length > 0)
+            bk_problems_add(&request->problems, names[i], "validation_not_for_streams",
+                            "A stream has no pages and no end: leave it out, or ask for pages.");
+    }
 }

@@ -178,7 +178,8 @@ static void test_each_wrong_parameter_is_named(void **state) {
     check_problem("/api/events?types=posts.created,", 400, "types", "validation_invalid_type");
     check_problem("/api/events?order=newest", 400, "order", "validation_invalid_order");
     check_problem("/api/events?filter=source%3D%22auth%22", 400, "filter", "filter_not_available");
-    check_problem("/api/events?wait=10", 400, "wait", "wait_not_available");
+    check_problem("/api/events?wait=61", 400, "wait", "validation_out_of_range");
+    check_problem("/api/events?wait=5&order=desc", 400, "wait", "validation_wait_backwards");
     check_problem("/api/events?subject=posts", 400, "subject", "validation_invalid_subject");
     check_problem("/api/events?subject=/abc", 400, "subject", "validation_invalid_subject");
     check_problem("/api/events?subject=posts/", 400, "subject", "validation_invalid_subject");
@@ -316,26 +317,39 @@ static struct received fetch(const char *target, const char *name, const char *v
     return received;
 }
 
-static void test_a_stream_or_another_format_is_refused_and_json_is_not(void **state) {
+static void test_the_form_is_the_most_welcome_one_of_what_there_is(void **state) {
     (void)state;
-    static const char *const refused[] = {
-        "text/event-stream", "application/x-ndjson", "application/cloudevents-batch+json",
-        "Text/Event-Stream;q=0.9", "text/event-stream, application/x-ndjson"};
-    static const char *const served[] = {"*/*",
-                                         "application/json",
-                                         "",
-                                         "text/html",
-                                         "application/*;q=0.5",
-                                         "text/event-stream, application/json",
-                                         "text/event-stream;q=0.9, */*;q=0.1"};
+    static const char lines[] = "{\"id\"", batch[] = "[{\"specversion\"", page[] = "{\"events\"";
+    static const struct {
+        const char *accept, *begins;
+    } cases[] = {
+        {"*/*", page},
+        {"", page},
+        {"application/json", page},
+        {"application/*;q=0.5", page},
+        {"text/html, */*;q=0.1", page},
+        {"application/x-ndjson, application/json", page},
+        {"application/x-ndjson, */*", lines},
+        {"Application/X-NDJSON;q=0.9", lines},
+        {"application/json;q=0.5, application/x-ndjson;q=0.75", lines},
+        {"application/json;q=0, application/x-ndjson;q=0.001", lines},
+        {"application/cloudevents-batch+json", batch},
+    };
     emit("posts.created", "posts/a", 1);
+    for (size_t i = 0; i < BK_COUNT_OF(cases); i++) {
+        assert_int_equal(fetch("/api/events", "accept", cases[i].accept).status, 200);
+        assert_memory_equal(fixture.answer.data, cases[i].begins, strlen(cases[i].begins));
+    }
+}
+
+static void test_a_form_that_is_not_served_is_refused(void **state) {
+    (void)state;
+    static const char *const refused[] = {"text/html", "application/xml, image/*",
+                                          "application/json;q=0", "application/jsonl",
+                                          "application/x-ndjson;q=0.0"};
     for (size_t i = 0; i < BK_COUNT_OF(refused); i++) {
         assert_int_equal(fetch("/api/events", "accept", refused[i]).status, 406);
-        assert_non_null(strstr(fixture.answer.data, "Only pages of JSON are served yet"));
-    }
-    for (size_t i = 0; i < BK_COUNT_OF(served); i++) {
-        assert_int_equal(fetch("/api/events", "accept", served[i]).status, 200);
-        assert_non_null(strstr(fixture.answer.data, "\"posts.created\""));
+        assert_non_null(strstr(fixture.answer.data, "application/x-ndjson"));
     }
 }
 
@@ -402,7 +416,8 @@ int main(void) {
         TEST(a_plus_that_was_not_encoded_is_explained),
         TEST(another_tenants_cursor_is_called_one_of_another_history),
         TEST(backward_a_page_holds_what_is_older_than_the_position),
-        TEST(a_stream_or_another_format_is_refused_and_json_is_not),
+        TEST(the_form_is_the_most_welcome_one_of_what_there_is),
+        TEST(a_form_that_is_not_served_is_refused),
         TEST(a_large_page_is_gzipped_for_who_takes_it),
         TEST(only_those_who_may_read_events_do),
         TEST(an_event_is_read_by_its_id),
