@@ -354,7 +354,8 @@ test('parameters that cannot be followed are refused by name', async (t) => {
     [`?types=${Array(101).fill('a.b')}`, 'types', 'validation_too_many'],
     [`?subject=${'x'.repeat(1025)}`, 'subject', 'validation_too_long'],
     ['?filter=1', 'filter', 'filter_not_available'],
-    ['?wait=5', 'wait', 'wait_not_available'],
+    ['?wait=61', 'wait', 'validation_out_of_range'],
+    ['?wait=5&order=desc', 'wait', 'validation_wait_backwards'],
   ]) {
     await t.test(query.slice(0, 30), async () => {
       const answer = await api.events(query);
