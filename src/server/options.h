@@ -12,6 +12,7 @@ struct server_options {
     const char *tenant_domain, *cors_origins, *trusted_proxies;
     int64_t connections_max, bodies_max_bytes, requests_max_bytes, answers_max_bytes;
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms;
+    int64_t websocket_message_max_bytes, websocket_queue_max_bytes, websocket_ping_interval_ms;
     int64_t drain_timeout_ms;
 };
 

@@ -172,7 +172,15 @@ static void complain_of_cap(struct bk_http *http) {
         return;
     http->complained_ms = now_ms;
     bk_log_warn(&http->options.log, "connections_full",
-                BK_INT("connections", http->figures.connections));
+                BK_INT("connections", http->options.connections_max));
+}
+
+static bool is_full(const struct bk_http *http) {
+    const struct bk_upgrader *upgrader = http->options.upgrader;
+    uint32_t count = http->figures.connections;
+    if (upgrader != NULL)
+        count += upgrader->connection_count(upgrader->user);
+    return count >= http->options.connections_max;
 }
 
 static void on_connection(uv_stream_t *stream, int status) {
@@ -180,7 +188,7 @@ static void on_connection(uv_stream_t *stream, int status) {
     struct bk_http *http = listener->http;
     if (status != 0 || http->is_draining)
         return;
-    if (http->figures.connections >= http->options.connections_max) {
+    if (is_full(http)) {
         listener->has_waiting = true;
         complain_of_cap(http);
         return;
@@ -188,10 +196,10 @@ static void on_connection(uv_stream_t *stream, int status) {
     http_connection_accept(listener);
 }
 
-static void accept_waiting(struct bk_http *http) {
+void http_accept_waiting(struct bk_http *http) {
     BK_LIST_FOR_EACH(link, &http->listeners) {
         struct http_listener *listener = bk_container_of(link, struct http_listener, link);
-        if (!listener->has_waiting || http->figures.connections >= http->options.connections_max)
+        if (!listener->has_waiting || is_full(http))
             continue;
         listener->has_waiting = false;
         http_connection_accept(listener);
@@ -200,7 +208,7 @@ static void accept_waiting(struct bk_http *http) {
 
 void http_connection_closed(struct bk_http *http) {
     if (!http->is_draining)
-        accept_waiting(http);
+        http_accept_waiting(http);
     http_check_drained(http);
 }
 

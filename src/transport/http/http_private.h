@@ -87,6 +87,7 @@ struct http_connection {
     struct http_exchange *exchange;
     struct http_output output;
     struct bk_buffer pending; /* received and not looked at yet */
+    struct bk_slice behind;   /* while input is looked at: what follows the request; else NULL */
     struct bk_list link;      /* of all connections; or among the spare ones */
     struct bk_list clock_link, write_link, dirty_link;
     struct bk_task resume;
@@ -174,6 +175,12 @@ void http_reading_init_parser(llhttp_settings_t *settings);
 /* Answers a request that is no request and ends the connection after it. */
 void http_reading_refuse(struct http_connection *connection, int status, const char *reason);
 
+/* upgrading.c: hands the connection over to the upgrader. */
+enum bk_status http_channel_accept(struct bk_request *request,
+                                   const struct bk_channel_handler *handler, void *user,
+                                   struct bk_channel **channel);
+void http_channel_accepted(struct bk_request *request);
+
 /* responding.c */
 extern const struct bk_responder http_responder;
 struct http_exchange *http_exchange_create(struct http_connection *connection);
@@ -186,6 +193,8 @@ void http_exchanges_fini(struct bk_http *http);
 void http_sending_mark(struct http_connection *connection);
 void http_sending_flush(struct http_connection *connection);
 void http_sending_on_turn_end(struct bk_turn_hook *hook);
+/* Sends what the socket takes at once; whether that was all there is. */
+bool http_sending_finish(struct http_connection *connection);
 /* Cuts the clients that read too slowly. */
 void http_sending_check(struct bk_http *http);
 /* Memory of what waits to be sent. */
@@ -201,6 +210,8 @@ struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct b
 /* http.c */
 void http_connection_closed(struct bk_http *http);
 void http_check_drained(struct bk_http *http);
+/* Accepts those that wait at the cap, as far as there is room again. */
+void http_accept_waiting(struct bk_http *http);
 void http_clocks_start(struct bk_http *http);
 struct bk_slice http_date(struct bk_http *http);
 

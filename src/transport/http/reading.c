@@ -227,6 +227,7 @@ static size_t read_head(struct http_connection *connection, const char *data, si
         return taken;
     }
     head->length = end;
+    connection->behind = bk_slice_make(data + (end - before), length - (end - before));
     if (end == 2 && connection->may_skip_crlf)
         skip_empty_line(connection);
     else if (end == 2)
@@ -286,6 +287,7 @@ static size_t read_body(struct http_connection *connection, const char *data, si
     bool is_broken = result != HPE_OK && result != HPE_PAUSED;
     size_t used = result == HPE_PAUSED ? (size_t)(llhttp_get_error_pos(parser) - data) : length;
     connection->wire_bytes += used;
+    connection->behind = bk_slice_make(data + used, length - used);
     is_broken = is_broken || is_mostly_framing(connection);
     if (is_broken && connection->state == HTTP_STATE_BODY) {
         http_reading_refuse(connection, 400, "The chunks of the body are not valid.");
@@ -302,7 +304,7 @@ static size_t read_body(struct http_connection *connection, const char *data, si
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-size_t http_reading_consume(struct http_connection *connection, const char *data, size_t length) {
+static size_t consume(struct http_connection *connection, const char *data, size_t length) {
     size_t used = 0;
     while (used < length) {
         switch ((enum http_state)connection->state) {
@@ -329,5 +331,11 @@ size_t http_reading_consume(struct http_connection *connection, const char *data
             return length;
         }
     }
+    return used;
+}
+
+size_t http_reading_consume(struct http_connection *connection, const char *data, size_t length) {
+    size_t used = consume(connection, data, length);
+    connection->behind = BK_SLICE_EMPTY;
     return used;
 }

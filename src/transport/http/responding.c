@@ -120,6 +120,7 @@ static const struct {
     LINE(416, "Range Not Satisfiable"),
     LINE(417, "Expectation Failed"),
     LINE(422, "Unprocessable Content"),
+    LINE(426, "Upgrade Required"),
     LINE(429, "Too Many Requests"),
     LINE(431, "Request Header Fields Too Large"),
     LINE(500, "Internal Server Error"),
@@ -301,20 +302,11 @@ static void on_stream_end(struct bk_request *request) {
     http_exchange_end(exchange);
 }
 
-static enum bk_status on_channel_accept(struct bk_request *request,
-                                        const struct bk_channel_handler *handler, void *user,
-                                        struct bk_channel **channel) {
-    (void)request;
-    (void)handler;
-    (void)user;
-    (void)channel;
-    return BK_NOT_SUPPORTED;
-}
-
 const struct bk_responder http_responder = {
     .send = on_send,
     .stream_begin = on_stream_begin,
     .stream_write = on_stream_write,
     .stream_end = on_stream_end,
-    .channel_accept = on_channel_accept,
+    .channel_accept = http_channel_accept,
+    .channel_accepted = http_channel_accepted,
 };

@@ -143,6 +143,20 @@ void http_sending_flush(struct http_connection *connection) {
     settle(connection);
 }
 
+bool http_sending_finish(struct http_connection *connection) {
+    while (connection->in_flight_bytes == 0 && connection->output.length > 0) {
+        uv_buf_t pieces[PIECES_MAX];
+        size_t total;
+        unsigned int count = gather(&connection->output, pieces, &total);
+        int sent = uv_try_write(&connection->socket.stream, pieces, count);
+        if (sent > 0)
+            count_sent(connection, (size_t)sent);
+        if (sent < 0 || (size_t)sent < total)
+            return false;
+    }
+    return connection->output.length == 0;
+}
+
 /* --- bounds ----------------------------------------------------------------------------------- */
 
 void http_sending_check(struct bk_http *http) {
@@ -207,4 +221,7 @@ void http_sending_on_turn_end(struct bk_turn_hook *hook) {
             http_sending_flush(connection);
     }
     make_room(http);
+    /* The upgrader's connections make room without a word. */
+    if (http->options.upgrader != NULL && !http->is_draining)
+        http_accept_waiting(http);
 }
