@@ -83,7 +83,7 @@ const struct config_entry *config_nearest(const struct bk_config *config, struct
     if (written.length > BK_CONFIG_NAME_BYTES_MAX)
         return NULL;
     for (size_t i = 0; i < config->count; i++) {
-        char name[BK_CONFIG_NAME_BYTES_MAX + 1];
+        char name[BK_CONFIG_NAME_BYTES_MAX + 1] = "";
         config_name_spell(name, config->entries[i].option->name, spelling);
         size_t edits = distance(written, bk_slice_from(name));
         if (edits < best) {

@@ -17,8 +17,8 @@ enum {
 /* A JSON object that members are being left out of. A member that is out has type BK_JSON_NULL and
  * an empty text, which no parsed value has. */
 struct shrinking {
-    struct bk_json *object;
-    size_t length; /* of the text as it would be written now */
+    struct bk_json *object; /* NULL: there is no text */
+    size_t length;          /* of the text as it would be written now */
 };
 
 static bool is_out(const struct bk_json *member) { return member->text.length == 0; }
@@ -31,6 +31,8 @@ static size_t member_length(const struct bk_json *member) {
 
 static struct bk_json *largest_member(const struct shrinking *shrinking) {
     struct bk_json *largest = NULL;
+    if (shrinking->object == NULL)
+        return NULL;
     for (struct bk_json *member = shrinking->object->child; member != NULL; member = member->next) {
         if (!is_out(member) && (largest == NULL || member_length(member) > member_length(largest)))
             largest = member;
@@ -61,6 +63,8 @@ static void shrink(struct shrinking *shrinking, size_t other_length, struct bk_b
 }
 
 static void write_rest(struct bk_buffer *out, const struct bk_json *object) {
+    if (object == NULL)
+        return;
     bk_buffer_append_char(out, '{');
     for (const struct bk_json *member = object->child; member != NULL; member = member->next) {
         if (is_out(member))
@@ -92,8 +96,7 @@ static enum bk_status replace_texts(struct bk_event_fields *fields, struct bk_bu
     size_t start = scratch->length, previous_start, omitted_start;
     write_rest(scratch, payload->object);
     previous_start = scratch->length;
-    if (previous->object != NULL)
-        write_rest(scratch, previous->object);
+    write_rest(scratch, previous->object);
     omitted_start = scratch->length;
     bk_buffer_append_char(omitted, ']');
     bk_buffer_append_slice(scratch, bk_buffer_slice(omitted));
@@ -121,8 +124,7 @@ enum bk_status bk_event_fit(struct bk_event_fields *fields, struct bk_buffer *sc
     if (status == BK_OK) {
         bk_buffer_append_char(&omitted, '[');
         shrink(&payload, previous.length, &omitted, payload.object);
-        if (previous.object != NULL)
-            shrink(&previous, payload.length, &omitted, payload.object);
+        shrink(&previous, payload.length, &omitted, payload.object);
         status = replace_texts(fields, scratch, &payload, &previous, &omitted);
     }
     bk_buffer_fini(&omitted);

@@ -197,6 +197,7 @@ enum bk_status bk_database_check_file(const char *path, struct bk_error *error) 
     enum bk_status status = open_existing(path, &connection, error);
     if (status != BK_OK)
         return status;
+    BK_ASSERT(connection != NULL);
     status = check_integrity(connection, path, error);
     if (status == BK_OK)
         status = store_check_identity(connection, path, &is_empty, error);
@@ -231,6 +232,7 @@ enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error)
     enum bk_status status = open_existing(path, &connection, error);
     if (status != BK_OK)
         return status;
+    BK_ASSERT(connection != NULL);
     status = store_epoch_renew(connection);
     if (status == BK_NOT_SUPPORTED)
         (void)bk_error_set(error, status, "%s has no journal, so no epoch to renew", path);

@@ -130,6 +130,7 @@ enum bk_status bk_connection_statement(struct bk_connection *connection, const s
         enum bk_status status = prepare(connection, sql, &found);
         if (status != BK_OK)
             return status;
+        BK_ASSERT(found != NULL);
     } else {
         bk_statement_reset(found);
         bk_list_remove(&found->recent);

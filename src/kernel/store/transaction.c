@@ -58,29 +58,31 @@ static void keep_event(struct store_batch *batch, struct bk_event *event) {
     batch->events[batch->event_count++] = event;
 }
 
+/* texts: payload, previous and what was omitted; the event gets copies. */
 static struct bk_event *make_event(const struct bk_transaction *transaction,
                                    const struct bk_event_draft *draft,
-                                   struct bk_event_fields *fields) {
+                                   const struct bk_event_fields *texts) {
+    struct bk_event_fields fields = *texts;
     char id[BK_EVENT_ID_BYTES];
     const struct bk_origin *origin = transaction->origin;
     if (!draft->is_transient)
-        fields->sequence = transaction->database->counter.last + 1;
-    bk_event_id_make(id, transaction->now_ms, fields->sequence,
+        fields.sequence = transaction->database->counter.last + 1;
+    bk_event_id_make(id, transaction->now_ms, fields.sequence,
                      (uint32_t)(bk_random_u64() >> RANDOM_BITS));
-    fields->id = bk_slice_make(id, sizeof(id));
-    fields->timestamp_ms = transaction->now_ms;
-    fields->version = draft->version == 0 ? 1 : draft->version;
-    fields->type = draft->type;
-    fields->source = draft->source;
-    fields->subject = draft->subject;
-    fields->tenant = transaction->database->tenant;
-    fields->actor = actor_of(transaction, draft);
-    fields->hidden = draft->hidden;
+    fields.id = bk_slice_make(id, sizeof(id));
+    fields.timestamp_ms = transaction->now_ms;
+    fields.version = draft->version == 0 ? 1 : draft->version;
+    fields.type = draft->type;
+    fields.source = draft->source;
+    fields.subject = draft->subject;
+    fields.tenant = transaction->database->tenant;
+    fields.actor = actor_of(transaction, draft);
+    fields.hidden = draft->hidden;
     if (origin != NULL) {
-        fields->cause = origin->cause;
-        fields->depth = origin->depth;
+        fields.cause = origin->cause;
+        fields.depth = origin->depth;
     }
-    return bk_event_create(fields);
+    return bk_event_create(&fields);
 }
 
 static enum bk_status emit(struct bk_transaction *transaction, const struct bk_event_draft *draft,

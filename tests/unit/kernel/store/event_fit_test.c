@@ -96,12 +96,24 @@ static void what_is_no_object_cannot_be_made_to_fit(void **state) {
     assert_ptr_equal(fixture->fields.payload.data, fixture->payload.data);
 }
 
+static void previous_alone_may_be_too_large(void **state) {
+    struct fixture *fixture = *state;
+    const size_t lengths[] = {10, 300 * 1024};
+    write_object(&fixture->previous, lengths, 2);
+    fixture->fields.previous = bk_buffer_slice(&fixture->previous);
+    assert_int_equal(bk_event_fit(&fixture->fields, &fixture->scratch), BK_OK);
+    assert_true(bk_slice_is(fixture->fields.omitted, "[\"b\"]"));
+    assert_true(bk_slice_is(fixture->fields.previous, "{\"a\":\"xxxxxxxxxx\"}"));
+    assert_int_equal(fixture->fields.payload.length, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_fits_is_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(the_largest_members_go_first, setup, teardown),
         cmocka_unit_test_setup_teardown(the_payload_gives_way_before_previous, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_object_cannot_be_made_to_fit, setup, teardown),
+        cmocka_unit_test_setup_teardown(previous_alone_may_be_too_large, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
