@@ -1,4 +1,7 @@
-/* Proves pruning: by age and by size, from the oldest on, and no number is ever used again. */
+/*
+ * Proves pruning: by age and by size, from the oldest on, and no number is ever used again; what
+ * readers are still to see is kept from its age, not from the bound of the size.
+ */
 #include "store_fixture.h"
 
 #include "bakend/alloc.h"
@@ -86,11 +89,68 @@ static void a_younger_row_protects_what_stands_behind_it(void **state) {
     destroy(fixture);
 }
 
+/* --- readers that are still to see events ----------------------------------------------------- */
+
+static uint64_t give_allowed(void *user, struct bk_database *database) {
+    assert_non_null(database);
+    return *(const uint64_t *)user;
+}
+
+static void age_stops_at_what_a_reader_allows_and_goes_on_when_it_allows_more(void **state) {
+    static const uint64_t steps[] = {0, 42, 700, EVENTS};
+    struct support_store *fixture = create(AGE_MS, 0);
+    uint64_t allowed = 0;
+    (void)state;
+    bk_store_on_prune(fixture->store, give_allowed, &allowed);
+    assert_int_equal(support_store_run(fixture, emit_many, NULL), BK_OK);
+    support_clock_advance(AGE_MS + 1000);
+    for (size_t i = 0; i < BK_COUNT_OF(steps); i++) {
+        allowed = steps[i];
+        support_loop_run_for(fixture->loop, PATIENCE_MS);
+        assert_int_equal(bk_journal_state(fixture->database).oldest, allowed + 1);
+        assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM _journal"),
+                         EVENTS - allowed);
+    }
+    destroy(fixture);
+}
+
+static void size_does_not_ask_a_reader(void **state) {
+    enum { EVENT_BYTES = 14 + 2, KEPT = 200 };
+    struct support_store *fixture = create(AGE_MS, KEPT * EVENT_BYTES);
+    uint64_t allowed = 10;
+    (void)state;
+    bk_store_on_prune(fixture->store, give_allowed, &allowed);
+    assert_int_equal(support_store_run(fixture, emit_many, NULL), BK_OK);
+    support_clock_advance(AGE_MS + 1000);
+    support_loop_run_for(fixture->loop, PATIENCE_MS);
+    assert_int_equal(bk_journal_state(fixture->database).oldest, EVENTS - KEPT + 1);
+    assert_int_equal(bk_journal_state(fixture->database).size_bytes, KEPT * EVENT_BYTES);
+    destroy(fixture);
+}
+
+static void without_a_reader_age_takes_all_again(void **state) {
+    struct support_store *fixture = create(AGE_MS, 0);
+    uint64_t allowed = 1;
+    (void)state;
+    bk_store_on_prune(fixture->store, give_allowed, &allowed);
+    assert_int_equal(support_store_run(fixture, emit_many, NULL), BK_OK);
+    support_clock_advance(AGE_MS + 1000);
+    support_loop_run_for(fixture->loop, PATIENCE_MS);
+    assert_int_equal(bk_journal_state(fixture->database).oldest, 2);
+    bk_store_on_prune(fixture->store, NULL, NULL);
+    support_loop_run_for(fixture->loop, PATIENCE_MS);
+    assert_int_equal(bk_journal_state(fixture->database).oldest, EVENTS + 1);
+    destroy(fixture);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(age_prunes_all_and_numbers_go_on),
         cmocka_unit_test(size_prunes_the_oldest),
         cmocka_unit_test(a_younger_row_protects_what_stands_behind_it),
+        cmocka_unit_test(age_stops_at_what_a_reader_allows_and_goes_on_when_it_allows_more),
+        cmocka_unit_test(size_does_not_ask_a_reader),
+        cmocka_unit_test(without_a_reader_age_takes_all_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
