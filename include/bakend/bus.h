@@ -27,6 +27,9 @@ struct bk_subscription {
     const char *name; /* of the handler, in logs and metrics: "auth.token_cache" */
     enum bk_phase phase;
     struct bk_slice pattern; /* borrowed as long as subscribed; see bk_event_pattern_matches */
+    /* It sees events whose chain of causes is cut, too, and keeps them itself from those that could
+     * cause more; see bk_bus_keep_back. */
+    bool takes_cut;
     /* Must not block. The event is borrowed: ref to keep. A failure is logged and counted. */
     enum bk_status (*on_event)(struct bk_subscription *subscription, struct bk_tenant *tenant,
                                struct bk_event *event);
@@ -44,6 +47,10 @@ void bk_bus_destroy(struct bk_bus *bus);
 enum bk_status bk_bus_subscribe(struct bk_bus *bus, struct bk_subscription *subscription);
 /* Also during dispatch, also of itself: no further call. */
 void bk_bus_unsubscribe(struct bk_bus *bus, struct bk_subscription *subscription);
+
+/* Inside on_event of a handler that takes cut chains, about an event of such a chain: somebody was
+ * kept from it, and bus.chain_cut is to say so. */
+void bk_bus_keep_back(struct bk_bus *bus);
 
 /* Publishes a transient event (draft->is_transient is taken as true; actor must be set or means
  * "system"). Dispatched later in this turn. BK_BUSY past BK_BUS_QUEUE_MAX waiting ones. */

@@ -151,10 +151,15 @@ static uint64_t call_handler(struct bk_bus *bus, struct bus_match *match, uint32
 
 static bool has_causing_handler(const struct bus_match *match) {
     for (uint32_t i = match->first_causing; i < match->count; i++) {
-        if (match->subscriptions[i] != NULL)
+        if (match->subscriptions[i] != NULL && !match->subscriptions[i]->takes_cut)
             return true;
     }
     return false;
+}
+
+void bk_bus_keep_back(struct bk_bus *bus) {
+    BK_ASSERT(bus->current != NULL);
+    bus->keeps_back = true;
 }
 
 /* Hands the oldest event to its handlers. Returns the time when the last of them was done. */
@@ -164,14 +169,15 @@ static uint64_t dispatch_one(struct bk_bus *bus, uint64_t now_ns) {
     struct bus_match *match = bus_matches_get(bus, entry.event->fields.type);
     bool is_cut = entry.event->fields.depth >= BK_CAUSE_DEPTH_MAX;
     bus->current = match;
+    bus->keeps_back = false;
     for (uint32_t i = 0; i < match->count; i++) {
         if (match->subscriptions[i] == NULL)
             continue;
-        if (is_cut && i >= match->first_causing)
-            break;
+        if (is_cut && i >= match->first_causing && !match->subscriptions[i]->takes_cut)
+            continue;
         now_ns = call_handler(bus, match, i, &entry, now_ns);
     }
-    if (is_cut && has_causing_handler(match) && !bus_is_cut(entry.event))
+    if (is_cut && (bus->keeps_back || has_causing_handler(match)) && !bus_is_cut(entry.event))
         bus_cut_chain(bus, entry.tenant, entry.event);
     bus->current = NULL;
     if (match->is_stale)

@@ -62,6 +62,7 @@ struct bk_bus {
     struct bk_list taps;
     struct bk_map matches;
     struct bus_match *current; /* of the event in dispatch */
+    bool keeps_back;           /* a handler kept somebody from that event */
     struct bk_event **durable; /* scratch for the taps */
     size_t durable_capacity;
     uint32_t transient_number; /* makes ids of transient events unique within a millisecond */
