@@ -6,18 +6,27 @@
 
 enum { OPEN_MAX = 8 };
 
-void support_kernel_create(struct support_kernel *kernel, const struct bk_store_options *options) {
-    struct bk_store_options store_options;
-    if (options != NULL)
-        store_options = *options;
-    else
-        bk_store_options_init(&store_options);
-    *kernel = (struct support_kernel){.loop = bk_loop_create()};
-    kernel->directory = support_directory_create();
-    store_options.loop = kernel->loop;
-    kernel->store = bk_store_create(&store_options);
+static void create_store(struct support_kernel *kernel) {
+    kernel->store = bk_store_create(&kernel->store_options);
     kernel->tenants =
         bk_tenants_create(kernel->store, (struct bk_log){0}, kernel->directory, OPEN_MAX);
+}
+
+void support_kernel_create(struct support_kernel *kernel, const struct bk_store_options *options) {
+    *kernel = (struct support_kernel){.loop = bk_loop_create()};
+    kernel->directory = support_directory_create();
+    if (options != NULL)
+        kernel->store_options = *options;
+    else
+        bk_store_options_init(&kernel->store_options);
+    kernel->store_options.loop = kernel->loop;
+    create_store(kernel);
+}
+
+void support_kernel_restart(struct support_kernel *kernel) {
+    bk_tenants_destroy(kernel->tenants);
+    bk_store_destroy(kernel->store);
+    create_store(kernel);
 }
 
 struct waiting_hold {

@@ -12,6 +12,7 @@ struct support_kernel {
     struct bk_store *store;
     struct bk_tenants *tenants;
     struct bk_tenant *tenant; /* "default", held */
+    struct bk_store_options store_options;
 };
 
 /* Loop, store and tenants; no tenant is open yet, so that slots can be added. NULL options: the
@@ -19,6 +20,9 @@ struct support_kernel {
 void support_kernel_create(struct support_kernel *kernel, const struct bk_store_options *options);
 /* Opens "default". */
 void support_kernel_open(struct support_kernel *kernel);
+/* After support_kernel_close: a new store and new tenants on the same directory, as after a
+ * restart. */
+void support_kernel_restart(struct support_kernel *kernel);
 /* Releases and closes what is open. */
 void support_kernel_close(struct support_kernel *kernel);
 void support_kernel_destroy(struct support_kernel *kernel);

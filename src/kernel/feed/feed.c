@@ -82,11 +82,13 @@ struct bk_feed *bk_feed_create(struct bk_loop *loop, struct bk_bus *bus, struct 
     feed->tap.on_committed = on_committed;
     bk_bus_add_tap(bus, &feed->tap);
     bk_store_on_prune(feed->store, feed_pins_prunable, feed);
+    feed->positions = feed_position_world_create(feed, bus, tenants);
     return feed;
 }
 
 void bk_feed_destroy(struct bk_feed *feed) {
     BK_ASSERT(feed->figures.tail_events == 0);
+    feed_position_world_destroy(feed->positions);
     bk_store_on_prune(feed->store, NULL, NULL);
     bk_bus_remove_tap(&feed->tap);
     bk_free(feed);

@@ -52,6 +52,12 @@ uint64_t feed_page_row_count(const struct bk_feed_read *read);
 /* On a reader thread: the rest of the page, read->from..to, from the journal. */
 enum bk_status feed_journal_run(struct bk_connection *connection, struct bk_read *read);
 
+/* position_world.c: all positions of all tenants. After the feed's own slot. */
+struct feed_position_world;
+struct feed_position_world *feed_position_world_create(struct bk_feed *feed, struct bk_bus *bus,
+                                                       struct bk_tenants *tenants);
+void feed_position_world_destroy(struct feed_position_world *world);
+
 struct bk_feed {
     struct bk_loop *loop;
     struct bk_store *store;
@@ -60,6 +66,7 @@ struct bk_feed {
     uint32_t slot;
     size_t tail_max_bytes;
     struct bk_feed_figures figures;
+    struct feed_position_world *positions;
 };
 
 #endif
