@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { readFeed } from './support/feed.mjs';
 import { addNeighbours } from './support/neighbours.mjs';
-import { startServer, temporaryFolder } from './support/program.mjs';
+import { Server, startServer, temporaryFolder } from './support/program.mjs';
 import { createCollection, createRecord, open } from './support/records.mjs';
 import { operatorToken, signIn } from './support/superuser.mjs';
 
@@ -164,6 +164,47 @@ test('after kill -9 a copy of what an earlier kill left is recognised after a st
 
   const third = await startServer(t, { folder });
   await assertRefused(third, await signIn(third), late);
+});
+
+test('a renewal that is killed before the head is written is done again, and then never more', async (t) => {
+  const folder = await temporaryFolder(t);
+  const aside = await temporaryFolder(t);
+  const { server } = await prepare(t, folder);
+  await server.stop();
+  await copyDatabase(directoryOf(server.data), aside);
+  const second = await startServer(t, { folder });
+  await write(second, await signIn(second), 1);
+  const late = await newest(second, await signIn(second));
+  await second.stop();
+  await copyDatabase(aside, directoryOf(server.data));
+
+  const env = { BAKEND_FAILPOINT: 'store.head:kill@1' };
+  assert.equal((await new Server(folder, [], env).killed()).signal, 'SIGKILL');
+  const third = await startServer(t, { folder });
+  await third.logged('epoch_renewed');
+  const token = await signIn(third);
+  await assertRefused(third, token, late);
+  const next = await newest(third, token);
+  await third.stop();
+  const fourth = await startServer(t, { folder });
+  await assertFollowed(fourth, await signIn(fourth), next);
+});
+
+test('a kill while the head is written, or right before its commit, keeps the epoch', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { server, token } = await prepare(t, folder);
+  const cursor = await newest(server, token);
+  await server.stop();
+  for (const failpoint of ['store.head:kill@1', 'store.head:kill@2', 'store.before_commit:kill@2']) {
+    const killed = new Server(folder, [], { BAKEND_FAILPOINT: failpoint });
+    await killed.ready();
+    await Promise.allSettled([write(killed, token, STEP + 64)]);
+    assert.equal((await killed.killed()).signal, 'SIGKILL', failpoint);
+    const next = await startServer(t, { folder });
+    await assertFollowed(next, await signIn(next), cursor);
+    assert.ok(!next.log.some((line) => line.includes('epoch_renewed')), failpoint);
+    await next.stop();
+  }
 });
 
 test('a tenant that is put back is recognised when it opens, beside others that are not', async (t) => {
