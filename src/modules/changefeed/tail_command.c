@@ -410,16 +410,26 @@ static bool read_after(struct tail *tail, const char *text) {
     return tail->has_after;
 }
 
+static bool read_types(struct tail *tail, const char *text) {
+    struct bk_slice rest = bk_slice_from(text), part;
+    bool is_right = rest.length > 0;
+    while (is_right && rest.length > 0 && bk_slice_split(&rest, ',', &part))
+        is_right = bk_event_pattern_is_valid(bk_slice_trim(part));
+    if (!is_right)
+        fprintf(stderr, "bakend: --types must be event types or patterns with commas between them: "
+                        "posts.created,users.*\n");
+    tail->types = text;
+    return is_right;
+}
+
 static bool read_argument(struct tail *tail, int *index, int argument_count, char **arguments) {
     const char *value;
     if (strcmp(arguments[*index], "--no-follow") == 0) {
         tail->follows = false;
         return true;
     }
-    if ((value = value_of("--types", index, argument_count, arguments)) != NULL) {
-        tail->types = value;
-        return true;
-    }
+    if ((value = value_of("--types", index, argument_count, arguments)) != NULL)
+        return read_types(tail, value);
     if ((value = value_of("--subject", index, argument_count, arguments)) != NULL) {
         tail->subject = value;
         return true;
