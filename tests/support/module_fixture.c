@@ -19,6 +19,15 @@ static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
         context->module->tenant_close(context, tenant, state);
 }
 
+static void create_schema(struct support_module *fixture, const struct bk_module *module) {
+    fixture->schema = NULL;
+    if (module->collection_count == 0)
+        return;
+    fixture->schema = bk_schema_kind_create(fixture->kernel.tenants, (struct bk_log){0});
+    for (size_t i = 0; i < module->collection_count; i++)
+        bk_schema_add_system(fixture->schema, &module->collections[i], module->name);
+}
+
 static void create_kernel(struct support_module *fixture, struct bk_logger *logger) {
     struct bk_loop *loop;
     support_kernel_create(&fixture->kernel, NULL);
@@ -39,6 +48,7 @@ void support_module_open(struct support_module *fixture, const struct bk_module 
     struct bk_module_context *context = &fixture->context;
     struct bk_error error = BK_ERROR_INIT;
     create_kernel(fixture, logger);
+    create_schema(fixture, module);
     bk_buffer_init(&fixture->answer, ANSWER_BYTES);
     *context = (struct bk_module_context){.module = module,
                                           .state = bk_alloc_zero(module->state_size + 1),
@@ -50,6 +60,7 @@ void support_module_open(struct support_module *fixture, const struct bk_module 
                                           .tenants = fixture->kernel.tenants,
                                           .bus = fixture->bus,
                                           .feed = fixture->feed,
+                                          .schema = fixture->schema,
                                           .api = fixture->api,
                                           .data_directory = fixture->kernel.directory};
     struct bk_tenant_slot slot = {.name = module->name,
@@ -80,6 +91,8 @@ void support_module_close(struct support_module *fixture) {
     support_kernel_close(&fixture->kernel);
     if (module->fini != NULL)
         module->fini(&fixture->context);
+    if (fixture->schema != NULL)
+        bk_schema_kind_destroy(fixture->schema);
     bk_free(fixture->context.state);
     bk_api_destroy(fixture->api);
     bk_feed_destroy(fixture->feed);

@@ -26,6 +26,11 @@ struct changefeed_state {
     uint32_t stream_count;
     uint64_t streamed_count; /* events, ever */
     struct bk_metrics_source metrics;
+    /* consumer.c */
+    struct bk_timer *consumer_tick;
+    struct bk_metrics_source consumer_metrics;
+    struct bk_drain_hook consumer_drain;
+    uint64_t consumers_lost; /* ever */
 };
 
 /* In the tenant's slot. */
@@ -33,6 +38,8 @@ struct changefeed_tenant {
     struct bk_interests *interests;
     uint64_t dispatched; /* the last durable event that the interests were asked about */
     uint32_t stream_count;
+    struct bk_list consumers; /* by name */
+    uint32_t consumer_count;
 };
 
 struct changefeed_state *changefeed_state_of(const struct bk_request *request);
@@ -126,6 +133,26 @@ void changefeed_streams_fini(struct changefeed_state *state);
 void changefeed_streams_drain(struct changefeed_state *state);
 /* The query is parsed. */
 void changefeed_stream_open(struct bk_request *request, const struct bk_feed_query *query);
+
+/* --- consumer.c: named consumers -------------------------------------------------------------- */
+
+enum { CHANGEFEED_CONSUMER_BODY_BYTES_MAX = 64 * 1024 };
+void changefeed_consumers_init(struct changefeed_state *state);
+void changefeed_consumers_fini(struct changefeed_state *state);
+/* own is in the tenant's slot by then. */
+enum bk_status changefeed_consumers_open(struct changefeed_state *state, struct bk_tenant *tenant,
+                                         struct changefeed_tenant *own, struct bk_error *error);
+void changefeed_consumers_close(struct changefeed_tenant *own);
+/* Stores positions that have moved on in memory, and finds those that are lost. */
+void changefeed_consumers_tick(struct changefeed_state *state);
+
+void changefeed_consumers_list(struct bk_request *request);
+void changefeed_consumer_view(struct bk_request *request);
+void changefeed_consumer_put(struct bk_request *request);
+void changefeed_consumer_delete(struct bk_request *request);
+void changefeed_consumer_poll_begin(struct bk_request *request);
+void changefeed_consumer_commit(struct bk_request *request);
+void changefeed_consumer_seek(struct bk_request *request);
 
 /* --- tail_command.c --------------------------------------------------------------------------- */
 

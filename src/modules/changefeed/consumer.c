@@ -152,10 +152,6 @@ static void start_lease(struct changefeed_consumer *consumer) {
 
 /* --- loss ------------------------------------------------------------------------------------- */
 
-static void on_pin_lost(struct bk_feed_pin *pin) {
-    changefeed_consumer_tell_loss(bk_container_of(pin, struct changefeed_consumer, pin));
-}
-
 static bool begin_own(struct changefeed_consumer_change *change) {
     struct changefeed_consumer *consumer = change->consumer;
     change->tells_loss = consumer->place.is_lost && !consumer->is_loss_stored;
@@ -196,6 +192,15 @@ static void submit_own(struct changefeed_consumer *consumer) {
                                                         .done = on_own_done};
     bk_tenant_ref(consumer->tenant);
     changefeed_consumer_change_submit(consumer, &consumer->own);
+}
+
+/* One that rests may stand far ahead of its row. */
+static void on_pin_lost(struct bk_feed_pin *pin) {
+    struct changefeed_consumer *consumer = bk_container_of(pin, struct changefeed_consumer, pin);
+    if (changefeed_consumer_is_lost(consumer))
+        changefeed_consumer_tell_loss(consumer);
+    else
+        submit_own(consumer);
 }
 
 void changefeed_consumer_tell_loss(struct changefeed_consumer *consumer) {
@@ -336,7 +341,7 @@ definition_of(const struct changefeed_consumer_row *row) {
     struct bk_arena arena;
     struct bk_json *list = NULL;
     size_t count = 0;
-    bk_arena_init(&arena, (size_t)4 * CONSUMER_BODY_BYTES_MAX);
+    bk_arena_init(&arena, (size_t)4 * CHANGEFEED_CONSUMER_BODY_BYTES_MAX);
     if (bk_json_parse(&arena, row->types, &list, NULL) == BK_OK)
         for (const struct bk_json *item = list->child; item != NULL; item = item->next)
             if (count < CONSUMER_TYPES_MAX && bk_event_pattern_is_valid(item->string))
@@ -356,8 +361,8 @@ static void on_row(void *user, const struct changefeed_consumer_row *row) {
     struct loading *loading = user;
     if (row->name.length == 0 || row->name.length > CONSUMER_NAME_BYTES_MAX)
         return;
-    struct changefeed_consumer *consumer = changefeed_consumer_create(
-        loading->state, loading->tenant, row->name, definition_of(row));
+    struct changefeed_consumer *consumer =
+        changefeed_consumer_create(loading->state, loading->tenant, row->name, definition_of(row));
     consumer->is_new = false;
     consumer->is_loss_stored = row->place.is_lost;
     copy_exactly(consumer->id, sizeof consumer->id, row->id);
@@ -420,6 +425,16 @@ static void on_tick(struct bk_timer *timer, void *user) {
     changefeed_consumers_tick(user);
 }
 
+static void on_drain_tenant(struct bk_tenant *tenant, void *user) {
+    changefeed_consumers_drain(user, tenant);
+}
+
+static void on_drain(struct bk_drain_hook *hook, uint32_t deadline_ms) {
+    (void)deadline_ms;
+    struct changefeed_state *state = bk_container_of(hook, struct changefeed_state, consumer_drain);
+    bk_tenants_for_each_open(state->context->tenants, on_drain_tenant, state);
+}
+
 static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
     changefeed_consumers_write_metrics(
         bk_container_of(source, struct changefeed_state, consumer_metrics), out);
@@ -428,6 +443,8 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
 void changefeed_consumers_init(struct changefeed_state *state) {
     state->consumer_metrics.write = on_metrics;
     bk_api_add_metrics(state->context->api, &state->consumer_metrics);
+    state->consumer_drain.on_drain = on_drain;
+    bk_api_add_drain_hook(state->context->api, &state->consumer_drain);
     state->consumer_tick = bk_timer_create(state->context->loop, on_tick, state);
     bk_timer_set_background(state->consumer_tick);
     bk_timer_start(state->consumer_tick, CONSUMER_TICK_MS, CONSUMER_TICK_MS);

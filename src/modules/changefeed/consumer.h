@@ -18,8 +18,7 @@ enum {
     CONSUMER_LEASE_MS_DEFAULT = 30 * 1000,
     CONSUMER_LEASE_MS_MIN = 100,
     CONSUMER_LEASE_MS_MAX = 60 * 60 * 1000,
-    CONSUMER_POLLS_MAX = 100, /* that wait on one consumer */
-    CONSUMER_BODY_BYTES_MAX = 64 * 1024,
+    CONSUMER_POLLS_MAX = 100,     /* that wait on one consumer */
     CONSUMER_TICK_MS = 30 * 1000, /* now and then: see changefeed_consumers_tick */
 };
 
@@ -61,7 +60,6 @@ struct changefeed_consumer_change {
     enum bk_lane lane;
     bool is_jump;    /* the position is named, not reached: what was read before does not count */
     bool tells_loss; /* emits consumer.lost */
-    bool holds_tenant;                                 /* nobody else does meanwhile */
     struct changefeed_consumer_definition *definition; /* NEW, DEFINITION: taken */
     struct bk_slice types;                             /* of it, as JSON */
     const struct bk_origin *origin;
@@ -110,10 +108,10 @@ struct changefeed_consumer {
     char created[BK_TIME_TEXT_BYTES], updated[BK_TIME_TEXT_BYTES];
     struct changefeed_consumer_definition *definition;
     struct changefeed_consumer_place place;
-    uint64_t stored;       /* the position in the row, which the pin has too */
-    bool is_new;           /* its row is not written yet: nobody sees it */
-    bool is_loss_stored;   /* and told */
-    uint64_t jump_count;   /* tells a read that its position was sought away meanwhile */
+    uint64_t stored;     /* the position in the row, which the pin has too */
+    bool is_new;         /* its row is not written yet: nobody sees it */
+    bool is_loss_stored; /* and told */
+    uint64_t jump_count; /* tells a read that its position was sought away meanwhile */
     struct bk_feed_pin pin;
     struct changefeed_waiter waiter; /* waiting: nothing it asks for is behind its position */
     struct bk_timer *lease_timer;
@@ -174,13 +172,13 @@ void changefeed_consumer_tell_loss(struct changefeed_consumer *consumer);
 void changefeed_consumer_advance(struct changefeed_consumer *consumer);
 /* All get BK_NOT_FOUND. */
 void changefeed_consumer_polls_refuse(struct changefeed_consumer *consumer);
+/* The server stops: who waits is answered. */
+void changefeed_consumers_drain(struct changefeed_state *state, struct bk_tenant *tenant);
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* `"name":…` and so on: the members of a consumer. */
 void changefeed_consumer_write_json(const struct changefeed_consumer *consumer,
                                     struct bk_buffer *out);
-/* Its JSON. */
 void changefeed_consumer_answer(struct bk_request *request,
                                 const struct changefeed_consumer *consumer);
 /* 409 or 410 with data.after, as a page of the feed has it. */

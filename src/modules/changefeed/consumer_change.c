@@ -62,8 +62,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     bk_tenant_release(tenant);
 }
 
-static bool begin(struct changefeed_consumer *consumer,
-                  struct changefeed_consumer_change *change) {
+static bool begin(struct changefeed_consumer *consumer, struct changefeed_consumer_change *change) {
     change->consumer = consumer;
     change->next = consumer->place;
     change->next.position = changefeed_consumer_position(consumer);

@@ -4,8 +4,9 @@
  */
 #include "consumer.h"
 
-#define COLUMNS "id, name, types, subject, created, updated, cursor, isLost, lease, leaseUntil, "  \
-                "leaseCursor"
+#define COLUMNS                                                                                    \
+    "id, name, types, subject, created, updated, cursor, isLost, lease, leaseUntil, "              \
+    "leaseCursor"
 
 enum {
     COLUMN_ID,
@@ -27,8 +28,7 @@ static void read_lease(struct bk_statement *statement, struct changefeed_consume
     struct bk_slice lease = bk_statement_text(statement, COLUMN_LEASE);
     uint8_t epoch[8];
     if (lease.length == 0 || lease.length > sizeof place->lease ||
-        !bk_cursor_parse(bk_statement_text(statement, COLUMN_LEASE_CURSOR), epoch,
-                         &place->handed))
+        !bk_cursor_parse(bk_statement_text(statement, COLUMN_LEASE_CURSOR), epoch, &place->handed))
         return;
     memcpy(place->lease, lease.data, lease.length);
     place->lease_length = (uint8_t)lease.length;
@@ -139,9 +139,8 @@ static enum bk_status emit_loss(struct bk_transaction *transaction,
     bk_json_write_member_string(&payload, BK_SLICE("oldest"),
                                 bk_slice_make(oldest, BK_CURSOR_BYTES));
     bk_buffer_append_char(&payload, '}');
-    struct bk_slice subject =
-        bk_arena_format(bk_transaction_arena(transaction), "_consumers/%.*s", BK_RECORD_ID_BYTES,
-                        consumer->id);
+    struct bk_slice subject = bk_arena_format(bk_transaction_arena(transaction), "_consumers/%.*s",
+                                              BK_RECORD_ID_BYTES, consumer->id);
     struct bk_event_draft draft = {.type = BK_SLICE("consumer.lost"),
                                    .source = BK_SLICE("changefeed"),
                                    .subject = subject,

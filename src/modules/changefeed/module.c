@@ -7,6 +7,7 @@
  *   stream.c        the stream of server-sent events
  *   waiting.c       readers that wait, woken by the events that concern them
  *   tail_command.c  `bakend events tail`
+ *   consumer.c      named consumers: places that the server keeps, and consumer_*.c
  *
  * All reading is the kernel's feed; this module is its surface over HTTP. It declares the bus's own
  * event too, since the bus, being kernel, has no module of its own.
@@ -35,6 +36,34 @@ static const struct bk_route_parameter list_parameters[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+static const struct bk_route_parameter consumer_list_parameters[] = {
+    {"page", "query", "integer=1", "The page, from 1."},
+    {"perPage", "query", "integer=30", "Consumers a page, at most 200; 30 when absent."},
+    {NULL, NULL, NULL, NULL},
+};
+
+static const struct bk_system_collection collections[] = {
+    {.definition = "{\"name\":\"_consumers\",\"type\":\"base\",\"system\":true,\"fields\":["
+                   "{\"name\":\"name\",\"type\":\"text\",\"required\":true,\"presentable\":true,"
+                   "\"min\":1,\"max\":100},"
+                   "{\"name\":\"types\",\"type\":\"json\"},"
+                   "{\"name\":\"subject\",\"type\":\"text\",\"max\":1024},"
+                   "{\"name\":\"filter\",\"type\":\"text\"},"
+                   "{\"name\":\"cursor\",\"type\":\"text\"},"
+                   "{\"name\":\"isLost\",\"type\":\"bool\"},"
+                   "{\"name\":\"lease\",\"type\":\"text\"},"
+                   "{\"name\":\"leaseUntil\",\"type\":\"date\"},"
+                   "{\"name\":\"leaseCursor\",\"type\":\"text\"},"
+                   "{\"name\":\"created\",\"type\":\"autodate\",\"onCreate\":true},"
+                   "{\"name\":\"updated\",\"type\":\"autodate\",\"onCreate\":true,"
+                   "\"onUpdate\":true}],"
+                   "\"indexes\":[\"CREATE UNIQUE INDEX `idx__consumers_name` ON `_consumers` "
+                   "(`name`)\"]}",
+     .role = BK_ROLE_STATE,
+     .is_closed = true,
+     .alias = "consumers"},
+};
+
 static const struct bk_route routes[] = {
     {
         .method = BK_GET,
@@ -57,12 +86,85 @@ static const struct bk_route routes[] = {
         .tag = "events",
         .handle = changefeed_view,
     },
+    {
+        .method = BK_GET,
+        .path = "/api/consumers",
+        .access = BK_ACCESS_SUPERUSER,
+        .scope = "events:read",
+        .summary = "Lists the named consumers, by name, with their lag.",
+        .tag = "consumers",
+        .parameters = consumer_list_parameters,
+        .handle = changefeed_consumers_list,
+    },
+    {
+        .method = BK_GET,
+        .path = "/api/consumers/{name}",
+        .access = BK_ACCESS_SUPERUSER,
+        .scope = "events:read",
+        .summary = "Answers a named consumer: where it stands and how far behind.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_view,
+    },
+    {
+        .method = BK_PUT,
+        .path = "/api/consumers/{name}",
+        .access = BK_ACCESS_SUPERUSER,
+        .body_max_bytes = CHANGEFEED_CONSUMER_BODY_BYTES_MAX,
+        .has_json_body = true,
+        .summary = "Makes a named consumer, or defines it anew: {types, subject, after}.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_put,
+    },
+    {
+        .method = BK_DELETE,
+        .path = "/api/consumers/{name}",
+        .access = BK_ACCESS_SUPERUSER,
+        .summary = "Removes a named consumer and its position.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_delete,
+    },
+    {
+        .method = BK_POST,
+        .path = "/api/consumers/{name}/poll",
+        .access = BK_ACCESS_SUPERUSER,
+        .scope = "events:read",
+        .body_max_bytes = CHANGEFEED_CONSUMER_BODY_BYTES_MAX,
+        .has_json_body = true,
+        .summary = "Hands out the next events under a lease: {limit, wait, leaseMs}.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_poll_begin,
+    },
+    {
+        .method = BK_POST,
+        .path = "/api/consumers/{name}/commit",
+        .access = BK_ACCESS_SUPERUSER,
+        .scope = "events:read",
+        .body_max_bytes = CHANGEFEED_CONSUMER_BODY_BYTES_MAX,
+        .has_json_body = true,
+        .summary = "Moves the position forward, within what was handed out: {cursor, lease}.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_commit,
+    },
+    {
+        .method = BK_POST,
+        .path = "/api/consumers/{name}/seek",
+        .access = BK_ACCESS_SUPERUSER,
+        .scope = "events:read",
+        .body_max_bytes = CHANGEFEED_CONSUMER_BODY_BYTES_MAX,
+        .has_json_body = true,
+        .summary = "Moves the position to a cursor, start, now or a time, and ends the lease: "
+                   "{after}.",
+        .tag = "consumers",
+        .handle = changefeed_consumer_seek,
+    },
 };
 
 static const struct bk_event_declaration events[] = {
     {"bus.chain_cut", true, "BusChainCut",
      "A chain of events that caused each other became too long: functions and plugins did not get "
      "this one."},
+    {"consumer.lost", true, "ConsumerLost",
+     "The events behind a named consumer's position were pruned: it has to be sought."},
 };
 
 static const struct bk_command commands[] = {
@@ -103,23 +205,28 @@ static enum bk_status init(struct bk_module_context *context, struct bk_error *e
     changefeed_streams_init(state);
     state->metrics.write = write_metrics;
     bk_api_add_metrics(context->api, &state->metrics);
+    changefeed_consumers_init(state);
     return BK_OK;
 }
 
 static void fini(struct bk_module_context *context) {
+    changefeed_consumers_fini(context->state);
     changefeed_streams_fini(context->state);
     changefeed_waiting_fini(context->state);
 }
 
 static enum bk_status tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
                                   void **state, struct bk_error *error) {
-    (void)context;
-    (void)tenant;
-    (void)error;
     struct changefeed_tenant *own = bk_alloc_zero(sizeof *own);
     own->interests = bk_interests_create();
     *state = own;
-    return BK_OK;
+    enum bk_status status = changefeed_consumers_open(context->state, tenant, own, error);
+    if (status != BK_OK) {
+        bk_interests_destroy(own->interests);
+        bk_free(own);
+        *state = NULL;
+    }
+    return status;
 }
 
 static void tenant_close(struct bk_module_context *context, struct bk_tenant *tenant, void *state) {
@@ -127,6 +234,7 @@ static void tenant_close(struct bk_module_context *context, struct bk_tenant *te
     (void)tenant;
     struct changefeed_tenant *own = state;
     BK_ASSERT(own->stream_count == 0);
+    changefeed_consumers_close(own);
     bk_interests_destroy(own->interests);
     bk_free(own);
 }
@@ -136,6 +244,8 @@ const struct bk_module bk_module_changefeed = {
     .summary = "Reads what happened, in order and without a hole.",
     .routes = routes,
     .route_count = BK_COUNT_OF(routes),
+    .collections = collections,
+    .collection_count = BK_COUNT_OF(collections),
     .events = events,
     .event_count = BK_COUNT_OF(events),
     .commands = commands,
