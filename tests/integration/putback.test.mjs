@@ -195,7 +195,7 @@ test('a kill while the head is written, or right before its commit, keeps the ep
   const { server, token } = await prepare(t, folder);
   const cursor = await newest(server, token);
   await server.stop();
-  for (const failpoint of ['store.head:kill@1', 'store.head:kill@2', 'store.before_commit:kill@2']) {
+  for (const failpoint of ['store.head:kill@1', 'store.head:kill@2', 'store.before_commit:kill@20']) {
     const killed = new Server(folder, [], { BAKEND_FAILPOINT: failpoint });
     await killed.ready();
     await Promise.allSettled([write(killed, token, STEP + 64)]);
