@@ -137,7 +137,6 @@ static bool has_room_among_all(struct websocket_connection *connection, size_t l
     if (websockets->own_bytes == 0 ||
         websockets->own_bytes + length <= websockets->options.queued_max_bytes)
         return true;
-    connection->is_watched = true;
     bk_list_remove(&connection->drain_link);
     bk_list_push(&websockets->starved, &connection->drain_link);
     return false;
@@ -319,12 +318,15 @@ static void queue_write(struct websocket_connection *connection) {
 static void flush(struct websocket_connection *connection) {
     uv_buf_t pieces[PIECES_MAX];
     BK_ASSERT(connection->write == NULL && connection->state != WEBSOCKET_STATE_CLOSED);
-    queue_newest_pong(connection);
-    bk_list_remove(&connection->dirty_link);
-    while (connection->queue.count > 0) {
+    for (;;) {
         size_t total;
-        uint32_t count = gather(connection, pieces, &total);
-        int sent = uv_try_write(&connection->socket.stream, pieces, count);
+        uint32_t count;
+        int sent;
+        queue_newest_pong(connection);
+        if (connection->queue.count == 0)
+            break;
+        count = gather(connection, pieces, &total);
+        sent = uv_try_write(&connection->socket.stream, pieces, count);
         if (sent < 0 && sent != UV_EAGAIN) {
             websocket_connection_break(connection);
             return;
@@ -338,6 +340,7 @@ static void flush(struct websocket_connection *connection) {
     }
     if (connection->state == WEBSOCKET_STATE_CLOSED)
         return;
+    bk_list_remove(&connection->dirty_link);
     watch_drain(connection);
     if (connection->write != NULL)
         return;
