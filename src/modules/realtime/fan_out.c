@@ -1,0 +1,227 @@
+/*
+ * From the bus to all that ask. Each tenant has a queue of events; the oldest is matched with the
+ * tenant's interests once, and those that it concerns are served in slices, so that a broadcast to
+ * ten thousand holds up nobody's request:
+ *
+ *   bus ─> waiting ─> matched ─> slice ─> turn ends, frames leave ─> slice … ─> the next event
+ *
+ * The next event begins when the last one was sent to all: so each peer sees them in order. A first
+ * slice runs at once, since most events concern few. Past WAITING_MAX events the bus itself waits.
+ *
+ * A subscription that goes during the slices leaves a hole in the list. A peer that replays is left
+ * out: it reads what is sent here from the journal, in its own time (see replay.c).
+ */
+#include "realtime_private.h"
+
+#include "bakend/alloc.h"
+#include "bakend/clock.h"
+
+enum { SLICE_SENDS = 512, WAITING_MAX = 1024, WAITING_AT_FIRST = 16 };
+#define SLICE_NS UINT64_C(2000000)
+
+/* --- tenants ---------------------------------------------------------------------------------- */
+
+struct realtime_tenant *realtime_tenant_of(const struct realtime *realtime,
+                                           const struct bk_tenant *tenant) {
+    return tenant->slots[realtime->context->tenant_slot];
+}
+
+enum bk_status realtime_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
+                                    void **state, struct bk_error *error) {
+    (void)error;
+    struct realtime_tenant *own = bk_alloc_zero(sizeof *own);
+    own->realtime = context->state;
+    own->tenant = tenant;
+    own->interests = bk_interests_create();
+    own->watermark = bk_journal_state(tenant->database).last;
+    bk_list_init(&own->busy);
+    *state = own;
+    return BK_OK;
+}
+
+static void drop_waiting(struct realtime_tenant *own) {
+    for (; own->waiting_count > 0; own->waiting_count--) {
+        bk_event_unref(own->waiting[own->waiting_first]);
+        own->waiting_first = (own->waiting_first + 1) % own->waiting_capacity;
+    }
+}
+
+static void finish_event(struct realtime_tenant *own) {
+    realtime_item_fini(&own->item);
+    bk_event_unref(own->event);
+    own->event = NULL;
+}
+
+void realtime_tenant_close(struct bk_module_context *context, struct bk_tenant *tenant,
+                           void *state) {
+    (void)context;
+    (void)tenant;
+    struct realtime_tenant *own = state;
+    BK_ASSERT(bk_interests_count(own->interests) == 0 && own->guest == NULL);
+    if (own->event != NULL)
+        finish_event(own);
+    drop_waiting(own);
+    bk_list_remove(&own->busy);
+    bk_interests_destroy(own->interests);
+    bk_free(own->waiting);
+    bk_free(own->matched);
+    bk_free(own);
+}
+
+uint64_t realtime_sent_position(const struct realtime_tenant *own) {
+    bool is_under_way = own->event != NULL && own->item.sequence == own->watermark;
+    return is_under_way ? own->watermark - 1 : own->watermark;
+}
+
+/* --- one event -------------------------------------------------------------------------------- */
+
+static void on_match(struct bk_interest *interest, void *user) {
+    struct realtime_tenant *own = user;
+    struct realtime_subscription *subscription =
+        bk_container_of(interest, struct realtime_subscription, interest);
+    if (own->matched_count == own->matched_capacity) {
+        own->matched_capacity =
+            own->matched_capacity == 0 ? WAITING_AT_FIRST : 2 * own->matched_capacity;
+        own->matched = bk_realloc(own->matched,
+                                  own->matched_capacity * sizeof(struct realtime_subscription *));
+    }
+    subscription->serial = own->item.serial;
+    subscription->slot = (uint32_t)own->matched_count;
+    own->matched[own->matched_count++] = subscription;
+}
+
+static void see(struct realtime_tenant *own, const struct bk_event *event) {
+    if (event->fields.sequence > own->watermark)
+        own->watermark = event->fields.sequence;
+}
+
+static void begin_event(struct realtime_tenant *own) {
+    struct bk_event *event = own->waiting[own->waiting_first];
+    own->waiting_first = (own->waiting_first + 1) % own->waiting_capacity;
+    own->waiting_count--;
+    see(own, event);
+    realtime_item_init(&own->item, own, &event->fields, event->json);
+    realtime_item_resolve(&own->item, own);
+    own->matched_count = own->matched_next = 0;
+    bk_interests_match(own->interests, event->fields.type, event->fields.subject, on_match, own);
+    own->event = event;
+}
+
+/* The subscription may be gone when this returns. */
+static void send(struct realtime_tenant *own, struct realtime_subscription *subscription) {
+    struct realtime_peer *peer = subscription->peer;
+    struct realtime_item *item = &own->item;
+    enum bk_view view;
+    if (item->sequence != 0 && (peer->replay != NULL || item->sequence <= subscription->until))
+        return;
+    if (item->sequence != 0)
+        subscription->until = item->sequence;
+    if (!peer->is_stream && peer->serial == item->serial)
+        return;
+    if (!realtime_may_see(peer->viewer, item, subscription->interest.subject.length > 0, &view))
+        return;
+    if (peer->is_stream) {
+        (void)realtime_stream_send(subscription, item, view);
+        return;
+    }
+    peer->serial = item->serial;
+    (void)realtime_session_send(bk_container_of(peer, struct realtime_session, peer),
+                                realtime_item_frame(item, view));
+}
+
+/* Sends to at most so many; true when the event is through. */
+static bool send_some(struct realtime_tenant *own, size_t count_max) {
+    size_t left = own->matched_count - own->matched_next;
+    size_t end = own->matched_next + (left < count_max ? left : count_max);
+    for (; own->matched_next < end; own->matched_next++) {
+        struct realtime_subscription *subscription = own->matched[own->matched_next];
+        if (subscription != NULL)
+            send(own, subscription);
+    }
+    return own->matched_next == own->matched_count;
+}
+
+/* --- slices ----------------------------------------------------------------------------------- */
+
+static void step(struct realtime_tenant *own, size_t count_max) {
+    if (own->event == NULL)
+        begin_event(own);
+    if (send_some(own, count_max))
+        finish_event(own);
+}
+
+/* What a turn has borrowed another turn may not use. */
+static void resolve_anew(struct realtime *realtime) {
+    BK_LIST_FOR_EACH(node, &realtime->busy) {
+        struct realtime_tenant *own = bk_container_of(node, struct realtime_tenant, busy);
+        if (own->event != NULL)
+            realtime_item_resolve(&own->item, own);
+    }
+}
+
+/* One event of a tenant, or a piece of it, then the next tenant's. */
+static void run_slice(struct realtime *realtime) {
+    enum { PIECE = 64 };
+    uint64_t started_ns = bk_clock_monotonic_ns();
+    resolve_anew(realtime);
+    for (size_t i = 0; i < SLICE_SENDS / PIECE && !bk_list_is_empty(&realtime->busy); i++) {
+        struct realtime_tenant *own =
+            bk_container_of(realtime->busy.next, struct realtime_tenant, busy);
+        step(own, PIECE);
+        bk_list_remove(&own->busy);
+        if (own->event != NULL || own->waiting_count > 0)
+            bk_list_push(&realtime->busy, &own->busy);
+        if (bk_clock_monotonic_ns() - started_ns >= SLICE_NS)
+            break;
+    }
+    if (!bk_list_is_empty(&realtime->busy))
+        bk_loop_defer_last(realtime->context->loop, &realtime->task);
+}
+
+void realtime_on_task(struct bk_task *task) {
+    run_slice(bk_container_of(task, struct realtime, task));
+}
+
+/* --- what the bus brings ---------------------------------------------------------------------- */
+
+static void push(struct realtime_tenant *own, struct bk_event *event) {
+    if (own->waiting_count == own->waiting_capacity) {
+        uint32_t capacity =
+            own->waiting_capacity == 0 ? WAITING_AT_FIRST : 2 * own->waiting_capacity;
+        struct bk_event **waiting = bk_alloc(capacity * sizeof(struct bk_event *));
+        for (uint32_t i = 0; i < own->waiting_count; i++)
+            waiting[i] = own->waiting[(own->waiting_first + i) % own->waiting_capacity];
+        bk_free(own->waiting);
+        own->waiting = waiting;
+        own->waiting_capacity = capacity;
+        own->waiting_first = 0;
+    }
+    uint32_t end = (own->waiting_first + own->waiting_count) % own->waiting_capacity;
+    own->waiting[end] = bk_event_ref(event);
+    own->waiting_count++;
+}
+
+enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                 struct bk_event *event) {
+    struct realtime *realtime =
+        bk_container_of(subscription, struct realtime_hearing, subscription)->realtime;
+    struct realtime_tenant *own = realtime_tenant_of(realtime, tenant);
+    if (own == NULL)
+        return BK_OK; /* it is opening */
+    realtime_viewers_on_event(own, event);
+    if (own->event == NULL && own->waiting_count == 0 && bk_interests_count(own->interests) == 0) {
+        see(own, event);
+        return BK_OK;
+    }
+    push(own, event);
+    if (bk_list_is_empty(&own->busy))
+        bk_list_push(&realtime->busy, &own->busy);
+    if (own->waiting_count > WAITING_MAX) {
+        if (own->event != NULL)
+            realtime_item_resolve(&own->item, own);
+        step(own, SIZE_MAX);
+    }
+    if (!bk_task_is_waiting(&realtime->task))
+        run_slice(realtime);
+    return BK_OK;
+}

@@ -1,0 +1,283 @@
+/* What the files of this module share; module.c has the whole in words. */
+#ifndef REALTIME_PRIVATE_H
+#define REALTIME_PRIVATE_H
+
+#include "bakend/interest.h"
+#include "bakend/map.h"
+#include "bakend/module.h"
+
+enum {
+    REALTIME_SUBSCRIPTIONS_MAX = 100, /* of one WebSocket connection */
+    REALTIME_TYPES_MAX = 100,         /* of one subscription */
+    REALTIME_SUBJECT_BYTES_MAX = 1024,
+    REALTIME_TOPICS_MAX = 1000, /* of one stream, the contract's */
+    REALTIME_TOPIC_BYTES_MAX = 2500,
+    REALTIME_CLIENT_ID_BYTES = 40,
+    REALTIME_REPLAY_EVENTS_MAX = 10000,
+    REALTIME_TICK_MS = 1000,
+};
+
+/* Why the server ends a WebSocket: 4000 to 4499 come back, 4500 to 4999 do not. */
+enum realtime_code {
+    REALTIME_CODE_STOPPING = 4000,
+    REALTIME_CODE_SLOW = 4008,
+    REALTIME_CODE_REPLAY = 4009,
+    REALTIME_CODE_TOKEN = 4501,
+    REALTIME_CODE_MISUSE = 4508,
+};
+
+struct realtime_tenant;
+struct realtime_peer;
+struct realtime_replay;
+struct realtime_stream;
+
+struct realtime_figures {
+    uint64_t frames, slow, revoked, replays, replays_refused;
+    uint32_t sessions, streams, subscriptions;
+};
+
+struct realtime_hearing {
+    struct bk_subscription subscription;
+    struct realtime *realtime;
+};
+
+struct realtime {
+    struct bk_module_context *context;
+    struct realtime_hearing hearings[2]; /* "*" and "_*" */
+    struct bk_task task;                 /* fan_out.c */
+    struct bk_list busy;                 /* tenants with events to send */
+    uint64_t serial;                     /* of the last event sent */
+    struct bk_map viewers;               /* by label, the first of a ring */
+    struct bk_list viewers_by_check;     /* the one checked longest ago first */
+    struct bk_list sessions;
+    struct bk_list streams; /* the one that was idle longest first */
+    struct bk_map streams_by_id;
+    struct bk_list replays; /* that wait for their next page */
+    uint32_t pages;         /* being read */
+    struct bk_timer *tick, *drain_timer;
+    uint32_t drain_ticks; /* left */
+    struct bk_drain_hook drain;
+    struct bk_metrics_source metrics;
+    struct bk_arena arena; /* for what is done with before the call returns */
+    struct bk_buffer text, other_text;
+    struct realtime_figures figures;
+};
+
+static inline uint64_t realtime_now_ms(const struct realtime *realtime) {
+    return bk_loop_now_ms(realtime->context->loop);
+}
+
+/* --- item.c: an event on its way -------------------------------------------------------------- */
+
+enum { REALTIME_VIEW_COUNT = 2 };
+
+/* What is made of it is made at first need and shared by all who get it. */
+struct realtime_item {
+    uint64_t serial;   /* of its sending: told apart by it */
+    uint64_t sequence; /* 0: transient */
+    struct bk_slice type, subject, source, json, payload, hidden;
+    /* Of a record: where it is from, borrowed for this turn, and what has become of it. */
+    const struct bk_collection *collection;
+    enum { REALTIME_CREATED, REALTIME_UPDATED, REALTIME_DELETED } change;
+    struct bk_shared *frames[REALTIME_VIEW_COUNT]; /* for WebSockets */
+    struct bk_buffer records[REALTIME_VIEW_COUNT]; /* for streams */
+    char cursor[BK_CURSOR_BYTES];
+};
+void realtime_item_init(struct realtime_item *item, struct realtime_tenant *tenant,
+                        const struct bk_event_fields *fields, struct bk_slice json);
+/* Finds the collection anew: in each turn, before the item is judged. */
+void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *tenant);
+void realtime_item_fini(struct realtime_item *item);
+/* Borrowed. */
+struct bk_shared *realtime_item_frame(struct realtime_item *item, enum bk_view view);
+/* The record as REST answers it; borrowed. */
+struct bk_slice realtime_item_record(struct realtime_item *item, enum bk_view view);
+struct bk_slice realtime_item_cursor(const struct realtime_item *item);
+
+/* --- viewer.c: who looks ---------------------------------------------------------------------- */
+
+/* Shared by all connections of one token in one tenant; one more for its guests. */
+struct realtime_viewer {
+    struct bk_list checked; /* of realtime->viewers_by_check; guests are in none */
+    struct bk_list same;    /* a ring: those of one label */
+    struct bk_list peers;
+    struct realtime_tenant *tenant;
+    struct bk_tenant *home; /* that issued the token, held; NULL for guests and the system */
+    struct bk_actor actor;
+    struct bk_slice token;
+    uint64_t checked_ms;
+};
+void realtime_viewer_join_guest(struct realtime_peer *peer);
+/* home: of the token; borrowed. Texts are copied. */
+void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *actor,
+                          struct bk_slice token, struct bk_tenant *home);
+/* Harmless when it has none. */
+void realtime_viewer_leave(struct realtime_peer *peer);
+/* A record or a collection changed: do tokens that depend on it still hold? */
+void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event);
+/* Looks at those that were not looked at for a while. */
+void realtime_viewers_tick(struct realtime *realtime);
+/* Whether they may see the event at all, and which view of it. */
+bool realtime_may_see(const struct realtime_viewer *viewer, const struct realtime_item *item,
+                      bool by_subject, enum bk_view *view);
+
+/* --- peer.c: connections of either kind ------------------------------------------------------- */
+
+struct realtime_peer {
+    struct realtime *realtime;
+    struct realtime_tenant *tenant; /* NULL: a stream that nobody has claimed yet */
+    struct realtime_viewer *viewer;
+    struct bk_list viewer_link;
+    struct bk_list subscriptions;
+    struct realtime_replay *replay; /* NULL: live */
+    uint64_t serial;                /* of the last event that it was sent */
+    uint32_t subscription_count;
+    bool is_stream;
+};
+
+struct realtime_subscription {
+    struct bk_interest interest; /* texts are in this allocation */
+    struct realtime_peer *peer;
+    struct bk_list link;
+    uint64_t from, until; /* served: from < sequence <= until */
+    uint64_t serial;      /* of the event under way that it is matched by … */
+    uint32_t slot;        /* … and where */
+    /* Of streams. */
+    struct bk_slice topic, fields;
+};
+
+struct realtime_request { /* for a subscription */
+    const struct bk_slice *types;
+    size_t type_count;
+    struct bk_slice subject, topic, fields;
+    bool is_deaf; /* asks for what never happens */
+};
+/* The tenant gets one more hold. */
+void realtime_peer_enter(struct realtime_peer *peer, struct bk_tenant *tenant);
+/* Ends subscriptions and replay, leaves viewer and tenant. */
+void realtime_peer_leave(struct realtime_peer *peer);
+/* Where all is delivered that comes before. */
+uint64_t realtime_peer_position(const struct realtime_peer *peer);
+struct realtime_subscription *realtime_subscribe(struct realtime_peer *peer,
+                                                 const struct realtime_request *request,
+                                                 uint64_t from);
+void realtime_unsubscribe(struct realtime_subscription *subscription);
+void realtime_unsubscribe_all(struct realtime_peer *peer);
+
+/* --- fan_out.c: from the bus to all that ask -------------------------------------------------- */
+
+struct realtime_tenant {
+    struct realtime *realtime;
+    struct bk_tenant *tenant;
+    struct bk_interests *interests;
+    struct realtime_viewer *guest;
+    uint64_t watermark; /* the last durable event that was begun to be sent */
+    struct bk_list busy;
+    struct bk_event **waiting; /* a ring */
+    uint32_t waiting_first, waiting_count, waiting_capacity;
+    /* The event under way. */
+    struct bk_event *event;
+    struct realtime_item item;
+    struct realtime_subscription **matched; /* NULL: removed meanwhile */
+    size_t matched_count, matched_capacity, matched_next;
+};
+struct realtime_tenant *realtime_tenant_of(const struct realtime *realtime,
+                                           const struct bk_tenant *tenant);
+enum bk_status realtime_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
+                                    void **state, struct bk_error *error);
+void realtime_tenant_close(struct bk_module_context *context, struct bk_tenant *tenant,
+                           void *state);
+enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                 struct bk_event *event);
+void realtime_on_task(struct bk_task *task);
+/* All events up to this one were sent to those who are live. */
+uint64_t realtime_sent_position(const struct realtime_tenant *tenant);
+
+/* --- replay.c: what was missed ---------------------------------------------------------------- */
+
+/* From here on the peer gets nothing live, but reads the journal behind position until it has
+ * caught up. Before the subscription that wants it is made; then realtime_replays_pump. */
+void realtime_replay_begin(struct realtime_peer *peer, uint64_t position);
+/* Begins to read as many pages as may be. */
+void realtime_replays_pump(struct realtime *realtime);
+/* The peer may take more. */
+void realtime_replay_resume(struct realtime_replay *replay);
+uint64_t realtime_replay_position(const struct realtime_replay *replay);
+/* The peer goes. */
+void realtime_replay_drop(struct realtime_replay *replay);
+void realtime_replays_tick(struct realtime *realtime);
+
+/* --- session.c, message.c: WebSockets --------------------------------------------------------- */
+
+struct realtime_session {
+    struct realtime_peer peer;
+    struct bk_channel *channel;
+    struct bk_list link;
+    struct realtime_pending *pending; /* pending.c: a message that takes time */
+    uint8_t refusals;                 /* of tokens, one after the other */
+    bool is_bound;                    /* its tenant is decided */
+    bool is_closing;
+};
+void realtime_session_accept(struct bk_request *request, struct realtime *realtime);
+/* Ends it with a code; on_close follows. */
+void realtime_session_close(struct realtime_session *session, enum realtime_code code,
+                            struct bk_slice reason);
+/* BK_OK, or it was too slow and is closed. */
+enum bk_status realtime_session_send(struct realtime_session *session, struct bk_shared *frame);
+void realtime_session_answer(struct realtime_session *session, struct bk_slice answer);
+/* message.c: one message, when none is pending. */
+void realtime_message(struct realtime_session *session, struct bk_slice message);
+
+/* An error of a message. field: NULL or the member that is wrong. */
+void realtime_refuse(struct realtime_session *session, struct bk_slice id, const char *code,
+                     const char *message, const char *field);
+void realtime_answer_ok(struct realtime_session *session, struct bk_slice id);
+/* Tells where it stands; recovered: -1 when nothing was to be. */
+void realtime_answer_subscribed(struct realtime_session *session, struct bk_slice id,
+                                uint64_t position, int recovered);
+
+/* --- pending.c: messages that take time ------------------------------------------------------- */
+
+/* Keeps a message until the pending one is done. */
+void realtime_pending_keep(struct realtime_session *session, struct bk_slice message);
+void realtime_pending_drop(struct realtime_session *session);
+/* A token of a tenant that has to be opened first. */
+void realtime_pending_auth(struct realtime_session *session, struct bk_slice id,
+                           struct bk_slice token, struct bk_slice tenant);
+/* A subscription that begins at a time. */
+void realtime_pending_time(struct realtime_session *session, struct bk_slice id,
+                           const struct realtime_request *request, struct bk_slice after);
+/* message.c: what follows them. The tenant is borrowed. */
+void realtime_auth_in(struct realtime_session *session, struct bk_slice id, struct bk_slice token,
+                      struct bk_tenant *tenant);
+void realtime_subscribe_at(struct realtime_session *session, struct bk_slice id,
+                           const struct realtime_request *request, uint64_t position);
+
+/* --- stream.c, topic.c: the contract's event streams ------------------------------------------ */
+
+void realtime_stream_open(struct bk_request *request, struct realtime *realtime);
+/* POST: replaces what a stream is subscribed to. */
+void realtime_stream_subscribe(struct bk_request *request);
+/* BK_OK; BK_BUSY: taken, wait for the drain; anything else: the stream is gone. */
+enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
+                                    struct realtime_item *item, enum bk_view view);
+void realtime_stream_end(struct realtime_peer *peer);
+void realtime_streams_tick(struct realtime *realtime);
+/* Ends each with a chance of one in one_of. */
+void realtime_streams_end(struct realtime *realtime, uint32_t one_of);
+
+struct realtime_topic {
+    struct bk_slice text; /* as given: the name of its frames */
+    struct bk_slice collection, id, fields, since;
+    bool has_expand, has_filter, is_deaf;
+};
+/* Texts are borrowed or in the arena. */
+void realtime_topic_parse(struct bk_arena *arena, struct bk_slice text,
+                          struct realtime_topic *topic);
+
+/* --- drain.c ---------------------------------------------------------------------------------- */
+
+void realtime_drain_init(struct realtime *realtime);
+void realtime_drain_stop(struct realtime *realtime);
+
+#endif

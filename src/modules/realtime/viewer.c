@@ -1,0 +1,257 @@
+/*
+ * Viewers: who looks, and what they may see. All connections of one token share one viewer, all
+ * guests of a tenant another one; so what is judged is judged of few.
+ *
+ * What a viewer may see is decided per event, as of now: a record event by the rules of its
+ * collection (list for those who ask by type, view for those who ask for this very record), any
+ * other by the scope events:read.
+ *
+ * A token that is revoked ends its viewer. It is looked at again when the record that it stands for
+ * changes or goes, which the bus tells after the token cache has forgotten it; and once a minute,
+ * for what nobody tells: it expired, or its secret changed. A WebSocket is closed then, so that the
+ * client brings a new token; a stream becomes a guest's, as in the contract.
+ */
+#include "realtime_private.h"
+
+#include "bakend/alloc.h"
+
+enum { CHECK_MS = 60000, CHECKS_PER_TICK = 200, ARENA_BYTES = 64 * 1024 };
+
+/* --- who -------------------------------------------------------------------------------------- */
+
+static char *put(char **cursor, struct bk_slice text, struct bk_slice *out) {
+    if (text.length > 0)
+        memcpy(*cursor, text.data, text.length);
+    *out = bk_slice_make(*cursor, text.length);
+    *cursor += text.length;
+    return *cursor;
+}
+
+static struct realtime_viewer *create(struct realtime_tenant *tenant, const struct bk_actor *actor,
+                                      struct bk_slice token) {
+    size_t bytes = actor->label.length + actor->id.length + actor->collection_id.length +
+                   actor->scopes.length + actor->tenant.length + token.length;
+    struct realtime_viewer *viewer = bk_alloc(sizeof *viewer + bytes);
+    char *cursor = (char *)(viewer + 1);
+    *viewer = (struct realtime_viewer){.tenant = tenant, .actor = *actor};
+    put(&cursor, actor->label, &viewer->actor.label);
+    put(&cursor, actor->id, &viewer->actor.id);
+    put(&cursor, actor->collection_id, &viewer->actor.collection_id);
+    put(&cursor, actor->scopes, &viewer->actor.scopes);
+    put(&cursor, actor->tenant, &viewer->actor.tenant);
+    put(&cursor, token, &viewer->token);
+    bk_list_init(&viewer->checked);
+    bk_list_init(&viewer->same);
+    bk_list_init(&viewer->peers);
+    return viewer;
+}
+
+static void join(struct realtime_peer *peer, struct realtime_viewer *viewer) {
+    /* First the new one: the former may be the same. */
+    struct bk_list *peers = &viewer->peers;
+    if (peer->viewer == viewer)
+        return;
+    realtime_viewer_leave(peer);
+    peer->viewer = viewer;
+    bk_list_push(peers, &peer->viewer_link);
+}
+
+void realtime_viewer_join_guest(struct realtime_peer *peer) {
+    struct realtime_tenant *tenant = peer->tenant;
+    if (tenant->guest == NULL)
+        tenant->guest = create(tenant, &bk_actor_guest, BK_SLICE_EMPTY);
+    join(peer, tenant->guest);
+}
+
+static void enter_ring(struct realtime *realtime, struct realtime_viewer *viewer) {
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, viewer->actor.label);
+    if (first == NULL)
+        bk_map_put(&realtime->viewers, viewer->actor.label, viewer);
+    else
+        bk_list_push(&first->same, &viewer->same);
+}
+
+static void leave_ring(struct realtime *realtime, struct realtime_viewer *viewer) {
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, viewer->actor.label);
+    struct bk_list *next = viewer->same.next;
+    bk_list_remove(&viewer->same);
+    if (first != viewer)
+        return;
+    (void)bk_map_remove(&realtime->viewers, viewer->actor.label);
+    if (next == &viewer->same)
+        return;
+    first = bk_container_of(next, struct realtime_viewer, same);
+    bk_map_put(&realtime->viewers, first->actor.label, first);
+}
+
+static bool is_same(const struct realtime_viewer *viewer, const struct realtime_tenant *tenant,
+                    struct bk_slice token) {
+    return viewer->tenant == tenant && bk_slice_equal(viewer->token, token);
+}
+
+static struct realtime_viewer *find(const struct realtime_tenant *tenant, struct bk_slice label,
+                                    struct bk_slice token) {
+    struct realtime_viewer *first = bk_map_get(&tenant->realtime->viewers, label);
+    if (first == NULL || is_same(first, tenant, token))
+        return first;
+    BK_LIST_FOR_EACH(node, &first->same) {
+        struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, same);
+        if (is_same(viewer, tenant, token))
+            return viewer;
+    }
+    return NULL;
+}
+
+void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *actor,
+                          struct bk_slice token, struct bk_tenant *home) {
+    struct realtime *realtime = peer->realtime;
+    if (actor->kind == BK_ACTOR_GUEST) {
+        realtime_viewer_join_guest(peer);
+        return;
+    }
+    struct realtime_viewer *viewer = find(peer->tenant, actor->label, token);
+    if (viewer == NULL) {
+        viewer = create(peer->tenant, actor, token);
+        enter_ring(realtime, viewer);
+        viewer->home = home;
+        if (home != NULL) {
+            bk_tenant_ref(home);
+            viewer->checked_ms = realtime_now_ms(realtime);
+            bk_list_push(&realtime->viewers_by_check, &viewer->checked);
+        }
+    }
+    join(peer, viewer);
+}
+
+void realtime_viewer_leave(struct realtime_peer *peer) {
+    struct realtime_viewer *viewer = peer->viewer;
+    if (viewer == NULL)
+        return;
+    peer->viewer = NULL;
+    bk_list_remove(&peer->viewer_link);
+    if (!bk_list_is_empty(&viewer->peers))
+        return;
+    if (viewer == viewer->tenant->guest)
+        viewer->tenant->guest = NULL;
+    else
+        leave_ring(peer->realtime, viewer);
+    bk_list_remove(&viewer->checked);
+    if (viewer->home != NULL)
+        bk_tenant_release(viewer->home);
+    bk_free(viewer);
+}
+
+/* --- what they may see ------------------------------------------------------------------------ */
+
+bool realtime_may_see(const struct realtime_viewer *viewer, const struct realtime_item *item,
+                      bool by_subject, enum bk_view *view) {
+    const struct bk_collection *collection = item->collection;
+    *view = BK_VIEW_PUBLIC;
+    if (collection == NULL) {
+        if (bk_actor_is_superuser(&viewer->actor))
+            *view = BK_VIEW_FULL;
+        return bk_actor_has_scope(&viewer->actor, BK_SLICE("events:read"));
+    }
+    if (bk_rules_authorize(&viewer->actor, collection, by_subject ? BK_MAY_VIEW : BK_MAY_LIST) !=
+        BK_ALLOWED)
+        return false;
+    *view = bk_rules_view(&viewer->actor, collection);
+    return true;
+}
+
+/* --- does the token still hold ---------------------------------------------------------------- */
+
+static void revoke(struct realtime_viewer *viewer) {
+    struct realtime *realtime = viewer->tenant->realtime;
+    /* The last one to leave takes the viewer with it. */
+    size_t count = 0;
+    BK_LIST_FOR_EACH(node, &viewer->peers) {
+        (void)node;
+        count++;
+    }
+    struct bk_list *node = viewer->peers.next;
+    for (size_t i = 0; i < count; i++) {
+        struct realtime_peer *peer = bk_container_of(node, struct realtime_peer, viewer_link);
+        node = node->next;
+        realtime->figures.revoked++;
+        if (peer->is_stream)
+            realtime_viewer_join_guest(peer);
+        else
+            realtime_session_close(bk_container_of(peer, struct realtime_session, peer),
+                                   REALTIME_CODE_TOKEN, BK_SLICE("the token is no longer valid"));
+    }
+}
+
+static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
+    struct bk_arena arena;
+    struct bk_actor actor;
+    BK_ASSERT(viewer->home != NULL);
+    bk_list_remove(&viewer->checked);
+    bk_list_push(&realtime->viewers_by_check, &viewer->checked);
+    viewer->checked_ms = realtime_now_ms(realtime);
+    bk_arena_init(&arena, ARENA_BYTES);
+    enum bk_status status =
+        bk_api_authenticate(realtime->context->api, viewer->home, viewer->token, &arena, &actor);
+    bk_arena_fini(&arena);
+    /* Whatever else is wrong does not make the token worse. */
+    if (status == BK_UNAUTHORIZED)
+        revoke(viewer);
+}
+
+static void check_label(struct realtime_tenant *tenant, struct bk_slice label) {
+    struct realtime *realtime = tenant->realtime;
+    struct bk_list due;
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, label);
+    if (first == NULL)
+        return;
+    /* A check may end any viewer of the ring, but no other: those due wait at the front. */
+    bk_list_init(&due);
+    if (first->home == tenant->tenant) {
+        bk_list_remove(&first->checked);
+        bk_list_push(&due, &first->checked);
+    }
+    BK_LIST_FOR_EACH(node, &first->same) {
+        struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, same);
+        if (viewer->home != tenant->tenant)
+            continue;
+        bk_list_remove(&viewer->checked);
+        bk_list_push(&due, &viewer->checked);
+    }
+    while (!bk_list_is_empty(&due))
+        check(realtime, bk_container_of(due.next, struct realtime_viewer, checked));
+}
+
+/* Any token of the tenant may have lost its secret: the next ticks look at all of them. */
+static void check_all_soon(struct realtime_tenant *tenant) {
+    struct realtime *realtime = tenant->realtime;
+    BK_LIST_FOR_EACH(node, &realtime->viewers_by_check) {
+        struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, checked);
+        if (viewer->home != tenant->tenant)
+            continue;
+        viewer->checked_ms = 0;
+        bk_list_remove(&viewer->checked);
+        bk_list_push_front(&realtime->viewers_by_check, &viewer->checked);
+    }
+}
+
+void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event) {
+    struct bk_slice type = event->fields.type;
+    if (tenant->realtime->viewers.count == 0)
+        return;
+    if (bk_slice_starts_with(type, BK_SLICE("_collections.")))
+        check_all_soon(tenant);
+    else if (event->fields.subject.length > 0 && (bk_slice_ends_with(type, BK_SLICE(".updated")) ||
+                                                  bk_slice_ends_with(type, BK_SLICE(".deleted"))))
+        check_label(tenant, event->fields.subject);
+}
+
+void realtime_viewers_tick(struct realtime *realtime) {
+    uint64_t now_ms = realtime_now_ms(realtime);
+    for (int i = 0; i < CHECKS_PER_TICK && !bk_list_is_empty(&realtime->viewers_by_check); i++) {
+        struct realtime_viewer *viewer =
+            bk_container_of(realtime->viewers_by_check.next, struct realtime_viewer, checked);
+        if (viewer->checked_ms != 0 && viewer->checked_ms + CHECK_MS > now_ms)
+            return;
+        check(realtime, viewer);
+    }
+}

@@ -1,0 +1,425 @@
+/* WebSockets: who is sent what, in which order, and how often. */
+#include "world.h"
+
+static int teardown(void **state) {
+    (void)state;
+    assert_int_equal(realtime_of_world()->figures.sessions, 0);
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    support_module_close(&world.module);
+    return 0;
+}
+
+/* --- what is sent ----------------------------------------------------------------------------- */
+
+static void test_a_subscriber_gets_the_events_of_its_types_in_order(void **state) {
+    (void)state;
+    struct client *client = connect_guest();
+    const char *answer = say(client, "{'id':7,'op':'subscribe','types':['posts.*']}");
+    assert_has(answer, "{'id':7,'ok':true,'cursor':'");
+    assert_false(has(answer, "recovered"));
+    uint64_t first = last_sequence() + 1;
+    emit("posts.created", "posts/a", 20);
+    emit("drafts.created", "drafts/a", 1);
+    emit("posts.deleted", "posts/a", 1);
+    run();
+    assert_int_equal(unseen(client), 21);
+    for (uint64_t i = 0; i < 21; i++) {
+        char cursor[BK_CURSOR_BYTES + 1], start[128];
+        const char *frame = next(client);
+        cursor_at(i == 20 ? first + 21 : first + i, cursor);
+        snprintf(start, sizeof start, "{'op':'event','cursor':'%s','event':{'id':'evt_", cursor);
+        assert_has(frame, start);
+        assert_int_equal(sequence_in(frame), i == 20 ? first + 21 : first + i);
+    }
+    leave(client);
+}
+
+static void test_an_event_is_sent_once_however_many_subscriptions_match(void **state) {
+    (void)state;
+    struct client *client = connect_guest();
+    say(client, "{'op':'subscribe','types':['posts.*','*.created']}");
+    say(client, "{'op':'subscribe','types':['posts.created']}");
+    say(client, "{'op':'subscribe','subject':'posts/a'}");
+    emit("posts.created", "posts/a", 3);
+    run();
+    assert_int_equal(unseen(client), 3);
+    leave(client);
+}
+
+static void test_rules_decide_who_sees_a_record(void **state) {
+    (void)state;
+    struct client *guest = connect_guest(), *super = connect_as("default s root", NULL);
+    say(guest, "{'op':'subscribe','types':['*']}");
+    say(super, "{'op':'subscribe','types':['*']}");
+    emit("posts.created", "posts/a", 1);
+    emit("drafts.created", "drafts/a", 1);
+    emit("secrets.created", "secrets/a", 1);
+    run();
+    assert_int_equal(unseen(guest), 1);
+    assert_int_equal(unseen(super), 3);
+    /* By subject the view rule counts. */
+    say(guest, "{'op':'subscribe','subject':'drafts/a'}");
+    say(guest, "{'op':'subscribe','subject':'secrets/a'}");
+    emit("drafts.updated", "drafts/a", 1);
+    emit("secrets.updated", "secrets/a", 1);
+    run();
+    assert_int_equal(unseen(guest), 1);
+    assert_has(next(guest), "'type':'drafts.updated'");
+    leave(guest);
+    leave(super);
+}
+
+static void test_only_a_superusers_frame_has_the_hidden_fields(void **state) {
+    (void)state;
+    struct client *guest = connect_guest(), *super = connect_as("default s root", NULL);
+    say(guest, "{'op':'subscribe','types':['posts.*']}");
+    say(super, "{'op':'subscribe','types':['posts.*']}");
+    emit("posts.created", "posts/a", 1);
+    run();
+    assert_false(has(next(guest), "hush"));
+    assert_has(next(super),
+               "'payload':{'id':'a','title':'Hello','last':'z','note':'hush'},'tenant'");
+    leave(guest);
+    leave(super);
+}
+
+static void test_other_events_are_for_those_who_may_read_events(void **state) {
+    (void)state;
+    struct client *guest = connect_guest(), *user = connect_as("default u one", NULL);
+    struct client *key = connect_as("default k key", NULL);
+    struct client *super = connect_as("default s root", NULL);
+    struct client *all[] = {guest, user, key, super};
+    for (size_t i = 0; i < 4; i++)
+        say(all[i], "{'op':'subscribe','types':['auth.*','posts.*']}");
+    emit_as(world.module.kernel.tenant, "auth", "auth.login", "users/a", 1);
+    /* Somebody else's event of that name is no record of the collection. */
+    emit_as(world.module.kernel.tenant, "plugin", "posts.created", "posts/a", 1);
+    run();
+    assert_int_equal(unseen(guest), 0);
+    assert_int_equal(unseen(user), 0);
+    assert_int_equal(unseen(key), 2);
+    assert_int_equal(unseen(super), 2);
+    for (size_t i = 0; i < 4; i++)
+        leave(all[i]);
+}
+
+static void test_events_of_the_house_come_only_when_asked_for(void **state) {
+    (void)state;
+    struct client *all = connect_as("default s root", NULL);
+    struct client *house = connect_as("default s root", NULL);
+    say(all, "{'op':'subscribe'}");
+    say(house, "{'op':'subscribe','types':['_*']}");
+    emit_as(world.module.kernel.tenant, "tenants", "_tenants.created", "_tenants/a", 1);
+    run();
+    assert_int_equal(unseen(all), 0);
+    assert_int_equal(unseen(house), 1);
+    leave(all);
+    leave(house);
+}
+
+static void test_a_transient_event_has_no_cursor(void **state) {
+    (void)state;
+    struct client *super = connect_as("default s root", NULL);
+    struct bk_event_draft draft = {.type = BK_SLICE("function.started"),
+                                   .source = BK_SLICE("functions"),
+                                   .payload = BK_SLICE("{}")};
+    say(super, "{'op':'subscribe','types':['function.*']}");
+    assert_int_equal(bk_bus_publish(world.module.bus, world.module.kernel.tenant, &draft, NULL),
+                     BK_OK);
+    support_module_settle(&world.module);
+    run();
+    assert_int_equal(unseen(super), 1);
+    assert_has(next(super), "{'op':'event','event':{'id':'evt_");
+    leave(super);
+}
+
+static void test_many_subscribers_are_all_served_in_slices(void **state) {
+    (void)state;
+    enum { COUNT = 1500 };
+    static struct client *clients[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        clients[i] = connect_guest();
+        say(clients[i], "{'op':'subscribe','types':['posts.*']}");
+    }
+    struct bk_event_draft draft = {.type = BK_SLICE("posts.created"),
+                                   .subject = BK_SLICE("posts/a"),
+                                   .source = BK_SLICE("collections"),
+                                   .payload = BK_SLICE("{}")};
+    assert_int_equal(
+        support_kernel_emit(&world.module.kernel, world.module.kernel.tenant, &draft, 3, NULL),
+        BK_OK);
+    /* Some go while they are served. */
+    for (size_t i = 1; i < COUNT; i += 100) {
+        leave(clients[i]);
+        clients[i] = NULL;
+    }
+    support_module_settle(&world.module);
+    support_loop_run_for(world.module.kernel.loop, 100);
+    for (size_t i = 0; i < COUNT; i++) {
+        if (clients[i] == NULL)
+            continue;
+        assert_int_equal(unseen(clients[i]), 3);
+        uint64_t first = sequence_in(next(clients[i]));
+        assert_int_equal(sequence_in(next(clients[i])), first + 1);
+        assert_int_equal(sequence_in(next(clients[i])), first + 2);
+        leave(clients[i]);
+    }
+}
+
+static void test_tenants_are_never_mixed(void **state) {
+    (void)state;
+    struct bk_tenant *other = support_kernel_hold(&world.module.kernel, BK_SLICE("other"));
+    define_all(other);
+    struct client *here = connect_guest(), *there = connect_as(NULL, "other");
+    struct client *moved = connect_guest();
+    say(here, "{'op':'subscribe','types':['*']}");
+    say(there, "{'op':'subscribe','types':['*']}");
+    assert_has(say(moved, "{'id':1,'op':'auth','token':'other s root'}"), "{'id':1,'ok':true}");
+    say(moved, "{'op':'subscribe','types':['*']}");
+    emit("posts.created", "posts/a", 1);
+    emit_as(other, "collections", "posts.updated", "posts/b", 1);
+    run();
+    assert_int_equal(unseen(here), 1);
+    assert_has(next(here), "posts.created");
+    assert_int_equal(unseen(there), 1);
+    assert_has(next(there), "posts.updated");
+    assert_int_equal(unseen(moved), 1);
+    assert_has(next(moved), "posts.updated");
+    /* Where a tenant is decided a token of another one opens no door. */
+    assert_has(say(here, "{'op':'auth','token':'other s root'}"), "token_of_other_tenant");
+    assert_has(say(there, "{'op':'auth','token':'default u one'}"), "token_of_other_tenant");
+    /* But an operator's does. */
+    assert_has(say(there, "{'op':'auth','token':'default s root'}"), "'ok':true");
+    leave(here);
+    leave(there);
+    leave(moved);
+    bk_tenant_release(other);
+}
+
+/* --- what is said ----------------------------------------------------------------------------- */
+
+static void test_each_wrong_message_is_answered_with_what_is_wrong(void **state) {
+    (void)state;
+    static const struct {
+        const char *message, *code, *field;
+    } cases[] = {
+        {"nonsense", "invalid_json", NULL},
+        {"[1]", "invalid_json", NULL},
+        {"{'op':'ping','op':'ping'}", "invalid_json", NULL},
+        {"{'id':9,'op':'dance'}", "unknown_op", "op"},
+        {"{'id':9}", "unknown_op", "op"},
+        {"{'id':[1],'op':'ping'}", "validation_invalid_id", "id"},
+        {"{'id':9,'op':'auth'}", "validation_required", "token"},
+        {"{'id':9,'op':'auth','token':'nobody'}", "token_invalid", "token"},
+        {"{'id':9,'op':'subscribe','types':'posts.*'}", "validation_invalid_type", "types"},
+        {"{'id':9,'op':'subscribe','types':[]}", "validation_invalid_type", "types"},
+        {"{'id':9,'op':'subscribe','types':['posts..x']}", "validation_invalid_type", "types"},
+        {"{'id':9,'op':'subscribe','subject':'posts'}", "validation_invalid_subject", "subject"},
+        {"{'id':9,'op':'subscribe','filter':'a = 1'}", "validation_not_supported", "filter"},
+        {"{'id':9,'op':'subscribe','after':'yesterday'}", "cursor_invalid", "after"},
+        {"{'id':9,'op':'subscribe','after':5}", "cursor_invalid", "after"},
+    };
+    struct client *client = connect_guest();
+    for (size_t i = 0; i < BK_COUNT_OF(cases); i++) {
+        char part[128];
+        const char *answer = say(client, cases[i].message);
+        snprintf(part, sizeof part, "'ok':false,'error':{'code':'%s'", cases[i].code);
+        assert_has(answer, part);
+        if (has(cases[i].message, "'id':9"))
+            assert_has(answer, "{'id':9,");
+        snprintf(part, sizeof part, "'field':'%s'", cases[i].field);
+        if (cases[i].field != NULL)
+            assert_has(answer, part);
+    }
+    assert_false(client->is_closing);
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    leave(client);
+}
+
+static void test_an_id_comes_back_as_it_was_and_ping_tells_where_one_stands(void **state) {
+    (void)state;
+    char cursor[BK_CURSOR_BYTES + 1], part[128];
+    struct client *client = connect_guest();
+    cursor_at(last_sequence(), cursor);
+    snprintf(part, sizeof part, "{'id':'x-1','op':'pong','cursor':'%s'}", cursor);
+    assert_has(say(client, "{'id':'x-1','op':'ping'}"), part);
+    assert_has(say(client, "{'op':'ping'}"), "{'op':'pong'");
+    leave(client);
+}
+
+static void test_limits_are_named(void **state) {
+    (void)state;
+    char message[8192];
+    struct client *client = connect_guest();
+    for (int i = 0; i < REALTIME_SUBSCRIPTIONS_MAX; i++) {
+        snprintf(message, sizeof message, "{'op':'subscribe','subject':'posts/%d'}", i);
+        assert_has(say(client, message), "'ok':true");
+    }
+    assert_has(say(client, "{'op':'subscribe','subject':'posts/more'}"), "too_many_subscriptions");
+    assert_has(say(client, "{'op':'subscribe','subject':'posts/0'}"), "'ok':true");
+    int length = snprintf(message, sizeof message, "{'op':'subscribe','types':['a.b'");
+    for (int i = 0; i < REALTIME_TYPES_MAX; i++)
+        length += snprintf(message + length, sizeof message - (size_t)length, ",'a.b%d'", i);
+    snprintf(message + length, sizeof message - (size_t)length, "]}");
+    assert_has(say(client, message), "validation_invalid_type");
+    leave(client);
+}
+
+static void test_unsubscribe_takes_what_it_names(void **state) {
+    (void)state;
+    struct client *client = connect_as("default s root", NULL);
+    say(client, "{'op':'subscribe','types':['posts.*','drafts.*']}");
+    say(client, "{'op':'subscribe','types':['posts.*'],'subject':'posts/b'}");
+    assert_has(say(client, "{'id':3,'op':'unsubscribe','types':['posts.*'],'subject':'posts/b'}"),
+               "{'id':3,'ok':true}");
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 1);
+    say(client, "{'op':'unsubscribe','types':['posts.*']}");
+    emit("posts.created", "posts/b", 1);
+    emit("drafts.created", "drafts/b", 1);
+    run();
+    assert_int_equal(unseen(client), 1);
+    assert_has(next(client), "drafts.created");
+    say(client, "{'op':'unsubscribe'}");
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    leave(client);
+}
+
+static void test_a_token_whose_tenant_is_closed_opens_it_and_what_follows_waits(void **state) {
+    (void)state;
+    struct bk_tenant *other = support_kernel_hold(&world.module.kernel, BK_SLICE("other"));
+    define_all(other);
+    bk_tenant_release(other);
+    struct client *client = connect_guest();
+    static const char *const messages[] = {"{\"id\":1,\"op\":\"auth\",\"token\":\"other s root\"}",
+                                           "{\"id\":2,\"op\":\"subscribe\"}",
+                                           "{\"id\":3,\"op\":\"ping\"}"};
+    for (size_t i = 0; i < 3; i++)
+        client->channel.handler->on_message(&client->channel, bk_slice_from(messages[i]), false);
+    run_until_count(client, 3);
+    assert_has(next(client), "{'id':1,'ok':true}");
+    assert_has(next(client), "{'id':2,'ok':true");
+    assert_has(next(client), "{'id':3,'op':'pong'");
+    leave(client);
+}
+
+/* --- tokens ----------------------------------------------------------------------------------- */
+
+static void test_a_token_changes_what_is_seen_from_then_on(void **state) {
+    (void)state;
+    struct client *client = connect_guest();
+    say(client, "{'op':'subscribe','types':['secrets.*']}");
+    emit("secrets.created", "secrets/a", 1);
+    run();
+    assert_int_equal(unseen(client), 0);
+    assert_has(say(client, "{'id':1,'op':'auth','token':'default s root'}"), "{'id':1,'ok':true}");
+    emit("secrets.created", "secrets/a", 1);
+    run();
+    assert_int_equal(unseen(client), 1);
+    leave(client);
+}
+
+static void test_bad_tokens_in_a_row_end_the_connection(void **state) {
+    (void)state;
+    struct client *client = connect_guest();
+    for (int i = 0; i < 5; i++) {
+        assert_false(client->is_closing);
+        assert_has(say(client, "{'op':'auth','token':'nobody'}"), "token_invalid");
+    }
+    assert_true(client->is_closing);
+    assert_int_equal(client->code, REALTIME_CODE_TOKEN);
+    leave(client);
+}
+
+static void test_a_token_that_is_revoked_ends_its_connections(void **state) {
+    (void)state;
+    struct client *revoked[] = {connect_as("default u one", NULL), connect_guest()};
+    struct client *other_token = connect_as("default u  one", NULL);
+    struct client *other_user = connect_as("default u two", NULL), *guest = connect_guest();
+    say(revoked[1], "{'op':'auth','token':'default u one'}");
+    say(revoked[0], "{'op':'subscribe'}");
+    world.revoked = "default u one";
+    emit("users.updated", "users/one", 1);
+    run();
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(revoked[i]->is_closing);
+        assert_int_equal(revoked[i]->code, REALTIME_CODE_TOKEN);
+        leave(revoked[i]);
+    }
+    assert_false(other_token->is_closing || other_user->is_closing || guest->is_closing);
+    leave(other_token);
+    leave(other_user);
+    leave(guest);
+}
+
+/* --- size, pace and end ----------------------------------------------------------------------- */
+
+static void test_an_idle_connection_is_small(void **state) {
+    (void)state;
+    /* With one subscription, without the texts of its types. */
+    assert_true(sizeof(struct realtime_session) + sizeof(struct realtime_subscription) <= 500);
+}
+
+static void test_a_slow_one_is_closed_and_hurts_nobody(void **state) {
+    (void)state;
+    struct client *slow = connect_guest(), *fast = connect_guest();
+    say(slow, "{'op':'subscribe','types':['posts.*']}");
+    say(slow, "{'op':'subscribe','types':['*']}");
+    say(fast, "{'op':'subscribe','types':['posts.*']}");
+    slow->taken_max = 4;
+    emit("posts.created", "posts/a", 10);
+    run();
+    assert_int_equal(slow->count, 4);
+    assert_true(slow->is_closing);
+    assert_int_equal(slow->code, REALTIME_CODE_SLOW);
+    assert_string_equal(slow->reason, "slow consumer");
+    assert_int_equal(unseen(fast), 10);
+    assert_int_equal(realtime_of_world()->figures.slow, 1);
+    leave(slow);
+    leave(fast);
+}
+
+static void test_a_drain_tells_all_to_come_back(void **state) {
+    (void)state;
+    enum { COUNT = 50 };
+    struct client *clients[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        clients[i] = connect_guest();
+    bk_api_drain(world.module.api, 1000);
+    support_loop_run_for(world.module.kernel.loop, 300);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_int_equal(clients[i]->code, REALTIME_CODE_STOPPING);
+        assert_string_equal(clients[i]->reason, "server_stopping");
+        leave(clients[i]);
+    }
+    struct client late;
+    ask(&late, BK_GET, NULL, NULL, true, NULL);
+    assert_int_equal(late.status, 503);
+    bk_buffer_fini(&late.received);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_subscriber_gets_the_events_of_its_types_in_order),
+        TEST(an_event_is_sent_once_however_many_subscriptions_match),
+        TEST(rules_decide_who_sees_a_record),
+        TEST(only_a_superusers_frame_has_the_hidden_fields),
+        TEST(other_events_are_for_those_who_may_read_events),
+        TEST(events_of_the_house_come_only_when_asked_for),
+        TEST(a_transient_event_has_no_cursor),
+        TEST(many_subscribers_are_all_served_in_slices),
+        TEST(tenants_are_never_mixed),
+        TEST(each_wrong_message_is_answered_with_what_is_wrong),
+        TEST(an_id_comes_back_as_it_was_and_ping_tells_where_one_stands),
+        TEST(limits_are_named),
+        TEST(unsubscribe_takes_what_it_names),
+        TEST(a_token_whose_tenant_is_closed_opens_it_and_what_follows_waits),
+        TEST(a_token_changes_what_is_seen_from_then_on),
+        TEST(bad_tokens_in_a_row_end_the_connection),
+        TEST(a_token_that_is_revoked_ends_its_connections),
+        TEST(an_idle_connection_is_small),
+        TEST(a_slow_one_is_closed_and_hurts_nobody),
+        TEST(a_drain_tells_all_to_come_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
