@@ -231,6 +231,50 @@ static void test_an_event_larger_than_a_page_goes_through(void **state) {
     leave(&client);
 }
 
+/* As pruning does it, but at once. */
+struct removal {
+    struct bk_write write;
+    bool is_done;
+    enum bk_status status;
+};
+
+static enum bk_status run_removal(struct bk_transaction *transaction, struct bk_write *write) {
+    (void)write;
+    return bk_connection_execute(bk_transaction_connection(transaction),
+                                 BK_SLICE("DELETE FROM _journal WHERE sequence <= 250"));
+}
+
+static void on_removed(struct bk_write *write, enum bk_status status) {
+    struct removal *removal = bk_container_of(write, struct removal, write);
+    removal->status = status;
+    removal->is_done = true;
+}
+
+static void test_a_stream_whose_next_event_was_pruned_says_so_and_ends(void **state) {
+    (void)state;
+    struct client client = {.is_slow = true};
+    struct removal removal = {.write = {.run = run_removal, .done = on_removed}};
+    emit_sized("posts.created", 400, 1000);
+    open_stream(&client, "/api/events");
+    support_loop_run_for(fixture.kernel.loop, 50);
+    assert_false(client.is_done);
+    uint32_t sent = count_text(&client, "\ndata: ");
+    assert_true(sent > 0 && sent < 250);
+    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, &removal.write), BK_OK);
+    support_loop_run_until(fixture.kernel.loop, &removal.is_done);
+    assert_int_equal(removal.status, BK_OK);
+    client.is_slow = false;
+    client.request.on_drain(&client.request);
+    support_loop_run_until(fixture.kernel.loop, &client.is_done);
+    const char *error = strstr(client.received.data, "event: error\ndata: {\"data\":{\"after\":");
+    assert_non_null(error);
+    assert_non_null(strstr(error, "\"code\":\"cursor_expired\""));
+    assert_non_null(strstr(error, "\"status\":410"));
+    assert_non_null(strstr(error, "\"oldest\":"));
+    check_contiguous(&client, 1, sent);
+    leave(&client);
+}
+
 static void test_a_client_may_go_at_any_time(void **state) {
     (void)state;
     emit("posts.created", EMITTED_MANY);
@@ -351,6 +395,7 @@ int main(void) {
         TEST(a_stream_of_a_rare_type_moves_on_over_the_others),
         TEST(a_client_that_does_not_read_is_sent_one_page_at_a_time),
         TEST(an_event_larger_than_a_page_goes_through),
+        TEST(a_stream_whose_next_event_was_pruned_says_so_and_ends),
         TEST(a_client_may_go_at_any_time),
         TEST(a_page_waits_for_its_event_and_accounts_for_the_others),
         TEST(a_page_that_waited_in_vain_is_empty_and_moves_on),
