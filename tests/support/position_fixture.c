@@ -16,6 +16,8 @@ static void on_opened(struct bk_position *position, enum bk_status status,
     reader->is_opened = true;
     reader->status = status;
     reader->problem = problem;
+    if (reader->on_opened != NULL)
+        reader->on_opened(reader);
 }
 
 static enum bk_handed on_event(struct bk_position *position, struct bk_event *event) {

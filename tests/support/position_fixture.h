@@ -15,6 +15,7 @@ struct support_reader {
     enum bk_handed answer; /* to each event */
     /* Instead of answer, when it is not NULL. */
     enum bk_handed (*on_event)(struct support_reader *reader, struct bk_event *event);
+    void (*on_opened)(struct support_reader *reader); /* may be NULL */
     void *user;
     uint64_t *seen; /* sequences, in the order in which they came */
     size_t seen_count;

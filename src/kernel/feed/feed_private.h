@@ -20,7 +20,7 @@ void feed_tail_append(struct feed_tail *tail, struct bk_event *const *events, si
 /* NULL when it is not in the tail. */
 struct bk_event *feed_tail_get(const struct feed_tail *tail, uint64_t sequence);
 
-/* --- what the feed keeps of an open tenant ----------------------------------------------------- */
+/* --- what the feed keeps of an open tenant ---------------------------------------------------- */
 
 struct feed_tenant {
     struct feed_tail tail;

@@ -135,11 +135,12 @@ static void subscribe(struct feed_position_world *world, size_t side, size_t whi
     struct feed_subscription *own = &world->subscriptions[side][which];
     own->world = world;
     own->side = side;
-    own->subscription = (struct bk_subscription){.name = "feed.positions",
-                                                 .phase = BK_PHASE_FUNCTIONS + side,
-                                                 .pattern = patterns[which],
-                                                 .takes_cut = true,
-                                                 .on_event = feed_position_on_bus};
+    own->subscription =
+        (struct bk_subscription){.name = "feed.positions",
+                                 .phase = (enum bk_phase)(BK_PHASE_FUNCTIONS + side),
+                                 .pattern = patterns[which],
+                                 .takes_cut = true,
+                                 .on_event = feed_position_on_bus};
     enum bk_status status = bk_bus_subscribe(world->bus, &own->subscription);
     BK_ASSERT(status == BK_OK);
 }
