@@ -5,6 +5,7 @@
 
 #include "bakend/crypto.h"
 #include "bakend/file.h"
+#include "bakend/position.h"
 
 enum { AWAKE_MS = 1000, IDLE_CHECK_MS = 1 };
 
@@ -146,6 +147,7 @@ static void close_stages(struct server *server) {
     if (server->stage >= SERVER_INITIALISED) {
         server_stop_modules(server);
         wait_for_bus(server);
+        bk_feed_flush(server->feed);
         close_tenants(server);
     }
     if (server->stage >= SERVER_COMPOSED) {

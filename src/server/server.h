@@ -4,8 +4,8 @@
  *
  *   open   lock · key · loop · log · store tenants bus feed schema api · modules init ·
  *          modules prepare · tenant "default" opens · modules start
- *   close  modules stop (in reverse) · the bus is empty · tenants close · modules fini ·
- *          api schema feed bus tenants store · log · loop · unlock
+ *   close  modules stop (in reverse) · the bus is empty · positions are stored · tenants close ·
+ *          modules fini · api schema feed bus tenants store · log · loop · unlock
  *
  * Both run turns of the loop until they are done. An open that fails closes what it opened, and
  * takes back a data directory that it made.
