@@ -4,6 +4,8 @@
  */
 #include "metrics.h"
 
+#include "bakend/position.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -175,6 +177,57 @@ static void write_bus(const struct bk_module_context *context, struct bk_buffer 
     write_handlers(context, out);
 }
 
+/* Kinds of readers: a module has one or two. */
+enum { POSITION_KINDS_MAX = 32 };
+
+static const struct {
+    const char *name, *type, *help;
+    size_t offset; /* of a uint64_t in the figures */
+} position_metrics[] = {
+    {"bakend_position_lag_max_events", "gauge", "Events that the furthest one is behind.",
+     offsetof(struct bk_position_figures, lag_max)},
+    {"bakend_position_handed_total", "counter", "Events handed to readers.",
+     offsetof(struct bk_position_figures, handed)},
+    {"bakend_position_acknowledged_total", "counter", "Events that readers acknowledged.",
+     offsetof(struct bk_position_figures, acknowledged)},
+    {"bakend_position_failed_total", "counter", "Events that readers failed on.",
+     offsetof(struct bk_position_figures, failed)},
+    {"bakend_position_lost_total", "counter", "Positions whose next event was pruned.",
+     offsetof(struct bk_position_figures, lost)},
+};
+
+static uint64_t position_value(const struct bk_position_figures *figures, size_t offset) {
+    uint64_t value;
+    memcpy(&value, (const char *)figures + offset, sizeof value);
+    return value;
+}
+
+static void write_position_states(const struct bk_position_figures *figures, size_t count,
+                                  struct bk_buffer *out) {
+    write_head(out, "bakend_positions", "gauge", "Open positions, by kind of reader and state.");
+    for (size_t i = 0; i < count; i++)
+        for (size_t state = BK_POSITION_OPENING; state < BK_COUNT_OF(figures[i].states); state++)
+            bk_buffer_format(out, "bakend_positions{kind=\"%s\",state=\"%s\"} %u\n",
+                             figures[i].kind, bk_position_state_name((enum bk_position_state)state),
+                             figures[i].states[state]);
+}
+
+static void write_positions(const struct bk_module_context *context, struct bk_buffer *out) {
+    struct bk_position_figures figures[POSITION_KINDS_MAX];
+    size_t count = bk_feed_position_figures(context->feed, figures, POSITION_KINDS_MAX);
+    if (count == 0)
+        return;
+    write_position_states(figures, count, out);
+    for (size_t metric = 0; metric < BK_COUNT_OF(position_metrics); metric++) {
+        write_head(out, position_metrics[metric].name, position_metrics[metric].type,
+                   position_metrics[metric].help);
+        for (size_t i = 0; i < count; i++)
+            bk_buffer_format(
+                out, "%s{kind=\"%s\"} %llu\n", position_metrics[metric].name, figures[i].kind,
+                (unsigned long long)position_value(&figures[i], position_metrics[metric].offset));
+    }
+}
+
 void metrics_write_events(const struct bk_module_context *context, struct bk_buffer *out) {
     struct bk_feed_figures figures;
     write_bus(context, out);
@@ -185,6 +238,7 @@ void metrics_write_events(const struct bk_module_context *context, struct bk_buf
             (double)figures.journal_reads);
     gauge(out, "bakend_feed_tail_events", "Events kept in memory.", (double)figures.tail_events);
     gauge(out, "bakend_feed_tail_bytes", "Bytes of those.", (double)figures.tail_bytes);
+    write_positions(context, out);
 }
 
 /* --- loop and process ------------------------------------------------------------------------- */

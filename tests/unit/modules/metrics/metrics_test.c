@@ -1,5 +1,6 @@
 /* The page of figures: who may read it, that no series comes twice, and what some of them count. */
 #include "module_fixture.h"
+#include "position_fixture.h"
 
 #include "bakend/alloc.h"
 
@@ -119,6 +120,31 @@ static void has_no_series_twice(void **state) {
         bk_bus_unsubscribe(fixture.bus, &twins[i]);
 }
 
+static void counts_positions_by_kind(void **state) {
+    static const struct bk_slice types[] = {BK_SLICE_INIT("things.counted")};
+    struct support_reader readers[2] = {{.position.kind = "ships"},
+                                        {.position.kind = "trains", .answer = BK_HANDED_TAKEN}};
+    (void)state;
+    for (size_t i = 0; i < BK_COUNT_OF(readers); i++) {
+        readers[i].position.interest.types = types;
+        readers[i].position.interest.type_count = 1;
+        assert_int_equal(support_reader_open_now(&fixture.kernel, fixture.feed, &readers[i],
+                                                 readers[i].position.kind),
+                         BK_OK);
+    }
+    assert_int_equal(emit("things.counted"), BK_OK);
+    const char *page = scrape();
+    check_page(page);
+    assert_true(value_of(page, "bakend_positions{kind=\"ships\",state=\"live\"}") == 1);
+    assert_true(value_of(page, "bakend_position_handed_total{kind=\"trains\"}") == 1);
+    assert_true(value_of(page, "bakend_position_acknowledged_total{kind=\"ships\"}") == 1);
+    assert_true(value_of(page, "bakend_position_acknowledged_total{kind=\"trains\"}") == 0);
+    assert_true(value_of(page, "bakend_position_lag_max_events{kind=\"ships\"}") == 0);
+    assert_true(value_of(page, "bakend_position_lag_max_events{kind=\"trains\"}") == 1);
+    for (size_t i = 0; i < BK_COUNT_OF(readers); i++)
+        support_reader_fini(&readers[i]);
+}
+
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     (void)transaction;
     (void)write;
@@ -170,6 +196,7 @@ static void is_for_operators(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(has_no_series_twice),
+        cmocka_unit_test(counts_positions_by_kind),
         cmocka_unit_test(counts_failed_writes_apart),
         cmocka_unit_test(is_for_operators),
     };
