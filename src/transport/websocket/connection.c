@@ -156,8 +156,6 @@ static void refuse(struct websocket_connection *connection, int code) {
     struct bk_websockets *websockets = connection->websockets;
     websockets->figures.violations++;
     bk_log_debug(&websockets->options.log, "violation", BK_INT("code", code));
-    if (connection->state == WEBSOCKET_STATE_OPEN)
-        websocket_sending_drop(connection);
     end(connection, code);
 }
 
@@ -284,7 +282,7 @@ static void queue_handshake(struct websocket_connection *connection, struct bk_r
     websocket_handshake_write(request, &text);
     BK_ASSERT(!text.is_overflown);
     whole = bk_buffer_slice(&text);
-    websocket_sending_push(connection, bk_shared_create(&whole, 1), WEBSOCKET_KIND_HANDSHAKE);
+    websocket_sending_push(connection, bk_shared_create(&whole, 1), WEBSOCKET_KIND_CONTROL);
     bk_buffer_fini(&text);
 }
 

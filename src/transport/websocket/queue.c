@@ -62,12 +62,6 @@ struct websocket_entry websocket_queue_pop(struct websocket_queue *queue) {
     return entry;
 }
 
-struct websocket_entry websocket_queue_pop_last(struct websocket_queue *queue) {
-    struct websocket_entry entry = *websocket_queue_at(queue, queue->count - 1);
-    forget(queue, entry);
-    return entry;
-}
-
 bool websocket_queue_has_room(const struct websocket_queue *queue, size_t bytes, size_t max_bytes) {
     size_t taken = queue->bytes + (size_t)queue->count * WEBSOCKET_ENTRY_COST_BYTES;
     return queue->count == 0 || taken + bytes + WEBSOCKET_ENTRY_COST_BYTES <= max_bytes;

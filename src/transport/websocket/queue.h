@@ -15,10 +15,9 @@ enum {
 };
 
 enum websocket_kind {
-    WEBSOCKET_KIND_SHARED,    /* a message that others send too */
-    WEBSOCKET_KIND_OWN,       /* a message of this connection alone */
-    WEBSOCKET_KIND_HANDSHAKE, /* the answer before the first frame */
-    WEBSOCKET_KIND_CONTROL,
+    WEBSOCKET_KIND_SHARED,  /* a message that others send too */
+    WEBSOCKET_KIND_OWN,     /* a message of this connection alone */
+    WEBSOCKET_KIND_CONTROL, /* no message; also the answer to the handshake */
     WEBSOCKET_KIND_PONG
 };
 
@@ -53,7 +52,6 @@ const struct websocket_entry *websocket_queue_at(const struct websocket_queue *q
                                                  uint32_t index);
 /* The reference becomes the caller's. */
 struct websocket_entry websocket_queue_pop(struct websocket_queue *queue);
-struct websocket_entry websocket_queue_pop_last(struct websocket_queue *queue);
 /* Whether so many bytes more may wait when at most max_bytes may. Anything may when nothing
  * does. */
 bool websocket_queue_has_room(const struct websocket_queue *queue, size_t bytes, size_t max_bytes);

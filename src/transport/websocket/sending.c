@@ -87,26 +87,10 @@ static void queue_newest_pong(struct websocket_connection *connection) {
     websocket_sending_push(connection, pong, WEBSOCKET_KIND_PONG);
 }
 
-void websocket_sending_drop(struct websocket_connection *connection) {
-    struct websocket_queue *queue = &connection->queue;
-    uint32_t kept = connection->in_flight_count;
-    if (kept == 0 && queue->count > 0 &&
-        (connection->first_sent > 0 ||
-         websocket_queue_at(queue, 0)->kind == WEBSOCKET_KIND_HANDSHAKE))
-        kept = 1;
-    while (queue->count > kept) {
-        struct websocket_entry entry = websocket_queue_pop_last(queue);
-        connection->websockets->figures.queued_bytes -= websocket_frame_bytes(entry.frame);
-        release(connection, entry);
-    }
-    bk_shared_unref(connection->newest_pong);
-    connection->newest_pong = NULL;
-}
-
 void websocket_sending_fini(struct websocket_connection *connection) {
     BK_ASSERT(connection->write == NULL);
     connection->websockets->figures.queued_bytes += connection->first_sent;
-    connection->first_sent = connection->in_flight_count = 0;
+    connection->first_sent = 0;
     while (connection->queue.count > 0) {
         struct websocket_entry entry = websocket_queue_pop(&connection->queue);
         connection->websockets->figures.queued_bytes -= websocket_frame_bytes(entry.frame);
@@ -287,7 +271,7 @@ static void on_write(uv_write_t *request, int status) {
     size_t sent = connection->in_flight_bytes;
     bk_free(connection->write);
     connection->write = NULL;
-    connection->in_flight_bytes = connection->in_flight_count = 0;
+    connection->in_flight_bytes = 0;
     if (connection->state == WEBSOCKET_STATE_CLOSED)
         return;
     if (status != 0) {
@@ -310,7 +294,6 @@ static void queue_write(struct websocket_connection *connection) {
         return;
     }
     connection->in_flight_bytes = total;
-    connection->in_flight_count = count;
     if (bk_list_is_empty(&connection->write_link))
         judge_from_now(connection);
 }

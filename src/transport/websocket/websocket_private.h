@@ -65,12 +65,11 @@ struct websocket_connection {
     size_t first_sent;      /* bytes of the queue's first frame */
     size_t in_flight_bytes; /* of the queue, in write */
     uint64_t clock_since_ms;
-    uint64_t write_since_ms;  /* while output waits for the peer: since it was judged */
-    uint64_t written_bytes;   /* taken by the socket */
-    int64_t delivered_bytes;  /* that the peer had when it was judged */
-    uint32_t counted_bytes;   /* of the reader's memory, in websockets->gathered_bytes */
-    uint32_t in_flight_count; /* entries of the queue, in write */
-    uint16_t code;            /* as we closed it */
+    uint64_t write_since_ms; /* while output waits for the peer: since it was judged */
+    uint64_t written_bytes;  /* taken by the socket */
+    int64_t delivered_bytes; /* that the peer had when it was judged */
+    uint32_t counted_bytes;  /* of the reader's memory, in websockets->gathered_bytes */
+    uint16_t code;           /* as we closed it */
     uint8_t state, clock, pong_count;
     bool is_watched; /* on_drain is to be called */
     bool is_shut;    /* our FIN is on its way */
@@ -122,8 +121,6 @@ void websocket_sending_push(struct websocket_connection *connection, struct bk_s
                             enum websocket_kind kind);
 void websocket_sending_answer_ping(struct websocket_connection *connection,
                                    struct bk_slice payload);
-/* Forgets the frames of which nothing was sent yet, all but the handshake. */
-void websocket_sending_drop(struct websocket_connection *connection);
 /* Forgets all that is queued, of a connection that is closed. */
 void websocket_sending_fini(struct websocket_connection *connection);
 void websocket_sending_on_turn_end(struct bk_turn_hook *hook);
