@@ -3,11 +3,13 @@
  * answers that say what to do when it cannot be followed.
  */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAccount } from './support/feed.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
-import { startServer, temporaryFolder } from './support/program.mjs';
+import { runWell, startServer, temporaryFolder } from './support/program.mjs';
+import { createRandom } from './support/random.mjs';
 import { createCollection, createRecord, open, recordsPath } from './support/records.mjs';
 import { operatorToken, signIn } from './support/superuser.mjs';
 
@@ -521,4 +523,123 @@ test('a stop answers who waits', async (t) => {
   assert.deepEqual(page.events, []);
   assert.equal((await server.ended).code, 0);
   assert.ok(Date.now() - started < 5000);
+});
+
+test('after a restore its position is of another history, until it is sought', async (t) => {
+  const folder = await temporaryFolder(t);
+  let server = await startServer(t, { folder });
+  let token = await operatorToken(server);
+  await createCollection(server, token, posts);
+  await well(consumersOf(server, token).put('work', { types: ['posts.*'] }));
+  await createRecord(server, token, 'posts', { title: 'before' });
+  const { status, text } = await server.request('POST', '/api/backups', { name: 'a.zip' }, { token });
+  assert.equal(status, 204, text);
+  const archive = join(server.data, 'tenants/default/backups/a.zip');
+  await server.stop();
+  await runWell(['restore', archive, '--data', server.data], { cwd: folder });
+  server = await startServer(t, { folder });
+  token = await signIn(server);
+  const api = consumersOf(server, token);
+  assert.equal((await well(api.get('work'))).state, 'epochChanged');
+  for (let i = 0; i < 2; i++)
+    await problem(api.poll('work', { wait: 5 }), 409, 'after', 'cursor_epoch_changed');
+  await well(api.seek('work', 'start'));
+  assert.deepEqual(titles(await well(api.poll('work'))), ['before']);
+});
+
+test('a worker that is handed events misses none, whatever is killed', async (t) => {
+  const random = createRandom(t);
+  const folder = await temporaryFolder(t);
+  let server = await startServer(t, { folder });
+  const address = new URL(server.url).host;
+  const token = await operatorToken(server);
+  await createCollection(server, token, posts);
+  const api = {
+    ...consumersOf({ request: (...args) => server.request(...args) }, token),
+  };
+  await well(api.put('work', { types: ['posts.*'] }));
+  const done = [];
+  const control = { isOver: false };
+  const create = async () => {
+    while (!control.isOver)
+      await createRecord(server, token, 'posts', { title: 'x' }).catch(() => sleep(20));
+  };
+  const work = async () => {
+    const body = { wait: 1, limit: 10, leaseMs: 200 };
+    while (!control.isOver) {
+      const answer = await api.poll('work', body).catch(() => null);
+      if (answer?.status !== 200) {
+        await sleep(20);
+        continue;
+      }
+      const { events, next, lease } = answer.body;
+      if (random.below(5) === 0) continue; /* this one died before it did anything */
+      done.push(...events.map(({ sequence }) => sequence));
+      if (random.below(5) === 0) continue; /* and this one before it could commit */
+      if (lease) await api.commit('work', { cursor: next, lease }).catch(() => null);
+    }
+  };
+  const all = [create(), create(), work(), work()];
+  for (let i = 0; i < 6; i++) {
+    await sleep(random.between(200, 600));
+    await server.stop('SIGKILL');
+    server = await startServer(t, { folder, args: ['--listen', address] });
+  }
+  await sleep(300);
+  control.isOver = true;
+  await Promise.all(all);
+  for (let isEmpty = false; !isEmpty;) {
+    const { events, next, lease } = await well(api.poll('work', { limit: 1000, wait: 2 }));
+    done.push(...events.map(({ sequence }) => sequence));
+    isEmpty = events.length === 0;
+    if (lease) await well(api.commit('work', { cursor: next, lease }));
+  }
+  const wanted = [];
+  for (let after = 'start', hasMore = true; hasMore;) {
+    const page = await well(
+      server.request('GET', `/api/events?types=posts.*&limit=1000&after=${after}`, undefined, {
+        token,
+      }),
+    );
+    wanted.push(...page.events.map(({ sequence }) => sequence));
+    ({ next: after, hasMore } = page);
+  }
+  assert.deepEqual([...new Set(done)].sort((a, b) => a - b), wanted);
+  t.diagnostic(`${wanted.length} events, handed out ${done.length} times`);
+});
+
+test('verbs at random, all at once, leave it in order', async (t) => {
+  const random = createRandom(t);
+  const api = await setUp(t);
+  const names = ['a', 'b', 'c'];
+  const one = (list) => list[random.below(list.length)];
+  let last = { next: 'start', lease: '' };
+  const verbs = [
+    (name) => api.put(name, { types: [one(['posts.*', 'people.*', '*'])] }),
+    (name) => api.put(name, { after: one(['start', 'now']) }),
+    (name) => api.remove(name),
+    (name) => api.seek(name, one(['start', 'now', '2020-01-01T00:00:00Z'])),
+    (name) => api.commit(name, { cursor: last.next }),
+    (name) => api.commit(name, { cursor: last.next, lease: last.lease }),
+    (name) => api.get(name),
+    () => api.ask('GET', ''),
+    () => api.write('x'),
+    ...Array.from({ length: 8 }, () => async (name) => {
+      const answer = await api.poll(name, { wait: random.below(2), limit: 5, leaseMs: 100 });
+      if (answer.status === 200) last = answer.body;
+      return answer;
+    }),
+  ];
+  const client = async () => {
+    for (let i = 0; i < 80; i++) {
+      const answer = await one(verbs)(one(names));
+      if (answer)
+        assert.ok([200, 204, 400, 404, 409].includes(answer.status), `${answer.status} ${answer.text}`);
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, client));
+  for (const name of names) {
+    await well(api.put(name, { types: ['posts.*'], after: 'start' }));
+    assert.ok((await well(api.poll(name))).events.length > 0);
+  }
 });

@@ -28,9 +28,10 @@ static void create_schema(struct support_module *fixture, const struct bk_module
         bk_schema_add_system(fixture->schema, &module->collections[i], module->name);
 }
 
-static void create_kernel(struct support_module *fixture, struct bk_logger *logger) {
+static void create_kernel(struct support_module *fixture,
+                          const struct bk_store_options *store_options, struct bk_logger *logger) {
     struct bk_loop *loop;
-    support_kernel_create(&fixture->kernel, NULL);
+    support_kernel_create(&fixture->kernel, store_options);
     loop = fixture->kernel.loop;
     fixture->bus = bk_bus_create(loop, fixture->kernel.store, (struct bk_log){logger, "bus"});
     fixture->feed = bk_feed_create(loop, fixture->bus, fixture->kernel.tenants,
@@ -43,11 +44,13 @@ static void create_kernel(struct support_module *fixture, struct bk_logger *logg
     fixture->api = bk_api_create(&options);
 }
 
-void support_module_open(struct support_module *fixture, const struct bk_module *module,
-                         const void *options, struct bk_logger *logger) {
+void support_module_open_on(struct support_module *fixture,
+                            const struct bk_store_options *store_options,
+                            const struct bk_module *module, const void *options,
+                            struct bk_logger *logger) {
     struct bk_module_context *context = &fixture->context;
     struct bk_error error = BK_ERROR_INIT;
-    create_kernel(fixture, logger);
+    create_kernel(fixture, store_options, logger);
     create_schema(fixture, module);
     bk_buffer_init(&fixture->answer, ANSWER_BYTES);
     *context = (struct bk_module_context){.module = module,
@@ -77,6 +80,11 @@ void support_module_open(struct support_module *fixture, const struct bk_module 
     support_kernel_open(&fixture->kernel);
     if (module->start != NULL)
         assert_int_equal(module->start(context, &error), BK_OK);
+}
+
+void support_module_open(struct support_module *fixture, const struct bk_module *module,
+                         const void *options, struct bk_logger *logger) {
+    support_module_open_on(fixture, NULL, module, options, logger);
 }
 
 static void on_stopped(void *user) { *(bool *)user = true; }

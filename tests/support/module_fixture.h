@@ -22,6 +22,11 @@ struct support_module {
 /* Everything up to the started module and the open tenant "default". logger may be NULL. */
 void support_module_open(struct support_module *fixture, const struct bk_module *module,
                          const void *options, struct bk_logger *logger);
+/* The same on a store with these options; NULL: the defaults. */
+void support_module_open_on(struct support_module *fixture,
+                            const struct bk_store_options *store_options,
+                            const struct bk_module *module, const void *options,
+                            struct bk_logger *logger);
 /* All of it in reverse; every handle and database must be closed by then. */
 void support_module_close(struct support_module *fixture);
 /* Calls as the system, in process, and returns the status of the answer. */

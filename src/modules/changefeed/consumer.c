@@ -19,9 +19,9 @@
  * nothing, and its row follows now and then (tick). A crash in between costs a second look at
  * these events.
  *
- * Its row's position is pinned in the journal. When what comes next is pruned nevertheless, by
- * size, or while its tenant was closed, it is lost: it says so in an event, once, and its readers
- * get 410 until it is sought. The position of a consumer of a restored tenant is of another
+ * Its row's position is pinned in the journal. When what comes next is pruned nevertheless, for
+ * the bound of its size, it is lost: it says so in an event, once, and its readers get 410 until it
+ * is sought. The position of a consumer of a restored tenant is of another
  * history: 409, likewise.
  */
 #include "consumer.h"
@@ -276,16 +276,11 @@ changefeed_consumer_create(struct changefeed_state *state, struct bk_tenant *ten
 }
 
 void changefeed_consumer_destroy(struct changefeed_consumer *consumer) {
-    struct bk_list *node;
     BK_ASSERT(consumer->running == NULL);
     bk_list_remove(&consumer->link);
     changefeed_tenant_of(consumer->state, consumer->tenant)->consumer_count--;
     changefeed_consumer_polls_refuse(consumer);
-    while ((node = bk_list_pop(&consumer->changes)) != NULL) {
-        struct changefeed_consumer_change *change =
-            bk_container_of(node, struct changefeed_consumer_change, link);
-        change->done(change, BK_NOT_FOUND);
-    }
+    changefeed_consumer_changes_refuse(consumer);
     if (consumer->is_own_submitted)
         bk_tenant_release(consumer->tenant);
     bk_feed_unpin(&consumer->pin);

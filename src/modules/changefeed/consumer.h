@@ -81,6 +81,9 @@ struct changefeed_consumer_change {
 void changefeed_consumer_change_submit(struct changefeed_consumer *consumer,
                                        struct changefeed_consumer_change *change);
 
+/* Those that wait for their turn end with BK_NOT_FOUND. */
+void changefeed_consumer_changes_refuse(struct changefeed_consumer *consumer);
+
 /* --- consumer_row.c: the table ---------------------------------------------------------------- */
 
 /* Calls with each row. */

@@ -41,6 +41,12 @@ static void end(struct changefeed_consumer_change *change, enum bk_status status
     change->done(change, status);
 }
 
+void changefeed_consumer_changes_refuse(struct changefeed_consumer *consumer) {
+    struct bk_list *node;
+    while ((node = bk_list_pop(&consumer->changes)) != NULL)
+        end(bk_container_of(node, struct changefeed_consumer_change, link), BK_NOT_FOUND);
+}
+
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct changefeed_consumer_change *change =
         bk_container_of(write, struct changefeed_consumer_change, write);
