@@ -6,8 +6,8 @@
  *   {"id":3,"op":"unsubscribe","types":["posts.*"],"subject":"posts/abc"}
  *   {"id":4,"op":"ping"}
  *
- * Each is answered once, with its id: {"id":2,"ok":true,…} or {"id":2,"ok":false,"error":{…}}. Wrong
- * ones end nothing but themselves; only who sends bad tokens in a row is closed.
+ * Each is answered once, with its id: {"id":2,"ok":true,…} or {"id":2,"ok":false,"error":{…}}.
+ * Wrong ones end nothing but themselves; only who sends bad tokens in a row is closed.
  */
 #include "realtime_private.h"
 

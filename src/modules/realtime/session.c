@@ -1,7 +1,7 @@
 /*
  * WebSocket connections.
  *
- *   accept ─> messages (message.c), events (fan_out.c, replay.c) ─> closed by either side ─> on_close
+ *   accept ─> messages (message.c), events (fan_out.c, replay.c) ─> closed by either side
  *
  * A session is in the tenant of its handshake: the token's, or the one that is named, or "default".
  * Where the handshake said nothing, the first token that is sent decides (see message.c). When we

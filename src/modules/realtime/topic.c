@@ -5,8 +5,8 @@
  *   posts/abc                      one record, by its view rule
  *
  * A collection may be named by its id. Behind "?" there may be options=<JSON, percent-encoded>:
- * {"query":{"fields":…,"filter":…,"expand":…,"since":…},"headers":{…}}. What cannot be read there is
- * as if it were not, as in the contract; any other topic is taken and never heard of again.
+ * {"query":{"fields":…,"filter":…,"expand":…,"since":…},"headers":{…}}. What cannot be read there
+ * is as if it were not, as in the contract; any other topic is taken and never heard of again.
  */
 #include "realtime_private.h"
 

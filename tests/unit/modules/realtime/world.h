@@ -15,7 +15,7 @@
 
 extern const struct bk_module bk_module_realtime;
 
-enum { CLIENT_MESSAGES_MAX = 4096 };
+enum { CLIENT_MESSAGES_MAX = 8192 };
 
 /* Tokens are "<tenant> <kind> <id>", kind s (superuser), u (user) or k (key with events:read). */
 struct world {
@@ -122,8 +122,8 @@ static void define_all(struct bk_tenant *tenant) {
 #undef FIELDS
 }
 
-static void emit_as(struct bk_tenant *tenant, const char *source, const char *type,
-                    const char *subject, uint32_t count) {
+static inline void emit_as(struct bk_tenant *tenant, const char *source, const char *type,
+                           const char *subject, uint32_t count) {
     struct bk_event_draft draft = {.type = bk_slice_from(type),
                                    .subject = bk_slice_from(subject),
                                    .source = bk_slice_from(source),
@@ -135,7 +135,7 @@ static void emit_as(struct bk_tenant *tenant, const char *source, const char *ty
     support_loop_run_for(world.module.kernel.loop, 1);
 }
 
-static void emit(const char *type, const char *subject, uint32_t count) {
+static inline void emit(const char *type, const char *subject, uint32_t count) {
     emit_as(world.module.kernel.tenant, "collections", type, subject, count);
 }
 
@@ -295,16 +295,16 @@ static void ask(struct client *client, enum bk_method method, const char *token,
         bk_request_fini(request);
 }
 
-static struct client *connect_as(const char *token, const char *tenant) {
+static inline struct client *connect_as(const char *token, const char *tenant) {
     struct client *client = bk_alloc(sizeof *client);
     ask(client, BK_GET, token, tenant, true, NULL);
     assert_true(client->is_open);
     return client;
 }
 
-static struct client *connect_guest(void) { return connect_as(NULL, NULL); }
+static inline struct client *connect_guest(void) { return connect_as(NULL, NULL); }
 
-static void leave(struct client *client) {
+static inline void leave(struct client *client) {
     if (client->is_stream && !client->is_ended)
         bk_api_abort(&client->request);
     else if (client->is_open)
@@ -316,10 +316,10 @@ static void leave(struct client *client) {
     bk_free(client);
 }
 
-static void run(void) { support_loop_run_for(world.module.kernel.loop, 3); }
+static inline void run(void) { support_loop_run_for(world.module.kernel.loop, 3); }
 
 /* The message of this number, with a NUL behind it. */
-static const char *message_at(struct client *client, size_t index) {
+static inline const char *message_at(struct client *client, size_t index) {
     static char text[128 * 1024];
     if (index >= client->count)
         fail_msg("message %zu of %zu", index, client->count);
@@ -330,12 +330,12 @@ static const char *message_at(struct client *client, size_t index) {
 }
 
 /* The next one that was not looked at. */
-static const char *next(struct client *client) { return message_at(client, client->seen++); }
+static inline const char *next(struct client *client) { return message_at(client, client->seen++); }
 
-static size_t unseen(const struct client *client) { return client->count - client->seen; }
+static inline size_t unseen(const struct client *client) { return client->count - client->seen; }
 
 /* Sends a message (apostrophes stand for quotes) and returns the answer to it. */
-static const char *say(struct client *client, const char *message) {
+static inline const char *say(struct client *client, const char *message) {
     char text[8192];
     size_t length = strlen(message), before = client->count;
     assert_true(length < sizeof text);
@@ -348,7 +348,7 @@ static const char *say(struct client *client, const char *message) {
     return message_at(client, before);
 }
 
-static bool has(const char *text, const char *part) {
+static inline bool has(const char *text, const char *part) {
     char quoted[1024];
     size_t length = strlen(part);
     assert_true(length < sizeof quoted);
@@ -364,19 +364,19 @@ static bool has(const char *text, const char *part) {
             fail_msg("%s is not in %s", (part), assert_text_);                                     \
     } while (0)
 
-static uint64_t sequence_in(const char *frame) {
+static inline uint64_t sequence_in(const char *frame) {
     const char *at = strstr(frame, "\"sequence\":");
     if (at == NULL)
         fail_msg("no sequence in %s", frame);
     return (uint64_t)strtoull(at + strlen("\"sequence\":"), NULL, 10);
 }
 
-static void cursor_at(uint64_t sequence, char out[BK_CURSOR_BYTES + 1]) {
+static inline void cursor_at(uint64_t sequence, char out[BK_CURSOR_BYTES + 1]) {
     bk_cursor_make(out, bk_journal_state(world.module.kernel.tenant->database).epoch, sequence);
     out[BK_CURSOR_BYTES] = '\0';
 }
 
-static void run_until_count(struct client *client, size_t count) {
+static inline void run_until_count(struct client *client, size_t count) {
     for (int i = 0; i < 3000 && client->count < count; i++)
         support_loop_run_for(world.module.kernel.loop, 1);
     assert_true(client->count >= count);
