@@ -452,6 +452,7 @@ static bool are_all_done(void) {
 
 static void drain(void) {
     model.is_draining = true;
+    open_all(); /* one may have closed another since */
     for (int round = 0; round < 5000 && !are_all_done(); round++) {
         for (size_t i = 0; i < READERS; i++)
             while (model.readers[i]->taken_count > 0)
