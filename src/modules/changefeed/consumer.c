@@ -374,11 +374,15 @@ enum bk_status changefeed_consumers_open(struct changefeed_state *state, struct 
     enum bk_status status = BK_CLOSING;
     if (connection != NULL)
         status = changefeed_consumer_rows_read(connection, on_row, &loading);
-    if (status != BK_OK) {
-        changefeed_consumers_close(own);
-        return bk_error_set(error, status, "the consumers cannot be read");
-    }
-    return BK_OK;
+    if (status == BK_OK)
+        return BK_OK;
+    changefeed_consumers_close(own);
+    if (status == BK_CORRUPT)
+        return bk_error_set(error, status,
+                            "%s/data.db is damaged: _consumers cannot be read. Restore a backup "
+                            "with `bakend restore`",
+                            tenant->directory);
+    return bk_error_set(error, status, "_consumers cannot be read: %s", bk_status_text(status));
 }
 
 void changefeed_consumers_close(struct changefeed_tenant *own) {
