@@ -135,6 +135,7 @@ test('a copy is exact through kills of either side', async (t) => {
       copy = startCopy(target.server, token, path);
     }
   }
+  await sleep(300);
   control.isOver = true;
   await Promise.all(writers);
   const size = await settle(target.server, token, copy, path);
