@@ -15,7 +15,17 @@ static struct {
     struct support_kernel kernel;
     struct bk_bus *bus;
     struct bk_feed *feed;
+    struct support_reader *owned; /* closed with its tenant, as a module does it */
 } fixture;
+
+static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
+    (void)state;
+    (void)user;
+    if (fixture.owned == NULL || fixture.owned->position.tenant != tenant)
+        return;
+    bk_position_close(&fixture.owned->position);
+    fixture.owned = NULL;
+}
 
 static void create_feed(void) {
     fixture.bus = bk_bus_create(fixture.kernel.loop, fixture.kernel.store, (struct bk_log){0});
@@ -23,6 +33,9 @@ static void create_feed(void) {
                                   (struct bk_log){0}, TAIL_BYTES);
     fixture.feed->positions->retry_first_ms = 20;
     fixture.feed->positions->retry_max_ms = 200;
+    struct bk_tenant_slot owner = {.name = "owner", .on_close = on_tenant_close};
+    (void)bk_tenants_add_slot(fixture.kernel.tenants, &owner);
+    fixture.owned = NULL;
 }
 
 static int setup_with(const struct bk_store_options *options) {
@@ -284,6 +297,116 @@ static void test_a_dropped_name_begins_anew(void **state) {
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     RUN_UNTIL(acknowledged(&reader) == 5);
     assert_saw(&reader, 1, 5);
+    support_reader_fini(&reader);
+}
+
+struct sql_write {
+    struct bk_write write;
+    const char *sql;
+    enum bk_status status;
+    bool is_done;
+};
+
+static enum bk_status run_sql(struct bk_transaction *transaction, struct bk_write *write) {
+    struct sql_write *self = bk_container_of(write, struct sql_write, write);
+    return bk_connection_execute(bk_transaction_connection(transaction), bk_slice_from(self->sql));
+}
+
+static void on_sql_done(struct bk_write *write, enum bk_status status) {
+    struct sql_write *self = bk_container_of(write, struct sql_write, write);
+    self->status = status;
+    self->is_done = true;
+}
+
+static void execute(const char *sql) {
+    struct sql_write self = {.write = {.runs_alone = true, .run = run_sql, .done = on_sql_done},
+                             .sql = sql};
+    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, &self.write), BK_OK);
+    support_loop_run_until(fixture.kernel.loop, &self.is_done);
+    assert_int_equal(self.status, BK_OK);
+    bk_database_forget_statements(fixture.kernel.tenant->database);
+}
+
+static void test_what_cannot_be_stored_is_stored_later_and_readers_go_on(void **state) {
+    (void)state;
+    struct support_reader reader = {0}, other = {0};
+    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
+    execute("ALTER TABLE _positions RENAME TO _away");
+    emit(5);
+    RUN_UNTIL(positions()->store.is_writing);
+    RUN_UNTIL(!positions()->store.is_writing);
+    assert_int_equal(reader.position.own->stored, 0);
+    assert_true(reader.position.own->is_dirty);
+    emit(5);
+    run_until_idle();
+    assert_saw(&reader, 1, 10);
+    assert_true(open_reader(&other, "test/b") != BK_OK); /* it would not survive a crash */
+    assert_int_equal(support_reader_state(&other), BK_POSITION_CLOSED);
+    execute("ALTER TABLE _away RENAME TO _positions");
+    RUN_UNTIL(reader.position.own->stored == 10);
+    assert_int_equal(open_reader(&other, "test/b"), BK_OK);
+    support_reader_fini(&reader);
+    support_reader_fini(&other);
+}
+
+static void
+test_a_closed_one_that_cannot_be_stored_does_not_hold_its_tenant_for_ever(void **state) {
+    (void)state;
+    struct support_reader reader = {0};
+    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
+    execute("ALTER TABLE _positions RENAME TO _away");
+    emit(5);
+    run_until_idle();
+    support_reader_fini(&reader);
+    RUN_UNTIL(!positions()->is_held);
+    assert_true(bk_list_is_empty(&positions()->all));
+    execute("ALTER TABLE _away RENAME TO _positions");
+}
+
+static void test_one_that_idled_is_stored_when_its_tenant_closes(void **state) {
+    (void)state;
+    static const struct bk_slice types[] = {BK_SLICE_INIT("users.*")};
+    struct support_reader reader = {.position.interest = {.types = types, .type_count = 1}};
+    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
+    RUN_UNTIL(!positions()->is_held);
+    emit(500);
+    run_until_idle();
+    assert_false(positions()->is_held);
+    fixture.owned = &reader;
+    run_until_idle();
+    support_kernel_close(&fixture.kernel);
+    assert_null(fixture.owned);
+    bk_feed_destroy(fixture.feed);
+    bk_bus_destroy(fixture.bus);
+    support_kernel_restart(&fixture.kernel);
+    create_feed();
+    support_kernel_open(&fixture.kernel);
+    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
+    assert_int_equal(reader.position.own->stored, 500);
+    support_reader_fini(&reader);
+}
+
+static void on_deleted(void *user, enum bk_status status) {
+    assert_int_equal(status, BK_OK);
+    *(bool *)user = true;
+}
+
+static void test_a_tenant_can_be_deleted_under_one_that_fails_for_ever(void **state) {
+    (void)state;
+    struct bk_event_draft draft = {
+        .type = BK_SLICE("posts.created"), .source = BK_SLICE("test"), .payload = BK_SLICE("{}")};
+    struct support_reader reader = {.answer = BK_HANDED_FAILED};
+    struct bk_tenant *acme = support_kernel_hold(&fixture.kernel, BK_SLICE("acme"));
+    bool is_deleted = false;
+    support_reader_open(fixture.feed, acme, &reader, "test/a");
+    support_loop_run_until(fixture.kernel.loop, &reader.is_opened);
+    assert_int_equal(support_kernel_emit(&fixture.kernel, acme, &draft, 3, NULL), BK_OK);
+    RUN_UNTIL(reader.seen_count >= 2);
+    fixture.owned = &reader;
+    bk_tenant_delete(fixture.kernel.tenants, BK_SLICE("acme"), on_deleted, &is_deleted);
+    bk_tenant_release(acme);
+    support_loop_run_until(fixture.kernel.loop, &is_deleted);
+    assert_int_equal(support_reader_state(&reader), BK_POSITION_CLOSED);
     support_reader_fini(&reader);
 }
 
@@ -731,6 +854,10 @@ int main(void) {
         TEST(test_a_flush_stores_those_that_idle_too),
         TEST(test_a_thousand_openings_and_more_share_a_few_commits),
         TEST(test_a_dropped_name_begins_anew),
+        TEST(test_what_cannot_be_stored_is_stored_later_and_readers_go_on),
+        TEST(test_a_closed_one_that_cannot_be_stored_does_not_hold_its_tenant_for_ever),
+        TEST(test_one_that_idled_is_stored_when_its_tenant_closes),
+        TEST(test_a_tenant_can_be_deleted_under_one_that_fails_for_ever),
         TEST(test_it_is_handed_what_it_asks_for_and_nothing_else),
         TEST(test_a_transient_event_is_never_handed),
         TEST(test_a_cut_chain_reaches_only_those_that_cause_nothing),
