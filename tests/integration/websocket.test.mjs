@@ -253,7 +253,7 @@ test('a peer that sends and never reads is closed with 1013, and nobody else is 
     assert.equal(await nextMessage(other), `message ${i}`);
     times.push(performance.now() - start);
   }
-  assert.ok(times.sort((a, b) => a - b)[25] < 200, `the median took ${times[25]} ms`);
+  assert.ok(times.sort((a, b) => a - b)[25] < 500, `the median took ${times[25]} ms`);
   const closed = once(slow, 'close');
   slow.resume();
   assert.equal((await soon(closed, 'the end'))[0], 1013);

@@ -20,7 +20,8 @@
 #include <uv.h>
 
 enum {
-    WEBSOCKET_READ_BUFFER_BYTES = 64 * 1024,
+    /* libuv reads up to 32 times before others have their turn: half a megabyte of one peer. */
+    WEBSOCKET_READ_BUFFER_BYTES = 16 * 1024,
     WEBSOCKET_PONGS_MAX = 16, /* in a queue; of further pings the newest is answered */
     WEBSOCKET_TICK_MS = 100,
     WEBSOCKET_TICK_PINGS_MAX = 1024,  /* pings of one tick: those of many go in portions */
