@@ -143,11 +143,14 @@ static bool send_some(struct realtime_tenant *own, size_t count_max) {
 
 /* --- slices ----------------------------------------------------------------------------------- */
 
-static void step(struct realtime_tenant *own, size_t count_max) {
+/* Returns what it costs, in sends: at least one. */
+static size_t step(struct realtime_tenant *own, size_t count_max) {
     if (own->event == NULL)
         begin_event(own);
+    size_t before = own->matched_next;
     if (send_some(own, count_max))
         finish_event(own);
+    return own->matched_next - before + 1;
 }
 
 /* What a turn has borrowed another turn may not use. */
@@ -164,10 +167,10 @@ static void run_slice(struct realtime *realtime) {
     enum { PIECE = 64 };
     uint64_t started_ns = bk_clock_monotonic_ns();
     resolve_anew(realtime);
-    for (size_t i = 0; i < SLICE_SENDS / PIECE && !bk_list_is_empty(&realtime->busy); i++) {
+    for (size_t cost = 0; cost < SLICE_SENDS && !bk_list_is_empty(&realtime->busy);) {
         struct realtime_tenant *own =
             bk_container_of(realtime->busy.next, struct realtime_tenant, busy);
-        step(own, PIECE);
+        cost += step(own, PIECE);
         bk_list_remove(&own->busy);
         if (own->event != NULL || own->waiting_count > 0)
             bk_list_push(&realtime->busy, &own->busy);
@@ -219,7 +222,7 @@ enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk
     if (own->waiting_count > WAITING_MAX) {
         if (own->event != NULL)
             realtime_item_resolve(&own->item, own);
-        step(own, SIZE_MAX);
+        (void)step(own, SIZE_MAX);
     }
     if (!bk_task_is_waiting(&realtime->task))
         run_slice(realtime);

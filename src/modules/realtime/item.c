@@ -11,7 +11,8 @@
  */
 #include "realtime_private.h"
 
-enum { RECORD_BYTES_MAX = 1024 * 1024 };
+/* Larger hidden fields are left out: with them a frame would be more than a connection queues. */
+enum { HIDDEN_BYTES_MAX = BK_EVENT_BYTES_MAX, RECORD_BYTES_MAX = 4 * BK_EVENT_BYTES_MAX };
 
 static void make_cursor(struct realtime_item *item, const struct realtime_tenant *tenant) {
     struct bk_journal_state journal = bk_journal_state(tenant->tenant->database);
@@ -88,7 +89,9 @@ struct bk_slice realtime_item_cursor(const struct realtime_item *item) {
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-static bool has_hidden(const struct realtime_item *item) { return item->hidden.length > 2; }
+static bool has_hidden(const struct realtime_item *item) {
+    return item->hidden.length > 2 && item->hidden.length <= HIDDEN_BYTES_MAX;
+}
 
 static struct bk_slice head_of(const struct realtime_item *item, char *room, size_t size) {
     static const struct bk_slice start = BK_SLICE_INIT("{\"op\":\"event\",\"cursor\":\"");

@@ -38,6 +38,8 @@ static void handle_connect(struct bk_request *request) {
         bk_answer_error(request, BK_INVALID, "Realtime has an end of its own: not in process.");
     else if (is_upgrade)
         realtime_session_accept(request, realtime);
+    else if (request->method == BK_HEAD)
+        bk_answer_empty(request);
     else
         realtime_stream_open(request, realtime);
 }
@@ -99,7 +101,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     struct realtime *realtime = user;
     realtime_viewers_tick(realtime);
     realtime_replays_tick(realtime);
-    realtime_streams_tick(realtime);
+    realtime_streams_tick(realtime, realtime_now_ms(realtime));
 }
 
 static enum bk_status listen(struct realtime *realtime, struct bk_error *error) {

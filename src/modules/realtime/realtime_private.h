@@ -191,7 +191,7 @@ enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk
                                  struct bk_event *event);
 void realtime_on_task(struct bk_task *task);
 /* All events up to this one were sent to those who are live. */
-uint64_t realtime_sent_position(const struct realtime_tenant *tenant);
+uint64_t realtime_sent_position(const struct realtime_tenant *own);
 
 /* --- replay.c: what was missed ---------------------------------------------------------------- */
 
@@ -262,7 +262,7 @@ void realtime_stream_subscribe(struct bk_request *request);
 enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
                                     struct realtime_item *item, enum bk_view view);
 void realtime_stream_end(struct realtime_peer *peer);
-void realtime_streams_tick(struct realtime *realtime);
+void realtime_streams_tick(struct realtime *realtime, uint64_t now_ms);
 /* Ends each with a chance of one in one_of. */
 void realtime_streams_end(struct realtime *realtime, uint32_t one_of);
 

@@ -75,8 +75,7 @@ static void on_drain(struct bk_request *request) {
         realtime_replay_resume(stream->peer.replay);
 }
 
-void realtime_streams_tick(struct realtime *realtime) {
-    uint64_t now_ms = realtime_now_ms(realtime);
+void realtime_streams_tick(struct realtime *realtime, uint64_t now_ms) {
     BK_LIST_FOR_EACH(node, &realtime->streams) {
         struct realtime_stream *stream = bk_container_of(node, struct realtime_stream, link);
         if (stream->active_ms + IDLE_MS > now_ms)
