@@ -4,6 +4,54 @@
 
 #include "bakend/alloc.h"
 
+/* --- the kernel ------------------------------------------------------------------------------- */
+
+static void create_feed(struct support_feed *fixture, size_t tail_max_bytes) {
+    struct support_kernel *kernel = &fixture->kernel;
+    fixture->bus = bk_bus_create(kernel->loop, kernel->store, (struct bk_log){0});
+    fixture->feed = bk_feed_create(kernel->loop, fixture->bus, kernel->tenants, (struct bk_log){0},
+                                   tail_max_bytes);
+}
+
+void support_feed_create(struct support_feed *fixture, const struct bk_store_options *options,
+                         size_t tail_max_bytes) {
+    support_kernel_create(&fixture->kernel, options);
+    create_feed(fixture, tail_max_bytes);
+}
+
+void support_feed_settle(struct support_feed *fixture) {
+    SUPPORT_RUN_UNTIL(&fixture->kernel, bk_bus_is_idle(fixture->bus));
+}
+
+void support_feed_emit(struct support_feed *fixture, const char *type, const char *subject,
+                       uint32_t count) {
+    struct bk_event_draft draft = {.type = bk_slice_from(type),
+                                   .subject = bk_slice_from(subject),
+                                   .source = BK_SLICE("test"),
+                                   .payload = BK_SLICE("{\"text\":\"grüße\",\"n\":12.50}")};
+    assert_int_equal(
+        support_kernel_emit(&fixture->kernel, fixture->kernel.tenant, &draft, count, NULL), BK_OK);
+}
+
+void support_feed_close(struct support_feed *fixture) {
+    support_feed_settle(fixture);
+    bk_feed_flush(fixture->feed);
+    support_kernel_close(&fixture->kernel);
+    bk_feed_destroy(fixture->feed);
+    bk_bus_destroy(fixture->bus);
+}
+
+void support_feed_restart(struct support_feed *fixture, size_t tail_max_bytes) {
+    support_kernel_restart(&fixture->kernel);
+    create_feed(fixture, tail_max_bytes);
+}
+
+void support_feed_destroy(struct support_feed *fixture) {
+    support_kernel_destroy(&fixture->kernel);
+}
+
+/* --- the reader ------------------------------------------------------------------------------- */
+
 static struct support_reader *reader_of(struct bk_position *position) {
     return bk_container_of(position, struct support_reader, position);
 }
@@ -70,4 +118,14 @@ void support_reader_fini(struct support_reader *reader) {
 
 enum bk_position_state support_reader_state(const struct support_reader *reader) {
     return bk_position_facts(&reader->position).state;
+}
+
+uint64_t support_reader_acknowledged(const struct support_reader *reader) {
+    return bk_position_facts(&reader->position).acknowledged;
+}
+
+void support_reader_assert_saw(const struct support_reader *reader, uint64_t from, uint64_t to) {
+    assert_int_equal(reader->seen_count, to - from + 1);
+    for (size_t i = 0; i < reader->seen_count; i++)
+        assert_int_equal(reader->seen[i], from + i);
 }

@@ -1,6 +1,7 @@
 /*
  * Positions on a real store, with a tail so small that a reader that stands back a little is served
- * from the journal. position_model_test.c has the random walk; here each promise has its own test.
+ * from the journal. Each promise has its own test; what is stored is in position_store_test.c, and
+ * position_model_test.c walks at random.
  */
 #include "position_private.h"
 
@@ -11,36 +12,12 @@
 
 enum { TAIL_BYTES = 24 * 1024 /* about forty events */, RETAINED_BYTES = 4000, MANY = 10000 };
 
-static struct {
-    struct support_kernel kernel;
-    struct bk_bus *bus;
-    struct bk_feed *feed;
-    struct support_reader *owned; /* closed with its tenant, as a module does it */
-} fixture;
-
-static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
-    (void)state;
-    (void)user;
-    if (fixture.owned == NULL || fixture.owned->position.tenant != tenant)
-        return;
-    bk_position_close(&fixture.owned->position);
-    fixture.owned = NULL;
-}
-
-static void create_feed(void) {
-    fixture.bus = bk_bus_create(fixture.kernel.loop, fixture.kernel.store, (struct bk_log){0});
-    fixture.feed = bk_feed_create(fixture.kernel.loop, fixture.bus, fixture.kernel.tenants,
-                                  (struct bk_log){0}, TAIL_BYTES);
-    fixture.feed->positions->retry_first_ms = 20;
-    fixture.feed->positions->retry_max_ms = 200;
-    struct bk_tenant_slot owner = {.name = "owner", .on_close = on_tenant_close};
-    (void)bk_tenants_add_slot(fixture.kernel.tenants, &owner);
-    fixture.owned = NULL;
-}
+static struct support_feed fixture;
 
 static int setup_with(const struct bk_store_options *options) {
-    support_kernel_create(&fixture.kernel, options);
-    create_feed();
+    support_feed_create(&fixture, options, TAIL_BYTES);
+    fixture.feed->positions->retry_first_ms = 20;
+    fixture.feed->positions->retry_max_ms = 200;
     support_kernel_open(&fixture.kernel);
     return 0;
 }
@@ -50,73 +27,26 @@ static int setup(void **state) {
     return setup_with(NULL);
 }
 
-static void run_until_idle(void) {
-    for (int i = 0; i < 2000 && !bk_bus_is_idle(fixture.bus); i++)
-        support_loop_run_for(fixture.kernel.loop, 1);
-    assert_true(bk_bus_is_idle(fixture.bus));
-}
-
 static int teardown(void **state) {
     (void)state;
-    run_until_idle();
-    bk_feed_flush(fixture.feed);
-    support_kernel_close(&fixture.kernel);
-    bk_feed_destroy(fixture.feed);
-    bk_bus_destroy(fixture.bus);
-    support_kernel_destroy(&fixture.kernel);
+    support_feed_close(&fixture);
+    support_feed_destroy(&fixture);
     return 0;
-}
-
-/* The same directory again, as after a restart. */
-static void restart(void) {
-    run_until_idle();
-    bk_feed_flush(fixture.feed);
-    support_kernel_close(&fixture.kernel);
-    bk_feed_destroy(fixture.feed);
-    bk_bus_destroy(fixture.bus);
-    support_kernel_restart(&fixture.kernel);
-    create_feed();
-    support_kernel_open(&fixture.kernel);
 }
 
 static struct feed_positions *positions(void) {
     return feed_positions_of(fixture.feed, fixture.kernel.tenant);
 }
 
-static uint64_t last(void) { return bk_journal_state(fixture.kernel.tenant->database).last; }
-
-static void emit_of(const char *type, const char *subject, uint32_t count) {
-    struct bk_event_draft draft = {.type = bk_slice_from(type),
-                                   .subject = bk_slice_from(subject),
-                                   .source = BK_SLICE("test"),
-                                   .payload = BK_SLICE("{\"text\":\"grüße\",\"n\":12.50}")};
-    assert_int_equal(
-        support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, count, NULL), BK_OK);
-}
-
-static void emit(uint32_t count) { emit_of("posts.created", "posts/a", count); }
+static void emit(uint32_t count) { support_feed_emit(&fixture, "posts.created", "posts/a", count); }
 
 static enum bk_status open_reader(struct support_reader *reader, const char *name) {
     return support_reader_open_now(&fixture.kernel, fixture.feed, reader, name);
 }
 
-/* Runs the loop until the condition holds. */
-#define RUN_UNTIL(condition)                                                                       \
-    do {                                                                                           \
-        for (int round_ = 0; round_ < 5000 && !(condition); round_++)                              \
-            support_loop_run_for(fixture.kernel.loop, 1);                                          \
-        assert_true(condition);                                                                    \
-    } while (0)
+#define RUN_UNTIL(condition) SUPPORT_RUN_UNTIL(&fixture.kernel, condition)
 
-static uint64_t acknowledged(const struct support_reader *reader) {
-    return bk_position_facts(&reader->position).acknowledged;
-}
-
-static void assert_saw(const struct support_reader *reader, uint64_t from, uint64_t to) {
-    assert_int_equal(reader->seen_count, to - from + 1);
-    for (size_t i = 0; i < reader->seen_count; i++)
-        assert_int_equal(reader->seen[i], from + i);
-}
+static uint64_t last(void) { return bk_journal_state(fixture.kernel.tenant->database).last; }
 
 /* --- where one begins ------------------------------------------------------------------------- */
 
@@ -127,9 +57,9 @@ static void test_one_begins_behind_now_by_default(void **state) {
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     assert_int_equal(support_reader_state(&reader), BK_POSITION_LIVE);
     emit(4);
-    run_until_idle();
-    assert_saw(&reader, 4, 7);
-    assert_int_equal(acknowledged(&reader), 7);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 4, 7);
+    assert_int_equal(support_reader_acknowledged(&reader), 7);
     assert_int_equal(bk_position_facts(&reader.position).lag, 0);
     support_reader_fini(&reader);
 }
@@ -138,14 +68,14 @@ static void test_one_that_begins_at_the_start_catches_up_from_the_journal(void *
     (void)state;
     struct support_reader reader = {.position.after = BK_SLICE_INIT("start")};
     emit(3000);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     assert_int_equal(support_reader_state(&reader), BK_POSITION_BEHIND);
     RUN_UNTIL(support_reader_state(&reader) == BK_POSITION_LIVE);
-    assert_saw(&reader, 1, 3000);
+    support_reader_assert_saw(&reader, 1, 3000);
     emit(2);
-    run_until_idle();
-    assert_saw(&reader, 1, 3002);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 3002);
     support_reader_fini(&reader);
 }
 
@@ -162,9 +92,10 @@ static void test_one_begins_at_a_cursor_or_a_time(void **state) {
     struct support_reader at_time = {.position.after = bk_slice_make(time, sizeof time)};
     assert_int_equal(open_reader(&at_cursor, "test/cursor"), BK_OK);
     assert_int_equal(open_reader(&at_time, "test/time"), BK_OK);
-    RUN_UNTIL(acknowledged(&at_cursor) == 15 && acknowledged(&at_time) == 15);
-    assert_saw(&at_cursor, 7, 15);
-    assert_saw(&at_time, 11, 15);
+    RUN_UNTIL(support_reader_acknowledged(&at_cursor) == 15 &&
+              support_reader_acknowledged(&at_time) == 15);
+    support_reader_assert_saw(&at_cursor, 7, 15);
+    support_reader_assert_saw(&at_time, 11, 15);
     support_reader_fini(&at_cursor);
     support_reader_fini(&at_time);
     support_clock_reset();
@@ -198,216 +129,15 @@ static void test_a_name_is_open_once(void **state) {
     assert_int_equal(open_reader(&first, "test/a"), BK_OK);
     assert_int_equal(open_reader(&second, "test/a"), BK_EXISTS);
     emit(1);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(first.seen_count, 1);
     bk_position_close(&first.position);
     assert_int_equal(open_reader(&second, "test/a"), BK_OK);
     emit(1);
-    run_until_idle();
-    assert_saw(&second, 2, 2);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&second, 2, 2);
     support_reader_fini(&first);
     support_reader_fini(&second);
-}
-
-/* --- what is stored --------------------------------------------------------------------------- */
-
-static void test_it_goes_on_where_it_was_closed_also_after_a_restart(void **state) {
-    (void)state;
-    struct support_reader reader = {0};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    emit(5);
-    run_until_idle();
-    bk_position_close(&reader.position);
-    emit(100);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(support_reader_state(&reader) == BK_POSITION_LIVE);
-    assert_saw(&reader, 6, 105);
-    bk_position_close(&reader.position);
-    restart();
-    emit(1);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(reader.seen_count > 0);
-    assert_saw(&reader, 106, 106);
-    support_reader_fini(&reader);
-}
-
-static void test_what_is_acknowledged_is_stored_soon_and_then_the_tenant_is_free(void **state) {
-    (void)state;
-    struct support_reader reader = {0};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(!positions()->is_held);
-    emit(5);
-    run_until_idle();
-    assert_true(positions()->is_held);
-    assert_int_equal(reader.position.own->stored, 0);
-    RUN_UNTIL(!positions()->is_held);
-    assert_int_equal(reader.position.own->stored, 5);
-    assert_int_equal(support_reader_state(&reader), BK_POSITION_LIVE);
-    support_reader_fini(&reader);
-}
-
-static void test_a_flush_stores_those_that_idle_too(void **state) {
-    (void)state;
-    static const struct bk_slice types[] = {BK_SLICE_INIT("users.*")};
-    struct support_reader reader = {.position.interest = {.types = types, .type_count = 1}};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    emit(7);
-    run_until_idle();
-    assert_int_equal(acknowledged(&reader), 7);
-    assert_int_equal(reader.position.own->stored, 0);
-    bk_feed_flush(fixture.feed);
-    RUN_UNTIL(reader.position.own->stored == 7);
-    assert_int_equal(reader.seen_count, 0);
-    support_reader_fini(&reader);
-}
-
-static void test_a_thousand_openings_and_more_share_a_few_commits(void **state) {
-    (void)state;
-    enum { COUNT = 2500 };
-    struct support_reader *readers = bk_alloc_zero(COUNT * sizeof *readers);
-    char(*names)[16] = bk_alloc(COUNT * sizeof *names);
-    uint64_t before = bk_store_figures(fixture.kernel.store).commits;
-    for (size_t i = 0; i < COUNT; i++) {
-        (void)snprintf(names[i], sizeof names[i], "test/%zu", i);
-        support_reader_open(fixture.feed, fixture.kernel.tenant, &readers[i], names[i]);
-    }
-    RUN_UNTIL(readers[COUNT - 1].is_opened && !positions()->is_held);
-    for (size_t i = 0; i < COUNT; i++)
-        assert_int_equal(readers[i].status, BK_OK);
-    assert_true(bk_store_figures(fixture.kernel.store).commits - before <= 4);
-    for (size_t i = 0; i < COUNT; i++)
-        support_reader_fini(&readers[i]);
-    bk_free(readers);
-    bk_free(names);
-}
-
-static void test_a_dropped_name_begins_anew(void **state) {
-    (void)state;
-    struct support_reader reader = {.position.after = BK_SLICE_INIT("start")};
-    emit(5);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(acknowledged(&reader) == 5);
-    bk_position_drop(&reader.position);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(acknowledged(&reader) == 5);
-    assert_saw(&reader, 1, 5);
-    bk_position_drop(&reader.position);
-    RUN_UNTIL(!positions()->is_held);
-    assert_int_equal(positions()->names.count, 0);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(acknowledged(&reader) == 5);
-    assert_saw(&reader, 1, 5);
-    support_reader_fini(&reader);
-}
-
-struct sql_write {
-    struct bk_write write;
-    const char *sql;
-    enum bk_status status;
-    bool is_done;
-};
-
-static enum bk_status run_sql(struct bk_transaction *transaction, struct bk_write *write) {
-    struct sql_write *self = bk_container_of(write, struct sql_write, write);
-    return bk_connection_execute(bk_transaction_connection(transaction), bk_slice_from(self->sql));
-}
-
-static void on_sql_done(struct bk_write *write, enum bk_status status) {
-    struct sql_write *self = bk_container_of(write, struct sql_write, write);
-    self->status = status;
-    self->is_done = true;
-}
-
-static void execute(const char *sql) {
-    struct sql_write self = {.write = {.runs_alone = true, .run = run_sql, .done = on_sql_done},
-                             .sql = sql};
-    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, &self.write), BK_OK);
-    support_loop_run_until(fixture.kernel.loop, &self.is_done);
-    assert_int_equal(self.status, BK_OK);
-    bk_database_forget_statements(fixture.kernel.tenant->database);
-}
-
-static void test_what_cannot_be_stored_is_stored_later_and_readers_go_on(void **state) {
-    (void)state;
-    struct support_reader reader = {0}, other = {0};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    execute("ALTER TABLE _positions RENAME TO _away");
-    emit(5);
-    RUN_UNTIL(positions()->store.is_writing);
-    RUN_UNTIL(!positions()->store.is_writing);
-    assert_int_equal(reader.position.own->stored, 0);
-    assert_true(reader.position.own->is_dirty);
-    emit(5);
-    run_until_idle();
-    assert_saw(&reader, 1, 10);
-    assert_true(open_reader(&other, "test/b") != BK_OK); /* it would not survive a crash */
-    assert_int_equal(support_reader_state(&other), BK_POSITION_CLOSED);
-    execute("ALTER TABLE _away RENAME TO _positions");
-    RUN_UNTIL(reader.position.own->stored == 10);
-    assert_int_equal(open_reader(&other, "test/b"), BK_OK);
-    support_reader_fini(&reader);
-    support_reader_fini(&other);
-}
-
-static void
-test_a_closed_one_that_cannot_be_stored_does_not_hold_its_tenant_for_ever(void **state) {
-    (void)state;
-    struct support_reader reader = {0};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    execute("ALTER TABLE _positions RENAME TO _away");
-    emit(5);
-    run_until_idle();
-    support_reader_fini(&reader);
-    RUN_UNTIL(!positions()->is_held);
-    assert_true(bk_list_is_empty(&positions()->all));
-    execute("ALTER TABLE _away RENAME TO _positions");
-}
-
-static void test_one_that_idled_is_stored_when_its_tenant_closes(void **state) {
-    (void)state;
-    static const struct bk_slice types[] = {BK_SLICE_INIT("users.*")};
-    struct support_reader reader = {.position.interest = {.types = types, .type_count = 1}};
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    RUN_UNTIL(!positions()->is_held);
-    emit(500);
-    run_until_idle();
-    assert_false(positions()->is_held);
-    fixture.owned = &reader;
-    run_until_idle();
-    support_kernel_close(&fixture.kernel);
-    assert_null(fixture.owned);
-    bk_feed_destroy(fixture.feed);
-    bk_bus_destroy(fixture.bus);
-    support_kernel_restart(&fixture.kernel);
-    create_feed();
-    support_kernel_open(&fixture.kernel);
-    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    assert_int_equal(reader.position.own->stored, 500);
-    support_reader_fini(&reader);
-}
-
-static void on_deleted(void *user, enum bk_status status) {
-    assert_int_equal(status, BK_OK);
-    *(bool *)user = true;
-}
-
-static void test_a_tenant_can_be_deleted_under_one_that_fails_for_ever(void **state) {
-    (void)state;
-    struct bk_event_draft draft = {
-        .type = BK_SLICE("posts.created"), .source = BK_SLICE("test"), .payload = BK_SLICE("{}")};
-    struct support_reader reader = {.answer = BK_HANDED_FAILED};
-    struct bk_tenant *acme = support_kernel_hold(&fixture.kernel, BK_SLICE("acme"));
-    bool is_deleted = false;
-    support_reader_open(fixture.feed, acme, &reader, "test/a");
-    support_loop_run_until(fixture.kernel.loop, &reader.is_opened);
-    assert_int_equal(support_kernel_emit(&fixture.kernel, acme, &draft, 3, NULL), BK_OK);
-    RUN_UNTIL(reader.seen_count >= 2);
-    fixture.owned = &reader;
-    bk_tenant_delete(fixture.kernel.tenants, BK_SLICE("acme"), on_deleted, &is_deleted);
-    bk_tenant_release(acme);
-    support_loop_run_until(fixture.kernel.loop, &is_deleted);
-    assert_int_equal(support_reader_state(&reader), BK_POSITION_CLOSED);
-    support_reader_fini(&reader);
 }
 
 /* --- what is handed --------------------------------------------------------------------------- */
@@ -421,16 +151,16 @@ static void test_it_is_handed_what_it_asks_for_and_nothing_else(void **state) {
     struct support_reader behind = {
         .position = {.interest = reader.position.interest, .after = BK_SLICE_INIT("start")}};
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
-    emit_of("posts.created", "posts/a", 1);
-    emit_of("posts.created", "posts/b", 1);
-    emit_of("_jobs.done", "posts/a", 1);
-    emit_of("users.created", "posts/a", 1);
-    run_until_idle();
+    support_feed_emit(&fixture, "posts.created", "posts/a", 1);
+    support_feed_emit(&fixture, "posts.created", "posts/b", 1);
+    support_feed_emit(&fixture, "_jobs.done", "posts/a", 1);
+    support_feed_emit(&fixture, "users.created", "posts/a", 1);
+    support_feed_settle(&fixture);
     assert_int_equal(reader.seen_count, 2);
     assert_int_equal(reader.seen[1], 3);
-    assert_int_equal(acknowledged(&reader), 4);
+    assert_int_equal(support_reader_acknowledged(&reader), 4);
     assert_int_equal(open_reader(&behind, "test/b"), BK_OK);
-    RUN_UNTIL(acknowledged(&behind) == 4);
+    RUN_UNTIL(support_reader_acknowledged(&behind) == 4);
     assert_int_equal(behind.seen_count, 2);
     support_reader_fini(&reader);
     support_reader_fini(&behind);
@@ -443,7 +173,7 @@ static void test_a_transient_event_is_never_handed(void **state) {
     struct bk_event_draft draft = {.type = BK_SLICE("posts.seen"), .source = BK_SLICE("test")};
     assert_int_equal(bk_bus_publish(fixture.bus, fixture.kernel.tenant, &draft, NULL), BK_OK);
     emit(1);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(reader.seen_count, 1);
     support_reader_fini(&reader);
 }
@@ -462,19 +192,20 @@ static void test_a_cut_chain_reaches_only_those_that_cause_nothing(void **state)
         .position = {.interest = posts, .after = BK_SLICE("start"), .sees_cut_chains = true}};
     assert_int_equal(open_reader(&relay, "test/relay"), BK_OK);
     support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, 1, &origin);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(relay.seen_count, 1);
     assert_int_equal(bk_bus_figures(fixture.bus).chains_cut, 0); /* nobody was kept from it */
     assert_int_equal(open_reader(&causing, "test/causing"), BK_OK);
     support_kernel_emit(&fixture.kernel, fixture.kernel.tenant, &draft, 1, &origin);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(relay.seen_count, 2);
     assert_int_equal(causing.seen_count, 0);
-    assert_int_equal(acknowledged(&causing), last());
+    assert_int_equal(support_reader_acknowledged(&causing), last());
     assert_int_equal(bk_bus_figures(fixture.bus).chains_cut, 1);
     assert_int_equal(open_reader(&late, "test/late"), BK_OK);
     assert_int_equal(open_reader(&late_relay, "test/late_relay"), BK_OK);
-    RUN_UNTIL(acknowledged(&late) == last() && acknowledged(&late_relay) == last());
+    RUN_UNTIL(support_reader_acknowledged(&late) == last() &&
+              support_reader_acknowledged(&late_relay) == last());
     assert_int_equal(late.seen_count, 0);
     assert_int_equal(late_relay.seen_count, 2);
     support_reader_fini(&causing);
@@ -490,26 +221,26 @@ static void test_a_full_one_gets_no_more_until_it_acknowledges(void **state) {
     struct support_reader reader = {.position.window = 3, .answer = BK_HANDED_TAKEN};
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     emit(10);
-    run_until_idle();
-    assert_saw(&reader, 1, 3);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 3);
     assert_int_equal(support_reader_state(&reader), BK_POSITION_FULL);
     assert_int_equal(bk_position_facts(&reader.position).handed, 3);
     bk_position_acknowledge(&reader.position, 2);
-    assert_int_equal(acknowledged(&reader), 0);
+    assert_int_equal(support_reader_acknowledged(&reader), 0);
     RUN_UNTIL(reader.seen_count == 4);
     bk_position_acknowledge(&reader.position, 1);
-    assert_int_equal(acknowledged(&reader), 2);
+    assert_int_equal(support_reader_acknowledged(&reader), 2);
     bk_position_acknowledge(&reader.position, 1);
     bk_position_acknowledge(&reader.position, 9); /* not handed yet: nothing happens */
     RUN_UNTIL(reader.seen_count == 5);
-    assert_saw(&reader, 1, 5);
+    support_reader_assert_saw(&reader, 1, 5);
     for (uint64_t sequence = 3; sequence <= 10; sequence++) {
         RUN_UNTIL(reader.seen_count >= sequence);
         bk_position_acknowledge(&reader.position, sequence);
     }
     RUN_UNTIL(support_reader_state(&reader) == BK_POSITION_LIVE);
-    assert_saw(&reader, 1, 10);
-    assert_int_equal(acknowledged(&reader), 10);
+    support_reader_assert_saw(&reader, 1, 10);
+    assert_int_equal(support_reader_acknowledged(&reader), 10);
     support_reader_fini(&reader);
 }
 
@@ -520,27 +251,27 @@ static void test_what_failed_and_what_stood_behind_it_comes_again(void **state) 
     struct support_reader reader = {.answer = BK_HANDED_TAKEN};
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     emit(6);
-    run_until_idle();
-    assert_saw(&reader, 1, 6);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 6);
     bk_position_acknowledge(&reader.position, 1);
     bk_position_acknowledge(&reader.position, 5);
     bk_position_fail(&reader.position, 3);
     assert_int_equal(support_reader_state(&reader), BK_POSITION_WAITING);
     assert_int_equal(bk_position_facts(&reader.position).failures, 1);
     emit(2);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(reader.seen_count, 6);
     bk_position_acknowledge(&reader.position, 4); /* done after all: it does not come again */
     RUN_UNTIL(reader.seen_count == 10);
     static const uint64_t again[] = {3, 6, 7, 8};
     for (size_t i = 0; i < BK_COUNT_OF(again); i++)
         assert_int_equal(reader.seen[6 + i], again[i]);
-    assert_int_equal(acknowledged(&reader), 1);
+    assert_int_equal(support_reader_acknowledged(&reader), 1);
     bk_position_acknowledge(&reader.position, 2);
     assert_int_equal(bk_position_facts(&reader.position).failures, 1);
     bk_position_acknowledge(&reader.position, 3);
     assert_int_equal(bk_position_facts(&reader.position).failures, 0);
-    assert_int_equal(acknowledged(&reader), 5);
+    assert_int_equal(support_reader_acknowledged(&reader), 5);
     support_reader_fini(&reader);
 }
 
@@ -577,7 +308,7 @@ static void test_the_pause_is_bounded_and_jittered(void **state) {
     fixture.feed->positions->retry_max_ms = BK_POSITION_RETRY_MAX_MS;
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     emit(1);
-    run_until_idle();
+    support_feed_settle(&fixture);
     struct feed_position *own = reader.position.own;
     for (uint32_t failures = 1; failures < 40; failures++) {
         uint64_t whole = failures > 6 ? 60000 : 1000ULL << (failures - 1);
@@ -598,7 +329,7 @@ static void test_a_seek_goes_on_from_elsewhere_and_forgets_what_was_handed(void 
     enum bk_feed_problem problem;
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     emit(5);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(bk_position_seek(&reader.position, BK_SLICE("2026-01-01T00:00:00Z"), &problem),
                      BK_NOT_SUPPORTED);
     assert_int_equal(bk_position_seek(&reader.position, BK_SLICE("garbage"), NULL), BK_INVALID);
@@ -606,15 +337,15 @@ static void test_a_seek_goes_on_from_elsewhere_and_forgets_what_was_handed(void 
     assert_int_equal(bk_position_seek(&reader.position, BK_SLICE("start"), &problem), BK_OK);
     assert_int_equal(bk_position_facts(&reader.position).handed, 0);
     bk_position_acknowledge(&reader.position, 1);
-    assert_int_equal(acknowledged(&reader), 0);
+    assert_int_equal(support_reader_acknowledged(&reader), 0);
     reader.answer = BK_HANDED_DONE;
     RUN_UNTIL(reader.seen_count == 10);
     assert_int_equal(reader.seen[5], 1);
-    assert_int_equal(acknowledged(&reader), 5);
+    assert_int_equal(support_reader_acknowledged(&reader), 5);
     assert_int_equal(bk_position_seek(&reader.position, BK_SLICE("now"), NULL), BK_OK);
     assert_int_equal(support_reader_state(&reader), BK_POSITION_LIVE);
     emit(1);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(reader.seen_count, 11);
     support_reader_fini(&reader);
 }
@@ -647,13 +378,14 @@ static void test_a_call_may_close_itself_and_others(void **state) {
         /* The second time the first one stands behind event 1, which the second one did not
          * acknowledge. */
         assert_int_equal(first.seen_count, round == 0 ? 1 : 0);
-        assert_saw(&second, 1, 1);
+        support_reader_assert_saw(&second, 1, 1);
         assert_int_equal(third.seen_count, 0);
-        run_until_idle();
+        support_feed_settle(&fixture);
     }
     assert_int_equal(open_reader(&third, "test/c"), BK_OK);
-    RUN_UNTIL(acknowledged(&third) == 100);
-    assert_saw(&third, 1, 100); /* what it was kept from was not acknowledged for it */
+    RUN_UNTIL(support_reader_acknowledged(&third) == 100);
+    support_reader_assert_saw(&third, 1,
+                              100); /* what it was kept from was not acknowledged for it */
     support_reader_fini(&first);
     support_reader_fini(&second);
     support_reader_fini(&third);
@@ -670,7 +402,7 @@ static void test_a_call_may_seek_itself(void **state) {
     struct support_reader reader = {.on_event = seek_back_once};
     assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
     emit(5);
-    RUN_UNTIL(acknowledged(&reader) == 5);
+    RUN_UNTIL(support_reader_acknowledged(&reader) == 5);
     static const uint64_t seen[] = {1, 2, 3, 1, 2, 3, 4, 5};
     assert_int_equal(reader.seen_count, BK_COUNT_OF(seen));
     assert_memory_equal(reader.seen, seen, sizeof seen);
@@ -699,7 +431,7 @@ test_one_that_gets_room_while_its_next_event_is_dispatched_misses_nothing(void *
         bk_position_acknowledge(&full.position, 2 * round);
         RUN_UNTIL(support_reader_state(&full) == BK_POSITION_LIVE);
     }
-    assert_saw(&full, 1, 40);
+    support_reader_assert_saw(&full, 1, 40);
     support_reader_fini(&full);
     support_reader_fini(&helper);
 }
@@ -733,7 +465,7 @@ static void test_one_whose_next_event_was_pruned_is_lost_until_it_is_sought(void
     assert_int_equal(support_reader_state(&closed), BK_POSITION_LOST);
     bk_position_acknowledge(&full.position, 1);
     emit(1);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(support_reader_state(&full), BK_POSITION_LOST);
     RUN_UNTIL(bk_journal_state(fixture.kernel.tenant->database).size_bytes <= RETAINED_BYTES);
     assert_int_equal(bk_position_seek(&closed.position, BK_SLICE("start"), NULL), BK_OK);
@@ -777,11 +509,11 @@ static void test_an_event_visits_only_those_that_ask_for_it(void **state) {
     struct support_reader *readers = open_many(names, &ten, &rest);
     uint64_t before = fixture.feed->positions->visits;
     emit(100);
-    run_until_idle();
+    support_feed_settle(&fixture);
     assert_int_equal(fixture.feed->positions->visits - before, 1000);
     assert_int_equal(readers[0].seen_count, 100);
     assert_int_equal(readers[1].seen_count, 0);
-    assert_int_equal(acknowledged(&readers[1]), 100);
+    assert_int_equal(support_reader_acknowledged(&readers[1]), 100);
     close_many(readers);
     bk_free(names);
 }
@@ -795,15 +527,15 @@ static void test_many_at_one_place_share_one_scan(void **state) {
         bk_position_close(&readers[i].position);
     RUN_UNTIL(!positions()->is_held);
     emit(2995);
-    emit_of("users.created", "users/a", 5);
-    run_until_idle();
+    support_feed_emit(&fixture, "users.created", "users/a", 5);
+    support_feed_settle(&fixture);
     uint64_t reads = bk_store_figures(fixture.kernel.store).reads;
     uint64_t pages = positions()->scan.number;
     for (size_t i = 0; i < MANY; i++)
         support_reader_open(fixture.feed, fixture.kernel.tenant, &readers[i], names[i]);
     RUN_UNTIL(!positions()->is_held);
     for (size_t i = 0; i < MANY; i++)
-        assert_saw(&readers[i], 2996, 3000);
+        support_reader_assert_saw(&readers[i], 2996, 3000);
     assert_true(bk_store_figures(fixture.kernel.store).reads - reads <= 4);
     assert_true(positions()->scan.number - pages <= 4);
     close_many(readers);
@@ -826,7 +558,7 @@ static void test_one_that_is_far_behind_holds_nobody_up(void **state) {
     char cursor[BK_CURSOR_BYTES];
     for (int i = 0; i < 8; i++)
         emit(1000);
-    run_until_idle();
+    support_feed_settle(&fixture);
     struct bk_journal_state journal = bk_journal_state(fixture.kernel.tenant->database);
     bk_cursor_make(cursor, journal.epoch, 7900);
     near.position.after = bk_slice_make(cursor, sizeof cursor);
@@ -836,7 +568,7 @@ static void test_one_that_is_far_behind_holds_nobody_up(void **state) {
     RUN_UNTIL(support_reader_state(&near) == BK_POSITION_LIVE);
     assert_true(far.seen_count - seen_before <= 2000); /* the page under way, and one more */
     RUN_UNTIL(support_reader_state(&far) == BK_POSITION_LIVE);
-    assert_saw(&far, 1, 8000);
+    support_reader_assert_saw(&far, 1, 8000);
     support_reader_fini(&far);
     support_reader_fini(&near);
 }
@@ -849,15 +581,6 @@ int main(void) {
         TEST(test_one_begins_at_a_cursor_or_a_time),
         TEST(test_what_it_cannot_begin_at_is_refused_with_the_problem),
         TEST(test_a_name_is_open_once),
-        TEST(test_it_goes_on_where_it_was_closed_also_after_a_restart),
-        TEST(test_what_is_acknowledged_is_stored_soon_and_then_the_tenant_is_free),
-        TEST(test_a_flush_stores_those_that_idle_too),
-        TEST(test_a_thousand_openings_and_more_share_a_few_commits),
-        TEST(test_a_dropped_name_begins_anew),
-        TEST(test_what_cannot_be_stored_is_stored_later_and_readers_go_on),
-        TEST(test_a_closed_one_that_cannot_be_stored_does_not_hold_its_tenant_for_ever),
-        TEST(test_one_that_idled_is_stored_when_its_tenant_closes),
-        TEST(test_a_tenant_can_be_deleted_under_one_that_fails_for_ever),
         TEST(test_it_is_handed_what_it_asks_for_and_nothing_else),
         TEST(test_a_transient_event_is_never_handed),
         TEST(test_a_cut_chain_reaches_only_those_that_cause_nothing),
