@@ -46,7 +46,9 @@ void bk_task_init(struct bk_task *task, void (*on_run)(struct bk_task *task));
  * turn, up to 64 rounds; past that in the next one, so that sockets are served. */
 void bk_loop_defer(struct bk_loop *loop, struct bk_task *task);
 /* Likewise, after the turn's hooks: what the turn has answered leaves before the task runs, and the
- * next requests are read after it. */
+ * next requests are read after it. Deferred so by a task of this kind it runs in the next turn,
+ * after sockets were served: the way to work in slices. (A timer of 0 ms that restarts itself is
+ * not: libuv runs it again before it looks at any socket.) */
 void bk_loop_defer_last(struct bk_loop *loop, struct bk_task *task);
 void bk_task_cancel(struct bk_task *task);
 bool bk_task_is_waiting(const struct bk_task *task);

@@ -47,7 +47,6 @@ const char *bk_phase_name(enum bk_phase phase) {
 /* --- life cycle ------------------------------------------------------------------------------- */
 
 static void on_task(struct bk_task *task);
-static void on_resume(struct bk_timer *timer, void *user);
 static void on_committed(void *user, struct bk_database *database, struct bk_event *const *events,
                          size_t event_count);
 
@@ -58,7 +57,6 @@ struct bk_bus *bk_bus_create(struct bk_loop *loop, struct bk_store *store, struc
     bus->store = store;
     bus->log = log;
     bus->transient_number = (uint32_t)bk_random_u64();
-    bus->resume = bk_timer_create(loop, on_resume, bus);
     bk_task_init(&bus->task, on_task);
     bk_map_init(&bus->matches);
     bk_list_init(&bus->taps);
@@ -75,7 +73,6 @@ void bk_bus_destroy(struct bk_bus *bus) {
     BK_ASSERT(bk_list_is_empty(&bus->taps));
     bk_store_on_committed(bus->store, NULL, NULL);
     bk_task_cancel(&bus->task);
-    bk_timer_close(bus->resume);
     bus_cuts_fini(bus);
     bus_matches_clear(bus);
     bus_queue_fini(&bus->queue);
@@ -193,8 +190,7 @@ static void dispatch_slice(struct bk_bus *bus) {
     uint64_t now_ns = started_ns;
     for (uint32_t i = 0; bus->queue.count > 0; i++) {
         if (i == SLICE_EVENTS || now_ns - started_ns >= SLICE_NS) {
-            bus->is_resuming = true;
-            bk_timer_start(bus->resume, 0, 0);
+            bk_loop_defer_last(bus->loop, &bus->task);
             return;
         }
         now_ns = dispatch_one(bus, now_ns);
@@ -205,13 +201,6 @@ static void on_task(struct bk_task *task) {
     dispatch_slice(bk_container_of(task, struct bk_bus, task));
 }
 
-static void on_resume(struct bk_timer *timer, void *user) {
-    (void)timer;
-    struct bk_bus *bus = user;
-    bus->is_resuming = false;
-    dispatch_slice(bus);
-}
-
 /* --- what comes in ---------------------------------------------------------------------------- */
 
 /* Takes over one reference to the event; holds the tenant. */
@@ -220,10 +209,8 @@ static void enqueue(struct bk_bus *bus, struct bk_tenant *tenant, struct bk_even
     bus_queue_push(&bus->queue, event, tenant);
 }
 
-/* Where a slice ended the timer goes on, so that a stream of commits cannot keep sockets
- * waiting. */
 static void schedule(struct bk_bus *bus) {
-    if (bus->queue.count > 0 && !bus->is_resuming)
+    if (bus->queue.count > 0)
         bk_loop_defer_last(bus->loop, &bus->task);
 }
 

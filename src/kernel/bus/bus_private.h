@@ -54,9 +54,7 @@ struct bk_bus {
     struct bk_loop *loop;
     struct bk_store *store;
     struct bk_log log;
-    struct bk_task task;     /* dispatches, later in the turn in which something was queued */
-    struct bk_timer *resume; /* goes on in the next turn, after sockets were served */
-    bool is_resuming;
+    struct bk_task task; /* dispatches a slice at the end of each turn, while something is queued */
     struct bus_queue queue;
     struct bk_list phases[BK_PHASE_COUNT]; /* of struct bk_subscription */
     struct bk_list taps;

@@ -18,7 +18,6 @@ struct changefeed_state {
     struct bk_drain_hook drain_hook;
     struct bk_list waiting, ready; /* of struct changefeed_waiter */
     struct bk_task ready_task;
-    struct bk_timer *ready_timer;
     uint32_t waiting_count;
     /* stream.c */
     struct bk_list streams; /* those that wrote longest ago first */

@@ -36,15 +36,7 @@ static void on_ready_task(struct bk_task *task) {
         waiter->on_wake(waiter);
     }
     if (!bk_list_is_empty(&state->ready))
-        bk_timer_start(state->ready_timer, 0, 0);
-}
-
-/* A timer that starts itself anew with no delay comes again at once; by way of a task it comes in
- * the next turn. */
-static void on_ready_timer(struct bk_timer *timer, void *user) {
-    (void)timer;
-    struct changefeed_state *state = user;
-    bk_loop_defer(state->context->loop, &state->ready_task);
+        bk_loop_defer_last(state->context->loop, &state->ready_task);
 }
 
 static void leave_set(struct changefeed_waiter *waiter) {
@@ -55,16 +47,13 @@ static void leave_set(struct changefeed_waiter *waiter) {
     waiter->state->waiting_count--;
 }
 
-/* In the next turn: a task would run in this one, and a reader that goes on page by page would not
- * let the turn end. */
+/* A last task: a reader that goes on page by page comes again in the next turn. */
 static void make_ready(struct changefeed_waiter *waiter) {
     struct changefeed_state *state = waiter->state;
-    bool is_first = bk_list_is_empty(&state->ready);
     leave_set(waiter);
     bk_list_remove(&waiter->link);
     bk_list_push(&state->ready, &waiter->link);
-    if (is_first)
-        bk_timer_start(state->ready_timer, 0, 0);
+    bk_loop_defer_last(state->context->loop, &state->ready_task);
 }
 
 void changefeed_wake(struct changefeed_waiter *waiter) {
@@ -170,7 +159,6 @@ void changefeed_waiting_init(struct changefeed_state *state) {
     bk_list_init(&state->waiting);
     bk_list_init(&state->ready);
     bk_task_init(&state->ready_task, on_ready_task);
-    state->ready_timer = bk_timer_create(context->loop, on_ready_timer, state);
     state->subscriptions[0] = (struct bk_subscription){.name = "changefeed.waiting",
                                                        .phase = BK_PHASE_REALTIME,
                                                        .pattern = BK_SLICE("*"),
@@ -190,5 +178,4 @@ void changefeed_waiting_fini(struct changefeed_state *state) {
     for (size_t i = 0; i < BK_COUNT_OF(state->subscriptions); i++)
         bk_bus_unsubscribe(state->context->bus, &state->subscriptions[i]);
     bk_task_cancel(&state->ready_task);
-    bk_timer_close(state->ready_timer);
 }

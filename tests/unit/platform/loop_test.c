@@ -2,6 +2,7 @@
  * signals, and when a run ends. */
 #include "bakend/clock.h"
 #include "bakend/loop.h"
+#include "bakend/mailbox.h"
 #include "support.h"
 
 #include <signal.h>
@@ -203,6 +204,39 @@ static void test_last_tasks_run_after_the_hooks_which_then_run_again(void **stat
     assert_memory_equal(trace, "aTzbT", 5);
 }
 
+struct slicing {
+    struct bk_task task;
+    struct bk_message message;
+    struct bk_loop *loop;
+    struct bk_mailbox *mailbox;
+    int slice_count;
+    bool is_served;
+};
+
+static void on_served(struct bk_message *message) {
+    bk_container_of(message, struct slicing, message)->is_served = true;
+}
+
+static void on_slice(struct bk_task *task) {
+    struct slicing *slicing = bk_container_of(task, struct slicing, task);
+    if (slicing->slice_count++ == 0)
+        assert_int_equal(bk_mailbox_post(slicing->mailbox, &slicing->message), BK_OK);
+    if (slicing->slice_count < 1000)
+        bk_loop_defer_last(slicing->loop, task);
+}
+
+static void test_between_two_slices_the_kernel_is_asked(void **state) {
+    struct slicing slicing = {.loop = *state, .message.on_message = on_served};
+    slicing.mailbox = bk_mailbox_create_for_loop(*state);
+    bk_task_init(&slicing.task, on_slice);
+    bk_loop_defer_last(*state, &slicing.task);
+    assert_true(bk_loop_run_until(*state, &slicing.is_served));
+    assert_in_range(slicing.slice_count, 1, 5);
+    bk_task_cancel(&slicing.task);
+    bk_mailbox_close(slicing.mailbox);
+    bk_mailbox_destroy(slicing.mailbox);
+}
+
 static void test_a_hook_may_remove_itself_and_the_next(void **state) {
     struct named_hook a, b, c;
     bool is_true = false;
@@ -366,6 +400,7 @@ int main(void) {
         LOOP_TEST(test_a_task_that_never_ends_lets_timers_and_hooks_run),
         LOOP_TEST(test_hooks_run_after_the_tasks_in_the_order_added),
         LOOP_TEST(test_last_tasks_run_after_the_hooks_which_then_run_again),
+        LOOP_TEST(test_between_two_slices_the_kernel_is_asked),
         LOOP_TEST(test_a_hook_may_remove_itself_and_the_next),
         LOOP_TEST(test_a_task_deferred_by_a_hook_runs_in_the_next_turn),
         LOOP_TEST(test_a_stopped_loop_still_ends_its_turn),
