@@ -99,7 +99,7 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
 static void on_tick(struct bk_timer *timer, void *user) {
     (void)timer;
     struct realtime *realtime = user;
-    realtime_viewers_tick(realtime);
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime));
     realtime_replays_tick(realtime);
     realtime_streams_tick(realtime, realtime_now_ms(realtime));
 }

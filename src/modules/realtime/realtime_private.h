@@ -116,7 +116,7 @@ void realtime_viewer_leave(struct realtime_peer *peer);
 /* A record or a collection changed: do tokens that depend on it still hold? */
 void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event);
 /* Looks at those that were not looked at for a while. */
-void realtime_viewers_tick(struct realtime *realtime);
+void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms);
 /* Whether they may see the event at all, and which view of it. */
 bool realtime_may_see(const struct realtime_viewer *viewer, const struct realtime_item *item,
                       bool by_subject, enum bk_view *view);

@@ -245,8 +245,7 @@ void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_e
         check_label(tenant, event->fields.subject);
 }
 
-void realtime_viewers_tick(struct realtime *realtime) {
-    uint64_t now_ms = realtime_now_ms(realtime);
+void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms) {
     for (int i = 0; i < CHECKS_PER_TICK && !bk_list_is_empty(&realtime->viewers_by_check); i++) {
         struct realtime_viewer *viewer =
             bk_container_of(realtime->viewers_by_check.next, struct realtime_viewer, checked);

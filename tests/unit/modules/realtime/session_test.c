@@ -351,6 +351,29 @@ static void test_a_token_that_is_revoked_ends_its_connections(void **state) {
     leave(guest);
 }
 
+static void
+test_tokens_are_looked_at_again_once_a_minute_and_when_a_collection_changes(void **state) {
+    (void)state;
+    struct realtime *realtime = realtime_of_world();
+    struct client *one = connect_as("default u one", NULL);
+    struct client *two = connect_as("default u two", NULL);
+    uint64_t now_ms = realtime_now_ms(realtime);
+    world.revoked = "default u one";
+    realtime_viewers_tick(realtime, now_ms + 50000);
+    assert_false(one->is_closing);
+    realtime_viewers_tick(realtime, now_ms + 61000);
+    assert_int_equal(one->code, REALTIME_CODE_TOKEN);
+    assert_false(two->is_closing);
+    world.revoked = "default u two";
+    define(world.module.kernel.tenant, "{\"name\":\"more\",\"type\":\"base\"}");
+    support_module_settle(&world.module);
+    assert_false(two->is_closing);
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime));
+    assert_int_equal(two->code, REALTIME_CODE_TOKEN);
+    leave(one);
+    leave(two);
+}
+
 /* --- size, pace and end ----------------------------------------------------------------------- */
 
 static void test_an_idle_connection_is_small(void **state) {
@@ -417,6 +440,7 @@ int main(void) {
         TEST(a_token_changes_what_is_seen_from_then_on),
         TEST(bad_tokens_in_a_row_end_the_connection),
         TEST(a_token_that_is_revoked_ends_its_connections),
+        TEST(tokens_are_looked_at_again_once_a_minute_and_when_a_collection_changes),
         TEST(an_idle_connection_is_small),
         TEST(a_slow_one_is_closed_and_hurts_nobody),
         TEST(a_drain_tells_all_to_come_back),
