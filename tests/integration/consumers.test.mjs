@@ -140,6 +140,10 @@ test('a consumer', async (t) => {
     assertProblems(await api.put('wrong', { types: 'posts.*' }), {
       types: 'validation_invalid_type',
     });
+    assertProblems(await api.put('wrong', { subject: ['posts/abc'], after: 5 }), {
+      subject: 'validation_invalid_type',
+      after: 'validation_invalid_type',
+    });
     assertProblems(await api.put('-x', {}), { name: 'validation_invalid_format' });
     assertProblems(await api.put('x'.repeat(101), {}), { name: 'validation_invalid_format' });
     await problem(api.put('wrong', { after: 'nonsense' }), 400, 'after', 'cursor_invalid');
@@ -374,6 +378,10 @@ test('a commit', async (t) => {
   await t.test('with a wrong lease or cursor is refused', async () => {
     const given = await well(api.poll('work', { leaseMs: 60_000 }));
     const lease = 'x'.repeat(20);
+    assertProblems(await api.commit('work', { cursor: 5, lease: 5 }), {
+      cursor: 'validation_invalid_type',
+      lease: 'validation_invalid_type',
+    });
     await problem(
       api.commit('work', { cursor: given.next, lease }),
       409,
@@ -395,6 +403,26 @@ test('a commit', async (t) => {
     const done = await well(api.commit('work', { cursor: late.next, lease: late.lease }));
     assert.equal(done.cursor, late.next);
     assert.deepEqual((await well(api.poll('work'))).events, []);
+  });
+
+  await t.test('that comes late, at the same time as a poll, is not handed out again', async () => {
+    for (let round = 0; round < 10; round++) {
+      await api.write('g', 'h');
+      const late = await well(api.poll('work', { leaseMs: 100 }));
+      await sleep(150);
+      const [done, page] = await Promise.all([
+        api.commit('work', { cursor: late.next, lease: late.lease }),
+        well(api.poll('work', { leaseMs: 60_000 })),
+      ]);
+      checkAccount(page);
+      if (done.status === 200) {
+        assert.deepEqual(titles(page), [], 'what was committed is done');
+      } else {
+        await problem(done, 409, 'lease', 'consumer_lease_lost');
+        await well(api.commit('work', { cursor: page.next, lease: page.lease }));
+      }
+      assert.equal((await well(api.get('work'))).leased, false);
+    }
   });
 });
 
@@ -440,7 +468,19 @@ test('a seek', async (t) => {
     );
   });
 
+  await t.test('is seen by a poll that has looked at the head, with an account', async () => {
+    await well(api.seek('work', 'now'));
+    const waiting = api.poll('work', { wait: 20 });
+    await sleep(200);
+    await well(api.seek('work', 'start'));
+    const page = await well(waiting);
+    assert.deepEqual(titles(page), ['a', 'b', 'c']);
+    checkAccount(page);
+    await well(api.commit('work', { cursor: page.next, lease: page.lease }));
+  });
+
   await t.test('to what is none is refused', async () => {
+    await problem(api.seek('work', 5), 400, 'after', 'validation_invalid_type');
     await problem(api.seek('work', 'yesterday'), 400, 'after', 'cursor_invalid');
     await problem(api.seek('work', undefined), 400, 'after', 'validation_required');
     const foreign = await cursorOfAnotherTenant(api.server, api.token);

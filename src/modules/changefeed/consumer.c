@@ -302,6 +302,7 @@ void changefeed_consumer_settle(struct changefeed_consumer *consumer,
     consumer->place = *place;
     consumer->stored = place->position;
     if (!is_jump) {
+        consumer->jump_count += place->position > reached; /* it was committed */
         changefeed_consumer_pass(consumer, reached);
         consumer->place.is_lost |= is_lost; /* noticed while the write was under way */
     }

@@ -114,7 +114,7 @@ struct changefeed_consumer {
     uint64_t stored;     /* the position in the row, which the pin has too */
     bool is_new;         /* its row is not written yet: nobody sees it */
     bool is_loss_stored; /* and told */
-    uint64_t jump_count; /* tells a read that its position was sought away meanwhile */
+    uint64_t jump_count; /* tells a read that its position was sought or committed away meanwhile */
     struct bk_feed_pin pin;
     struct changefeed_waiter waiter; /* waiting: nothing it asks for is behind its position */
     struct bk_timer *lease_timer;
@@ -187,6 +187,9 @@ void changefeed_consumer_answer(struct bk_request *request,
 /* 409 or 410 with data.after, as a page of the feed has it. */
 void changefeed_consumer_answer_trouble(struct bk_request *request, enum bk_feed_problem problem,
                                         struct bk_slice after);
+/* A text of the body, empty when it is absent; anything else but null is added to the problems, since
+ * who means something must not get its default. */
+struct bk_slice changefeed_consumer_text(struct bk_request *request, struct bk_slice field);
 /* The one that the path names; NULL: the request was answered. */
 struct changefeed_consumer *changefeed_consumer_of(struct bk_request *request);
 

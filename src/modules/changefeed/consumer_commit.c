@@ -106,11 +106,16 @@ static bool begin_commit(struct changefeed_consumer_change *change) {
     return true;
 }
 
-/* The cursor's own faults. */
-static bool read_cursor(struct bk_request *request, struct step *step) {
-    struct bk_slice cursor = bk_json_get_string(request->json, BK_SLICE("cursor"));
+/* The body's own faults. */
+static bool read_commit(struct bk_request *request, struct step *step) {
+    struct bk_slice cursor = changefeed_consumer_text(request, BK_SLICE("cursor"));
     struct bk_journal_state journal = bk_journal_state(request->tenant->database);
     uint8_t epoch[sizeof journal.epoch];
+    step->lease = changefeed_consumer_text(request, BK_SLICE("lease"));
+    if (request->problems.count > 0) {
+        bk_answer_problems(request, BK_INVALID, "The commit was refused.");
+        return false;
+    }
     if (cursor.length == 0) {
         refuse(request, BK_INVALID, BK_SLICE("cursor"), "validation_required", "Cannot be blank.");
         return false;
@@ -132,9 +137,8 @@ static bool read_cursor(struct bk_request *request, struct step *step) {
 void changefeed_consumer_commit(struct bk_request *request) {
     struct step *step = create_step(request, begin_commit);
     struct changefeed_consumer *consumer = changefeed_consumer_of(request);
-    if (consumer == NULL || !read_cursor(request, step))
+    if (consumer == NULL || !read_commit(request, step))
         return;
-    step->lease = bk_json_get_string(request->json, BK_SLICE("lease"));
     submit(step, consumer);
 }
 
@@ -186,10 +190,11 @@ void changefeed_consumer_seek(struct bk_request *request) {
     if (consumer == NULL)
         return;
     step->change.is_jump = true;
-    step->after = bk_json_get_string(request->json, BK_SLICE("after"));
+    step->after = changefeed_consumer_text(request, BK_SLICE("after"));
     if (step->after.length == 0) {
-        bk_problems_add(&request->problems, BK_SLICE("after"), "validation_required",
-                        "Cannot be blank.");
+        if (request->problems.count == 0)
+            bk_problems_add(&request->problems, BK_SLICE("after"), "validation_required",
+                            "Cannot be blank.");
         bk_answer_problems(request, BK_INVALID, "The consumer cannot be sought like this.");
         return;
     }

@@ -149,7 +149,8 @@ static struct changefeed_consumer_poll *poll_of_change(struct changefeed_consume
     return bk_container_of(change, struct changefeed_consumer_poll, change);
 }
 
-/* Between the read and its turn the consumer may have been sought, defined anew or lost. */
+/* Between the read and its turn the consumer may have been sought, defined anew or lost, or what was
+ * read may have been committed under the lease before. */
 static bool begin_lease(struct changefeed_consumer_change *change) {
     struct changefeed_consumer_poll *poll = poll_of_change(change);
     struct changefeed_consumer *consumer = change->consumer;
@@ -268,6 +269,8 @@ static void begin_read(struct changefeed_consumer_poll *poll) {
     struct bk_request *request = poll->request;
     consumer->active = poll;
     poll->is_reading = true;
+    if (poll->jump_count != consumer->jump_count)
+        poll->has_read = false; /* the account of its page begins anew */
     poll->jump_count = consumer->jump_count;
     poll->definition = changefeed_consumer_definition_ref(definition);
     bk_cursor_make(poll->after, consumer->place.epoch, changefeed_consumer_position(consumer));

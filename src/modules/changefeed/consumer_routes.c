@@ -108,6 +108,13 @@ void changefeed_consumer_answer_trouble(struct bk_request *request, enum bk_feed
     changefeed_problem_answer(request, &read, status);
 }
 
+struct bk_slice changefeed_consumer_text(struct bk_request *request, struct bk_slice field) {
+    const struct bk_json *value = bk_json_get(request->json, field);
+    if (value != NULL && value->type != BK_JSON_STRING && value->type != BK_JSON_NULL)
+        bk_problems_add(&request->problems, field, "validation_invalid_type", "Must be a text.");
+    return bk_json_get_string(request->json, field);
+}
+
 struct changefeed_consumer *changefeed_consumer_of(struct bk_request *request) {
     struct changefeed_consumer *consumer =
         changefeed_consumer_find(changefeed_state_of(request), request->tenant,
@@ -226,7 +233,7 @@ static void read_types(struct definition *definition) {
 
 static void read_subject(struct definition *definition) {
     struct bk_request *request = definition->request;
-    struct bk_slice subject = bk_json_get_string(request->json, BK_SLICE("subject"));
+    struct bk_slice subject = changefeed_consumer_text(request, BK_SLICE("subject"));
     size_t slash = bk_slice_find(subject, '/');
     definition->subject = subject;
     if (subject.length > CONSUMER_SUBJECT_BYTES_MAX)
@@ -250,7 +257,7 @@ static void refuse_filter(struct bk_request *request) {
 /* False: the request was answered. */
 static bool read_after(struct definition *definition) {
     struct bk_request *request = definition->request;
-    struct bk_slice after = bk_json_get_string(request->json, BK_SLICE("after"));
+    struct bk_slice after = changefeed_consumer_text(request, BK_SLICE("after"));
     enum bk_feed_problem trouble;
     int64_t time_ms;
     definition->has_position = after.length > 0;
