@@ -352,6 +352,15 @@ test('a stop of the server ends streams with their place, and waits with an empt
   assert.equal(stream.lastId, head);
 });
 
+/** False when fetch took a connection that it had kept from before the kill, on the same port. */
+async function isAnswered(server) {
+  try {
+    return (await server.request('GET', '/api/health')).status === 200;
+  } catch {
+    return false;
+  }
+}
+
 test('an EventSource that comes back after kill -9 misses nothing and gets nothing twice', async (t) => {
   let api = await withPosts(t);
   const { folder, port } = api.server;
@@ -372,6 +381,7 @@ test('an EventSource that comes back after kill -9 misses nothing and gets nothi
     api.server.signal('SIGKILL');
     await api.server.ended;
     const server = await startServer(t, { folder, args: ['--listen', `127.0.0.1:${port}`] });
+    await until(() => isAnswered(server), 'it answers');
     api = { ...api, server, token: await signIn(server) };
     await createRecord(server, api.token, 'posts', { title: String(written++) });
     await until(() => opened === round + 1, 'it comes back');
