@@ -5,6 +5,10 @@
  *
  *   bus ─> waiting ─> matched ─> slice ─> turn ends, frames leave ─> slice … ─> the next event
  *
+ * A slice ends after SLICE_NS. To queue a frame is cheap and to write it is not, so what a slice
+ * takes of several events leaves with one write for each peer; the transport bounds the writes of a
+ * turn.
+ *
  * The next event begins when the last one was sent to all: so each peer sees them in order. A first
  * slice runs at once, since most events concern few. Past WAITING_MAX events the bus itself waits.
  *
@@ -16,7 +20,7 @@
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
 
-enum { SLICE_SENDS = 512, WAITING_MAX = 1024, WAITING_AT_FIRST = 16 };
+enum { SLICE_SENDS = 32768, WAITING_MAX = 1024, WAITING_AT_FIRST = 16 };
 #define SLICE_NS UINT64_C(2000000)
 
 /* --- tenants ---------------------------------------------------------------------------------- */

@@ -25,7 +25,7 @@ enum {
     WEBSOCKET_PONGS_MAX = 16, /* in a queue; of further pings the newest is answered */
     WEBSOCKET_TICK_MS = 100,
     WEBSOCKET_TICK_PINGS_MAX = 1024,  /* pings of one tick: those of many go in portions */
-    WEBSOCKET_TURN_FLUSHES_MAX = 512, /* of one turn, so that an event to many holds nobody up */
+    WEBSOCKET_TURN_FLUSHES_MAX = 128, /* of one turn, so that an event to many holds nobody up */
     WEBSOCKET_CUT_MS = 1000,          /* "soon after" the end of a drain */
 };
 

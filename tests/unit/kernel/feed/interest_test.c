@@ -1,5 +1,6 @@
-/* Interests: each is called once, in the order of adding, and only those that ask; the walk survives
- * whatever its callbacks do to the set. A random test compares the index with asking everybody. */
+/* Interests: each is called once, in the order of adding, and only those that ask; the walk
+ * survives whatever its callbacks do to the set. A random test compares the index with asking
+ * everybody. */
 #include "bakend/assert.h"
 #include "bakend/interest.h"
 #include "support.h"
