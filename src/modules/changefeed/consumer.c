@@ -155,6 +155,7 @@ static void start_lease(struct changefeed_consumer *consumer) {
 static bool begin_own(struct changefeed_consumer_change *change) {
     struct changefeed_consumer *consumer = change->consumer;
     change->tells_loss = consumer->place.is_lost && !consumer->is_loss_stored;
+    change->next.is_lost |= change->tells_loss;
     if (change->tells_loss)
         return true;
     change->next.position = changefeed_consumer_position(consumer);

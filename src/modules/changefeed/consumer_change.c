@@ -72,6 +72,7 @@ static bool begin(struct changefeed_consumer *consumer, struct changefeed_consum
     change->consumer = consumer;
     change->next = consumer->place;
     change->next.position = changefeed_consumer_position(consumer);
+    change->next.is_lost = consumer->is_loss_stored; /* it stands in the row once it was told */
     change->oldest = bk_journal_state(consumer->tenant->database).oldest;
     if (change->begin != NULL && !change->begin(change))
         return false;

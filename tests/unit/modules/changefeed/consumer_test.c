@@ -3,7 +3,7 @@
  * tenant. Leases and waits are in tests/integration.
  */
 #include "bakend/json.h"
-#include "changefeed_private.h"
+#include "consumer.h"
 #include "module_fixture.h"
 
 #include <stdio.h>
@@ -171,6 +171,27 @@ static void a_position_beyond_the_bound_of_size_is_lost_once(void **state) {
     assert_int_equal(loss_count(), 1);
 }
 
+/* Its own write waits its turn in the background; a definition is written before it. */
+static void a_loss_that_was_not_told_yet_is_told_after_a_restart(void **state) {
+    (void)state;
+    expect(200, BK_PUT, "/api/consumers/work", "{'types':['posts.*']}", "\"state\":\"ready\"");
+    struct changefeed_consumer *consumer =
+        changefeed_consumer_find(fixture.context.state, tenant, BK_SLICE("work"), false);
+    assert_non_null(consumer);
+    consumer->is_own_submitted = true;
+    emit("posts.created", 5000);
+    let_prune();
+    expect(200, BK_PUT, "/api/consumers/work", "{'types':['posts.*']}", "\"state\":\"lost\"");
+    assert_int_equal(loss_count(), 0);
+    consumer->is_own_submitted = false;
+    reopen();
+    let_prune();
+    changefeed_consumers_tick(fixture.context.state);
+    let_prune();
+    assert_int_equal(loss_count(), 1);
+    expect(410, BK_POST, "/api/consumers/work/poll", "{}", "cursor_expired");
+}
+
 static void a_lost_one_goes_on_when_it_was_sought_and_may_be_lost_again(void **state) {
     (void)state;
     expect(200, BK_PUT, "/api/consumers/work", "{'types':['posts.*']}", "\"lag\":0");
@@ -266,6 +287,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_commit_lets_go_of_what_is_behind_it, setup_by_age,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_position_beyond_the_bound_of_size_is_lost_once,
+                                        setup_by_size, teardown),
+        cmocka_unit_test_setup_teardown(a_loss_that_was_not_told_yet_is_told_after_a_restart,
                                         setup_by_size, teardown),
         cmocka_unit_test_setup_teardown(a_lost_one_goes_on_when_it_was_sought_and_may_be_lost_again,
                                         setup_by_size, teardown),
