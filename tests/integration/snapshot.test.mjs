@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { get as httpGet } from 'node:http';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { addNeighbours } from './support/neighbours.mjs';
 import { assertRefused, operator } from './support/operator.mjs';
 import { startServer } from './support/program.mjs';
 import { createRandom } from './support/random.mjs';
@@ -261,6 +262,24 @@ test('a snapshot that cannot be finished', async (t) => {
       assert.ok(waited < 5000, 'those that were left still count');
       await sleep(20);
     }
+  });
+
+  await t.test('since its clients read slowly takes nothing from other tenants', async () => {
+    await addNeighbours(server, token);
+    const slow = [];
+    let answer;
+    do {
+      slow.push(await beginSlowly(server, token, 'left'));
+      answer = await server.request('HEAD', snapshotPath('left'), undefined, as);
+    } while (answer.status === 200 && slow.length < 100);
+    assert.equal(answer.status, 503);
+    assert.ok(Number(answer.headers.get('retry-after')) > 0);
+    const neighbour = await server.request('GET', snapshotPath('posts'), undefined, {
+      ...as,
+      tenant: 'left',
+    });
+    assert.equal(neighbour.status, 200, neighbour.text);
+    for (const { request } of slow) request.destroy();
   });
 
   await t.test('since the server stops ends with an error', async () => {

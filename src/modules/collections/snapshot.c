@@ -28,6 +28,7 @@ enum {
     PIECE_BYTES = 256 * 1024,
     PIECE_BYTES_MAX = 64 * 1024 * 1024, /* with the row that passes PIECE_BYTES */
     ACTIVE_MAX = 64,                    /* snapshots at a time, in the whole process */
+    TENANT_ACTIVE_MAX = 16,             /* … of one tenant: its clients may be slow for hours */
     RETRY_MS = 50,                      /* after a read that could not be queued or was too slow */
     RETRIES_MAX = 40,                   /* in a row */
 };
@@ -323,6 +324,29 @@ static struct snapshot *create(struct bk_request *request, const struct bk_colle
     return snapshot;
 }
 
+static uint32_t count_of_tenant(const struct collections_snapshots *owner,
+                                const struct bk_tenant *tenant) {
+    uint32_t count = 0;
+    for (const struct bk_list *node = owner->active.next; node != &owner->active; node = node->next)
+        count += bk_const_container_of(node, struct snapshot, link)->request->tenant == tenant;
+    return count;
+}
+
+/* False: the request was answered. */
+static bool may_begin(struct bk_request *request, const struct collections_snapshots *owner) {
+    if (bk_api_is_draining(request->api))
+        bk_answer_error(request, BK_CLOSING, NULL);
+    else if (owner->active_count >= ACTIVE_MAX)
+        bk_answer_error(request, BK_BUSY, "Too many snapshots are being taken: try again.");
+    else if (count_of_tenant(owner, request->tenant) >= TENANT_ACTIVE_MAX)
+        bk_answer_error(request, BK_BUSY,
+                        "A tenant may take 16 snapshots at once: read those to their end, or try "
+                        "again.");
+    else
+        return true;
+    return false;
+}
+
 void collections_snapshot(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct collections_snapshots *owner = collections_snapshots_of(context);
@@ -336,10 +360,8 @@ void collections_snapshot(struct bk_request *request) {
                         "the collections that it is made of.");
         return;
     }
-    if (owner->active_count >= ACTIVE_MAX || bk_api_is_draining(context->api)) {
-        bk_answer_error(request, BK_BUSY, "Too many snapshots are being taken: try again.");
+    if (!may_begin(request, owner))
         return;
-    }
     struct snapshot *snapshot = create(request, collection, schema, owner);
     if (snapshot == NULL) {
         bk_answer_error(request, BK_TOO_LARGE,
