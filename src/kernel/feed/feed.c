@@ -11,6 +11,10 @@
  * page may come from the other. Reading backward, a page may begin in the tail and end in the
  * journal, exactly one below the tail's first event.
  *
+ * A page that looks at many rows in memory does so in slices, between which sockets are served. What
+ * it comes to next may have left the tail meanwhile: forward it ends there, as a shorter page is a
+ * correct one, and the next page comes from the journal.
+ *
  * The head of a read is the newest event that the loop knew when the task ran: what is committed
  * later belongs to the next page. has_more is judged when the page is complete.
  */
@@ -19,6 +23,9 @@
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
 #include "bakend/id.h"
+
+/* Judged in one turn of the loop: against 100 patterns a row takes up to 4 microseconds. */
+enum { SLICE_ROWS = 1000 };
 
 /* --- life cycle ------------------------------------------------------------------------------- */
 
@@ -211,16 +218,18 @@ static enum bk_feed_problem resolve(struct bk_feed_read *read) {
 
 /* --- from the tail ---------------------------------------------------------------------------- */
 
-enum tail_outcome { PAGE_COMPLETE, PAGE_GOES_ON, PAGE_TOO_LARGE };
+enum tail_outcome { PAGE_COMPLETE, PAGE_PAUSES, PAGE_GOES_ON, PAGE_TOO_LARGE };
 
 /* Takes events from the tail while it has the next one; what is left of from..to is the
  * journal's. */
 static enum tail_outcome read_tail(struct bk_feed_read *read, const struct feed_tail *tail) {
     bool is_descending = read->query.is_descending;
-    while (read->from <= read->to) {
+    for (uint32_t i = 0; read->from <= read->to; i++) {
         struct bk_event *event = feed_tail_get(tail, is_descending ? read->to : read->from);
         if (event == NULL)
-            return PAGE_GOES_ON;
+            return is_descending || feed_page_row_count(read) == 0 ? PAGE_GOES_ON : PAGE_COMPLETE;
+        if (i == SLICE_ROWS)
+            return PAGE_PAUSES;
         if (!feed_page_take(read, &event->fields, event->json))
             return feed_page_row_count(read) == 0 ? PAGE_TOO_LARGE : PAGE_COMPLETE;
         if (is_descending)
@@ -247,18 +256,13 @@ static void read_journal(struct bk_feed_read *read) {
         finish(read, status);
 }
 
-static void on_read_task(struct bk_task *task) {
+static void on_slice_task(struct bk_task *task) {
     struct bk_feed_read *read = bk_container_of(task, struct bk_feed_read, task);
-    enum bk_feed_problem problem = resolve(read);
-    if (problem != BK_FEED_NO_PROBLEM) {
-        finish(read, status_of_problem(problem));
-        return;
-    }
-    if (read->is_time) {
-        read_journal(read);
-        return;
-    }
     switch (read_tail(read, tail_of(read->feed, read->tenant))) {
+    case PAGE_PAUSES:
+        bk_task_init(&read->task, on_slice_task);
+        bk_loop_defer_last(read->feed->loop, &read->task);
+        return;
     case PAGE_GOES_ON:
         read_journal(read);
         return;
@@ -271,6 +275,17 @@ static void on_read_task(struct bk_task *task) {
         return;
     }
     BK_UNREACHABLE();
+}
+
+static void on_read_task(struct bk_task *task) {
+    struct bk_feed_read *read = bk_container_of(task, struct bk_feed_read, task);
+    enum bk_feed_problem problem = resolve(read);
+    if (problem != BK_FEED_NO_PROBLEM)
+        finish(read, status_of_problem(problem));
+    else if (read->is_time)
+        read_journal(read);
+    else
+        on_slice_task(task);
 }
 
 static void prepare(struct bk_feed *feed, struct bk_feed_read *read,

@@ -15,6 +15,7 @@
 enum {
     MODEL_MAX = 16384,
     TAIL_BYTES = 24 * 1024, /* about forty events */
+    LONG_TAIL_BYTES = 16 * 1024 * 1024,
     PAGE_BYTES_MAX = 16 * 1024 * 1024,
     MODEL_ROUNDS = 1500,
 };
@@ -34,14 +35,24 @@ static struct {
     uint64_t last;
 } fixture;
 
-static void open_fixture(const struct bk_store_options *options) {
+static void open_with_tail(const struct bk_store_options *options, size_t tail_bytes) {
     support_kernel_create(&fixture.kernel, options);
     fixture.bus = bk_bus_create(fixture.kernel.loop, fixture.kernel.store, (struct bk_log){0});
     fixture.feed = bk_feed_create(fixture.kernel.loop, fixture.bus, fixture.kernel.tenants,
-                                  (struct bk_log){0}, TAIL_BYTES);
+                                  (struct bk_log){0}, tail_bytes);
     support_kernel_open(&fixture.kernel);
     bk_buffer_init(&fixture.page, PAGE_BYTES_MAX);
     fixture.last = 0;
+}
+
+static void open_fixture(const struct bk_store_options *options) {
+    open_with_tail(options, TAIL_BYTES);
+}
+
+static int setup_long_tail(void **state) {
+    (void)state;
+    open_with_tail(NULL, LONG_TAIL_BYTES);
+    return 0;
 }
 
 static int setup(void **state) {
@@ -389,6 +400,28 @@ static void test_one_page_looks_at_no_more_than_the_scan_limit(void **state) {
         assert_true(waiting.read.has_more);
         check_page(&waiting.read, i == 1 ? fixture.last : 0, 1);
     }
+}
+
+static void test_a_long_look_keeps_nobody_waiting(void **state) {
+    (void)state;
+    static const struct bk_slice pattern[] = {BK_SLICE_INIT("nothing.here")};
+    char cursor[BK_CURSOR_BYTES];
+    for (int i = 0; i < 5; i++)
+        emit(0, 0, 800);
+    struct waiting_read look = {.read.query = {.types = pattern, .type_count = 1}};
+    struct waiting_read other = look;
+    begin_read(&look);
+    begin_read(&other);
+    other.read.query.after = cursor_of(cursor, fixture.last - 1);
+    bk_feed_read(fixture.feed, &look.read);
+    bk_feed_read(fixture.feed, &other.read);
+    support_loop_run_until(fixture.kernel.loop, &other.is_done);
+    assert_false(look.is_done);
+    support_loop_run_until(fixture.kernel.loop, &look.is_done);
+    assert_int_equal(look.status, BK_OK);
+    assert_int_equal(look.read.skipped, fixture.last);
+    assert_false(look.read.has_more);
+    assert_int_equal(bk_feed_figures(fixture.feed).journal_reads, 0);
 }
 
 static void test_what_the_buffer_does_not_take_is_left_to_the_next_page(void **state) {
@@ -747,6 +780,8 @@ int main(void) {
         TEST(following_next_neither_skips_nor_repeats),
         TEST(memory_and_journal_hold_the_same_bytes),
         TEST(one_page_looks_at_no_more_than_the_scan_limit),
+        cmocka_unit_test_setup_teardown(test_a_long_look_keeps_nobody_waiting, setup_long_tail,
+                                        teardown),
         TEST(what_the_buffer_does_not_take_is_left_to_the_next_page),
         TEST(a_read_beside_commits_ends_at_the_head_it_began_with),
         TEST(a_cursor_that_cannot_be_followed_says_why),
