@@ -99,8 +99,9 @@ static struct bk_event *event_at(struct feed_scan *scan, uint64_t sequence) {
     return NULL;
 }
 
-static void resume(struct feed_scan *scan, uint64_t delay_ms) {
-    bk_timer_start(scan->resume, delay_ms, 0);
+/* In the next turn, after sockets were served. */
+static void resume(struct feed_scan *scan) {
+    bk_loop_defer_last(positions_of(scan)->feed->loop, &scan->task);
 }
 
 /* The next page is for the next turn, so that sockets are served. */
@@ -109,7 +110,7 @@ static void go_on(struct feed_scan *scan) {
     BK_ASSERT(scan->step == FEED_SCAN_IDLE);
     if (!bk_list_is_empty(&scan->behind)) {
         scan->step = FEED_SCAN_SCHEDULED;
-        resume(scan, 0);
+        resume(scan);
     }
     feed_positions_settle(all);
 }
@@ -122,7 +123,7 @@ static void hand_slice(struct feed_scan *scan) {
         if (event == NULL)
             break; /* it has left the tail meanwhile */
         if (i == SLICE_EVENTS || bk_clock_monotonic_ns() - started_ns >= SLICE_NS) {
-            resume(scan, 0);
+            resume(scan);
             return;
         }
         (void)bk_event_ref(event);
@@ -241,7 +242,8 @@ static void pause_scan(struct feed_scan *scan, enum bk_status status) {
                      BK_TEXT("status", bk_status_name(status)), BK_INT("from", scan->from),
                      BK_INT("to", scan->to));
     scan->step = FEED_SCAN_SCHEDULED;
-    resume(scan, status == BK_BUSY || status == BK_TIMEOUT ? PAUSE_MS : 20 * PAUSE_MS);
+    bk_timer_start(scan->resume,
+                   status == BK_BUSY || status == BK_TIMEOUT ? PAUSE_MS : 20 * PAUSE_MS, 0);
 }
 
 static bool has_one_in(const struct feed_scan *scan, uint64_t first, uint64_t last) {
@@ -317,16 +319,16 @@ static void begin_next(struct feed_scan *scan) {
 }
 
 static void on_task(struct bk_task *task) {
-    begin_next(bk_container_of(task, struct feed_scan, task));
-}
-
-static void on_resume(struct bk_timer *timer, void *user) {
-    struct feed_scan *scan = user;
-    (void)timer;
+    struct feed_scan *scan = bk_container_of(task, struct feed_scan, task);
     if (scan->step == FEED_SCAN_HANDING)
         hand_slice(scan);
     else
         begin_next(scan);
+}
+
+static void on_resume(struct bk_timer *timer, void *user) {
+    (void)timer;
+    begin_next(user);
 }
 
 void feed_scan_schedule(struct feed_positions *all) {
