@@ -11,7 +11,7 @@
  * page may come from the other. Reading backward, a page may begin in the tail and end in the
  * journal, exactly one below the tail's first event.
  *
- * A page that looks at many rows in memory does so in slices, between which sockets are served. What
+ * A page that looks at many rows in memory does so in slices; sockets are served in between. What
  * it comes to next may have left the tail meanwhile: forward it ends there, as a shorter page is a
  * correct one, and the next page comes from the journal.
  *

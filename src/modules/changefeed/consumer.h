@@ -187,7 +187,7 @@ void changefeed_consumer_answer(struct bk_request *request,
 /* 409 or 410 with data.after, as a page of the feed has it. */
 void changefeed_consumer_answer_trouble(struct bk_request *request, enum bk_feed_problem problem,
                                         struct bk_slice after);
-/* A text of the body, empty when it is absent; anything else but null is added to the problems, since
+/* A text of the body, empty when it is absent; anything but null is added to the problems, since
  * who means something must not get its default. */
 struct bk_slice changefeed_consumer_text(struct bk_request *request, struct bk_slice field);
 /* The one that the path names; NULL: the request was answered. */

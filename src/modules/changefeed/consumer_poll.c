@@ -149,8 +149,8 @@ static struct changefeed_consumer_poll *poll_of_change(struct changefeed_consume
     return bk_container_of(change, struct changefeed_consumer_poll, change);
 }
 
-/* Between the read and its turn the consumer may have been sought, defined anew or lost, or what was
- * read may have been committed under the lease before. */
+/* Between the read and its turn the consumer may have been sought, defined anew or lost, or what
+ * was read may have been committed under the lease before. */
 static bool begin_lease(struct changefeed_consumer_change *change) {
     struct changefeed_consumer_poll *poll = poll_of_change(change);
     struct changefeed_consumer *consumer = change->consumer;
