@@ -497,6 +497,17 @@ test('ten pings have ten answers, in order', async (t) => {
   for (let i = 0; i < 10; i++) assert.equal(String((await raw.frame()).payload), `ping ${i}`);
 });
 
+test('nothing comes behind a close frame, not even the answer to a ping', async (t) => {
+  const raw = await open(await startEcho(t));
+  const pings = Array.from({ length: 17 }, (_, i) => frame(FIN | PING, `${i}`));
+  raw.socket.write(Buffer.concat([...pings, closeFrame(1000)]));
+  for (let i = 0; i < 17; i++) assert.equal(String((await raw.frame()).payload), `${i}`);
+  assert.equal((await raw.frame()).opcode, CLOSE);
+  for (let i = 0; i < 100 && !raw.isEnded; i++) await sleep(20);
+  assert.equal(raw.bytes.length, 0);
+  raw.socket.end();
+});
+
 test('a peer that pings without reading costs no memory', async (t) => {
   const echo = await startEcho(t);
   const raw = await open(echo);

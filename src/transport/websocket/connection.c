@@ -125,6 +125,8 @@ void websocket_connection_settle(struct websocket_connection *connection) {
 static void queue_close(struct websocket_connection *connection, int code, struct bk_slice reason) {
     char payload[WEBSOCKET_CONTROL_BYTES_MAX];
     size_t length = code == WEBSOCKET_CODE_NONE ? 0 : websocket_close_write(payload, code, reason);
+    /* Nothing comes behind a close frame. */
+    websocket_sending_queue_newest_pong(connection);
     websocket_sending_push(connection,
                            websocket_frame_create(WEBSOCKET_CLOSE, bk_slice_make(payload, length)),
                            WEBSOCKET_KIND_CONTROL);

@@ -79,9 +79,9 @@ void websocket_sending_answer_ping(struct websocket_connection *connection,
     connection->newest_pong = pong;
 }
 
-static void queue_newest_pong(struct websocket_connection *connection) {
+void websocket_sending_queue_newest_pong(struct websocket_connection *connection) {
     struct bk_shared *pong = connection->newest_pong;
-    if (pong == NULL || connection->pong_count >= WEBSOCKET_PONGS_MAX)
+    if (pong == NULL)
         return;
     connection->newest_pong = NULL;
     websocket_sending_push(connection, pong, WEBSOCKET_KIND_PONG);
@@ -305,7 +305,8 @@ static void flush(struct websocket_connection *connection) {
         size_t total;
         uint32_t count;
         int sent;
-        queue_newest_pong(connection);
+        if (connection->pong_count < WEBSOCKET_PONGS_MAX)
+            websocket_sending_queue_newest_pong(connection);
         if (connection->queue.count == 0)
             break;
         count = gather(connection, pieces, &total);

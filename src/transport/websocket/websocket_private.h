@@ -122,6 +122,8 @@ void websocket_sending_push(struct websocket_connection *connection, struct bk_s
                             enum websocket_kind kind);
 void websocket_sending_answer_ping(struct websocket_connection *connection,
                                    struct bk_slice payload);
+/* The answer to the newest of the pings that were too many, if there were. */
+void websocket_sending_queue_newest_pong(struct websocket_connection *connection);
 /* Forgets all that is queued, of a connection that is closed. */
 void websocket_sending_fini(struct websocket_connection *connection);
 void websocket_sending_on_turn_end(struct bk_turn_hook *hook);
