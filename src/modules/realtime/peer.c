@@ -80,6 +80,17 @@ struct realtime_subscription *realtime_subscribe(struct realtime_peer *peer,
     return subscription;
 }
 
+void realtime_forget_served(struct realtime_peer *peer) {
+    uint64_t position = peer->replay != NULL ? realtime_replay_position(peer->replay) : 0;
+    BK_LIST_FOR_EACH(node, &peer->subscriptions) {
+        struct realtime_subscription *subscription =
+            bk_container_of(node, struct realtime_subscription, link);
+        if (subscription->until < position)
+            subscription->until = position;
+        subscription->from = subscription->until;
+    }
+}
+
 void realtime_unsubscribe(struct realtime_subscription *subscription) {
     struct realtime_peer *peer = subscription->peer;
     struct realtime_tenant *tenant = peer->tenant;
@@ -91,6 +102,19 @@ void realtime_unsubscribe(struct realtime_subscription *subscription) {
     peer->subscription_count--;
     peer->realtime->figures.subscriptions--;
     bk_free(subscription);
+}
+
+void realtime_succeed(struct realtime_subscription *subscription,
+                      struct realtime_subscription *successor) {
+    struct realtime_tenant *tenant = subscription->peer->tenant;
+    successor->until = subscription->until;
+    if (tenant->event == NULL || subscription->serial != tenant->item.serial ||
+        !bk_interest_matches(&successor->interest, tenant->item.type, tenant->item.subject))
+        return;
+    tenant->matched[subscription->slot] = successor;
+    successor->serial = subscription->serial;
+    successor->slot = subscription->slot;
+    subscription->serial = 0;
 }
 
 void realtime_unsubscribe_all(struct realtime_peer *peer) {

@@ -73,8 +73,9 @@ enum { REALTIME_VIEW_COUNT = 2 };
 
 /* What is made of it is made at first need and shared by all who get it. */
 struct realtime_item {
-    uint64_t serial;   /* of its sending: told apart by it */
-    uint64_t sequence; /* 0: transient */
+    uint64_t serial;     /* of its sending: told apart by it */
+    uint64_t sequence;   /* 0: transient */
+    int64_t replayed_ms; /* when it happened; 0: now */
     struct bk_slice type, subject, source, json, payload, hidden;
     /* Of a record: where it is from, borrowed for this turn, and what has become of it. */
     const struct bk_collection *collection;
@@ -161,6 +162,11 @@ uint64_t realtime_peer_position(const struct realtime_peer *peer);
 struct realtime_subscription *realtime_subscribe(struct realtime_peer *peer,
                                                  const struct realtime_request *request,
                                                  uint64_t from);
+/* The successor asks for less, and takes over what is on its way. The former one goes next. */
+void realtime_succeed(struct realtime_subscription *subscription,
+                      struct realtime_subscription *successor);
+/* Somebody else looks now: what was served may be asked for again. */
+void realtime_forget_served(struct realtime_peer *peer);
 void realtime_unsubscribe(struct realtime_subscription *subscription);
 void realtime_unsubscribe_all(struct realtime_peer *peer);
 

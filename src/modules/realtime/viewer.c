@@ -52,6 +52,8 @@ static void join(struct realtime_peer *peer, struct realtime_viewer *viewer) {
     if (peer->viewer == viewer)
         return;
     realtime_viewer_leave(peer);
+    /* What one was sent says nothing of what the other one was. */
+    realtime_forget_served(peer);
     peer->viewer = viewer;
     bk_list_push(peers, &peer->viewer_link);
 }

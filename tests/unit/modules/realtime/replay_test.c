@@ -239,6 +239,22 @@ static void test_unsubscribing_ends_a_replay(void **state) {
     leave(client);
 }
 
+/* What a guest was not shown was not sent, so the user that it becomes may ask for it. */
+static void test_a_token_opens_what_was_passed_over_before_it(void **state) {
+    (void)state;
+    uint64_t first = last_sequence() + 1;
+    struct client *client = connect_guest();
+    say(client, "{'op':'subscribe','types':['secrets.*']}");
+    emit("secrets.created", "secrets/a", 3);
+    assert_has(say(client, "{'id':2,'op':'auth','token':'default s root'}"), "'ok':true");
+    subscribe_after(client, "'types':['secrets.created']", first - 1);
+    check_range(client, first, first + 2);
+    emit("secrets.created", "secrets/a", 1);
+    check_range(client, first + 3, first + 3);
+    check_nothing_follows(client);
+    leave(client);
+}
+
 /* Until the newest event is the last thing that it was sent. */
 static void run_until_caught_up(struct client *client) {
     char end[32];
@@ -298,6 +314,7 @@ int main(void) {
         TEST(words_and_times_are_places_too),
         TEST(one_that_goes_during_a_read_leaves_nothing_behind),
         TEST(unsubscribing_ends_a_replay),
+        TEST(a_token_opens_what_was_passed_over_before_it),
         TEST(random_comings_and_goings_leave_no_hole_and_no_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

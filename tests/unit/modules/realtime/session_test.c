@@ -166,6 +166,35 @@ static void test_many_subscribers_are_all_served_in_slices(void **state) {
     }
 }
 
+static void test_what_is_on_its_way_comes_though_other_types_are_taken_out(void **state) {
+    (void)state;
+    enum { COUNT = 3000 };
+    static struct client *clients[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        clients[i] = connect_guest();
+        say(clients[i], "{'op':'subscribe','types':['posts.*','drafts.*']}");
+    }
+    struct bk_event_draft draft = {.type = BK_SLICE("posts.created"),
+                                   .subject = BK_SLICE("posts/a"),
+                                   .source = BK_SLICE("collections"),
+                                   .payload = BK_SLICE("{}")};
+    assert_int_equal(
+        support_kernel_emit(&world.module.kernel, world.module.kernel.tenant, &draft, 1, NULL),
+        BK_OK);
+    size_t late = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        late += clients[i]->count == 1;
+        say(clients[i], "{'op':'unsubscribe','types':['drafts.*']}");
+    }
+    assert_true(late > 0);
+    support_module_settle(&world.module);
+    support_loop_run_for(world.module.kernel.loop, 100);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_int_equal(clients[i]->count, 3);
+        leave(clients[i]);
+    }
+}
+
 static void test_tenants_are_never_mixed(void **state) {
     (void)state;
     struct bk_tenant *other = support_kernel_hold(&world.module.kernel, BK_SLICE("other"));
@@ -431,6 +460,7 @@ int main(void) {
         TEST(events_of_the_house_come_only_when_asked_for),
         TEST(a_transient_event_has_no_cursor),
         TEST(many_subscribers_are_all_served_in_slices),
+        TEST(what_is_on_its_way_comes_though_other_types_are_taken_out),
         TEST(tenants_are_never_mixed),
         TEST(each_wrong_message_is_answered_with_what_is_wrong),
         TEST(an_id_comes_back_as_it_was_and_ping_tells_where_one_stands),
