@@ -244,3 +244,46 @@ test('a handshake that is none gets an event stream or is refused', async (t) =>
   const refused = new WebSocket(`${server.url.replace('http', 'ws')}/api/health`);
   await new Promise((resolve) => refused.on('error', resolve));
 });
+
+test('who may not see a field or a collection any more does not by a replay either', async (t) => {
+  const own = await operator(t);
+  const title = [{ name: 'title', type: 'text' }];
+  await own.define({ name: 'private', fields: title });
+  await own.create('private', { title: 'hush' });
+  await own.remove('/api/collections/private');
+  await own.define({ name: 'private', ...open, fields: title });
+  await own.create('private', { title: 'said' });
+  await own.define({ name: 'letters', ...open, fields: title });
+  await own.create('letters', { title: 'hush' });
+  const { body } = await own.get('/api/collections/letters');
+  const hidden = body.fields.map((each) =>
+    each.name === 'title' ? { ...each, hidden: true } : each,
+  );
+  await own.patch('/api/collections/letters', { fields: hidden });
+  const guest = await Listener.connect(own.server);
+  await guest.subscribe({ types: ['private.*', 'letters.*'], after: 'start' });
+  await guest.until(2);
+  assert.deepEqual(
+    guest.events.map(({ event }) => [event.type, event.payload.title]),
+    [
+      ['private.created', 'said'],
+      ['letters.created', undefined],
+    ],
+  );
+  await guest.close();
+});
+
+test('one that takes out types that it never had holds nobody up', async (t) => {
+  const own = await operator(t);
+  const guest = await Listener.connect(own.server);
+  const types = (letter) =>
+    Array.from({ length: 99 }, (_, i) => `${letter}${String(i).padStart(2, '0')}.*`);
+  for (let i = 0; i < 100; i++) await guest.subscribe({ types: [...types('a'), `b${i}.x`] });
+  const message = JSON.stringify({ op: 'unsubscribe', types: types('c') });
+  for (let i = 0; i < 500; i++) guest.socket.send(message);
+  await sleep(20);
+  const startedMs = Date.now();
+  await own.get('/api/health');
+  assert.ok(Date.now() - startedMs < 2500, `${Date.now() - startedMs} ms`);
+  await guest.close();
+});

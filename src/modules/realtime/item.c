@@ -8,8 +8,14 @@
  * The full view has the hidden fields that an event carries in memory beside its bytes: at the end
  * of the frame's payload, in their places in the record. An event read back from the journal has
  * none.
+ *
+ * An event's bytes are of the schema that it was written under, and may be read under another one:
+ * fields that were hidden meanwhile are taken out, and a record of a collection that is gone is not
+ * one of the collection that has its name now.
  */
 #include "realtime_private.h"
+
+#include "bakend/clock.h"
 
 /* Larger hidden fields are left out: with them a frame would be more than a connection queues. */
 enum { HIDDEN_BYTES_MAX = BK_EVENT_BYTES_MAX, RECORD_BYTES_MAX = 4 * BK_EVENT_BYTES_MAX };
@@ -65,6 +71,15 @@ static size_t find_last(struct bk_slice text, char c) {
     return at;
 }
 
+/* What happened before the collection was made was another's, with rules of its own. What happens
+ * now is its own, whatever the clock says. */
+static bool is_of_former_one(const struct realtime_item *item,
+                             const struct bk_collection *collection) {
+    int64_t created_ms;
+    return item->replayed_ms != 0 && !collection->is_system &&
+           bk_time_parse(collection->created, &created_ms) && item->replayed_ms < created_ms;
+}
+
 /* What an event means is decided by its source: only the collection's own makes events of its
  * records. */
 void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *tenant) {
@@ -79,12 +94,59 @@ void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *t
     const struct bk_collection *collection =
         bk_schema_find(bk_schema_current(context->schema, tenant->tenant), noun);
     if (collection != NULL && bk_slice_equal(collection->name, noun) &&
-        bk_slice_equal(collection->source, item->source))
+        bk_slice_equal(collection->source, item->source) && !is_of_former_one(item, collection))
         item->collection = collection;
 }
 
 struct bk_slice realtime_item_cursor(const struct realtime_item *item) {
     return bk_slice_make(item->cursor, sizeof item->cursor);
+}
+
+/* --- fields that were hidden since ------------------------------------------------------------ */
+
+static const struct bk_field *find_field(const struct bk_collection *collection,
+                                         struct bk_slice name) {
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        if (bk_slice_equal(collection->fields[i].name, name))
+            return &collection->fields[i];
+    return NULL;
+}
+
+static bool has_hidden_field(const struct bk_collection *collection) {
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        if (collection->fields[i].is_hidden)
+            return true;
+    return false;
+}
+
+/* A field that is not there any more may have got another name, and be hidden under it. */
+static bool is_shown(const struct bk_collection *collection, struct bk_slice name) {
+    const struct bk_field *field = find_field(collection, name);
+    return field != NULL && !field->is_hidden;
+}
+
+/* The payload without what only superusers may see by now; false: it is right as it is. */
+static bool write_shown(const struct realtime_item *item, struct bk_buffer *out) {
+    struct bk_json *payload = NULL;
+    struct bk_arena arena;
+    bool is_less = false;
+    if (item->collection == NULL || !has_hidden_field(item->collection))
+        return false;
+    bk_arena_init(&arena, (size_t)64 * RECORD_BYTES_MAX);
+    bk_buffer_append_char(out, '{');
+    /* What cannot be read is not shown. */
+    if (bk_json_parse(&arena, item->payload, &payload, NULL) != BK_OK)
+        is_less = true;
+    for (const struct bk_json *each = is_less ? NULL : payload->child; each != NULL;
+         each = each->next) {
+        if (is_shown(item->collection, each->key))
+            bk_json_write_member_raw(out, each->key, each->text);
+        else
+            is_less = true;
+    }
+    bk_buffer_append_char(out, '}');
+    bk_arena_fini(&arena);
+    return is_less;
 }
 
 /* --- frames ----------------------------------------------------------------------------------- */
@@ -107,8 +169,17 @@ static struct bk_slice head_of(const struct realtime_item *item, char *room, siz
 
 static struct bk_shared *make_plain(const struct realtime_item *item) {
     char room[128];
-    const struct bk_slice parts[] = {head_of(item, room, sizeof room), item->json, BK_SLICE("}")};
-    return bk_shared_create(parts, BK_COUNT_OF(parts));
+    struct bk_buffer shown;
+    size_t before = (size_t)(item->payload.data - item->json.data);
+    size_t after = before + item->payload.length;
+    bk_buffer_init(&shown, RECORD_BYTES_MAX);
+    const struct bk_slice parts[] = {
+        head_of(item, room, sizeof room), bk_slice_make(item->json.data, before),
+        write_shown(item, &shown) ? bk_buffer_slice(&shown) : item->payload,
+        bk_slice_make(item->json.data + after, item->json.length - after), BK_SLICE("}")};
+    struct bk_shared *frame = bk_shared_create(parts, BK_COUNT_OF(parts));
+    bk_buffer_fini(&shown);
+    return frame;
 }
 
 static struct bk_shared *make_full(const struct realtime_item *item) {
@@ -159,6 +230,16 @@ static bool write_full_record(struct bk_buffer *out, const struct realtime_item 
     return is_read;
 }
 
+static void write_public_record(struct bk_buffer *out, const struct realtime_item *item) {
+    struct bk_buffer shown;
+    bk_buffer_init(&shown, RECORD_BYTES_MAX);
+    struct bk_slice payload = write_shown(item, &shown) ? bk_buffer_slice(&shown) : item->payload;
+    if (payload.length > 2)
+        bk_buffer_append_char(out, ',');
+    bk_buffer_append(out, payload.data + 1, payload.length - 2);
+    bk_buffer_fini(&shown);
+}
+
 struct bk_slice realtime_item_record(struct realtime_item *item, enum bk_view view) {
     BK_ASSERT(item->collection != NULL && (size_t)view < REALTIME_VIEW_COUNT);
     if (!has_hidden(item))
@@ -167,11 +248,8 @@ struct bk_slice realtime_item_record(struct realtime_item *item, enum bk_view vi
     if (out->length > 0)
         return bk_buffer_slice(out);
     bk_buffer_append_slice(out, item->collection->json_head);
-    if (view == BK_VIEW_PUBLIC || !write_full_record(out, item)) {
-        if (item->payload.length > 2)
-            bk_buffer_append_char(out, ',');
-        bk_buffer_append(out, item->payload.data + 1, item->payload.length - 2);
-    }
+    if (view == BK_VIEW_PUBLIC || !write_full_record(out, item))
+        write_public_record(out, item);
     bk_buffer_append_char(out, '}');
     return bk_buffer_slice(out);
 }
