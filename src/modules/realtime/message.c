@@ -230,17 +230,18 @@ static struct realtime_subscription *find_same(const struct realtime_session *se
 /* --- subscribe -------------------------------------------------------------------------------- */
 
 /* Behind what was begun to be sent live, or what a replay will have read when it gets there. What
- * is there already stays as it is. */
+ * is there already stays as it is. Returns where the connection stands: a cursor from which it may
+ * come back is not ahead of what the other subscriptions are still to be sent. */
 static uint64_t subscribe_live(struct realtime_session *session,
                                const struct realtime_request *request) {
     struct realtime_peer *peer = &session->peer;
     struct bk_journal_state journal = bk_journal_state(peer->tenant->tenant->database);
     uint64_t from = peer->replay != NULL ? journal.last : peer->tenant->watermark;
     session->is_bound = true;
-    if (find_same(session, request) != NULL)
-        return realtime_peer_position(peer);
-    (void)realtime_subscribe(peer, request, from);
-    return from;
+    uint64_t position = peer->subscription_count > 0 ? realtime_peer_position(peer) : from;
+    if (find_same(session, request) == NULL)
+        (void)realtime_subscribe(peer, request, from);
+    return position;
 }
 
 /* Takes the place of one that is the same. */

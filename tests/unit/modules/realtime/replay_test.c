@@ -239,6 +239,20 @@ static void test_unsubscribing_ends_a_replay(void **state) {
     leave(client);
 }
 
+static void test_no_answer_is_ahead_of_what_is_still_to_be_sent(void **state) {
+    (void)state;
+    uint64_t first = last_sequence() + 1;
+    char cursor[BK_CURSOR_BYTES + 1];
+    emit("posts.created", "posts/a", 1200);
+    struct client *client = connect_guest();
+    subscribe_after(client, "'types':['posts.*']", first - 1);
+    cursor_at(first - 1, cursor);
+    assert_has(say(client, "{'id':2,'op':'subscribe','types':['drafts.*']}"), cursor);
+    check_range(client, first, first + 1199);
+    check_nothing_follows(client);
+    leave(client);
+}
+
 /* What a guest was not shown was not sent, so the user that it becomes may ask for it. */
 static void test_a_token_opens_what_was_passed_over_before_it(void **state) {
     (void)state;
@@ -314,6 +328,7 @@ int main(void) {
         TEST(words_and_times_are_places_too),
         TEST(one_that_goes_during_a_read_leaves_nothing_behind),
         TEST(unsubscribing_ends_a_replay),
+        TEST(no_answer_is_ahead_of_what_is_still_to_be_sent),
         TEST(a_token_opens_what_was_passed_over_before_it),
         TEST(random_comings_and_goings_leave_no_hole_and_no_double),
     };
