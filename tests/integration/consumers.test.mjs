@@ -144,6 +144,7 @@ test('a consumer', async (t) => {
       subject: 'validation_invalid_type',
       after: 'validation_invalid_type',
     });
+    assertProblems(await api.put('wrong', { tyes: ['posts.*'] }), { tyes: 'validation_unknown_name' });
     assertProblems(await api.put('-x', {}), { name: 'validation_invalid_format' });
     assertProblems(await api.put('x'.repeat(101), {}), { name: 'validation_invalid_format' });
     await problem(api.put('wrong', { after: 'nonsense' }), 400, 'after', 'cursor_invalid');
@@ -311,6 +312,7 @@ test('a poll', async (t) => {
       },
       'The consumer cannot be polled like this.',
     );
+    assertProblems(await api.poll('work', { limt: 5 }), { limt: 'validation_unknown_name' });
     assertProblems(await api.poll('work', { limit: '5' }), { limit: 'validation_out_of_range' });
   });
 

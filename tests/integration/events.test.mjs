@@ -355,6 +355,8 @@ test('parameters that cannot be followed are refused by name', async (t) => {
     [`?subject=${'x'.repeat(1025)}`, 'subject', 'validation_too_long'],
     ['?filter=1', 'filter', 'filter_not_available'],
     ['?wait=61', 'wait', 'validation_out_of_range'],
+    ['?type=posts.*', 'type', 'validation_unknown_name'],
+    ['?after=', 'after', 'cursor_invalid'],
     ['?wait=5&order=desc', 'wait', 'validation_wait_backwards'],
   ]) {
     await t.test(query.slice(0, 30), async () => {

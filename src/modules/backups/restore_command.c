@@ -46,8 +46,8 @@ static enum bk_status check_tenant(const struct restoring *restoring, struct bk_
         return BK_OK;
     return bk_error_set(error, BK_NOT_FOUND,
                         "there is no tenant %.*s: name one that exists with --tenant, or add "
-                        "--from-tenant %.*s to make it",
-                        BK_SLICE_PRINT(restoring->tenant), BK_SLICE_PRINT(restoring->tenant));
+                        "--from-tenant with the name of the backup's tenant to make it",
+                        BK_SLICE_PRINT(restoring->tenant));
 }
 
 static enum bk_status restore(struct restoring *restoring, struct bk_error *error) {

@@ -74,6 +74,8 @@ void changefeed_write_cloudevent(struct bk_feed_read *read, struct bk_buffer *ou
 /* Reads the query's vocabulary out of the request into its arena. What is wrong is in
  * request->problems, field by field. */
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query);
+/* A member of the JSON body that is none of these (ended by an empty one) is a problem. */
+void changefeed_refuse_unknown_members(struct bk_request *request, const struct bk_slice *known);
 /* How long to wait for a matching event, in ms; likewise. */
 uint32_t changefeed_query_wait(struct bk_request *request, const struct bk_feed_query *query);
 /* What has no meaning for a stream is refused; the header Last-Event-ID goes before after. */

@@ -109,8 +109,11 @@ static bool begin_commit(struct changefeed_consumer_change *change) {
 /* The body's own faults. */
 static bool read_commit(struct bk_request *request, struct step *step) {
     struct bk_slice cursor = changefeed_consumer_text(request, BK_SLICE("cursor"));
+    static const struct bk_slice known[] = {
+        BK_SLICE_INIT("cursor"), BK_SLICE_INIT("lease"), {NULL, 0}};
     struct bk_journal_state journal = bk_journal_state(request->tenant->database);
     uint8_t epoch[sizeof journal.epoch];
+    changefeed_refuse_unknown_members(request, known);
     step->lease = changefeed_consumer_text(request, BK_SLICE("lease"));
     if (request->problems.count > 0) {
         bk_answer_problems(request, BK_INVALID, "The commit was refused.");

@@ -376,6 +376,9 @@ static int64_t read_int(struct bk_request *request, const char *name, int64_t mi
 void changefeed_consumer_poll_begin(struct bk_request *request) {
     struct changefeed_state *state = changefeed_state_of(request);
     struct changefeed_consumer_poll *poll = bk_arena_alloc_zero(&request->arena, sizeof *poll);
+    static const struct bk_slice known[] = {
+        BK_SLICE_INIT("limit"), BK_SLICE_INIT("wait"), BK_SLICE_INIT("leaseMs"), {NULL, 0}};
+    changefeed_refuse_unknown_members(request, known);
     int64_t wait_s = read_int(request, "wait", 0, CHANGEFEED_WAIT_MAX_S, 0);
     poll->request = request;
     poll->limit = (uint32_t)read_int(request, "limit", 1, BK_FEED_LIMIT_MAX, LIMIT_DEFAULT);

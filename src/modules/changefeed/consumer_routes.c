@@ -334,8 +334,12 @@ find_or_create(struct bk_request *request, struct changefeed_consumer_definition
 }
 
 void changefeed_consumer_put(struct bk_request *request) {
+    static const struct bk_slice known[] = {BK_SLICE_INIT("name"),    BK_SLICE_INIT("types"),
+                                            BK_SLICE_INIT("subject"), BK_SLICE_INIT("filter"),
+                                            BK_SLICE_INIT("after"),   {NULL, 0}};
     struct definition *definition = bk_arena_alloc_zero(&request->arena, sizeof *definition);
     definition->request = request;
+    changefeed_refuse_unknown_members(request, known);
     check_name(request);
     read_types(definition);
     read_subject(definition);

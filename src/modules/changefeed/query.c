@@ -77,6 +77,55 @@ static void refuse_unavailable(struct bk_request *request) {
                         "subject.");
 }
 
+/* --- names that mean nothing ------------------------------------------------------------------ */
+
+/* "after, types, subject" */
+static struct bk_slice list_names(struct bk_request *request, const struct bk_slice *known) {
+    struct bk_slice list = known[0];
+    for (size_t i = 1; known[i].length > 0; i++)
+        list = bk_arena_format(&request->arena, "%.*s, %.*s", BK_SLICE_PRINT(list),
+                               BK_SLICE_PRINT(known[i]));
+    return list;
+}
+
+static bool is_known(const struct bk_slice *known, struct bk_slice name) {
+    for (size_t i = 0; known[i].length > 0; i++)
+        if (bk_slice_equal(known[i], name))
+            return true;
+    return false;
+}
+
+/* A slip that was ignored would widen what is read: to all types, say. */
+static void refuse_name(struct bk_request *request, const struct bk_slice *known,
+                        struct bk_slice name) {
+    if (is_known(known, name) || !bk_slice_is_utf8(name))
+        return;
+    struct bk_slice message =
+        bk_arena_format(&request->arena, "There is no such name here, only: %.*s.",
+                        BK_SLICE_PRINT(list_names(request, known)));
+    bk_problems_add(&request->problems, name, "validation_unknown_name", message.data);
+}
+
+void changefeed_refuse_unknown_members(struct bk_request *request, const struct bk_slice *known) {
+    if (request->json == NULL)
+        return;
+    for (const struct bk_json *member = request->json->child; member != NULL; member = member->next)
+        refuse_name(request, known, member->key);
+}
+
+static void refuse_unknown_parameters(struct bk_request *request) {
+    static const struct bk_slice known[] = {BK_SLICE_INIT("after"),   BK_SLICE_INIT("types"),
+                                            BK_SLICE_INIT("subject"), BK_SLICE_INIT("limit"),
+                                            BK_SLICE_INIT("order"),   BK_SLICE_INIT("wait"),
+                                            BK_SLICE_INIT("filter"),  {NULL, 0}};
+    struct bk_slice rest = request->query, pair, name;
+    while (rest.length > 0 && bk_slice_split(&rest, '&', &pair)) {
+        struct bk_slice raw = bk_slice_make(pair.data, bk_slice_find(pair, '='));
+        if (raw.length > 0 && bk_percent_decode(&request->arena, raw, true, &name))
+            refuse_name(request, known, name);
+    }
+}
+
 /* As often as it is there, by the names as bk_request_query decodes them. */
 static uint32_t count_named(struct bk_request *request, struct bk_slice name) {
     struct bk_slice rest = request->query, pair, decoded;
@@ -103,10 +152,16 @@ static void refuse_repeated(struct bk_request *request) {
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query) {
     *query = (struct bk_feed_query){0};
     refuse_repeated(request);
+    refuse_unknown_parameters(request);
     parse_types(request, query);
     parse_subject(request, query);
     parse_order(request, query);
     query->after = bk_request_query(request, BK_SLICE("after"));
+    /* A script that lost its cursor would begin again from the start. */
+    if (query->after.data != NULL && query->after.length == 0)
+        bk_problems_add(&request->problems, BK_SLICE("after"), "cursor_invalid",
+                        "Must not be empty: give a cursor, \"start\", \"now\" or a time, or leave "
+                        "it out.");
     query->limit = (uint32_t)bk_request_query_int(request, BK_SLICE("limit"), 1, BK_FEED_LIMIT_MAX,
                                                   LIMIT_DEFAULT);
     refuse_unavailable(request);

@@ -231,6 +231,8 @@ static void on_answer(struct bk_request *request) {
     struct client *client = request->transport;
     client->status = request->status;
     bk_buffer_append_slice(&client->received, bk_buffer_slice(&request->out));
+    bk_buffer_append_char(&client->received, '\0'); /* tests read it as a text */
+    client->received.length--;
     client->is_ended = true;
 }
 

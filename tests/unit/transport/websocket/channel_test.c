@@ -460,7 +460,7 @@ static void cuts_a_peer_that_takes_nothing(void **state) {
 static void bears_with_a_peer_that_takes_little(void **state) {
     char byte;
     (void)state;
-    options.write_timeout_ms = 200;
+    options.write_timeout_ms = 500;
     begin(&peers[0]);
     (void)fill(&peers[0], KIB);
     for (int i = 0; i < 40; i++) {
