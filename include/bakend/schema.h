@@ -130,6 +130,7 @@ struct bk_collection {
     /* NULL data: null (superusers); length 0 with data: everyone. */
     struct bk_slice rules[BK_OPERATION_COUNT];
     struct bk_slice created, updated; /* record dates */
+    uint64_t named_after; /* events up to this sequence are not of what has its name now */
     struct bk_slice definition;       /* its JSON, as GET answers it, without secrets */
     struct bk_slice options; /* JSON members of its type beyond the common ones (auth); or empty */
     struct bk_slice token_secret; /* auth: of its tokens */

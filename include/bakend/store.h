@@ -127,6 +127,8 @@ struct bk_connection *bk_transaction_connection(struct bk_transaction *transacti
 struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction);
 /* Wall milliseconds, one reading per run, for created/updated and events alike. */
 int64_t bk_transaction_now_ms(struct bk_transaction *transaction);
+/* Of the newest event in the journal, with those that this transaction emitted. */
+uint64_t bk_transaction_sequence(const struct bk_transaction *transaction);
 /* Scratch memory of this run, empty when it begins and gone when it returns: the next run has it. A
  * run that overflows it fails with BK_TOO_LARGE even if it returns BK_OK. */
 enum { BK_TRANSACTION_ARENA_BYTES_MAX = 64 * 1024 * 1024 };

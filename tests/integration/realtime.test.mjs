@@ -273,6 +273,26 @@ test('who may not see a field or a collection any more does not by a replay eith
   await guest.close();
 });
 
+test('a name that another collection had before shows nothing of that one', async (t) => {
+  const own = await operator(t);
+  const title = [{ name: 'title', type: 'text' }];
+  await own.define({ name: 'secrets', fields: title });
+  await own.define({ name: 'news', ...open, fields: title });
+  await own.create('secrets', { title: 'hush' });
+  await own.create('news', { title: 'said' });
+  await own.patch('/api/collections/secrets', { name: 'former' });
+  await own.patch('/api/collections/news', { name: 'secrets' });
+  await own.create('secrets', { title: 'since' });
+  const guest = await Listener.connect(own.server);
+  await guest.subscribe({ types: ['*'], after: 'start' });
+  const [{ event }] = await guest.until(1);
+  assert.equal(event.payload.title, 'since');
+  const all = await Listener.connect(own.server, { token: own.token });
+  await all.subscribe({ types: ['secrets.*', 'news.*'], after: 'start' });
+  await all.until(3);
+  for (const each of [guest, all]) await each.close();
+});
+
 test('one that takes out types that it never had holds nobody up', async (t) => {
   const own = await operator(t);
   const guest = await Listener.connect(own.server);

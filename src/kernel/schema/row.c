@@ -1,6 +1,6 @@
 /* Rows of _collections: the definition as clients see it, and beside it what they do not: the
- * secret that tokens are signed with, and the digest of the declaration that a module's collection
- * was made from. */
+ * secret that tokens are signed with, the digest of the declaration that a module's collection was
+ * made from, and since when it has its name. */
 #include "schema_private.h"
 
 #include "bakend/alloc.h"
@@ -13,6 +13,8 @@ const struct bk_migration schema_migrations[] = {
             "id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE COLLATE NOCASE,"
             "definition TEXT NOT NULL, secret TEXT NOT NULL, declared TEXT NOT NULL,"
             "created TEXT NOT NULL, updated TEXT NOT NULL)"},
+    {.name = "schema_2_named_after",
+     .sql = "ALTER TABLE _collections ADD COLUMN named_after INTEGER NOT NULL DEFAULT 0"},
 };
 const size_t schema_migration_count = BK_COUNT_OF(schema_migrations);
 
@@ -35,18 +37,26 @@ static enum bk_status prepare(struct bk_connection *connection, struct bk_slice 
     return status;
 }
 
+static uint64_t named_after(const struct bk_transaction *transaction,
+                            const struct schema_box *old_box, const struct schema_box *new_box) {
+    bool is_kept =
+        old_box != NULL && bk_slice_equal(old_box->collection.name, new_box->collection.name);
+    return is_kept ? old_box->collection.named_after : bk_transaction_sequence(transaction);
+}
+
 enum bk_status schema_row_write(struct bk_transaction *transaction,
-                                const struct schema_box *old_box, const struct schema_box *new_box,
+                                const struct schema_box *old_box, struct schema_box *new_box,
                                 struct bk_slice declared, struct bk_error *error) {
     struct bk_connection *connection = bk_transaction_connection(transaction);
     struct bk_statement *statement;
     struct bk_slice sql = BK_SLICE("DELETE FROM _collections WHERE id = ?1");
     if (new_box != NULL && old_box == NULL)
         sql = BK_SLICE("INSERT INTO _collections (id, name, definition, secret, declared, created, "
-                       "updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+                       "updated, named_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
     else if (new_box != NULL)
         sql = BK_SLICE("UPDATE _collections SET name = ?2, definition = ?3, secret = ?4, "
-                       "declared = ?5, created = ?6, updated = ?7 WHERE id = ?1");
+                       "declared = ?5, created = ?6, updated = ?7, named_after = ?8 "
+                       "WHERE id = ?1");
     enum bk_status status = prepare(connection, sql, &statement, error);
     if (status != BK_OK)
         return status;
@@ -60,6 +70,8 @@ enum bk_status schema_row_write(struct bk_transaction *transaction,
         bk_statement_bind_text(statement, 5, declared);
         bk_statement_bind_text(statement, 6, collection->created);
         bk_statement_bind_text(statement, 7, collection->updated);
+        new_box->collection.named_after = named_after(transaction, old_box, new_box);
+        bk_statement_bind_int(statement, 8, (int64_t)collection->named_after);
     }
     return run(statement, connection, error);
 }
@@ -97,6 +109,7 @@ static enum bk_status read_row(const struct bk_schema_kind *kind, struct bk_stat
         return status;
     const struct schema_source source = {.given = definition, .is_stored = true, .arena = arena};
     box->collection.token_secret = bk_arena_copy(&box->arena, bk_statement_text(statement, 1));
+    box->collection.named_after = (uint64_t)bk_statement_int(statement, 3);
     status = schema_definition_read(kind, &source, box, &problems, error);
     if (status == BK_OK && box->collection.id_field == NULL)
         status = bk_error_set(error, BK_CORRUPT, "it has no id field");
@@ -143,8 +156,8 @@ enum bk_status schema_rows_read(const struct bk_schema_kind *kind, struct bk_con
     struct bk_statement *statement;
     struct boxes boxes = {NULL, 0, 0};
     enum bk_status status = prepare(connection,
-                                    BK_SLICE("SELECT definition, secret, name FROM _collections "
-                                             "ORDER BY rowid"),
+                                    BK_SLICE("SELECT definition, secret, name, named_after "
+                                             "FROM _collections ORDER BY rowid"),
                                     &statement, error);
     if (status != BK_OK)
         return status;

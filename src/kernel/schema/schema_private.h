@@ -197,10 +197,10 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
 /* Rows of _collections. (row.c) */
 extern const struct bk_migration schema_migrations[];
 extern const size_t schema_migration_count;
-/* Stores, replaces (by id) or removes the row. declared: the digest of a module's declaration, or
- * empty. */
+/* Stores, replaces (by id) or removes the row, and settles since when the collection has its name.
+ * declared: the digest of a module's declaration, or empty. */
 enum bk_status schema_row_write(struct bk_transaction *transaction,
-                                const struct schema_box *old_box, const struct schema_box *new_box,
+                                const struct schema_box *old_box, struct schema_box *new_box,
                                 struct bk_slice declared, struct bk_error *error);
 /* Reads all rows into a new snapshot. Any thread that has the connection. */
 enum bk_status schema_rows_read(const struct bk_schema_kind *kind, struct bk_connection *connection,

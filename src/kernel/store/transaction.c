@@ -25,6 +25,10 @@ struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction) {
 
 int64_t bk_transaction_now_ms(struct bk_transaction *transaction) { return transaction->now_ms; }
 
+uint64_t bk_transaction_sequence(const struct bk_transaction *transaction) {
+    return transaction->database->counter.last;
+}
+
 struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction) {
     return &transaction->batch->arena;
 }

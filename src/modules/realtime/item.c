@@ -10,12 +10,10 @@
  * none.
  *
  * An event's bytes are of the schema that it was written under, and may be read under another one:
- * fields that were hidden meanwhile are taken out, and a record of a collection that is gone is not
- * one of the collection that has its name now.
+ * fields that were hidden meanwhile are taken out, and a record of the collection that had a name
+ * before is not one of the collection that has it now.
  */
 #include "realtime_private.h"
-
-#include "bakend/clock.h"
 
 /* Larger hidden fields are left out: with them a frame would be more than a connection queues. */
 enum { HIDDEN_BYTES_MAX = BK_EVENT_BYTES_MAX, RECORD_BYTES_MAX = 4 * BK_EVENT_BYTES_MAX };
@@ -71,13 +69,10 @@ static size_t find_last(struct bk_slice text, char c) {
     return at;
 }
 
-/* What happened before the collection was made was another's, with rules of its own. What happens
- * now is its own, whatever the clock says. */
+/* What happened before the collection had this name was another's, with rules of its own. */
 static bool is_of_former_one(const struct realtime_item *item,
                              const struct bk_collection *collection) {
-    int64_t created_ms;
-    return item->replayed_ms != 0 && !collection->is_system &&
-           bk_time_parse(collection->created, &created_ms) && item->replayed_ms < created_ms;
+    return item->sequence != 0 && item->sequence <= collection->named_after;
 }
 
 /* What an event means is decided by its source: only the collection's own makes events of its

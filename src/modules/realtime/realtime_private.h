@@ -73,9 +73,8 @@ enum { REALTIME_VIEW_COUNT = 2 };
 
 /* What is made of it is made at first need and shared by all who get it. */
 struct realtime_item {
-    uint64_t serial;     /* of its sending: told apart by it */
-    uint64_t sequence;   /* 0: transient */
-    int64_t replayed_ms; /* when it happened; 0: now */
+    uint64_t serial;   /* of its sending: told apart by it */
+    uint64_t sequence; /* 0: transient */
     struct bk_slice type, subject, source, json, payload, hidden;
     /* Of a record: where it is from, borrowed for this turn, and what has become of it. */
     const struct bk_collection *collection;

@@ -49,7 +49,6 @@ struct realtime_replay {
 /* In front of json, type, subject, source and hidden, in this order. */
 struct row {
     uint64_t sequence;
-    int64_t timestamp_ms;
     uint32_t json_length, payload_at, payload_length;
     uint32_t type_length, subject_length, source_length, hidden_length;
 };
@@ -67,7 +66,6 @@ static size_t find_payload(struct bk_slice json) {
 static void write_row(struct bk_feed_read *read, struct bk_buffer *out,
                       const struct bk_event_fields *fields, struct bk_slice json, bool is_first) {
     struct row row = {.sequence = fields->sequence,
-                      .timestamp_ms = fields->timestamp_ms,
                       .payload_length = (uint32_t)fields->payload.length,
                       .type_length = (uint32_t)fields->type.length,
                       .subject_length = (uint32_t)fields->subject.length,
@@ -108,7 +106,6 @@ static void read_row(struct bk_slice *rest, struct bk_event_fields *fields, stru
     *json = take(rest, row.json_length);
     *fields = (struct bk_event_fields){
         .sequence = row.sequence,
-        .timestamp_ms = row.timestamp_ms,
         .payload = bk_slice_make(json->data + row.payload_at, row.payload_length)};
     fields->type = take(rest, row.type_length);
     fields->subject = take(rest, row.subject_length);
@@ -195,7 +192,6 @@ static enum bk_status send_page(struct realtime_replay *replay) {
         struct bk_slice json;
         read_row(&rest, &fields, &json);
         realtime_item_init(&item, replay->tenant, &fields, json);
-        item.replayed_ms = fields.timestamp_ms;
         status = send_row(replay, &item);
         realtime_item_fini(&item);
     }
