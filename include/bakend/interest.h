@@ -38,6 +38,10 @@ enum bk_status bk_interests_add(struct bk_interests *set, struct bk_interest *in
  * not touched again. */
 void bk_interests_remove(struct bk_interest *interest);
 size_t bk_interests_count(const struct bk_interests *set);
+/* What the set takes in memory by now, without the interests themselves and their texts. */
+size_t bk_interests_bytes(const struct bk_interests *set);
+/* What such an interest would add to it, at most, when its tables grow bit by bit. */
+size_t bk_interest_bytes_max(const struct bk_interest *interest);
 /* Whether it asks for such an event, in a set or not. */
 bool bk_interest_matches(const struct bk_interest *interest, struct bk_slice type,
                          struct bk_slice subject);

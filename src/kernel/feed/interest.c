@@ -37,13 +37,19 @@ struct bk_interests {
     struct bk_map types, prefixes, subjects; /* of struct bucket */
     struct bk_list general;
     size_t count;
+    size_t bytes;                 /* of buckets and entries */
     uint64_t order, match;        /* the last ones given out */
     struct bk_interest **matched; /* of the match under way; NULL: removed meanwhile */
     size_t matched_count, matched_capacity;
     bool is_matching, is_mixed; /* mixed: from more than one bucket */
 };
 
-enum { MATCHED_AT_FIRST = 16 };
+enum {
+    MATCHED_AT_FIRST = 16,
+    ALLOCATION_BYTES = 16,     /* that an allocation takes beside its own */
+    TABLE_SLOTS_PER_KEY = 3,   /* of a map, at most: it doubles when it is three quarters full */
+    MATCHED_SLOTS_PER_ONE = 2, /* of the array of matches, likewise */
+};
 
 static const struct bk_slice everything = BK_SLICE_INIT("*");
 
@@ -69,23 +75,57 @@ void bk_interests_destroy(struct bk_interests *set) {
 
 size_t bk_interests_count(const struct bk_interests *set) { return set->count; }
 
+/* --- what it takes ---------------------------------------------------------------------------- */
+
+static size_t bucket_bytes(size_t key_length) {
+    return ALLOCATION_BYTES + sizeof(struct bucket) + key_length;
+}
+
+static size_t entries_bytes(size_t count) {
+    return ALLOCATION_BYTES + count * sizeof(struct interest_entry);
+}
+
+static size_t table_bytes(const struct bk_map *map) {
+    return map->capacity * sizeof(struct bk_map_entry);
+}
+
+size_t bk_interests_bytes(const struct bk_interests *set) {
+    return set->bytes + table_bytes(&set->types) + table_bytes(&set->prefixes) +
+           table_bytes(&set->subjects) + set->matched_capacity * sizeof(struct bk_interest *);
+}
+
+size_t bk_interest_bytes_max(const struct bk_interest *interest) {
+    const size_t per_key = TABLE_SLOTS_PER_KEY * sizeof(struct bk_map_entry);
+    bool has_subject = interest->subject.length > 0;
+    size_t count = interest->type_count == 0 || has_subject ? 1 : interest->type_count;
+    size_t bytes = entries_bytes(count) + MATCHED_SLOTS_PER_ONE * sizeof(struct bk_interest *);
+    if (has_subject)
+        return bytes + bucket_bytes(interest->subject.length) + per_key;
+    for (size_t i = 0; i < count; i++) {
+        size_t length = interest->type_count == 0 ? everything.length : interest->types[i].length;
+        bytes += bucket_bytes(length) + per_key;
+    }
+    return bytes;
+}
+
 /* --- buckets ---------------------------------------------------------------------------------- */
 
-static struct bucket *create_bucket(struct bk_slice key) {
+static struct bucket *create_bucket(struct bk_interests *set, struct bk_slice key) {
     struct bucket *bucket = bk_alloc(sizeof *bucket + key.length);
     char *text = (char *)(bucket + 1);
     memcpy(text, key.data, key.length);
     *bucket = (struct bucket){.key = bk_slice_make(text, key.length)};
     bk_list_init(&bucket->entries);
     bk_list_init(&bucket->link);
+    set->bytes += bucket_bytes(key.length);
     return bucket;
 }
 
-static struct bucket *bucket_in(struct bk_map *map, struct bk_slice key) {
+static struct bucket *bucket_in(struct bk_interests *set, struct bk_map *map, struct bk_slice key) {
     struct bucket *bucket = bk_map_get(map, key);
     if (bucket != NULL)
         return bucket;
-    bucket = create_bucket(key);
+    bucket = create_bucket(set, key);
     bucket->map = map;
     bk_map_put(map, bucket->key, bucket);
     return bucket;
@@ -97,7 +137,7 @@ static struct bucket *general_bucket(struct bk_interests *set, struct bk_slice p
         if (bk_slice_equal(bucket->key, pattern))
             return bucket;
     }
-    struct bucket *bucket = create_bucket(pattern);
+    struct bucket *bucket = create_bucket(set, pattern);
     bk_list_push(&set->general, &bucket->link);
     return bucket;
 }
@@ -105,20 +145,29 @@ static struct bucket *general_bucket(struct bk_interests *set, struct bk_slice p
 static struct bucket *bucket_of(struct bk_interests *set, struct bk_slice pattern) {
     size_t star = bk_slice_find(pattern, '*');
     if (star == pattern.length)
-        return bucket_in(&set->types, pattern);
+        return bucket_in(set, &set->types, pattern);
     if (star + 1 == pattern.length && star > 0 && pattern.data[star - 1] == '.')
-        return bucket_in(&set->prefixes, bk_slice_make(pattern.data, star));
+        return bucket_in(set, &set->prefixes, bk_slice_make(pattern.data, star));
     return general_bucket(set, pattern);
 }
 
-static void leave_bucket(struct interest_entry *entry) {
+static void leave_map(struct bk_map *map, struct bk_slice key) {
+    bk_map_remove(map, key);
+    if (map->count > 0)
+        return;
+    bk_map_fini(map); /* the table of what was once there */
+    bk_map_init(map);
+}
+
+static void leave_bucket(struct bk_interests *set, struct interest_entry *entry) {
     struct bucket *bucket = entry->bucket;
     bk_list_remove(&entry->link);
     if (!bk_list_is_empty(&bucket->entries))
         return;
     bk_list_remove(&bucket->link);
     if (bucket->map != NULL)
-        bk_map_remove(bucket->map, bucket->key);
+        leave_map(bucket->map, bucket->key);
+    set->bytes -= bucket_bytes(bucket->key.length);
     bk_free(bucket);
 }
 
@@ -145,9 +194,10 @@ enum bk_status bk_interests_add(struct bk_interests *set, struct bk_interest *in
     interest->entry_count = 0;
     interest->entries = bk_alloc(sizeof(struct interest_entry) * (has_subject ? 1 : type_count));
     if (has_subject)
-        enter_bucket(interest, bucket_in(&set->subjects, interest->subject));
+        enter_bucket(interest, bucket_in(set, &set->subjects, interest->subject));
     for (size_t i = 0; !has_subject && i < type_count; i++)
         enter_bucket(interest, bucket_of(set, types[i]));
+    set->bytes += entries_bytes(interest->entry_count);
     set->count++;
     return BK_OK;
 }
@@ -159,7 +209,8 @@ void bk_interests_remove(struct bk_interest *interest) {
     if (set->is_matching && interest->seen == set->match)
         set->matched[interest->slot] = NULL;
     for (uint32_t i = 0; i < interest->entry_count; i++)
-        leave_bucket(&interest->entries[i]);
+        leave_bucket(set, &interest->entries[i]);
+    set->bytes -= entries_bytes(interest->entry_count);
     bk_free(interest->entries);
     interest->entries = NULL;
     interest->entry_count = 0;

@@ -62,6 +62,7 @@ void realtime_tenant_close(struct bk_module_context *context, struct bk_tenant *
     (void)tenant;
     struct realtime_tenant *own = state;
     BK_ASSERT(bk_interests_count(own->interests) == 0 && own->guest == NULL);
+    BK_ASSERT(own->counted_bytes == 0);
     if (own->event != NULL)
         finish_event(own);
     drop_waiting(own);

@@ -11,7 +11,7 @@
  */
 #include "realtime_private.h"
 
-enum { ID_BYTES_MAX = 64, REFUSALS_MAX = 5 };
+enum { ID_BYTES_MAX = 64, REFUSALS_MAX = 5, MEMBERS_MAX = 4, MEMBER_SHOWN_BYTES_MAX = 100 };
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
@@ -260,6 +260,17 @@ static void subscribe_from(struct realtime_session *session, const struct realti
     realtime_replays_pump(peer->realtime);
 }
 
+/* Is there memory for it? Judged when it is made: a time may have been looked up in between. */
+static bool refuse_full(struct realtime_session *session, struct bk_slice id,
+                        const struct realtime_request *request) {
+    const char *message = NULL;
+    if (find_same(session, request) == NULL)
+        message = realtime_refuse_bytes(session->peer.tenant, realtime_request_bytes_max(request));
+    if (message != NULL)
+        realtime_refuse(session, id, "too_many_subscriptions", message, NULL);
+    return message != NULL;
+}
+
 static void do_not_recover(struct realtime_session *session, struct bk_slice id,
                            const struct realtime_request *request) {
     session->peer.realtime->figures.replays_refused++;
@@ -269,6 +280,8 @@ static void do_not_recover(struct realtime_session *session, struct bk_slice id,
 void realtime_subscribe_at(struct realtime_session *session, struct bk_slice id,
                            const struct realtime_request *request, uint64_t position) {
     struct bk_journal_state journal = bk_journal_state(session->peer.tenant->tenant->database);
+    if (refuse_full(session, id, request))
+        return;
     if (journal.last > position + REALTIME_REPLAY_EVENTS_MAX) {
         do_not_recover(session, id, request);
         return;
@@ -311,6 +324,8 @@ static void do_subscribe(struct realtime_session *session, struct bk_slice id,
                         NULL);
         return;
     }
+    if (refuse_full(session, id, &request))
+        return;
     if (after == NULL || after->type == BK_JSON_NULL)
         realtime_answer_subscribed(session, id, subscribe_live(session, &request), -1);
     else
@@ -366,20 +381,71 @@ static void do_unsubscribe(struct realtime_session *session, struct bk_slice id,
 
 /* --- one message ------------------------------------------------------------------------------ */
 
+static void do_ping(struct realtime_session *session, struct bk_slice id,
+                    const struct bk_json *message) {
+    (void)message;
+    answer_ping(session, id);
+}
+
+static const struct operation {
+    const char *name;
+    const char *members[MEMBERS_MAX]; /* that it has beside id and op */
+    void (*run)(struct realtime_session *session, struct bk_slice id,
+                const struct bk_json *message);
+} operations[] = {
+    {"auth", {"token"}, do_auth},
+    {"subscribe", {"types", "subject", "after", "filter"}, do_subscribe},
+    {"unsubscribe", {"types", "subject", "filter"}, do_unsubscribe},
+    {"ping", {NULL}, do_ping},
+};
+
+static bool is_known(const struct operation *operation, struct bk_slice name) {
+    if (bk_slice_is(name, "id") || bk_slice_is(name, "op"))
+        return true;
+    for (size_t i = 0; i < MEMBERS_MAX && operation->members[i] != NULL; i++)
+        if (bk_slice_equal(name, bk_slice_from(operation->members[i])))
+            return true;
+    return false;
+}
+
+/* A slip that was ignored would widen what is heard: `type` in place of `types` is everything. */
+static void refuse_member(struct realtime_session *session, struct bk_slice id,
+                          const struct operation *operation, struct bk_slice name) {
+    struct bk_arena *arena = &session->peer.realtime->arena;
+    struct bk_slice known = BK_SLICE("id, op");
+    if (name.length > MEMBER_SHOWN_BYTES_MAX)
+        name = BK_SLICE("(a long one)");
+    for (size_t i = 0; i < MEMBERS_MAX && operation->members[i] != NULL; i++)
+        known = bk_arena_format(arena, "%.*s, %s", BK_SLICE_PRINT(known), operation->members[i]);
+    struct bk_slice field = bk_arena_copy(arena, name);
+    struct bk_slice message =
+        bk_arena_format(arena, "%.*s: means nothing in the op %s, which has only: %.*s.",
+                        BK_SLICE_PRINT(field), operation->name, BK_SLICE_PRINT(known));
+    realtime_refuse(session, id, "validation_unknown_name", message.data, field.data);
+}
+
+static void run_operation(struct realtime_session *session, struct bk_slice id,
+                          const struct operation *operation, const struct bk_json *message) {
+    for (const struct bk_json *each = message->child; each != NULL; each = each->next) {
+        if (is_known(operation, each->key))
+            continue;
+        refuse_member(session, id, operation, each->key);
+        return;
+    }
+    operation->run(session, id, message);
+}
+
 static void dispatch(struct realtime_session *session, struct bk_slice id,
                      const struct bk_json *message) {
     struct bk_slice op = bk_json_get_string(message, BK_SLICE("op"));
-    if (bk_slice_is(op, "subscribe"))
-        do_subscribe(session, id, message);
-    else if (bk_slice_is(op, "unsubscribe"))
-        do_unsubscribe(session, id, message);
-    else if (bk_slice_is(op, "ping"))
-        answer_ping(session, id);
-    else if (bk_slice_is(op, "auth"))
-        do_auth(session, id, message);
-    else
-        realtime_refuse(session, id, "unknown_op",
-                        "op: must be auth, subscribe, unsubscribe or ping.", "op");
+    for (size_t i = 0; i < BK_COUNT_OF(operations); i++) {
+        if (!bk_slice_equal(op, bk_slice_from(operations[i].name)))
+            continue;
+        run_operation(session, id, &operations[i], message);
+        return;
+    }
+    realtime_refuse(session, id, "unknown_op", "op: must be auth, subscribe, unsubscribe or ping.",
+                    "op");
 }
 
 static bool read_id(const struct bk_json *message, struct bk_slice *id) {

@@ -5,6 +5,7 @@
  *   session.c, message.c, pending.c   WebSockets: messages and answers
  *   stream.c, topic.c                 the contract's event streams
  *   peer.c                            what both have in common: tenant, viewer, subscriptions
+ *   budget.c                          what subscriptions take in memory
  *   viewer.c                          who looks, what they may see, and whether they still may
  *   item.c                            an event on its way, made once for each view of it
  *   fan_out.c                         from the bus to all that ask, in slices
@@ -23,6 +24,17 @@ enum {
     MESSAGE_ARENA_BYTES = 8 * 1024 * 1024, /* the tree of a record for picking its fields */
     TEXT_BYTES_MAX = 2 * 1024 * 1024,
     BODY_BYTES_MAX = 4 * 1024 * 1024, /* 1,000 topics of 2,500 characters, with escapes */
+};
+
+static const struct bk_option options[] = {
+    {.name = "realtime-subscriptions-max-bytes",
+     .type = BK_OPTION_BYTES,
+     .offset = offsetof(struct realtime_options, subscriptions_max_bytes),
+     .default_value = "256MiB",
+     .minimum = 64 * 1024,
+     .maximum = INT64_C(1) << 40,
+     .argument = "BYTES",
+     .help = "Memory of realtime subscriptions, of all connections; a tenant may have half."},
 };
 
 /* --- routes ----------------------------------------------------------------------------------- */
@@ -81,6 +93,11 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
     write_connections(out, figures);
     bk_metric_write(out, "bakend_realtime_subscriptions", "gauge", "Subscriptions of all of them.",
                     figures->subscriptions);
+    bk_metric_write(out, "bakend_realtime_subscription_bytes", "gauge",
+                    "Memory of the subscriptions.", (double)figures->subscription_bytes);
+    bk_metric_write(out, "bakend_realtime_subscriptions_refused_total", "counter",
+                    "Subscriptions refused since there was no memory for them.",
+                    (double)figures->subscriptions_refused);
     bk_metric_write(out, "bakend_realtime_frames_total", "counter",
                     "Event frames given to the transports.", (double)figures->frames);
     bk_metric_write(out, "bakend_realtime_slow_total", "counter",
@@ -161,6 +178,9 @@ static void fini(struct bk_module_context *context) {
 const struct bk_module bk_module_realtime = {
     .name = "realtime",
     .summary = "Tells of events as they happen, over WebSockets and event streams.",
+    .options = options,
+    .option_count = BK_COUNT_OF(options),
+    .options_size = sizeof(struct realtime_options),
     .routes = routes,
     .route_count = BK_COUNT_OF(routes),
     .state_size = sizeof(struct realtime),

@@ -77,6 +77,9 @@ struct realtime_subscription *realtime_subscribe(struct realtime_peer *peer,
     bk_list_push(&peer->subscriptions, &subscription->link);
     peer->subscription_count++;
     peer->realtime->figures.subscriptions++;
+    subscription->bytes = (uint32_t)realtime_subscription_bytes(request);
+    peer->tenant->subscription_bytes += subscription->bytes;
+    realtime_count_bytes(peer->tenant);
     return subscription;
 }
 
@@ -101,7 +104,10 @@ void realtime_unsubscribe(struct realtime_subscription *subscription) {
     bk_list_remove(&subscription->link);
     peer->subscription_count--;
     peer->realtime->figures.subscriptions--;
+    BK_ASSERT(tenant->subscription_bytes >= subscription->bytes);
+    tenant->subscription_bytes -= subscription->bytes;
     bk_free(subscription);
+    realtime_count_bytes(tenant);
 }
 
 void realtime_succeed(struct realtime_subscription *subscription,

@@ -32,8 +32,13 @@ struct realtime_replay;
 struct realtime_stream;
 
 struct realtime_figures {
-    uint64_t frames, slow, revoked, replays, replays_refused;
+    uint64_t frames, slow, revoked, replays, replays_refused, subscriptions_refused;
+    uint64_t subscription_bytes;
     uint32_t sessions, streams, subscriptions;
+};
+
+struct realtime_options {
+    int64_t subscriptions_max_bytes; /* of all tenants; one may have half */
 };
 
 struct realtime_hearing {
@@ -142,8 +147,10 @@ struct realtime_subscription {
     uint64_t from, until; /* served: from < sequence <= until */
     uint64_t serial;      /* of the event under way that it is matched by … */
     uint32_t slot;        /* … and where */
+    uint32_t bytes;       /* budget.c */
     /* Of streams. */
     struct bk_slice topic, fields;
+    bool is_kept; /* by the set that is about to take the place of this one */
 };
 
 struct realtime_request { /* for a subscription */
@@ -169,6 +176,17 @@ void realtime_forget_served(struct realtime_peer *peer);
 void realtime_unsubscribe(struct realtime_subscription *subscription);
 void realtime_unsubscribe_all(struct realtime_peer *peer);
 
+/* --- budget.c: what subscriptions take in memory ---------------------------------------------- */
+
+/* Of a subscription itself, without what the set of interests takes. */
+size_t realtime_subscription_bytes(const struct realtime_request *request);
+/* At most what it takes in all. */
+size_t realtime_request_bytes_max(const struct realtime_request *request);
+/* NULL, or why so much more is refused, which is counted. */
+const char *realtime_refuse_bytes(const struct realtime_tenant *own, size_t bytes);
+/* After each change of the tenant's subscriptions. */
+void realtime_count_bytes(struct realtime_tenant *own);
+
 /* --- fan_out.c: from the bus to all that ask -------------------------------------------------- */
 
 struct realtime_tenant {
@@ -176,7 +194,9 @@ struct realtime_tenant {
     struct bk_tenant *tenant;
     struct bk_interests *interests;
     struct realtime_viewer *guest;
-    uint64_t watermark; /* the last durable event that was begun to be sent */
+    uint64_t watermark;        /* the last durable event that was begun to be sent */
+    size_t subscription_bytes; /* without the interests */
+    size_t counted_bytes;      /* with them, as they stand in the figures */
     struct bk_list busy;
     struct bk_event **waiting; /* a ring */
     uint32_t waiting_first, waiting_count, waiting_capacity;

@@ -246,10 +246,16 @@ static void read_topic(struct bk_request *request, struct bk_slice text, size_t 
                         "At most 200 fields can be named.");
 }
 
+struct wish {
+    struct realtime_topic topic;
+    struct realtime_request request;
+};
+
 struct wishes {
     struct bk_slice client_id;
-    struct realtime_topic *topics;
+    struct wish *list;
     size_t count;
+    struct bk_map fresh; /* by topic: those that are not there yet */
 };
 
 static bool are_texts(const struct bk_json *list) {
@@ -265,12 +271,12 @@ static void read_topics(struct bk_request *request, const struct bk_json *list,
         add_too_long(request, BK_SLICE("subscriptions"), REALTIME_TOPICS_MAX);
         return;
     }
-    wishes->topics = bk_arena_alloc_zero(&request->arena,
-                                         (list->child_count + 1) * sizeof(struct realtime_topic));
+    wishes->list =
+        bk_arena_alloc_zero(&request->arena, (list->child_count + 1) * sizeof(struct wish));
     for (const struct bk_json *each = list->child; each != NULL; each = each->next) {
-        if (request->arena.is_overflown || wishes->topics == NULL)
+        if (request->arena.is_overflown || wishes->list == NULL)
             return;
-        read_topic(request, each->string, wishes->count, &wishes->topics[wishes->count]);
+        read_topic(request, each->string, wishes->count, &wishes->list[wishes->count].topic);
         wishes->count++;
     }
 }
@@ -345,14 +351,14 @@ static void join_viewer(struct realtime_peer *peer, struct bk_request *request) 
 /* --- subscribing ------------------------------------------------------------------------------ */
 
 /* A collection may be named by its id; its events have its name. */
-static void ask_for(struct realtime_peer *peer, struct bk_arena *arena,
+static void ask_for(const struct realtime_tenant *own, struct bk_arena *arena,
                     const struct realtime_topic *topic, struct realtime_request *request) {
-    struct bk_schema_kind *schema = peer->realtime->context->schema;
+    struct bk_schema_kind *schema = own->realtime->context->schema;
     struct bk_slice name = topic->collection, *types;
     const struct bk_collection *collection =
         topic->is_deaf || schema == NULL
             ? NULL
-            : bk_schema_find(bk_schema_current(schema, peer->tenant->tenant), name);
+            : bk_schema_find(bk_schema_current(schema, own->tenant), name);
     if (collection != NULL)
         name = collection->name;
     *request = (struct realtime_request){
@@ -378,42 +384,55 @@ static bool find_since(const struct realtime_peer *peer, struct bk_slice since,
 }
 
 /* False: the stream is gone. */
-static bool subscribe(struct realtime_peer *peer, struct bk_arena *arena,
-                      const struct realtime_topic *topic) {
-    struct realtime_request request;
+static bool subscribe(struct realtime_peer *peer, const struct wish *wish) {
+    const struct realtime_topic *topic = &wish->topic;
     struct bk_journal_state journal = bk_journal_state(peer->tenant->tenant->database);
     uint64_t now = peer->replay != NULL ? journal.last : peer->tenant->watermark;
     uint64_t position = now;
-    ask_for(peer, arena, topic, &request);
     if (topic->since.length > 0 && !find_since(peer, topic->since, &position)) {
         peer->realtime->figures.replays_refused++;
-        enum bk_status status = send_reset(realtime_subscribe(peer, &request, now));
+        enum bk_status status = send_reset(realtime_subscribe(peer, &wish->request, now));
         return status == BK_OK || status == BK_BUSY;
     }
     if (peer->replay != NULL || position < now)
         realtime_replay_begin(peer, position);
-    (void)realtime_subscribe(peer, &request, position);
+    (void)realtime_subscribe(peer, &wish->request, position);
     return true;
 }
 
-static bool has(struct realtime_peer *peer, struct bk_slice topic) {
+static struct realtime_subscription *subscription_of(struct bk_list *node) {
+    return bk_container_of(node, struct realtime_subscription, link);
+}
+
+/* What is in both sets stays as it is, so that nothing is missed in between; what is named twice is
+ * one. */
+static void compare(struct realtime_peer *peer, struct wishes *wishes) {
+    for (size_t i = wishes->count; i > 0; i--) /* the first of two is the last one put */
+        (void)bk_map_put(&wishes->fresh, wishes->list[i - 1].topic.text, &wishes->list[i - 1]);
     BK_LIST_FOR_EACH(node, &peer->subscriptions) {
-        struct realtime_subscription *subscription =
-            bk_container_of(node, struct realtime_subscription, link);
-        if (bk_slice_equal(subscription->topic, topic))
-            return true;
+        struct realtime_subscription *subscription = subscription_of(node);
+        subscription->is_kept = bk_map_remove(&wishes->fresh, subscription->topic) != NULL;
     }
-    return false;
 }
 
-static bool is_wished(const struct wishes *wishes, struct bk_slice topic) {
+static bool is_fresh(const struct wishes *wishes, const struct wish *wish) {
+    return bk_map_get(&wishes->fresh, wish->topic.text) == wish;
+}
+
+/* NULL, or why there is no memory for what is new, when what is not kept has gone. */
+static const char *refuse_full(struct realtime_peer *peer, const struct realtime_tenant *own,
+                               const struct wishes *wishes) {
+    size_t more = 0, less = 0;
     for (size_t i = 0; i < wishes->count; i++)
-        if (bk_slice_equal(wishes->topics[i].text, topic))
-            return true;
-    return false;
+        if (is_fresh(wishes, &wishes->list[i]))
+            more += realtime_request_bytes_max(&wishes->list[i].request);
+    BK_LIST_FOR_EACH(node, &peer->subscriptions) {
+        if (!subscription_of(node)->is_kept)
+            less += subscription_of(node)->bytes;
+    }
+    return more > less ? realtime_refuse_bytes(own, more - less) : NULL;
 }
 
-/* What is in both sets stays as it is, so that nothing is missed in between. */
 static void replace(struct realtime_stream *stream, struct bk_request *request,
                     const struct wishes *wishes) {
     struct realtime_peer *peer = &stream->peer;
@@ -422,18 +441,37 @@ static void replace(struct realtime_stream *stream, struct bk_request *request,
         realtime_peer_enter(peer, request->tenant);
     join_viewer(peer, request);
     BK_LIST_FOR_EACH(node, &peer->subscriptions) {
-        struct realtime_subscription *subscription =
-            bk_container_of(node, struct realtime_subscription, link);
-        if (!is_wished(wishes, subscription->topic))
-            realtime_unsubscribe(subscription);
+        if (!subscription_of(node)->is_kept)
+            realtime_unsubscribe(subscription_of(node));
     }
     if (peer->subscription_count == 0)
         realtime_unsubscribe_all(peer); /* a replay too */
     for (size_t i = 0; i < wishes->count; i++)
-        if (!has(peer, wishes->topics[i].text) &&
-            !subscribe(peer, &request->arena, &wishes->topics[i]))
+        if (is_fresh(wishes, &wishes->list[i]) && !subscribe(peer, &wishes->list[i]))
             break;
     realtime_replays_pump(realtime);
+}
+
+/* Answers the request. */
+static void replace_if_it_fits(struct realtime_stream *stream, struct bk_request *request,
+                               struct wishes *wishes) {
+    const struct realtime_tenant *own = realtime_tenant_of(stream->peer.realtime, request->tenant);
+    for (size_t i = 0; i < wishes->count; i++)
+        ask_for(own, &request->arena, &wishes->list[i].topic, &wishes->list[i].request);
+    if (request->arena.is_overflown) {
+        bk_answer_error(request, BK_TOO_LARGE, NULL);
+        return;
+    }
+    bk_map_init(&wishes->fresh);
+    compare(&stream->peer, wishes);
+    const char *message = refuse_full(&stream->peer, own, wishes);
+    if (message == NULL)
+        replace(stream, request, wishes);
+    bk_map_fini(&wishes->fresh);
+    if (message == NULL)
+        bk_answer_empty(request);
+    else
+        bk_answer_error(request, BK_BUSY, message);
 }
 
 void realtime_stream_subscribe(struct bk_request *request) {
@@ -443,8 +481,6 @@ void realtime_stream_subscribe(struct bk_request *request) {
     if (!read_wishes(request, &wishes))
         return;
     struct realtime_stream *stream = find_stream(request, realtime, wishes.client_id);
-    if (stream == NULL)
-        return;
-    replace(stream, request, &wishes);
-    bk_answer_empty(request);
+    if (stream != NULL)
+        replace_if_it_fits(stream, request, &wishes);
 }

@@ -86,19 +86,28 @@ static void leave_ring(struct realtime *realtime, struct realtime_viewer *viewer
     bk_map_put(&realtime->viewers, first->actor.label, first);
 }
 
-static bool is_same(const struct realtime_viewer *viewer, const struct realtime_tenant *tenant,
-                    struct bk_slice token) {
-    return viewer->tenant == tenant && bk_slice_equal(viewer->token, token);
+static bool is_same_actor(const struct bk_actor *one, const struct bk_actor *other) {
+    return one->kind == other->kind && one->is_operator == other->is_operator &&
+           bk_slice_equal(one->label, other->label) && bk_slice_equal(one->id, other->id) &&
+           bk_slice_equal(one->collection_id, other->collection_id) &&
+           bk_slice_equal(one->scopes, other->scopes) && bk_slice_equal(one->tenant, other->tenant);
 }
 
-static struct realtime_viewer *find(const struct realtime_tenant *tenant, struct bk_slice label,
-                                    struct bk_slice token) {
-    struct realtime_viewer *first = bk_map_get(&tenant->realtime->viewers, label);
-    if (first == NULL || is_same(first, tenant, token))
+/* The same token may stand for more or less than it did. */
+static bool is_same(const struct realtime_viewer *viewer, const struct realtime_tenant *tenant,
+                    const struct bk_actor *actor, struct bk_slice token) {
+    return viewer->tenant == tenant && bk_slice_equal(viewer->token, token) &&
+           is_same_actor(&viewer->actor, actor);
+}
+
+static struct realtime_viewer *find(const struct realtime_tenant *tenant,
+                                    const struct bk_actor *actor, struct bk_slice token) {
+    struct realtime_viewer *first = bk_map_get(&tenant->realtime->viewers, actor->label);
+    if (first == NULL || is_same(first, tenant, actor, token))
         return first;
     BK_LIST_FOR_EACH(node, &first->same) {
         struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, same);
-        if (is_same(viewer, tenant, token))
+        if (is_same(viewer, tenant, actor, token))
             return viewer;
     }
     return NULL;
@@ -111,7 +120,7 @@ void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *act
         realtime_viewer_join_guest(peer);
         return;
     }
-    struct realtime_viewer *viewer = find(peer->tenant, actor->label, token);
+    struct realtime_viewer *viewer = find(peer->tenant, actor, token);
     if (viewer == NULL) {
         viewer = create(peer->tenant, actor, token);
         enter_ring(realtime, viewer);
@@ -184,6 +193,17 @@ static void revoke(struct realtime_viewer *viewer) {
     }
 }
 
+/* Its connections go over to one who may what the token allows now. */
+static void renew(struct realtime_viewer *viewer, const struct bk_actor *actor) {
+    bool is_last = false;
+    while (!is_last) {
+        struct bk_list *node = viewer->peers.next;
+        is_last = node->next == &viewer->peers; /* and takes the viewer with it */
+        realtime_viewer_join(bk_container_of(node, struct realtime_peer, viewer_link), actor,
+                             viewer->token, viewer->home);
+    }
+}
+
 static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
     struct bk_arena arena;
     struct bk_actor actor;
@@ -194,10 +214,12 @@ static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
     bk_arena_init(&arena, ARENA_BYTES);
     enum bk_status status =
         bk_api_authenticate(realtime->context->api, viewer->home, viewer->token, &arena, &actor);
-    bk_arena_fini(&arena);
     /* Whatever else is wrong does not make the token worse. */
     if (status == BK_UNAUTHORIZED)
         revoke(viewer);
+    else if (status == BK_OK && !is_same_actor(&viewer->actor, &actor))
+        renew(viewer, &actor);
+    bk_arena_fini(&arena);
 }
 
 static void check_label(struct realtime_tenant *tenant, struct bk_slice label) {

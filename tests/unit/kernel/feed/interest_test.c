@@ -160,6 +160,23 @@ static void agrees_with_asking_everybody(void **state) {
         bk_interests_remove(&named[i].interest);
 }
 
+static void its_memory_is_counted_and_given_back(void **state) {
+    static struct named named[RANDOM_INTERESTS];
+    struct named *first = &named[0];
+    (void)state;
+    memset(named, 0, sizeof named);
+    assert_int_equal(bk_interests_bytes(set), 0);
+    add(first, 'a', "", "posts.*", "*.deleted", NULL);
+    size_t one = bk_interests_bytes(set), most = bk_interest_bytes_max(&first->interest);
+    assert_true(one > 0);
+    for (int i = 1; i < RANDOM_INTERESTS; i++)
+        add(&named[i], (char)('a' + i), i % 2 == 0 ? "" : "posts/1", "posts.*", "*.deleted", NULL);
+    assert_true(bk_interests_bytes(set) <= one + (RANDOM_INTERESTS - 1) * most);
+    for (int i = RANDOM_INTERESTS - 1; i >= 0; i--)
+        bk_interests_remove(&named[i].interest);
+    assert_int_equal(bk_interests_bytes(set), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -168,6 +185,7 @@ int main(void) {
         TEST(what_is_removed_during_a_match_is_not_called),
         TEST(a_wrong_pattern_is_refused_whole),
         TEST(agrees_with_asking_everybody),
+        TEST(its_memory_is_counted_and_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

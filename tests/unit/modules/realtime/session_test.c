@@ -5,6 +5,7 @@ static int teardown(void **state) {
     (void)state;
     assert_int_equal(realtime_of_world()->figures.sessions, 0);
     assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    assert_int_equal(realtime_of_world()->figures.subscription_bytes, 0);
     support_module_close(&world.module);
     return 0;
 }
@@ -449,6 +450,157 @@ static void test_a_drain_tells_all_to_come_back(void **state) {
     bk_buffer_fini(&late.received);
 }
 
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static void test_the_memory_of_subscriptions_is_counted_and_given_back(void **state) {
+    (void)state;
+    const struct realtime_figures *figures = &realtime_of_world()->figures;
+    struct client *one = connect_guest(), *other = connect_guest();
+    say(one, "{'op':'subscribe','types':['posts.*','users.created']}");
+    uint64_t first = figures->subscription_bytes;
+    assert_true(first > sizeof(struct realtime_subscription));
+    /* What is shared is counted once. */
+    say(other, "{'op':'subscribe','types':['posts.*','users.created']}");
+    uint64_t second = figures->subscription_bytes - first;
+    assert_true(second < first && second > sizeof(struct realtime_subscription));
+    say(other, "{'op':'unsubscribe','types':['posts.*']}");
+    assert_true(figures->subscription_bytes < first + second);
+    say(other, "{'op':'unsubscribe'}");
+    assert_int_equal(figures->subscription_bytes, first);
+    leave(one);
+    assert_int_equal(figures->subscription_bytes, 0);
+    leave(other);
+}
+
+static void test_past_the_bound_subscriptions_are_refused_until_there_is_room(void **state) {
+    (void)state;
+    enum { COUNT = 80, LIMIT = 64 * 1024 };
+    const struct realtime_figures *figures = &realtime_of_world()->figures;
+    static struct client *clients[COUNT];
+    char message[256];
+    size_t taken = 0, refused = 0;
+    world.options.subscriptions_max_bytes = LIMIT;
+    for (size_t i = 0; i < COUNT; i++) {
+        clients[i] = connect_guest();
+        snprintf(message, sizeof message,
+                 "{'id':%zu,'op':'subscribe','types':['aaaa%zu.*'],'subject':'aaaa%zu/%0100d'}", i,
+                 i, i, 7);
+        for (int j = 0; j < 2; j++) {
+            const char *answer = say(clients[i], message);
+            if (j == 0)
+                taken += has(answer, "'ok':true");
+            if (has(answer, "'ok':true"))
+                continue;
+            refused++;
+            assert_has(answer, "'ok':false,'error':{'code':'too_many_subscriptions','message':'");
+            assert_has(answer, "realtime-subscriptions-max-bytes");
+        }
+        assert_true(figures->subscription_bytes <= LIMIT / 2);
+    }
+    /* One tenant has half, and another one still something. */
+    assert_true(taken > 5 && taken < COUNT && refused == 2 * (COUNT - taken));
+    assert_int_equal(figures->subscriptions_refused, refused);
+    struct bk_tenant *tenant = support_kernel_hold(&world.module.kernel, BK_SLICE("other"));
+    struct client *neighbour = connect_as(NULL, "other");
+    assert_has(say(neighbour, "{'op':'subscribe','types':['posts.*']}"), "'ok':true");
+    say(clients[0], "{'op':'unsubscribe'}");
+    assert_has(say(clients[COUNT - 1], "{'op':'subscribe','types':['b.*']}"), "'ok':true");
+    leave(neighbour);
+    bk_tenant_release(tenant);
+    for (size_t i = 0; i < COUNT; i++)
+        leave(clients[i]);
+}
+
+static void test_all_tenants_together_have_a_bound(void **state) {
+    (void)state;
+    const struct realtime_figures *figures = &realtime_of_world()->figures;
+    struct bk_tenant *tenant = support_kernel_hold(&world.module.kernel, BK_SLICE("other"));
+    struct client *one = connect_guest(), *other = connect_as(NULL, "other");
+    say(one, "{'op':'subscribe','types':['posts.*']}");
+    uint64_t cost = figures->subscription_bytes;
+    world.options.subscriptions_max_bytes = (int64_t)(2 * cost);
+    assert_has(say(one, "{'op':'subscribe','types':['users.*']}"), "this tenant");
+    for (char name[] = "a"; name[0] < 'k'; name[0]++) {
+        char message[64];
+        world.options.subscriptions_max_bytes = INT64_C(1) << 20;
+        snprintf(message, sizeof message, "{'op':'subscribe','types':['%s.*']}", name);
+        say(one, message);
+    }
+    /* The other tenant has its half free, and the server has nothing. */
+    world.options.subscriptions_max_bytes = (int64_t)figures->subscription_bytes + 64;
+    assert_has(say(other, "{'id':'x','op':'subscribe','types':['posts.*']}"),
+               "{'id':'x','ok':false,'error':{'code':'too_many_subscriptions','message':"
+               "'Subscriptions take up");
+    leave(one);
+    assert_has(say(other, "{'op':'subscribe','types':['posts.*']}"), "'ok':true");
+    leave(other);
+    bk_tenant_release(tenant);
+}
+
+static void test_a_member_that_means_nothing_is_refused_by_its_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *message, *field;
+    } wrong[] = {
+        {"{'id':3,'op':'subscribe','type':['posts.*']}", "'field':'type'"},
+        {"{'id':3,'op':'subscribe','types':['posts.*'],'Subject':'posts/a'}", "'field':'Subject'"},
+        {"{'id':3,'op':'unsubscribe','after':'now'}", "'field':'after'"},
+        {"{'id':3,'op':'ping','types':[]}", "'field':'types'"},
+        {"{'id':3,'op':'auth','token':'default u one','tenant':'a'}", "'field':'tenant'"},
+        {"{'id':3,'op':'ping','':1}", "'code':'validation_unknown_name'"},
+    };
+    struct client *client = connect_guest();
+    for (size_t i = 0; i < BK_COUNT_OF(wrong); i++) {
+        const char *answer = say(client, wrong[i].message);
+        assert_has(answer, "{'id':3,'ok':false,'error':{'code':'validation_unknown_name',");
+        assert_has(answer, wrong[i].field);
+    }
+    assert_has(say(client, "{'op':'subscribe','type':1}"),
+               "which has only: id, op, types, subject, after, filter.");
+    assert_has(say(client, "{'op':'subscribe','filter':'a = 1'}"), "validation_not_supported");
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    assert_int_equal(realtime_of_world()->viewers.count, 0);
+    assert_has(say(client, "{'op':'subscribe','filter':'','after':null,'subject':null}"),
+               "'ok':true");
+    leave(client);
+}
+
+static void test_a_token_that_allows_something_else_now_is_judged_anew(void **state) {
+    (void)state;
+    struct realtime *realtime = realtime_of_world();
+    struct client *first = connect_as("default k one", NULL);
+    struct client *second = connect_as("default k one", NULL);
+    say(first, "{'op':'subscribe','types':['auth.*']}");
+    say(second, "{'op':'subscribe','types':['auth.*']}");
+    emit_as(world.module.kernel.tenant, "auth", "auth.login", "users/a", 1);
+    run();
+    assert_int_equal(unseen(first) + unseen(second), 2);
+    world.scopes = "records:read";
+    /* Who comes with it now has no more than it allows now … */
+    struct client *third = connect_as("default k one", NULL);
+    say(third, "{'op':'subscribe','types':['auth.*']}");
+    emit_as(world.module.kernel.tenant, "auth", "auth.login", "users/a", 1);
+    run();
+    assert_int_equal(unseen(third), 0);
+    /* … and those who are there after the next look. */
+    first->seen = first->count;
+    second->seen = second->count;
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime) + 61000);
+    emit_as(world.module.kernel.tenant, "auth", "auth.login", "users/a", 1);
+    run();
+    assert_int_equal(unseen(first) + unseen(second) + unseen(third), 0);
+    assert_int_equal(realtime->viewers.count, 1);
+    world.scopes = "events:read";
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime) + 130000);
+    emit_as(world.module.kernel.tenant, "auth", "auth.login", "users/a", 1);
+    run();
+    assert_int_equal(unseen(first) + unseen(second) + unseen(third), 3);
+    leave(first);
+    leave(second);
+    leave(third);
+    assert_int_equal(realtime->viewers.count, 0);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -474,6 +626,11 @@ int main(void) {
         TEST(an_idle_connection_is_small),
         TEST(a_slow_one_is_closed_and_hurts_nobody),
         TEST(a_drain_tells_all_to_come_back),
+        TEST(the_memory_of_subscriptions_is_counted_and_given_back),
+        TEST(past_the_bound_subscriptions_are_refused_until_there_is_room),
+        TEST(all_tenants_together_have_a_bound),
+        TEST(a_member_that_means_nothing_is_refused_by_its_name),
+        TEST(a_token_that_allows_something_else_now_is_judged_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

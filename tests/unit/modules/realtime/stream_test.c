@@ -5,6 +5,7 @@ static int teardown(void **state) {
     (void)state;
     assert_int_equal(realtime_of_world()->figures.streams, 0);
     assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
+    assert_int_equal(realtime_of_world()->figures.subscription_bytes, 0);
     support_module_close(&world.module);
     return 0;
 }
@@ -317,6 +318,52 @@ static void test_an_idle_stream_ends_and_a_drain_ends_all(void **state) {
     leave(other);
 }
 
+static void test_topics_without_memory_for_them_are_refused_and_the_former_stay(void **state) {
+    (void)state;
+    const struct realtime_figures *figures = &realtime_of_world()->figures;
+    struct client *stream = open_stream();
+    char topics[8 * 1024] = "[", other[8 * 1024] = "[";
+    for (int i = 0; i < 50; i++) {
+        size_t length = strlen(topics);
+        snprintf(topics + length, sizeof topics - length, "%s'posts/%060d'", i == 0 ? "" : ",", i);
+        snprintf(other + length, sizeof other - length, "%s'posts/%060d'", i == 0 ? "" : ",",
+                 i + 50);
+    }
+    strcat(topics, "]");
+    post(stream, NULL, topics, 204);
+    uint64_t bytes = figures->subscription_bytes;
+    assert_int_equal(figures->subscriptions, 50);
+    assert_true(bytes > 50 * sizeof(struct realtime_subscription));
+    /* As many others have room, since these go; more have not. */
+    world.options.subscriptions_max_bytes = (int64_t)(4 * bytes);
+    strcat(other, "]");
+    post(stream, NULL, other, 204);
+    assert_int_equal(figures->subscriptions, 50);
+    world.options.subscriptions_max_bytes = (int64_t)(2 * bytes);
+    other[strlen(other) - 1] = ',';
+    strcat(other, "'posts/*','posts/a','posts/b','drafts/c']");
+    const char *answer = post(stream, NULL, other, 503);
+    assert_has(answer, "realtime-subscriptions-max-bytes");
+    assert_int_equal(figures->subscriptions, 50);
+    assert_int_equal(figures->subscriptions_refused, 1);
+    post(stream, NULL, "[]", 204);
+    assert_int_equal(figures->subscription_bytes, 0);
+    leave(stream);
+}
+
+static void test_a_topic_that_is_named_twice_is_one(void **state) {
+    (void)state;
+    struct client *stream = open_stream();
+    post(stream, NULL, "['posts/*','','posts/*','']", 204);
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 2);
+    post(stream, NULL, "['','posts/*','posts/*']", 204);
+    assert_int_equal(realtime_of_world()->figures.subscriptions, 2);
+    emit("posts.created", "posts/a", 1);
+    run();
+    assert_int_equal(unseen(stream), 1);
+    leave(stream);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -333,6 +380,8 @@ int main(void) {
         TEST(a_revoked_token_makes_a_guest_of_a_stream),
         TEST(one_that_does_not_read_is_ended),
         TEST(an_idle_stream_ends_and_a_drain_ends_all),
+        TEST(topics_without_memory_for_them_are_refused_and_the_former_stay),
+        TEST(a_topic_that_is_named_twice_is_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

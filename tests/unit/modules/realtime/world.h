@@ -22,6 +22,8 @@ struct world {
     struct support_module module;
     struct bk_module wrapped;
     const char *revoked; /* a token that is no good any more */
+    const char *scopes;  /* of keys; NULL: events:read */
+    struct realtime_options options;
 };
 static struct world world;
 
@@ -53,7 +55,7 @@ static enum bk_status authenticate_token(void *user, struct bk_tenant *tenant,
         actor->is_operator = bk_slice_is(tenant->name, "default");
     } else if (kind.data[0] == 'k') {
         actor->kind = BK_ACTOR_KEY;
-        actor->scopes = BK_SLICE("events:read");
+        actor->scopes = bk_slice_from(world.scopes == NULL ? "events:read" : world.scopes);
     }
     actor->label = bk_arena_format(&request->arena, "users/%.*s", BK_SLICE_PRINT(actor->id));
     return BK_OK;
@@ -148,7 +150,8 @@ static int setup(void **state) {
     world = (struct world){.wrapped = bk_module_realtime};
     world.wrapped.init = init_with_schema;
     world.wrapped.fini = fini_with_schema;
-    support_module_open(&world.module, &world.wrapped, NULL, NULL);
+    world.options.subscriptions_max_bytes = INT64_C(256) * 1024 * 1024;
+    support_module_open(&world.module, &world.wrapped, &world.options, NULL);
     define_all(world.module.kernel.tenant);
     support_module_settle(&world.module);
     return 0;
