@@ -17,16 +17,26 @@ void bk_feed_unpin(struct bk_feed_pin *pin) {
         bk_list_remove(&pin->link);
 }
 
-/* The first pin that is lost and was not told so; NULL when there is none. */
-static struct bk_feed_pin *find_lost(struct feed_tenant *own, uint64_t oldest) {
-    BK_LIST_FOR_EACH(node, &own->pins) {
-        struct bk_feed_pin *pin = bk_container_of(node, struct bk_feed_pin, link);
-        if (pin->sequence + 1 < oldest && !pin->is_lost)
-            return pin;
-        if (pin->sequence + 1 >= oldest)
-            pin->is_lost = false; /* it was moved on */
+static void tell_if_lost(struct bk_feed_pin *pin, uint64_t oldest) {
+    bool was_lost = pin->is_lost;
+    pin->is_lost = pin->sequence + 1 < oldest; /* or it was moved on */
+    if (pin->is_lost && !was_lost && pin->on_lost != NULL)
+        pin->on_lost(pin);
+}
+
+/* What is told may unpin any of them, and pin anew: so the list is turned past a mark, one by one,
+ * and what is pinned meanwhile stands behind it and has its turn the next time. */
+static void tell_lost(struct feed_tenant *own, uint64_t oldest) {
+    struct bk_list mark;
+    bk_list_init(&mark);
+    bk_list_push(&own->pins, &mark);
+    while (own->pins.next != &mark) {
+        struct bk_list *node = own->pins.next;
+        bk_list_remove(node);
+        bk_list_push(&own->pins, node);
+        tell_if_lost(bk_container_of(node, struct bk_feed_pin, link), oldest);
     }
-    return NULL;
+    bk_list_remove(&mark);
 }
 
 uint64_t feed_pins_prunable(void *user, struct bk_database *database) {
@@ -34,15 +44,9 @@ uint64_t feed_pins_prunable(void *user, struct bk_database *database) {
     struct bk_tenant *tenant = bk_tenant_of(database);
     struct feed_tenant *own = tenant == NULL ? NULL : feed_tenant_of(feed, tenant);
     uint64_t oldest = bk_journal_state(database).oldest, prunable = UINT64_MAX;
-    struct bk_feed_pin *lost;
     if (own == NULL)
         return UINT64_MAX;
-    /* What is told may unpin any of them, so each time from the start. */
-    while ((lost = find_lost(own, oldest)) != NULL) {
-        lost->is_lost = true;
-        if (lost->on_lost != NULL)
-            lost->on_lost(lost);
-    }
+    tell_lost(own, oldest);
     BK_LIST_FOR_EACH(node, &own->pins) {
         const struct bk_feed_pin *pin = bk_container_of(node, struct bk_feed_pin, link);
         if (!pin->is_lost && pin->sequence < prunable)

@@ -554,6 +554,34 @@ static void test_a_pin_whose_next_event_goes_by_size_is_told_once(void **state) 
     bk_feed_unpin(&pin);
 }
 
+enum { MANY_PINS = 3000 };
+static struct bk_feed_pin many_pins[MANY_PINS];
+
+/* As a consumer does: who is told takes its own pin away, and here its neighbour's too. */
+static void on_one_of_many_lost(struct bk_feed_pin *pin) {
+    lost_count++;
+    bk_feed_unpin(pin);
+    if ((pin - many_pins) % 3 == 0)
+        bk_feed_unpin(pin + 1);
+}
+
+static void test_many_pins_are_told_once_each_though_each_takes_others_away(void **state) {
+    (void)state;
+    lost_count = 0;
+    emit(0, 0, 50);
+    for (int i = 0; i < MANY_PINS; i++) {
+        many_pins[i] = (struct bk_feed_pin){.sequence = 3, .on_lost = on_one_of_many_lost};
+        bk_feed_pin(fixture.feed, fixture.kernel.tenant, &many_pins[i]);
+    }
+    emit(0, 0, 300);
+    for (int i = 0; i < 500 && lost_count == 0; i++)
+        support_loop_run_for(fixture.kernel.loop, 5);
+    support_loop_run_for(fixture.kernel.loop, 100);
+    assert_int_equal(lost_count, MANY_PINS / 3 * 2);
+    for (int i = 0; i < MANY_PINS; i++)
+        bk_feed_unpin(&many_pins[i]);
+}
+
 /* --- other forms ------------------------------------------------------------------------------ */
 
 static void write_line(struct bk_feed_read *read, struct bk_buffer *out,
@@ -786,6 +814,9 @@ int main(void) {
             setup_bound_on_bytes, teardown),
         cmocka_unit_test_setup_teardown(test_a_pin_keeps_what_comes_behind_it_from_age,
                                         setup_pruning, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_many_pins_are_told_once_each_though_each_takes_others_away, setup_bound_on_bytes,
+            teardown),
         cmocka_unit_test_setup_teardown(test_a_pin_whose_next_event_goes_by_size_is_told_once,
                                         setup_bound_on_bytes, teardown),
         TEST(a_page_is_written_in_the_readers_own_way_from_both_sources),
