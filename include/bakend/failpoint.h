@@ -10,16 +10,20 @@
 #define BAKEND_FAILPOINT_H
 
 #include "bakend/status.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 
-extern bool bk_failpoints_are_on;
+extern atomic_bool bk_failpoints_are_on;
 
-/* Reads the list; a wrong one is BK_INVALID. NULL or "" switches all off. Before threads start. */
+/* Reads the list; a wrong one is BK_INVALID. Before threads start, or when none passes a failpoint.
+ * NULL or "" switches all off, at any time. */
 enum bk_status bk_failpoint_configure(const char *list);
 enum bk_status bk_failpoint_hit(const char *name);
 
 /* BK_OK, or the status that the caller is to fail with. */
 #define BK_FAILPOINT(name)                                                                         \
-    (__builtin_expect(bk_failpoints_are_on, 0) ? bk_failpoint_hit(name) : BK_OK)
+    (__builtin_expect(atomic_load_explicit(&bk_failpoints_are_on, memory_order_relaxed), 0)        \
+         ? bk_failpoint_hit(name)                                                                  \
+         : BK_OK)
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * Failpoints: a small table, read once at start and only counted in afterwards, so that any thread
- * may pass one without a lock. A name may stand in the list several times ("fail at the 2nd and at
- * the 5th passing"); each entry counts for itself and the first one that fails decides.
+ * may pass one without a lock. To switch all off leaves the table as it is: a thread that is just
+ * passing one reads what it read before. A name may stand in the list several times ("fail at the
+ * 2nd and at the 5th passing"); each entry counts for itself and the first one that fails decides.
  */
 #include "bakend/failpoint.h"
 #include "bakend/assert.h"
@@ -24,11 +25,11 @@ struct failpoint {
     uint64_t nth; /* 0: every passing */
 };
 
-bool bk_failpoints_are_on = false;
+atomic_bool bk_failpoints_are_on = false;
 
 static struct failpoint failpoints[FAILPOINTS_MAX];
 static atomic_uint_fast64_t passings[FAILPOINTS_MAX];
-static size_t failpoint_count;
+static atomic_size_t failpoint_count;
 
 /* --- reading the list ------------------------------------------------------------------------- */
 
@@ -93,8 +94,8 @@ enum bk_status bk_failpoint_configure(const char *list) {
         failpoints[i] = parsed[i];
         atomic_store(&passings[i], 0);
     }
-    failpoint_count = count;
-    bk_failpoints_are_on = count > 0;
+    atomic_store(&failpoint_count, count);
+    atomic_store(&bk_failpoints_are_on, count > 0);
     return BK_OK;
 }
 
@@ -124,8 +125,9 @@ static enum bk_status act(const struct failpoint *failpoint) {
 
 enum bk_status bk_failpoint_hit(const char *name) {
     enum bk_status result = BK_OK;
+    size_t count = atomic_load(&failpoint_count);
     BK_ASSERT(name != NULL);
-    for (size_t i = 0; i < failpoint_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         enum bk_status status = BK_OK;
         uint64_t passing;
         if (strcmp(failpoints[i].name, name) != 0)

@@ -4,7 +4,8 @@
 
 #include "bakend/loop.h"
 
-enum { OPEN_MAX = 8 };
+/* No page is to be shorter because the machine, a sanitizer or valgrind is slow. */
+enum { OPEN_MAX = 8, READ_DEADLINE_MS = 60 * 1000 };
 
 static void create_store(struct support_kernel *kernel) {
     kernel->store = bk_store_create(&kernel->store_options);
@@ -15,10 +16,10 @@ static void create_store(struct support_kernel *kernel) {
 void support_kernel_create(struct support_kernel *kernel, const struct bk_store_options *options) {
     *kernel = (struct support_kernel){.loop = bk_loop_create()};
     kernel->directory = support_directory_create();
+    bk_store_options_init(&kernel->store_options);
+    kernel->store_options.read_deadline_ms = READ_DEADLINE_MS;
     if (options != NULL)
         kernel->store_options = *options;
-    else
-        bk_store_options_init(&kernel->store_options);
     kernel->store_options.loop = kernel->loop;
     create_store(kernel);
 }
