@@ -1,0 +1,136 @@
+/*
+ * Operations of the kernel without HTTP, to be counted under callgrind (see instructions.mjs):
+ *
+ *   instructions ROUNDS COUNT
+ *
+ * In each round COUNT of each, with a call of bench_mark before the first and behind each of them:
+ *
+ *   a write: a row and its event, committed and told to its caller, one at a time;
+ *   a publish: a transient event to four handlers, one in each phase, COUNT_PUBLISH times as many.
+ */
+#include "kernel_fixture.h"
+
+#include "bakend/bus.h"
+#include "measure.h"
+
+enum { COUNT_PUBLISH = 10 };
+
+void bench_mark(void);
+
+/* callgrind writes what it counted when this is entered. */
+__attribute__((noipa)) void bench_mark(void) { __asm__ volatile(""); }
+
+struct row_write {
+    struct bk_write write;
+    bool is_done;
+};
+
+static uint64_t handled_count, awaited_count;
+static bool is_burst_done;
+
+/* --- a write ---------------------------------------------------------------------------------- */
+
+static enum bk_status run_row(struct bk_transaction *transaction, struct bk_write *write) {
+    const struct bk_sql sql = bk_sql_make(BK_SLICE("INSERT INTO rows (text) VALUES (?1)"));
+    const struct bk_event_draft draft = {
+        .type = BK_SLICE("rows.created"),
+        .source = BK_SLICE("bench"),
+        .subject = BK_SLICE("rows/1"),
+        .payload = BK_SLICE("{\"email\":\"john@example.com\",\"name\":\"John Doe\"}"),
+    };
+    struct bk_statement *statement;
+    (void)write;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, draft.payload);
+    status = bk_statement_run(statement);
+    return status == BK_OK ? bk_transaction_emit(transaction, &draft) : status;
+}
+
+static enum bk_status run_create_table(struct bk_transaction *transaction, struct bk_write *write) {
+    (void)write;
+    return bk_connection_execute(bk_transaction_connection(transaction),
+                                 BK_SLICE("CREATE TABLE rows (id INTEGER PRIMARY KEY, text TEXT)"));
+}
+
+static void on_written(struct bk_write *write, enum bk_status status) {
+    if (status != BK_OK)
+        bench_fail("a write failed with %d", (int)status);
+    bk_container_of(write, struct row_write, write)->is_done = true;
+}
+
+static void write_one(struct support_kernel *kernel,
+                      enum bk_status (*run)(struct bk_transaction *, struct bk_write *)) {
+    struct row_write row = {.write = {.run = run, .done = on_written}};
+    if (bk_store_write(kernel->tenant->database, &row.write) != BK_OK)
+        bench_fail("a write was refused");
+    bk_loop_run_until(kernel->loop, &row.is_done);
+}
+
+/* --- a publish -------------------------------------------------------------------------------- */
+
+static enum bk_status on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                               struct bk_event *event) {
+    (void)subscription;
+    (void)tenant;
+    handled_count += event->fields.payload.length > 0 ? 1 : 0;
+    is_burst_done = handled_count == awaited_count;
+    return BK_OK;
+}
+
+static void publish(struct support_kernel *kernel, struct bk_bus *bus, long count) {
+    const struct bk_event_draft draft = {
+        .type = BK_SLICE("function.started"),
+        .source = BK_SLICE("functions"),
+        .subject = BK_SLICE("functions/welcome"),
+        .payload = BK_SLICE("{\"name\":\"welcome\",\"attempt\":1}"),
+        .is_transient = true,
+    };
+    for (long i = 0; i < count; i++)
+        (void)bk_bus_publish(bus, kernel->tenant, &draft, NULL);
+    awaited_count = handled_count + (uint64_t)count * BK_PHASE_COUNT;
+    is_burst_done = false;
+    bk_loop_run_until(kernel->loop, &is_burst_done);
+}
+
+/* --- the program ------------------------------------------------------------------------------ */
+
+static void measure(struct support_kernel *kernel, struct bk_bus *bus, long rounds, long count) {
+    write_one(kernel, run_create_table);
+    for (long round = 0; round < rounds; round++) {
+        bench_mark();
+        for (long i = 0; i < count; i++)
+            write_one(kernel, run_row);
+        bench_mark();
+        publish(kernel, bus, COUNT_PUBLISH * count);
+    }
+    bench_mark();
+}
+
+int main(int argument_count, char **arguments) {
+    struct support_kernel kernel;
+    struct bk_subscription handlers[BK_PHASE_COUNT] = {0};
+    if (argument_count != 3)
+        bench_fail("usage: instructions ROUNDS COUNT");
+    long rounds = bench_number(arguments[1], 1, 1000);
+    long count = bench_number(arguments[2], 1, 1000);
+    support_kernel_create(&kernel, NULL);
+    struct bk_bus *bus = bk_bus_create(kernel.loop, kernel.store, (struct bk_log){NULL, "bus"});
+    support_kernel_open(&kernel);
+    for (int i = 0; i < BK_PHASE_COUNT; i++) {
+        handlers[i].name = "bench";
+        handlers[i].phase = (enum bk_phase)i;
+        handlers[i].pattern = i % 2 == 0 ? BK_SLICE("*") : BK_SLICE("function.started");
+        handlers[i].on_event = on_event;
+        bk_bus_subscribe(bus, &handlers[i]);
+    }
+    measure(&kernel, bus, rounds, count);
+    for (int i = 0; i < BK_PHASE_COUNT; i++)
+        bk_bus_unsubscribe(bus, &handlers[i]);
+    support_kernel_close(&kernel);
+    bk_bus_destroy(bus);
+    support_kernel_destroy(&kernel);
+    return 0;
+}
