@@ -61,6 +61,24 @@ static uint32_t count_parameters(struct bk_slice query) {
     return count;
 }
 
+/* Unpacked, a small body can be of any size: none is unpacked. */
+static bool is_packed(const struct bk_request *request) {
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        const struct bk_header *header = &request->headers[i];
+        if (bk_slice_is(header->name, "content-encoding") && header->value.length > 0 &&
+            !bk_slice_equal_ignore_case(header->value, BK_SLICE("identity")))
+            return true;
+    }
+    return false;
+}
+
+static bool refuse_packed(struct bk_request *request) {
+    bk_answer_header(request, "Accept-Encoding", BK_SLICE("identity"));
+    bk_answer_error(request, BK_UNSUPPORTED_TYPE,
+                    "Content-Encoding is not supported: send the body as it is.");
+    return false;
+}
+
 bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_max_bytes) {
     BK_ASSERT(request->step == API_STEP_FRESH && request->responder != NULL);
     request->step = API_STEP_BEGUN;
@@ -80,6 +98,8 @@ bool bk_api_begin(struct bk_api *api, struct bk_request *request, size_t *body_m
     }
     if (!finds_route(api, request))
         return false;
+    if (is_packed(request))
+        return refuse_packed(request);
     *body_max_bytes = request->route->body_max_bytes;
     return true;
 }

@@ -9,27 +9,28 @@ enum {
     BYTE_TOKEN = 1,  /* RFC 9110, 5.6.2: letters, digits, !#$%&'*+-.^_`|~ */
     BYTE_VALUE = 2,  /* RFC 9110, 5.5: tab, space, visible ASCII, bytes from 0x80 */
     BYTE_TARGET = 4, /* visible ASCII */
+    BYTE_HOST = 8,   /* RFC 3986, 3.2.2: of a name, but no comma, which proxies make lists of */
 };
 
 /* The classes of each byte. */
 /* clang-format off */
 static const uint8_t classes[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, /* 00 */
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 10 */
-    2, 7, 6, 7, 7, 7, 7, 7, 6, 6, 7, 7, 6, 7, 7, 6, /* 20 */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6, /* 30 */
-    6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* 40 */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 7, 7, /* 50 */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* 60 */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 7, 6, 7, 0, /* 70 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 80 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 90 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* a0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* b0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* c0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* d0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* e0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* f0 */
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  2,  0,  0,  0,  0,  0,  0, /* 00 */
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0, /* 10 */
+     2, 15,  6,  7, 15, 15, 15, 15, 14, 14, 15, 15,  6, 15, 15,  6, /* 20 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15,  6, 14,  6, 14,  6,  6, /* 30 */
+     6, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* 40 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,  6,  6,  6,  7, 15, /* 50 */
+     7, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* 60 */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,  6,  7,  6, 15,  0, /* 70 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* 80 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* 90 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* a0 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* b0 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* c0 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* d0 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* e0 */
+     2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2,  2, /* f0 */
 };
 /* clang-format on */
 
@@ -61,6 +62,46 @@ static struct http_refusal read_version(struct bk_slice text, struct http_head *
     return accepted;
 }
 
+static bool is_port(struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+    return true;
+}
+
+/* A name or an address in brackets, maybe with a port: no user, no list, no path. */
+static bool is_host(struct bk_slice text) {
+    bool is_bracketed = text.length > 0 && text.data[0] == '[';
+    size_t at = bk_slice_find(text, is_bracketed ? ']' : ':');
+    struct bk_slice name = bk_slice_make(text.data, at), rest;
+    if (is_bracketed) {
+        if (at == text.length)
+            return false;
+        name = bk_slice_make(text.data + 1, at - 1);
+        at++;
+    }
+    for (size_t i = 0; i < name.length; i++)
+        if ((classes[(uint8_t)name.data[i]] & BYTE_HOST) == 0 &&
+            !(is_bracketed && name.data[i] == ':'))
+            return false;
+    rest = bk_slice_make(text.data + at, text.length - at);
+    return name.length > 0 &&
+           (rest.length == 0 ||
+            (rest.data[0] == ':' && is_port(bk_slice_make(rest.data + 1, rest.length - 1))));
+}
+
+static bool is_absolute(struct bk_slice target) {
+    size_t at = bk_slice_find(target, ':');
+    struct bk_slice scheme = bk_slice_make(target.data, at);
+    struct bk_slice rest = bk_slice_make(target.data + at, target.length - at);
+    if ((!bk_slice_equal_ignore_case(scheme, BK_SLICE("http")) &&
+         !bk_slice_equal_ignore_case(scheme, BK_SLICE("https"))) ||
+        !bk_slice_starts_with(rest, BK_SLICE("://")))
+        return false;
+    rest = bk_slice_make(rest.data + 3, rest.length - 3);
+    return is_host(bk_slice_make(rest.data, bk_slice_find(rest, '/')));
+}
+
 /* Origin form, or the absolute form of "http:" and "https:", or "*" for OPTIONS. */
 static bool is_target(struct bk_slice method, struct bk_slice target) {
     if (target.length == 0 || !consists_of(target, BYTE_TARGET) ||
@@ -70,8 +111,7 @@ static bool is_target(struct bk_slice method, struct bk_slice target) {
         return true;
     if (bk_slice_is(target, "*"))
         return bk_slice_is(method, "OPTIONS");
-    return bk_slice_starts_with(target, BK_SLICE("http://")) ||
-           bk_slice_starts_with(target, BK_SLICE("https://"));
+    return is_absolute(target);
 }
 
 static struct http_refusal read_request_line(struct bk_slice line, struct http_head *head) {
@@ -123,10 +163,7 @@ static struct http_refusal read_transfer_encoding(struct bk_slice value, struct 
 static struct http_refusal read_host(struct bk_slice value, struct http_head *head) {
     if (head->host.data != NULL)
         return refuse(400, "Host may come only once.");
-    if (value.length > 0 &&
-        (!consists_of(value, BYTE_TARGET) || memchr(value.data, '/', value.length) != NULL ||
-         memchr(value.data, '@', value.length) != NULL ||
-         memchr(value.data, ',', value.length) != NULL))
+    if (value.length > 0 && !is_host(value))
         return refuse(400, "Host must be a name and maybe a port.");
     head->host = value;
     return accepted;
@@ -282,3 +319,7 @@ size_t http_gate_find_end(const char *text, size_t length, size_t *scanned, size
     }
     return 0;
 }
+
+bool http_gate_is_token_byte(char byte) { return (classes[(uint8_t)byte] & BYTE_TOKEN) != 0; }
+
+bool http_gate_is_value_byte(char byte) { return (classes[(uint8_t)byte] & BYTE_VALUE) != 0; }

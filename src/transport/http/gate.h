@@ -5,9 +5,9 @@
  * that two readers have ever disagreed about is refused here (RFC 9112; the rows are tried one by
  * one in the tests): line ends other than CRLF, folded lines, names that are no tokens, a space
  * before the colon, control bytes in values, targets with bytes outside 0x21–0x7E, any version but
- * HTTP/1.0 and HTTP/1.1, no Host or two, a Transfer-Encoding that is not exactly "chunked" or that
- * comes with HTTP/1.0 or beside a Content-Length, a Content-Length that is not plain digits or that
- * comes twice.
+ * HTTP/1.0 and HTTP/1.1, no Host or two or one that is more than a name and a port, a
+ * Transfer-Encoding that is not exactly "chunked" or that comes with HTTP/1.0 or beside a
+ * Content-Length, a Content-Length that is not plain digits or that comes twice.
  *
  * A pure function over bytes: it is fuzzed.
  */
@@ -40,5 +40,9 @@ struct http_refusal http_gate_read(char *text, size_t length, size_t line_max_by
  * not complete; a line that does not end in CRLF is a refusal. */
 size_t http_gate_find_end(const char *text, size_t length, size_t *scanned, size_t *line_start,
                           struct http_refusal *refusal);
+
+/* Of a header's name and value. */
+bool http_gate_is_token_byte(char byte);
+bool http_gate_is_value_byte(char byte);
 
 #endif

@@ -15,6 +15,7 @@
 #define BAKEND_HTTP_PRIVATE_H
 
 #include "bakend/http.h"
+#include "chunks.h"
 #include "gate.h"
 #include "output.h"
 
@@ -101,6 +102,7 @@ struct http_connection {
     uint64_t wire_bytes;      /* likewise, as they came */
     uint64_t chunk_count;     /* likewise */
     uint64_t body_length;     /* Content-Length */
+    struct http_chunks chunks;
     char address[HTTP_ADDRESS_BYTES];
     uint8_t address_length;
     uint8_t state, clock, minor_version;

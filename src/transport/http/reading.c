@@ -6,7 +6,8 @@
  *
  * The gate's and llhttp's idea of a request's framing are compared, and a difference is a refusal:
  * what one of the two reads wrongly then does no harm. llhttp is started afresh for each request,
- * is fed the head and then the body, and pauses where the request ends.
+ * is fed the head and then the body, and pauses where the request ends. Chunks have a gate of their
+ * own (chunks.h), and both must find the same end.
  *
  * A chunked body may not consist of framing: its size lines, extensions and trailers together are
  * bounded by 8 KiB and 64 bytes for each chunk.
@@ -32,7 +33,11 @@ static int on_headers_complete(llhttp_t *parser) {
 
 static int on_chunk_header(llhttp_t *parser) {
     struct http_connection *connection = parser->data;
+    struct http_exchange *exchange = connection->exchange;
     connection->chunk_count++;
+    if (exchange != NULL &&
+        parser->content_length > exchange->body_max_bytes - exchange->body.length)
+        exchange->is_body_too_large = true;
     return 0;
 }
 
@@ -83,6 +88,7 @@ static void remember_framing(struct http_connection *connection, const struct ht
     connection->body_length = head->content_length;
     connection->body_bytes = connection->wire_bytes = connection->chunk_count = 0;
     connection->is_body_complete = connection->do_readers_agree = false;
+    connection->chunks = (struct http_chunks){0};
 }
 
 /* Whether llhttp reads the head as the gate did. */
@@ -281,11 +287,28 @@ static void advance_discarding(struct http_connection *connection) {
         http_connection_wind(connection, HTTP_CLOCK_BODY);
 }
 
-static size_t read_body(struct http_connection *connection, const char *data, size_t length) {
+/* Feeds the body to both readers; false when it is broken or they do not agree where it ends. */
+static bool parse_body(struct http_connection *connection, const char *data, size_t length,
+                       size_t *used) {
     llhttp_t *parser = &connection->parser;
-    enum llhttp_errno result = llhttp_execute(parser, data, length);
-    bool is_broken = result != HPE_OK && result != HPE_PAUSED;
-    size_t used = result == HPE_PAUSED ? (size_t)(llhttp_get_error_pos(parser) - data) : length;
+    enum http_chunks_result end = HTTP_CHUNKS_MORE;
+    enum llhttp_errno result;
+    *used = length;
+    if (connection->has_chunked_body)
+        end = http_chunks_read(&connection->chunks, data, length, used);
+    if (end == HTTP_CHUNKS_BROKEN)
+        return false;
+    result = llhttp_execute(parser, data, *used);
+    if (result == HPE_PAUSED && !connection->has_chunked_body)
+        *used = (size_t)(llhttp_get_error_pos(parser) - data);
+    else if (result == HPE_PAUSED)
+        return end == HTTP_CHUNKS_END && llhttp_get_error_pos(parser) == data + *used;
+    return result == HPE_PAUSED || (result == HPE_OK && end == HTTP_CHUNKS_MORE);
+}
+
+static size_t read_body(struct http_connection *connection, const char *data, size_t length) {
+    size_t used;
+    bool is_broken = !parse_body(connection, data, length, &used);
     connection->wire_bytes += used;
     connection->behind = bk_slice_make(data + used, length - used);
     is_broken = is_broken || is_mostly_framing(connection);

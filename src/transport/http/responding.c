@@ -162,13 +162,14 @@ static char *put_status_line(char *cursor, int status) {
 }
 
 static void decide_keep_alive(struct http_connection *connection) {
-    uint64_t left = connection->body_length - connection->body_bytes;
+    /* Of a chunked body no more is known than what the chunk in work has left. */
+    uint64_t left = connection->has_chunked_body ? connection->parser.content_length
+                                                 : connection->body_length - connection->body_bytes;
     if (connection->http->is_draining)
         connection->keeps_alive = false;
     if (connection->is_body_complete || !connection->keeps_alive)
         return;
-    if (connection->expects_continue ||
-        (!connection->has_chunked_body && left > connection->http->options.discard_max_bytes))
+    if (connection->expects_continue || left > connection->http->options.discard_max_bytes)
         connection->keeps_alive = false;
 }
 
