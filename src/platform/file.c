@@ -2,7 +2,7 @@
  * Files and directories, by plain blocking system calls.
  *
  * What is written here survives a power cut: data is synced before a name points at it, and the
- * directory that holds a new name is synced after. An atomic write goes to a temporary file beside
+ * directory that holds a new name, or held one that is removed, is synced after. An atomic write goes to a temporary file beside
  * its target (".tmp-" and 12 random characters), so that a crash leaves the old content, and at
  * worst a temporary file that nobody reads. The failpoint file.before_rename is between the two.
  *
@@ -53,6 +53,9 @@ static enum bk_status status_of(int code) {
         return BK_NO_MEMORY;
     case ENAMETOOLONG:
         return BK_INVALID;
+    case EMFILE: /* until a connection or a file is closed */
+    case ENFILE:
+        return BK_BUSY;
     default:
         return BK_IO;
     }
@@ -359,7 +362,9 @@ enum bk_status bk_file_rename(const char *from, const char *to, struct bk_error 
 }
 
 enum bk_status bk_file_remove(const char *path, struct bk_error *error) {
-    return unlink(path) == 0 ? BK_OK : fail(error, "remove", path);
+    if (unlink(path) != 0)
+        return fail(error, "remove", path);
+    return sync_parent(path, error);
 }
 
 /* --- locking ---------------------------------------------------------------------------------- */

@@ -65,6 +65,12 @@ static enum bk_status translate_io(sqlite3 *handle, int code) {
     return is_out_of_space(sqlite3_system_errno(handle)) ? BK_DISK_FULL : BK_IO;
 }
 
+/* Descriptors come back when a connection or a file is closed. */
+static enum bk_status translate_opening(sqlite3 *handle) {
+    int system_error = sqlite3_system_errno(handle);
+    return system_error == EMFILE || system_error == ENFILE ? BK_BUSY : BK_IO;
+}
+
 static enum bk_status translate(sqlite3 *handle, int code) {
     switch (code & 0xff) {
     case SQLITE_OK:
@@ -84,6 +90,7 @@ static enum bk_status translate(sqlite3 *handle, int code) {
     case SQLITE_IOERR:
         return translate_io(handle, code);
     case SQLITE_CANTOPEN:
+        return translate_opening(handle);
     case SQLITE_READONLY:
     case SQLITE_PERM:
     case SQLITE_NOLFS:

@@ -33,14 +33,20 @@ struct copying {
 
 /* --- copying ---------------------------------------------------------------------------------- */
 
+static enum bk_status status_of_creation(int system_error) {
+    if (system_error == ENOSPC || system_error == EDQUOT)
+        return BK_DISK_FULL;
+    return system_error == EMFILE || system_error == ENFILE ? BK_BUSY : BK_IO;
+}
+
 /* SQLite would make the file with the process's umask, and would take an existing one. */
 static enum bk_status create_target(const char *path, struct bk_error *error) {
     int descriptor = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     if (descriptor < 0 && errno == EEXIST)
         return bk_error_set(error, BK_EXISTS, "%s exists already: give another name", path);
     if (descriptor < 0)
-        return bk_error_set(error, errno == ENOSPC ? BK_DISK_FULL : BK_IO,
-                            "%s cannot be created: %s", path, strerror(errno));
+        return bk_error_set(error, status_of_creation(errno), "%s cannot be created: %s", path,
+                            strerror(errno));
     (void)close(descriptor);
     return BK_OK;
 }

@@ -58,6 +58,7 @@ static struct bk_connection *add_connection(struct store_reader_thread *thread,
 static enum bk_status borrow(struct bk_database *database, uint32_t index,
                              struct bk_connection **connection) {
     struct store_reader_thread *thread = &database->store->reader_threads[index];
+    struct bk_error error = BK_ERROR_INIT;
     struct bk_connection *oldest;
     enum bk_status status;
     *connection = find_connection(thread, database, index);
@@ -65,10 +66,13 @@ static enum bk_status borrow(struct bk_database *database, uint32_t index,
         store_connection_refresh(*connection);
         return BK_OK;
     }
-    status =
-        store_connection_open(database, database->path, STORE_CONNECTION_READER, connection, NULL);
-    if (status != BK_OK)
+    status = store_connection_open(database, database->path, STORE_CONNECTION_READER, connection,
+                                   &error);
+    if (status != BK_OK) {
+        bk_log_warn(&database->store->log, "reader_not_opened",
+                    BK_STRING("tenant", database->tenant), BK_TEXT("error", error.message));
         return status;
+    }
     oldest = add_connection(thread, *connection, index);
     if (oldest != NULL)
         store_connection_close(oldest, false);
