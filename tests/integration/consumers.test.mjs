@@ -490,6 +490,57 @@ test('a seek', async (t) => {
   });
 });
 
+test('a consumer begins at a time', async (t) => {
+  const api = await setUp(t);
+  await api.write('a', 'b');
+  await sleep(20);
+  const between = new Date().toISOString();
+  await sleep(20);
+  await api.write('c');
+  const made = await well(api.put('between', { types: ['posts.*'], after: between }));
+  assert.equal(made.state, 'ready');
+  assert.deepEqual(titles(await well(api.poll('between'))), ['c']);
+  await well(api.put('early', { types: ['posts.*'], after: '2001-01-01T00:00:00Z' }));
+  assert.deepEqual(titles(await well(api.poll('early'))), ['a', 'b', 'c']);
+  await well(api.put('late', { types: ['posts.*'], after: '2101-01-01T00:00:00Z' }));
+  assert.deepEqual(titles(await well(api.poll('late'))), []);
+  /* Defined anew, with a time: from there. */
+  await well(api.put('late', { types: ['posts.*'], after: between }));
+  assert.deepEqual(titles(await well(api.poll('late'))), ['c']);
+  await problem(api.put('wrong', { after: 'yesterday' }), 400, 'after', 'cursor_invalid');
+  await problem(api.put('wrong', { types: 'x', after: between }), 400, 'types', 'validation_invalid_type');
+  assert.equal((await api.get('wrong')).status, 404);
+});
+
+test('two hundred consumers are listed with the age of what is behind each', async (t) => {
+  const api = await setUp(t);
+  const names = Array.from({ length: 200 }, (_, i) => `c${String(i).padStart(3, '0')}`);
+  for (let i = 0; i < 200; i += 20)
+    await Promise.all(names.slice(i, i + 20).map((name) => well(api.put(name, { types: ['posts.*'] }))));
+  await well(api.seek('c007', 'start'));
+  await api.write('a');
+  await sleep(50);
+  await well(api.put('done', { types: ['posts.*'] }));
+  const { body } = await api.ask('GET', '?perPage=200');
+  assert.deepEqual(
+    body.items.map(({ name }) => name),
+    names,
+  );
+  assert.deepEqual([body.totalItems, body.totalPages, body.page, body.perPage], [201, 2, 1, 200]);
+  for (const { name, lag, oldestAgeMs } of body.items) {
+    assert.ok(lag >= 1 && oldestAgeMs >= 50 && oldestAgeMs < 60_000, `${name}: ${lag}, ${oldestAgeMs}`);
+    const one = await well(api.get(name));
+    assert.ok(one.oldestAgeMs >= oldestAgeMs);
+  }
+  const ages = body.items.map(({ oldestAgeMs }) => oldestAgeMs);
+  assert.equal(Math.max(...ages), ages[7], 'the one from the start has the oldest');
+  const last = await api.ask('GET', '?perPage=200&page=2');
+  assert.deepEqual(
+    last.body.items.map(({ name, lag, oldestAgeMs }) => [name, lag, oldestAgeMs]),
+    [['done', 0, 0]],
+  );
+});
+
 test('events that nobody asked for move the position along', async (t) => {
   const api = await setUp(t);
   await well(api.put('rare', { types: ['people.*'] }));
@@ -516,6 +567,8 @@ test('metrics tell the lag of those that are behind', async (t) => {
   await api.write('a', 'b');
   const { text } = await api.getPath('/metrics');
   assert.match(text, /^bakend_consumers 1$/m);
+  assert.match(text, /^bakend_consumers_lost\{reason="pruned"\} 0$/m);
+  assert.match(text, /^bakend_consumers_lost\{reason="epoch_changed"\} 0$/m);
   assert.match(text, /^bakend_consumer_lag\{tenant="default",consumer="work"\} 2$/m);
 });
 
@@ -557,12 +610,23 @@ test('a stop answers who waits', async (t) => {
   const token = await operatorToken(server);
   const api = consumersOf(server, token);
   await well(api.put('work'));
+  await createCollection(server, token, posts);
+  await well(api.put('leased', { types: ['posts.*'] }));
+  await createRecord(server, token, 'posts', { title: 'a' });
+  const handed = await well(api.poll('leased', { leaseMs: 60_000 }));
+  await well(api.seek('work', 'now'));
   const waiting = api.poll('work', { wait: 60 });
+  const behind = api.poll('leased', { wait: 60 });
   await sleep(100);
   const started = Date.now();
   server.signal('SIGTERM');
   const page = await well(waiting);
   assert.deepEqual(page.events, []);
+  /* Who waits behind another's lease did nothing wrong. */
+  const empty = await well(behind);
+  checkAccount(empty);
+  assert.deepEqual([empty.events, empty.lease, empty.leaseUntil, empty.hasMore], [[], '', '', true]);
+  assert.equal(sequenceOf(empty.next) + 1, handed.firstSequence);
   assert.equal((await server.ended).code, 0);
   assert.ok(Date.now() - started < 5000);
 });
@@ -583,6 +647,9 @@ test('after a restore its position is of another history, until it is sought', a
   token = await signIn(server);
   const api = consumersOf(server, token);
   assert.equal((await well(api.get('work'))).state, 'epochChanged');
+  const metrics = await server.request('GET', '/metrics', undefined, { token });
+  assert.match(metrics.text, /^bakend_consumers_lost\{reason="pruned"\} 0$/m);
+  assert.match(metrics.text, /^bakend_consumers_lost\{reason="epoch_changed"\} 1$/m);
   for (let i = 0; i < 2; i++)
     await problem(api.poll('work', { wait: 5 }), 409, 'after', 'cursor_epoch_changed');
   await well(api.seek('work', 'start'));

@@ -503,6 +503,19 @@ test('after pruning the cursors of what is gone are cursor_expired, and nothing 
     token: api.token,
   });
   assert.equal(answer.status, 200, 'right behind the last one that was pruned nothing is missing');
+  const since = (time, accept) =>
+    server.request('GET', `/api/events?after=${time}`, undefined, {
+      token: api.token,
+      headers: accept ? { accept } : {},
+    });
+  const old = await since('2001-01-01T00:00:00Z');
+  assert.deepEqual([old.body.pruned, old.body.firstSequence], [true, 9], 'a time before them says so');
+  const lines = await since('2001-01-01T00:00:00Z', 'application/x-ndjson');
+  assert.equal(lines.headers.get('bakend-pruned'), 'true');
+  const { body: latest } = await since(later.events.at(-1).timestamp);
+  assert.ok(latest.firstSequence <= 9 || !('pruned' in latest));
+  const fresh = await since('2101-01-01T00:00:00Z');
+  assert.ok(!('pruned' in fresh.body), 'a time since then has nothing to say');
   const gone = await server.request('GET', `/api/events/${early.events[0].id}`, undefined, {
     token: api.token,
   });

@@ -14,7 +14,7 @@ import { operator, titled } from './support/history.mjs';
 import { canary } from './support/neighbours.mjs';
 import { startServer } from './support/program.mjs';
 import { createRecord, recordsPath } from './support/records.mjs';
-import { signIn } from './support/superuser.mjs';
+import { createSuperuser, signIn } from './support/superuser.mjs';
 import { requestText, Wire } from './support/wire.mjs';
 
 const HEARTBEAT_MS = 16_000;
@@ -350,6 +350,69 @@ test('a stop of the server ends streams with their place, and waits with an empt
   await until(() => stream.isEnded, 'the stream ends');
   assert.ok(stream.answer.complete, 'it ends well');
   assert.equal(stream.lastId, head);
+});
+
+test('a token that is over ends streams and waits, with a reason', async (t) => {
+  const api = await withPosts(t);
+  const two = { email: 'two@example.com', password: 'correct horse 2' };
+  await createSuperuser(api.server, two);
+  const gone = { ...api, token: await signIn(api.server, two) };
+  const superusers = '/api/collections/_superusers';
+  const list = await api.server.request('GET', `${superusers}/records`, undefined, {
+    token: api.token,
+  });
+  const { id } = list.body.items.find(({ email }) => email === two.email);
+  const other = list.body.items.find(({ email }) => email !== two.email);
+  const granted = await api.server.request(
+    'POST',
+    `${superusers}/impersonate/${other.id}`,
+    { duration: 10 },
+    { token: api.token },
+  );
+  assert.equal(granted.status, 200, granted.text);
+  const short = { ...api, token: granted.body.token };
+  const busy = await openStream(t, gone, '?types=posts.*&after=now');
+  const idle = await openStream(t, gone, '?types=nothing.*');
+  const expiring = await openStream(t, short, '?types=nothing.*');
+  const healthy = await openStream(t, api, '?types=posts.*&after=now');
+  const poll = (token, wait, types = 'posts.*') =>
+    api.server.request('GET', `/api/events?types=${types}&after=now&wait=${wait}`, undefined, { token });
+  const consumer = (token, body) =>
+    api.server.request('POST', '/api/consumers/work/poll', body, { token });
+  await api.server.request('PUT', '/api/consumers/work', { types: ['posts.*'] }, { token: api.token });
+  const polls = [poll(gone.token, 30), consumer(gone.token, { wait: 30 })];
+  const expired = poll(short.token, 14, 'nothing.*');
+  await until(async () => (await metric(api, 'waiting')) >= 6, 'all wait');
+
+  const removed = await api.remove(`${superusers}/records/${id}`);
+  assert.equal(removed.status, 204, removed.text);
+  await api.create('posts', { title: 'behind it' });
+
+  await until(() => busy.isEnded, 'the stream ends at the next event');
+  await until(() => healthy.frames.some(({ data }) => data), 'another token is not concerned');
+  const checkReason = (stream) => {
+    const last = stream.frames.at(-1);
+    assert.equal(last.event, 'error');
+    const reason = JSON.parse(last.data);
+    assert.equal(reason.status, 401);
+    assert.match(reason.message, /^The token is not valid any more/);
+    assert.ok(!stream.frames.some(({ data }) => data?.includes('behind it')), 'nothing is shown');
+    assert.ok(stream.answer.complete, 'it ends well');
+  };
+  checkReason(busy);
+  for (const answer of await Promise.all(polls)) {
+    assert.equal(answer.status, 401, answer.text);
+    assert.match(answer.body.message, /^The token is not valid any more/);
+  }
+  const handed = await consumer(api.token, {});
+  assert.equal(handed.body.events.length, 1, 'nobody has a lease on what was not handed out');
+  await until(() => idle.isEnded, 'one that is idle ends at its heartbeat', HEARTBEAT_MS + 5_000);
+  checkReason(idle);
+  assert.equal((await expired).status, 401, 'one that waited for longer than its token');
+  await until(() => expiring.isEnded, 'so does one that expired', 2 * HEARTBEAT_MS);
+  checkReason(expiring);
+  assert.equal(healthy.isEnded, false);
+  healthy.close();
 });
 
 /** False when fetch took a connection that it had kept from before the kill, on the same port. */

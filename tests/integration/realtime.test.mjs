@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import WebSocket from 'ws';
 import { checkContiguous, readFeed } from './support/feed.mjs';
-import { canary } from './support/neighbours.mjs';
+import { addNeighbours, canary } from './support/neighbours.mjs';
 import { operator } from './support/operator.mjs';
 import { startServer, temporaryFolder } from './support/program.mjs';
 import { createCollection, createRecord, open, recordsPath } from './support/records.mjs';
@@ -67,6 +67,70 @@ test('guests see what rules let them see, superusers see hidden fields', async (
   assert.equal(later.events[1].event.payload.title, 'c');
   const answer = await guest.ask({ op: 'auth' });
   assert.deepEqual([answer.ok, answer.error.field], [false, 'token']);
+});
+
+test('a member that means nothing is refused, and not ignored', async (t) => {
+  const own = await operator(t);
+  await own.define(posts);
+  const listener = await Listener.connect(own.server);
+  const answer = await listener.ask({ op: 'subscribe', type: ['posts.created'] });
+  assert.deepEqual(
+    [answer.ok, answer.error.code, answer.error.field],
+    [false, 'validation_unknown_name', 'type'],
+  );
+  await listener.subscribe({ types: ['posts.deleted'] });
+  await own.create('posts', { title: 'a' });
+  await sleep(100);
+  assert.deepEqual(listener.events, [], 'it heard of nothing but what it asked for');
+  await listener.close();
+});
+
+test('the memory of subscriptions has a bound, and a tenant a share of it', async (t) => {
+  const LIMIT = 256 * 1024;
+  const server = await startServer(t, { args: ['--realtime-subscriptions-max-bytes', `${LIMIT}`] });
+  const token = await operatorToken(server);
+  await addNeighbours(server, token);
+  const metric = async (name) => {
+    const { text } = await server.request('GET', '/metrics', undefined, { token });
+    return Number(new RegExp(`^bakend_realtime_${name} (\\S+)$`, 'm').exec(text)[1]);
+  };
+  const listeners = [];
+  let refused;
+  for (let i = 0; i < 100 && !refused; i++) {
+    const listener = await Listener.connect(server);
+    listeners.push(listener);
+    for (let j = 0; j < 100 && !refused; j++) {
+      const types = Array.from({ length: 20 }, (_, k) => `t${i}x${j}x${k}.*`);
+      const answer = await listener.ask({ op: 'subscribe', types });
+      if (!answer.ok) refused = answer.error;
+    }
+  }
+  assert.equal(refused.code, 'too_many_subscriptions');
+  assert.match(refused.message, /this tenant.*realtime-subscriptions-max-bytes/);
+  const bytes = await metric('subscription_bytes');
+  assert.ok(bytes > LIMIT / 4 && bytes <= LIMIT / 2, `${bytes} of ${LIMIT / 2}`);
+
+  const stream = await fetch(`${server.url}/api/realtime`);
+  const reader = stream.body.getReader();
+  const first = Buffer.from((await reader.read()).value).toString();
+  const clientId = /"clientId":"(\w+)"/.exec(first)[1];
+  const subscriptions = Array.from({ length: 1000 }, (_, i) => `topic${i}/*`);
+  const post = (list, tenant) =>
+    server.request('POST', '/api/realtime', { clientId, subscriptions: list }, { tenant });
+  const full = await post(subscriptions);
+  assert.equal(full.status, 503, full.text);
+  assert.equal(full.headers.get('retry-after'), '1');
+  assert.match(full.body.message, /realtime-subscriptions-max-bytes/);
+  /* The neighbours have the other half. */
+  assert.equal((await post(['notes/*'], 'left')).status, 204);
+  const neighbour = await Listener.connect(server, { tenant: 'right' });
+  await neighbour.subscribe({ types: ['*'] });
+  assert.ok((await metric('subscriptions_refused_total')) >= 2);
+
+  await reader.cancel();
+  for (const each of [...listeners, neighbour]) await each.close();
+  for (let i = 0; i < 100 && (await metric('subscription_bytes')) > 0; i++) await sleep(20);
+  assert.equal(await metric('subscription_bytes'), 0, 'all is given back');
 });
 
 test('what was missed comes after a kill -9, without a hole and without a double', async (t) => {

@@ -45,6 +45,15 @@ struct changefeed_state *changefeed_state_of(const struct bk_request *request);
 struct changefeed_tenant *changefeed_tenant_of(const struct changefeed_state *state,
                                                const struct bk_tenant *tenant);
 
+/* --- token.c: does the token of a request that goes on still hold ------------------------------ */
+
+#define CHANGEFEED_TOKEN_OVER                                                                      \
+    "The token is not valid any more: it expired, was revoked, or may not read events. Come back " \
+    "with a new one."
+/* Its token, for later; empty when there is nothing to judge. */
+struct bk_slice changefeed_token_keep(struct bk_request *request);
+bool changefeed_token_holds(const struct bk_request *request, struct bk_slice token);
+
 /* --- format.c: in what form the events are asked for ------------------------------------------ */
 
 enum changefeed_format {
@@ -59,9 +68,10 @@ enum changefeed_format changefeed_format_asked(const struct bk_request *request)
 /* Sets the answer's content type and how the read writes its events, and begins the body. */
 void changefeed_format_begin(enum changefeed_format format, struct bk_request *request,
                              struct bk_feed_read *read);
-/* Ends the body; the account of the page goes into it or into headers. */
+/* Ends the body; the account of the page goes into it or into headers. is_pruned: it begins at a
+ * time, and some of what happened since may be pruned. */
 void changefeed_format_end(enum changefeed_format format, struct bk_request *request,
-                           const struct bk_feed_read *read);
+                           const struct bk_feed_read *read, bool is_pruned);
 
 /* cloudevent.c: one event in the structured form of CloudEvents 1.0. A bk_feed_write_cb. */
 enum { CHANGEFEED_CLOUDEVENT_BYTES = 1024 /* at most, beyond the event's own */ };

@@ -180,8 +180,6 @@ void changefeed_consumers_drain(struct changefeed_state *state, struct bk_tenant
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-void changefeed_consumer_write_json(const struct changefeed_consumer *consumer,
-                                    struct bk_buffer *out);
 void changefeed_consumer_answer(struct bk_request *request,
                                 const struct changefeed_consumer *consumer);
 /* 409 or 410 with data.after, as a page of the feed has it. */
@@ -190,6 +188,11 @@ void changefeed_consumer_answer_trouble(struct bk_request *request, enum bk_feed
 /* A text of the body, empty when it is absent; anything but null is added to the problems, since
  * who means something must not get its default. */
 struct bk_slice changefeed_consumer_text(struct bk_request *request, struct bk_slice field);
+/* Where a time stands only the journal knows: done gets a page of one event behind it, in the
+ * request's body, which is to be cleared. after is borrowed until then. */
+void changefeed_consumer_read_time(struct bk_request *request, struct bk_feed_read *read,
+                                   struct bk_slice after,
+                                   void (*done)(struct bk_feed_read *read, enum bk_status status));
 /* The one that the path names; NULL: the request was answered. */
 struct changefeed_consumer *changefeed_consumer_of(struct bk_request *request);
 

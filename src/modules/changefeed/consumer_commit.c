@@ -170,19 +170,19 @@ static void on_time_read(struct bk_feed_read *read, enum bk_status status) {
         submit(step, consumer);
 }
 
-/* Where a time stands only the journal knows: a page of one event behind it begins there. */
-static void seek_time(struct step *step) {
+void changefeed_consumer_read_time(struct bk_request *request, struct bk_feed_read *read,
+                                   struct bk_slice after,
+                                   void (*done)(struct bk_feed_read *read, enum bk_status status)) {
     static const struct bk_slice everything[] = {BK_SLICE_INIT("*"), BK_SLICE_INIT("_*")};
-    struct bk_request *request = step->request;
     const struct bk_module_context *context = request->module;
-    step->read = (struct bk_feed_read){.tenant = request->tenant,
-                                       .query = {.types = everything,
-                                                 .type_count = BK_COUNT_OF(everything),
-                                                 .after = step->after,
-                                                 .limit = 1},
-                                       .events = &request->out,
-                                       .done = on_time_read};
-    bk_feed_read(context->feed, &step->read);
+    *read = (struct bk_feed_read){.tenant = request->tenant,
+                                  .query = {.types = everything,
+                                            .type_count = BK_COUNT_OF(everything),
+                                            .after = after,
+                                            .limit = 1},
+                                  .events = &request->out,
+                                  .done = done};
+    bk_feed_read(context->feed, read);
 }
 
 void changefeed_consumer_seek(struct bk_request *request) {
@@ -206,7 +206,7 @@ void changefeed_consumer_seek(struct bk_request *request) {
     if (status == BK_OK)
         submit(step, consumer);
     else if (status == BK_NOT_SUPPORTED && bk_time_parse(step->after, &time_ms))
-        seek_time(step);
+        changefeed_consumer_read_time(request, &step->read, step->after, on_time_read);
     else
         changefeed_consumer_answer_trouble(request, problem, step->after);
 }

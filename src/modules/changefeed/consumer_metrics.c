@@ -15,7 +15,7 @@ struct figures {
     const struct changefeed_state *state;
     struct series series[SERIES_MAX]; /* most lag first */
     size_t series_count;
-    uint32_t consumers, lost, leased, polls;
+    uint32_t consumers, lost, foreign, leased, polls;
 };
 
 static uint64_t lag_of(const struct changefeed_consumer *consumer) {
@@ -47,7 +47,9 @@ static void on_tenant(struct bk_tenant *tenant, void *user) {
         if (consumer->is_new)
             continue;
         figures->consumers++;
-        figures->lost += changefeed_consumer_is_lost(consumer);
+        figures->foreign += changefeed_consumer_is_foreign(consumer);
+        figures->lost +=
+            !changefeed_consumer_is_foreign(consumer) && changefeed_consumer_is_lost(consumer);
         figures->leased += changefeed_consumer_is_leased(consumer);
         figures->polls += consumer->poll_count;
         insert(figures, consumer);
@@ -74,10 +76,16 @@ void changefeed_consumers_write_metrics(const struct changefeed_state *state,
                     figures.consumers);
     bk_metric_write(out, "bakend_consumers_leased", "gauge", "Those whose lease runs.",
                     figures.leased);
-    bk_metric_write(out, "bakend_consumers_lost", "gauge",
-                    "Those whose next events were pruned: they have to be sought.", figures.lost);
+    bk_buffer_format(out,
+                     "# HELP bakend_consumers_lost Those that have to be sought: what comes next "
+                     "was pruned, or their position is of the history before a restore.\n"
+                     "# TYPE bakend_consumers_lost gauge\n"
+                     "bakend_consumers_lost{reason=\"pruned\"} %u\n"
+                     "bakend_consumers_lost{reason=\"epoch_changed\"} %u\n",
+                     figures.lost, figures.foreign);
     bk_metric_write(out, "bakend_consumers_lost_total", "counter",
-                    "Consumers that became lost since the start.", (double)state->consumers_lost);
+                    "Consumers whose next events were pruned, since the start.",
+                    (double)state->consumers_lost);
     bk_metric_write(out, "bakend_consumer_polls_waiting", "gauge", "Polls of consumers in hand.",
                     figures.polls);
     write_series(&figures, out);

@@ -4,7 +4,8 @@
  *   waiting ─┬─ the first in the queue ─> reading ─┬─ events ─> leasing ─> answered, leased
  *            │                                     ├─ none, and time ─> waiting
  *            │                                     └─ none, and no time ─> answered, empty
- *            └─ its time is up while a lease runs ─> 409 consumer_leased
+ *            ├─ its time is up while a lease runs ─> 409 consumer_leased
+ *            └─ the server stops ─> answered, empty
  *
  * Who waits is woken by whatever may be for it: an event (the consumer rests in the set of
  * interests), the end of a lease (committed, sought, over), a seek. One poll is served at a time,
@@ -30,6 +31,7 @@ struct changefeed_consumer_poll {
     struct bk_feed_read read;
     struct changefeed_consumer_change change;
     struct bk_timer *timer; /* NULL: it does not wait */
+    struct bk_slice token;
     uint32_t limit;
     int64_t lease_ms;
     bool is_due; /* it waits no longer */
@@ -84,7 +86,7 @@ static void answer_page(struct changefeed_consumer_poll *poll, struct bk_slice l
     release(poll);
     read->skipped += read->first_sequence - poll->first_sequence;
     read->first_sequence = poll->first_sequence;
-    changefeed_format_end(CHANGEFEED_JSON, request, read);
+    changefeed_format_end(CHANGEFEED_JSON, request, read, false);
     BK_ASSERT(request->out.is_overflown || request->out.data[request->out.length - 1] == '}');
     request->out.length--;
     bk_time_format(until, until_ms, 'T');
@@ -115,6 +117,24 @@ static void answer_leased(struct changefeed_consumer_poll *poll) {
                      bk_arena_format(&request->arena, "%lld",
                                      (long long)(rest_ms > 0 ? (rest_ms + MS - 1) / MS : 0)));
     bk_answer_problems(request, BK_CONFLICT, "The consumer is leased.");
+}
+
+/* The server stops: what is under another's lease is not to be had here, which is no conflict. */
+static void answer_nothing(struct changefeed_consumer_poll *poll) {
+    const struct changefeed_consumer *consumer = poll->consumer;
+    struct bk_request *request = poll->request;
+    uint64_t position = changefeed_consumer_position(consumer);
+    if (!poll->has_read || poll->jump_count != consumer->jump_count)
+        poll->first_sequence = position + 1;
+    poll->read = (struct bk_feed_read){
+        .tenant = request->tenant,
+        .first_sequence = position + 1,
+        .last_sequence = position,
+        .next_sequence = position,
+        .has_more = position < bk_journal_state(request->tenant->database).last};
+    bk_buffer_clear(&request->out);
+    changefeed_format_begin(CHANGEFEED_JSON, request, &poll->read);
+    answer_page(poll, BK_SLICE_EMPTY, 0);
 }
 
 /* Its position cannot be followed: for all who poll, until it is sought. */
@@ -219,7 +239,9 @@ static void judge_page(struct changefeed_consumer_poll *poll) {
     if (!poll->has_read)
         poll->first_sequence = poll->read.first_sequence;
     poll->has_read = true;
-    if (poll->read.event_count > 0)
+    if (!changefeed_token_holds(poll->request, poll->token))
+        answer_error(poll, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
+    else if (poll->read.event_count > 0)
         lease(poll);
     else
         judge_empty_page(poll);
@@ -311,7 +333,10 @@ static void go_on(struct changefeed_consumer *consumer) {
             begin_read(poll);
             return;
         }
-        answer_leased(poll);
+        if (bk_api_is_draining(consumer->state->context->api))
+            answer_nothing(poll);
+        else
+            answer_leased(poll);
     }
 }
 
@@ -398,6 +423,7 @@ void changefeed_consumer_poll_begin(struct bk_request *request) {
     poll->consumer = consumer;
     poll->is_due = wait_s == 0 || bk_api_is_draining(state->context->api);
     if (!poll->is_due) {
+        poll->token = changefeed_token_keep(request);
         poll->timer = bk_timer_create(state->context->loop, on_time_up, poll);
         bk_timer_start(poll->timer, (uint64_t)wait_s * MS, 0);
     }

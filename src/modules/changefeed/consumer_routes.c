@@ -16,26 +16,39 @@ static bool on_oldest(void *user, const struct bk_event_fields *fields) {
     return false;
 }
 
-/* Of the first event behind its position, asked for or not; 0 when there is none. */
-static int64_t oldest_age_ms(const struct changefeed_consumer *consumer) {
-    struct bk_database *database = consumer->tenant->database;
-    struct bk_journal_state journal = bk_journal_state(database);
+/* The first event behind its position, asked for or not. */
+static uint64_t oldest_sequence(const struct changefeed_consumer *consumer) {
+    struct bk_journal_state journal = bk_journal_state(consumer->tenant->database);
     uint64_t sequence = changefeed_consumer_position(consumer) + 1;
-    struct bk_connection *connection = bk_store_read_now(database);
-    int64_t timestamp_ms = 0, age_ms;
-    if (sequence < journal.oldest)
-        sequence = journal.oldest;
-    if (connection == NULL || sequence > journal.last)
-        return 0;
+    return sequence < journal.oldest ? journal.oldest : sequence;
+}
+
+/* Its timestamp; 0 when there is none. */
+static int64_t read_timestamp(struct bk_connection *connection, uint64_t sequence) {
+    int64_t timestamp_ms = 0;
     struct bk_journal_query query = {.from = sequence,
                                      .to = sequence,
                                      .row_limit = 1,
                                      .on_row = on_oldest,
                                      .user = &timestamp_ms};
-    if (bk_journal_read(connection, &query) != BK_OK || timestamp_ms == 0)
+    if (bk_journal_read(connection, &query) != BK_OK)
         return 0;
-    age_ms = bk_clock_wall_ms() - timestamp_ms;
-    return age_ms > 0 ? age_ms : 0;
+    return timestamp_ms;
+}
+
+/* One row, on the loop. */
+static int64_t oldest_timestamp(const struct changefeed_consumer *consumer) {
+    struct bk_database *database = consumer->tenant->database;
+    uint64_t sequence = oldest_sequence(consumer);
+    struct bk_connection *connection = NULL;
+    if (!changefeed_consumer_is_foreign(consumer) && sequence <= bk_journal_state(database).last)
+        connection = bk_store_read_now(database);
+    return connection == NULL ? 0 : read_timestamp(connection, sequence);
+}
+
+static int64_t age_ms(int64_t timestamp_ms) {
+    int64_t age = bk_clock_wall_ms() - timestamp_ms;
+    return timestamp_ms != 0 && age > 0 ? age : 0;
 }
 
 static const char *state_of(const struct changefeed_consumer *consumer) {
@@ -56,7 +69,8 @@ static void write_types(struct bk_buffer *out,
     bk_buffer_append_char(out, ']');
 }
 
-static void write_place(const struct changefeed_consumer *consumer, struct bk_buffer *out) {
+static void write_place(const struct changefeed_consumer *consumer, int64_t timestamp_ms,
+                        struct bk_buffer *out) {
     struct bk_journal_state journal = bk_journal_state(consumer->tenant->database);
     uint64_t position = changefeed_consumer_position(consumer);
     bool is_foreign = changefeed_consumer_is_foreign(consumer);
@@ -68,15 +82,14 @@ static void write_place(const struct changefeed_consumer *consumer, struct bk_bu
     bk_json_write_member_string(out, BK_SLICE("state"), bk_slice_from(state_of(consumer)));
     bk_json_write_member_string(out, BK_SLICE("cursor"), bk_slice_make(cursor, BK_CURSOR_BYTES));
     bk_json_write_member_int(out, BK_SLICE("lag"), (int64_t)lag);
-    bk_json_write_member_int(out, BK_SLICE("oldestAgeMs"),
-                             is_foreign ? 0 : oldest_age_ms(consumer));
+    bk_json_write_member_int(out, BK_SLICE("oldestAgeMs"), is_foreign ? 0 : age_ms(timestamp_ms));
     bk_json_write_member_bool(out, BK_SLICE("leased"), is_leased);
     bk_json_write_member_string(out, BK_SLICE("leaseUntil"),
                                 bk_slice_make(until, is_leased ? sizeof until : 0));
 }
 
-void changefeed_consumer_write_json(const struct changefeed_consumer *consumer,
-                                    struct bk_buffer *out) {
+static void write_json(const struct changefeed_consumer *consumer, int64_t timestamp_ms,
+                       struct bk_buffer *out) {
     bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("id"),
                                 bk_slice_make(consumer->id, sizeof consumer->id));
@@ -84,7 +97,7 @@ void changefeed_consumer_write_json(const struct changefeed_consumer *consumer,
     bk_json_write_key(out, BK_SLICE("types"));
     write_types(out, consumer->definition);
     bk_json_write_member_string(out, BK_SLICE("subject"), consumer->definition->subject);
-    write_place(consumer, out);
+    write_place(consumer, timestamp_ms, out);
     bk_json_write_member_string(out, BK_SLICE("created"),
                                 bk_slice_make(consumer->created, sizeof consumer->created));
     bk_json_write_member_string(out, BK_SLICE("updated"),
@@ -95,7 +108,7 @@ void changefeed_consumer_write_json(const struct changefeed_consumer *consumer,
 void changefeed_consumer_answer(struct bk_request *request,
                                 const struct changefeed_consumer *consumer) {
     bk_buffer_clear(&request->out);
-    changefeed_consumer_write_json(consumer, &request->out);
+    write_json(consumer, oldest_timestamp(consumer), &request->out);
     bk_answer(request, 200);
 }
 
@@ -132,37 +145,108 @@ void changefeed_consumer_view(struct bk_request *request) {
         changefeed_consumer_answer(request, consumer);
 }
 
-void changefeed_consumers_list(struct bk_request *request) {
+/* A page of the list: the timestamps are read on a reader, since each is a row, and then it is
+ * written by what the consumers are by then. */
+struct listing {
+    struct bk_request *request;
+    struct bk_read read;
+    int64_t page, per_page;
+    size_t count;
+    struct listed {
+        char id[BK_RECORD_ID_BYTES];
+        uint64_t sequence; /* 0: there is nothing behind it */
+        int64_t timestamp_ms;
+    } listed[PER_PAGE_MAX];
+};
+
+/* Of those that are to be seen, the ones on the page. Returns how many there are in all. */
+static int64_t for_each_on_page(struct listing *listing,
+                                void (*on_consumer)(struct listing *listing,
+                                                    const struct changefeed_consumer *consumer)) {
+    struct bk_request *request = listing->request;
     struct changefeed_tenant *own =
         changefeed_tenant_of(changefeed_state_of(request), request->tenant);
-    int64_t page = bk_request_query_int(request, BK_SLICE("page"), 1, PAGE_MAX, 1);
-    int64_t per_page =
-        bk_request_query_int(request, BK_SLICE("perPage"), 1, PER_PAGE_MAX, PER_PAGE_DEFAULT);
-    struct bk_buffer *out = &request->out;
-    int64_t index = 0, first = (page - 1) * per_page;
-    if (request->problems.count > 0) {
-        bk_answer_problems(request, BK_INVALID, "The consumers cannot be listed like this.");
-        return;
-    }
-    bk_buffer_append_literal(out, "{\"items\":[");
+    int64_t index = 0, first = (listing->page - 1) * listing->per_page;
     BK_LIST_FOR_EACH(node, &own->consumers) {
         const struct changefeed_consumer *consumer =
             bk_container_of(node, struct changefeed_consumer, link);
         if (consumer->is_new)
             continue;
-        if (index >= first && index < first + per_page) {
-            bk_json_write_separator(out);
-            changefeed_consumer_write_json(consumer, out);
-        }
+        if (index >= first && index < first + listing->per_page)
+            on_consumer(listing, consumer);
         index++;
     }
+    return index;
+}
+
+static void note(struct listing *listing, const struct changefeed_consumer *consumer) {
+    struct listed *listed = &listing->listed[listing->count++];
+    uint64_t sequence = oldest_sequence(consumer);
+    bool is_there = sequence <= bk_journal_state(consumer->tenant->database).last &&
+                    !changefeed_consumer_is_foreign(consumer);
+    memcpy(listed->id, consumer->id, sizeof listed->id);
+    listed->sequence = is_there ? sequence : 0;
+}
+
+static enum bk_status run_listing(struct bk_connection *connection, struct bk_read *read) {
+    struct listing *listing = bk_container_of(read, struct listing, read);
+    const struct listed *before = NULL; /* many stand at one place */
+    for (size_t i = 0; i < listing->count; i++) {
+        struct listed *listed = &listing->listed[i];
+        if (before != NULL && before->sequence == listed->sequence)
+            listed->timestamp_ms = before->timestamp_ms;
+        else if (listed->sequence != 0)
+            listed->timestamp_ms = read_timestamp(connection, listed->sequence);
+        before = listed;
+    }
+    return BK_OK;
+}
+
+/* One that was made meanwhile has no age yet. */
+static void write_listed(struct listing *listing, const struct changefeed_consumer *consumer) {
+    int64_t timestamp_ms = 0;
+    for (size_t i = 0; i < listing->count; i++)
+        if (memcmp(listing->listed[i].id, consumer->id, sizeof consumer->id) == 0)
+            timestamp_ms = listing->listed[i].timestamp_ms;
+    bk_json_write_separator(&listing->request->out);
+    write_json(consumer, timestamp_ms, &listing->request->out);
+}
+
+static void on_listing_read(struct bk_read *read, enum bk_status status) {
+    struct listing *listing = bk_container_of(read, struct listing, read);
+    struct bk_request *request = listing->request;
+    struct bk_buffer *out = &request->out;
+    if (status != BK_OK) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
+    bk_buffer_append_literal(out, "{\"items\":[");
+    int64_t count = for_each_on_page(listing, write_listed);
     bk_buffer_append_char(out, ']');
-    bk_json_write_member_int(out, BK_SLICE("page"), page);
-    bk_json_write_member_int(out, BK_SLICE("perPage"), per_page);
-    bk_json_write_member_int(out, BK_SLICE("totalItems"), index);
-    bk_json_write_member_int(out, BK_SLICE("totalPages"), (index + per_page - 1) / per_page);
+    bk_json_write_member_int(out, BK_SLICE("page"), listing->page);
+    bk_json_write_member_int(out, BK_SLICE("perPage"), listing->per_page);
+    bk_json_write_member_int(out, BK_SLICE("totalItems"), count);
+    bk_json_write_member_int(out, BK_SLICE("totalPages"),
+                             (count + listing->per_page - 1) / listing->per_page);
     bk_buffer_append_char(out, '}');
     bk_answer(request, 200);
+}
+
+void changefeed_consumers_list(struct bk_request *request) {
+    struct listing *listing = bk_arena_alloc_zero(&request->arena, sizeof *listing);
+    listing->request = request;
+    listing->page = bk_request_query_int(request, BK_SLICE("page"), 1, PAGE_MAX, 1);
+    listing->per_page =
+        bk_request_query_int(request, BK_SLICE("perPage"), 1, PER_PAGE_MAX, PER_PAGE_DEFAULT);
+    if (request->problems.count > 0) {
+        bk_answer_problems(request, BK_INVALID, "The consumers cannot be listed like this.");
+        return;
+    }
+    (void)for_each_on_page(listing, note);
+    listing->read = (struct bk_read){.run = run_listing, .done = on_listing_read};
+    enum bk_status status = bk_store_read(request->tenant->database, &listing->read);
+    if (status != BK_OK)
+        bk_answer_error(request, status, NULL);
 }
 
 /* --- defining --------------------------------------------------------------------------------- */
@@ -173,8 +257,9 @@ struct definition {
     struct bk_slice types[CONSUMER_TYPES_MAX];
     size_t type_count;
     struct bk_slice subject, after;
-    bool has_position;
+    bool has_position, has_time;
     uint64_t position;
+    struct bk_feed_read read; /* of a time */
 };
 
 static struct definition *definition_of(struct changefeed_consumer_change *change) {
@@ -267,12 +352,10 @@ static bool read_after(struct definition *definition) {
         bk_feed_resolve(request->tenant, after, &definition->position, &trouble);
     if (status == BK_OK)
         return true;
-    if (status == BK_NOT_SUPPORTED && bk_time_parse(after, &time_ms)) {
-        problem(request, "after", "time_not_available",
-                "Must be a cursor, \"start\" or \"now\": make the consumer, then seek it to a "
-                "time.");
+    definition->after = after;
+    definition->has_time = status == BK_NOT_SUPPORTED && bk_time_parse(after, &time_ms);
+    if (definition->has_time)
         return true;
-    }
     changefeed_consumer_answer_trouble(request, trouble, after);
     return false;
 }
@@ -333,6 +416,33 @@ find_or_create(struct bk_request *request, struct changefeed_consumer_definition
     return consumer;
 }
 
+static void define(struct definition *definition) {
+    struct bk_request *request = definition->request;
+    struct changefeed_consumer_definition *made = changefeed_consumer_definition_create(
+        definition->types, definition->type_count, definition->subject);
+    definition->change = (struct changefeed_consumer_change){.lane = BK_LANE_REQUEST,
+                                                             .definition = made,
+                                                             .types = types_json(request, made),
+                                                             .origin = &request->origin,
+                                                             .begin = begin_definition,
+                                                             .done = on_defined};
+    struct changefeed_consumer *consumer = find_or_create(request, made);
+    if (consumer == NULL)
+        changefeed_consumer_definition_unref(made);
+    else
+        changefeed_consumer_change_submit(consumer, &definition->change);
+}
+
+static void on_time_read(struct bk_feed_read *read, enum bk_status status) {
+    struct definition *definition = bk_container_of(read, struct definition, read);
+    bk_buffer_clear(&definition->request->out);
+    definition->position = read->first_sequence - 1;
+    if (status == BK_OK)
+        define(definition);
+    else
+        bk_answer_error(definition->request, status, NULL);
+}
+
 void changefeed_consumer_put(struct bk_request *request) {
     static const struct bk_slice known[] = {BK_SLICE_INIT("name"),    BK_SLICE_INIT("types"),
                                             BK_SLICE_INIT("subject"), BK_SLICE_INIT("filter"),
@@ -350,19 +460,10 @@ void changefeed_consumer_put(struct bk_request *request) {
         bk_answer_problems(request, BK_INVALID, "The consumer cannot be defined like this.");
         return;
     }
-    struct changefeed_consumer_definition *made = changefeed_consumer_definition_create(
-        definition->types, definition->type_count, definition->subject);
-    definition->change = (struct changefeed_consumer_change){.lane = BK_LANE_REQUEST,
-                                                             .definition = made,
-                                                             .types = types_json(request, made),
-                                                             .origin = &request->origin,
-                                                             .begin = begin_definition,
-                                                             .done = on_defined};
-    struct changefeed_consumer *consumer = find_or_create(request, made);
-    if (consumer == NULL)
-        changefeed_consumer_definition_unref(made);
+    if (definition->has_time)
+        changefeed_consumer_read_time(request, &definition->read, definition->after, on_time_read);
     else
-        changefeed_consumer_change_submit(consumer, &definition->change);
+        define(definition);
 }
 
 /* --- removing --------------------------------------------------------------------------------- */

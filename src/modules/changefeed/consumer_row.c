@@ -124,6 +124,23 @@ static struct bk_slice sql_of(enum changefeed_consumer_write kind) {
     BK_UNREACHABLE();
 }
 
+static bool on_oldest(void *user, const struct bk_event_fields *fields) {
+    uint64_t *oldest = user;
+    *oldest = fields->sequence;
+    return false;
+}
+
+/* As of this transaction: the writer that prunes is the one that is here. */
+static void find_oldest(struct bk_connection *connection,
+                        struct changefeed_consumer_change *change) {
+    struct bk_journal_query query = {.from = change->oldest,
+                                     .to = INT64_MAX,
+                                     .row_limit = 1,
+                                     .on_row = on_oldest,
+                                     .user = &change->oldest};
+    (void)bk_journal_read(connection, &query); /* else it stays what the loop knew */
+}
+
 static enum bk_status emit_loss(struct bk_transaction *transaction,
                                 const struct changefeed_consumer_change *change) {
     const struct changefeed_consumer *consumer = change->consumer;
@@ -170,6 +187,8 @@ enum bk_status changefeed_consumer_row_write(struct bk_transaction *transaction,
         bk_statement_bind_text(statement, 10,
                                bk_slice_make(change->consumer->id, BK_RECORD_ID_BYTES));
     status = bk_statement_run(statement);
+    if (status == BK_OK && change->tells_loss)
+        find_oldest(connection, change);
     if (status == BK_OK && change->tells_loss)
         status = emit_loss(transaction, change);
     return status;

@@ -24,7 +24,9 @@ struct page {
     struct changefeed_waiter waiter;
     struct bk_timer *timer;
     uint32_t wait_ms;
+    struct bk_slice token; /* of one that waited */
     bool has_waited, is_last_read;
+    bool is_pruned;          /* it begins at a time that may be before what is kept */
     uint64_t first_sequence; /* of the first read */
     char after[BK_CURSOR_BYTES];
 };
@@ -107,13 +109,17 @@ static void finish(struct page *page, enum bk_status status) {
     struct bk_request *request = page->request;
     if (page->has_waited)
         end_wait(page);
+    if (status == BK_OK && !changefeed_token_holds(request, page->token)) {
+        bk_answer_error(request, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
+        return;
+    }
     if (page->feed_read.problem != BK_FEED_NO_PROBLEM) {
         changefeed_problem_answer(request, &page->feed_read, status);
         return;
     }
     if (status == BK_OK) {
         count_what_was_waited_over(page);
-        changefeed_format_end(page->format, request, &page->feed_read);
+        changefeed_format_end(page->format, request, &page->feed_read, page->is_pruned);
     }
     if (request->out.is_overflown)
         status = BK_TOO_LARGE;
@@ -164,6 +170,7 @@ static void begin_wait(struct page *page) {
     changefeed_waiter_init(&page->waiter, state, request->tenant, &page->feed_read.query);
     page->waiter.on_wake = on_page_wake;
     page->first_sequence = page->feed_read.first_sequence;
+    page->token = changefeed_token_keep(request);
     page->has_waited = true;
     page->timer = bk_timer_create(state->context->loop, on_time_up, page);
     bk_timer_start(page->timer, page->wait_ms, 0);
@@ -179,8 +186,16 @@ static void wait_for_events(struct page *page) {
         finish(page, status);
 }
 
+/* Whether anything lay between the time and the oldest event is not known any more. */
+static bool begins_before_what_is_kept(const struct bk_feed_read *read) {
+    uint64_t oldest = bk_journal_state(read->tenant->database).oldest;
+    return read->is_time && !read->query.is_descending && oldest > 1 &&
+           read->first_sequence <= oldest;
+}
+
 static void on_page_read(struct bk_feed_read *read, enum bk_status status) {
     struct page *page = page_of(read);
+    page->is_pruned |= status == BK_OK && begins_before_what_is_kept(read);
     if (status == BK_OK && may_wait(page))
         wait_for_events(page);
     else

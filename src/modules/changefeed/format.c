@@ -149,7 +149,7 @@ static void write_cursor(struct bk_buffer *out, struct bk_slice key,
 }
 
 static void write_account(struct bk_buffer *out, const struct account *account,
-                          const struct bk_feed_read *read) {
+                          const struct bk_feed_read *read, bool is_pruned) {
     bk_buffer_append_char(out, ']');
     write_cursor(out, BK_SLICE("next"), account->next);
     bk_json_write_member_bool(out, BK_SLICE("hasMore"), read->has_more);
@@ -158,6 +158,8 @@ static void write_account(struct bk_buffer *out, const struct account *account,
     bk_json_write_member_int(out, BK_SLICE("firstSequence"), (int64_t)read->first_sequence);
     bk_json_write_member_int(out, BK_SLICE("lastSequence"), (int64_t)read->last_sequence);
     bk_json_write_member_int(out, BK_SLICE("skipped"), (int64_t)read->skipped);
+    if (is_pruned)
+        bk_json_write_member_bool(out, BK_SLICE("pruned"), true);
     bk_buffer_append_char(out, '}');
 }
 
@@ -167,7 +169,7 @@ static void add_number(struct bk_request *request, const char *name, uint64_t nu
 }
 
 static void add_account(struct bk_request *request, const struct account *account,
-                        const struct bk_feed_read *read) {
+                        const struct bk_feed_read *read, bool is_pruned) {
     bk_answer_header(request, "Bakend-Next", bk_slice_make(account->next, BK_CURSOR_BYTES));
     bk_answer_header(request, "Bakend-Has-More",
                      read->has_more ? BK_SLICE("true") : BK_SLICE("false"));
@@ -176,17 +178,19 @@ static void add_account(struct bk_request *request, const struct account *accoun
     add_number(request, "Bakend-First-Sequence", read->first_sequence);
     add_number(request, "Bakend-Last-Sequence", read->last_sequence);
     add_number(request, "Bakend-Skipped", read->skipped);
+    if (is_pruned)
+        bk_answer_header(request, "Bakend-Pruned", BK_SLICE("true"));
 }
 
 void changefeed_format_end(enum changefeed_format format, struct bk_request *request,
-                           const struct bk_feed_read *read) {
+                           const struct bk_feed_read *read, bool is_pruned) {
     struct account account = make_account(request, read);
     bk_answer_header(request, "Vary", BK_SLICE("Accept"));
     if (format == CHANGEFEED_JSON) {
-        write_account(&request->out, &account, read);
+        write_account(&request->out, &account, read, is_pruned);
         return;
     }
-    add_account(request, &account, read);
+    add_account(request, &account, read, is_pruned);
     if (format == CHANGEFEED_CLOUDEVENTS)
         bk_buffer_append_char(&request->out, ']');
 }

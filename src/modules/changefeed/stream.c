@@ -17,7 +17,7 @@
  * to where it was.
  *
  * What is wrong with the cursor is an ordinary answer as long as nothing was sent; later it is a
- * message `event: error` with the same object, and the end.
+ * message `event: error` with the same object, and the end. So is a token that is over (token.c).
  */
 #include "changefeed_private.h"
 
@@ -41,6 +41,7 @@ struct stream {
     struct changefeed_waiter waiter; /* its position is the stream's */
     struct bk_buffer page;
     struct bk_list link; /* in state->streams */
+    struct bk_slice token;
     uint64_t written_ms;
     uint8_t epoch[8];
     char after[BK_CURSOR_BYTES];
@@ -139,7 +140,9 @@ static void end_with_error(struct stream *stream, enum bk_feed_problem problem,
                            enum bk_status status) {
     struct bk_request *request = stream->request;
     struct bk_buffer text;
-    const char *message = "The stream cannot go on: come back with the last id.";
+    const char *message = status == BK_UNAUTHORIZED
+                              ? CHANGEFEED_TOKEN_OVER
+                              : "The stream cannot go on: come back with the last id.";
     bk_buffer_init(&text, PAGE_BYTES);
     if (problem != BK_FEED_NO_PROBLEM) {
         changefeed_problem_add(request, problem, stream->feed_read.query.after);
@@ -255,6 +258,10 @@ static void on_page_read(struct bk_feed_read *read, enum bk_status status) {
         fail(stream, status);
         return;
     }
+    if (!changefeed_token_holds(stream->request, stream->token)) {
+        fail(stream, BK_UNAUTHORIZED);
+        return;
+    }
     if (!stream->is_begun)
         is_writable = begin(stream);
     is_writable = send_page(stream) && is_writable;
@@ -310,6 +317,7 @@ static void init(struct stream *stream, struct bk_request *request,
     struct changefeed_state *state = changefeed_state_of(request);
     stream->request = request;
     stream->state = state;
+    stream->token = changefeed_token_keep(request);
     stream->feed_read = (struct bk_feed_read){.tenant = request->tenant,
                                               .query = *query,
                                               .events = &stream->page,
@@ -356,6 +364,10 @@ static void beat(struct stream *stream) {
     uint64_t seen = changefeed_waiter_seen(&stream->waiter);
     if (memcmp(journal.epoch, stream->epoch, sizeof stream->epoch) != 0) {
         end_with_error(stream, BK_FEED_CURSOR_EPOCH_CHANGED, BK_CONFLICT);
+        return;
+    }
+    if (!changefeed_token_holds(stream->request, stream->token)) {
+        end_with_error(stream, BK_FEED_NO_PROBLEM, BK_UNAUTHORIZED);
         return;
     }
     bool is_writable = send_id(stream, BK_SLICE(": heartbeat\n"), seen);
