@@ -61,9 +61,10 @@ enum bk_status bk_http_listen(struct bk_http *http, const char *host, uint16_t p
 enum bk_status bk_http_listen_control(struct bk_http *http, const char *path,
                                       struct bk_error *error);
 
-/* Accepts no more, closes idle connections, answers what runs with "Connection: close". After
- * deadline_ms what is left is cut. drained comes once, never before this returns, when every
- * connection is closed and every request that the api was given has come back. */
+/* Answers what runs with "Connection: close", and so what was sent already and lies unread in a
+ * socket: listeners are closed after 40 ms, idle connections after 100 ms (with a shorter deadline
+ * at once). After deadline_ms what is left is cut. drained comes once, never before this returns,
+ * when every connection is closed and every request that the api was given has come back. */
 void bk_http_drain(struct bk_http *http, uint32_t deadline_ms, void (*drained)(void *user),
                    void *user);
 /* During a drain: cuts every connection now. */

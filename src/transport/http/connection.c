@@ -178,7 +178,7 @@ static void on_eof(struct http_connection *connection) {
 void http_connection_rest(struct http_connection *connection) {
     connection->exchange = NULL;
     connection->body_bytes = connection->wire_bytes = connection->chunk_count = 0;
-    if (!connection->keeps_alive || connection->http->is_draining) {
+    if (!connection->keeps_alive || connection->http->is_retired) {
         http_connection_move(connection, HTTP_STATE_LINGERING);
         http_sending_mark(connection);
         return;

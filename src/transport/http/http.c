@@ -8,6 +8,13 @@
  * One coarse timer serves all timeouts. Each kind of waiting has one timeout and one list, in the
  * order in which the waiting began, so a tick looks at the heads of five lists. It runs only while
  * there are connections.
+ *
+ * At the end nothing that a client has sent is to be answered by a reset. So when a drain begins,
+ * listeners and idle connections are left alone for a moment: what is already on its way is
+ * accepted, read and answered with "Connection: close", and then they retire.
+ *
+ *   drain ─ 40 ms ─> listeners closed ─ 60 ms ─> idle connections closed ─> drained, or cut at the
+ *                                                                           deadline
  */
 #include "http_private.h"
 
@@ -27,6 +34,9 @@ enum {
     CONNECTIONS_MAX = 60000,
     DATE_AGE_MS = 250, /* the header has seconds */
     COMPLAINT_MS = 60000,
+    RETIRE_TICK_MS = 20,
+    RETIRE_LISTENERS_TICKS = 2,
+    RETIRE_IDLE_TICKS = 5, /* about a round trip to a client far away */
 };
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -63,6 +73,7 @@ static uint32_t connections_that_fit(void) {
 
 static void on_tick(struct bk_timer *timer, void *user);
 static void on_drained_task(struct bk_task *task);
+static void on_retire_tick(struct bk_timer *timer, void *user);
 
 static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
     const struct bk_http *http = bk_container_of(source, struct bk_http, metrics);
@@ -118,6 +129,7 @@ enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_h
     bk_loop_add_turn_hook(options->loop, &own->hook);
     own->timer = bk_timer_create(options->loop, on_tick, own);
     bk_timer_set_background(own->timer);
+    own->retire_timer = bk_timer_create(options->loop, on_retire_tick, own);
     bk_task_init(&own->drained_task, on_drained_task);
     own->metrics.write = on_metrics;
     bk_api_add_metrics(options->api, &own->metrics);
@@ -131,6 +143,7 @@ void bk_http_destroy(struct bk_http *http) {
     BK_ASSERT(http->exchange_count == 0 && !bk_task_is_waiting(&http->drained_task));
     bk_list_remove(&http->metrics.link);
     bk_timer_close(http->timer);
+    bk_timer_close(http->retire_timer);
     bk_loop_remove_turn_hook(&http->hook);
     http_exchanges_fini(http);
     while ((link = bk_list_pop(&http->spare_connections)) != NULL)
@@ -186,7 +199,7 @@ static bool is_full(const struct bk_http *http) {
 static void on_connection(uv_stream_t *stream, int status) {
     struct http_listener *listener = stream->data;
     struct bk_http *http = listener->http;
-    if (status != 0 || http->is_draining)
+    if (status != 0)
         return;
     if (is_full(http)) {
         listener->has_waiting = true;
@@ -207,8 +220,7 @@ void http_accept_waiting(struct bk_http *http) {
 }
 
 void http_connection_closed(struct bk_http *http) {
-    if (!http->is_draining)
-        http_accept_waiting(http);
+    http_accept_waiting(http);
     http_check_drained(http);
 }
 
@@ -440,23 +452,49 @@ static void retire(struct http_connection *connection) {
     http_sending_mark(connection);
 }
 
-void bk_http_drain(struct bk_http *http, uint32_t deadline_ms, void (*drained)(void *user),
-                   void *user) {
+static void close_listeners(struct bk_http *http) {
     struct bk_list *link;
-    BK_ASSERT(!http->is_draining && drained != NULL);
-    http->is_draining = true;
-    http->drained = drained;
-    http->drained_user = user;
-    http->drain_deadline_ms = bk_loop_now_ms(http->options.loop) + deadline_ms;
     while ((link = http->listeners.next) != &http->listeners)
         close_listener(bk_container_of(link, struct http_listener, link));
+}
+
+static void retire_all(struct bk_http *http) {
+    http->is_retired = true;
+    bk_timer_stop(http->retire_timer);
+    close_listeners(http);
     BK_LIST_FOR_EACH(node, &http->connections)
         retire(bk_container_of(node, struct http_connection, link));
     http_check_drained(http);
 }
 
+/* What lay in the sockets when the drain began was read before the second tick: between two ticks
+ * the loop polls. */
+static void on_retire_tick(struct bk_timer *timer, void *user) {
+    struct bk_http *http = user;
+    (void)timer;
+    http->retire_ticks++;
+    if (http->retire_ticks == RETIRE_LISTENERS_TICKS)
+        close_listeners(http);
+    if (http->retire_ticks == RETIRE_IDLE_TICKS)
+        retire_all(http);
+}
+
+void bk_http_drain(struct bk_http *http, uint32_t deadline_ms, void (*drained)(void *user),
+                   void *user) {
+    BK_ASSERT(!http->is_draining && drained != NULL);
+    http->is_draining = true;
+    http->drained = drained;
+    http->drained_user = user;
+    http->drain_deadline_ms = bk_loop_now_ms(http->options.loop) + deadline_ms;
+    if (deadline_ms < RETIRE_IDLE_TICKS * RETIRE_TICK_MS)
+        retire_all(http);
+    else
+        bk_timer_start(http->retire_timer, RETIRE_TICK_MS, RETIRE_TICK_MS);
+}
+
 void bk_http_force(struct bk_http *http) {
     BK_ASSERT(http->is_draining);
+    retire_all(http);
     BK_LIST_FOR_EACH(node, &http->connections)
         http_connection_cut(bk_container_of(node, struct http_connection, link));
 }

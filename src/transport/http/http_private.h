@@ -150,7 +150,9 @@ struct bk_http {
     struct bk_http_figures figures;
     struct bk_metrics_source metrics;
     uint64_t complained_ms; /* of the cap; 0: never */
-    bool is_draining, is_drained;
+    bool is_draining, is_retired, is_drained;
+    uint32_t retire_ticks; /* since the drain began */
+    struct bk_timer *retire_timer;
     uint64_t drain_deadline_ms;
     struct bk_task drained_task;
     void (*drained)(void *user);

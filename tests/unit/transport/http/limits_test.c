@@ -362,6 +362,31 @@ static void drains_gracefully(void **state) {
     stop();
 }
 
+/* On a connection that idled and on one that was not accepted yet. */
+static void answers_what_was_sent_before_the_drain(void **state) {
+    struct support_client unaccepted;
+    bool is_drained = false;
+    (void)state;
+    start(NULL);
+    support_client_send(&client, HELLO);
+    support_client_wait(&client, "world");
+    support_client_send(&client, HELLO);
+    support_client_connect(&unaccepted, &server);
+    support_client_send(&unaccepted, HELLO);
+    bk_http_drain(server.http, 5000, on_drained, &is_drained);
+    support_client_wait_count(&client, "world", 2);
+    support_client_wait(&unaccepted, "world");
+    support_client_wait_end(&client);
+    support_client_wait_end(&unaccepted);
+    assert_non_null(strstr(client.data, "\r\nConnection: close\r\n"));
+    assert_non_null(strstr(unaccepted.data, "\r\nConnection: close\r\n"));
+    assert_false(client.was_reset || unaccepted.was_reset);
+    support_client_close(&unaccepted);
+    support_loop_run_until(server.loop, &is_drained);
+    server.is_drained = true;
+    stop();
+}
+
 static void cuts_what_is_left_at_the_deadline(void **state) {
     bool is_drained = false;
     (void)state;
@@ -417,6 +442,7 @@ int main(void) {
         cmocka_unit_test(makes_the_third_client_wait),
         cmocka_unit_test(does_not_run_ahead_of_a_client_that_does_not_read),
         cmocka_unit_test(drains_gracefully),
+        cmocka_unit_test(answers_what_was_sent_before_the_drain),
         cmocka_unit_test(cuts_what_is_left_at_the_deadline),
         cmocka_unit_test(waits_for_requests_whose_clients_left),
     };
