@@ -211,7 +211,8 @@ void tenants_create(struct bk_request *request) {
     if (status == BK_BUSY) {
         bk_log_info(&context->log, "tenant_not_created", BK_STRING("tenant", creation->name),
                     BK_TEXT("reason", error.message));
-        bk_answer_error(request, status, "A tenant of this name is being deleted, or too many files are open: try "
+        bk_answer_error(request, status,
+                        "A tenant of this name is being deleted, or too many files are open: try "
                         "again.");
         return;
     }
