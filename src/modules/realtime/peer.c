@@ -61,6 +61,7 @@ static struct realtime_subscription *create(const struct realtime_request *reque
     subscription->interest.subject = keep(&cursor, request->subject);
     subscription->topic = keep(&cursor, request->topic);
     subscription->fields = keep(&cursor, request->fields);
+    subscription->tells_cursor = request->tells_cursor;
     return subscription;
 }
 

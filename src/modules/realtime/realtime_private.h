@@ -150,14 +150,16 @@ struct realtime_subscription {
     uint32_t bytes;       /* budget.c */
     /* Of streams. */
     struct bk_slice topic, fields;
-    bool is_kept; /* by the set that is about to take the place of this one */
+    bool tells_cursor; /* in its frames' data */
+    bool is_kept;      /* by the set that is about to take the place of this one */
 };
 
 struct realtime_request { /* for a subscription */
     const struct bk_slice *types;
     size_t type_count;
     struct bk_slice subject, topic, fields;
-    bool is_deaf; /* asks for what never happens */
+    bool is_deaf;      /* asks for what never happens */
+    bool tells_cursor; /* of a stream: in its frames' data too */
 };
 /* The tenant gets one more hold. */
 void realtime_peer_enter(struct realtime_peer *peer, struct bk_tenant *tenant);

@@ -4,14 +4,15 @@
  *
  *   GET  ─> id:<client id> event:PB_CONNECT ─> frames … ─> five idle minutes, or the client goes
  *   POST {clientId, subscriptions} ─> 204: they take the place of those before
- *   frame   id:<cursor>  event:<subscription, byte for byte>  data:{"action","record","cursor"}
+ *   frame   id:<cursor>  event:<subscription, byte for byte>  data:{"action","record"}
  *
  * A stream belongs to nobody until the first POST, which gives it its tenant; a guest's may become
  * a user's, and nobody else's. A record is sent once for each subscription that it matches.
  *
- * Beyond the contract: every frame has a cursor, and a subscription whose options have
- * query.since=<cursor> is sent first what it missed; when that is too far back, or of another
- * history, one frame with the action "reset" says so, and nothing is replayed.
+ * Beyond the contract: the id of every frame is a cursor. A subscription whose options have
+ * query.since=<cursor> has it in data too, which is all that the SDK hands on, and is sent first
+ * what it missed; when that is too far back, or of another history, one frame with the action
+ * "reset" says so, and nothing is replayed. With since=now it misses nothing from the beginning.
  *
  * A client that does not read is ended when CLOG_BYTES_MAX wait beyond what the transport queues.
  */
@@ -159,10 +160,14 @@ static void begin_frame(struct bk_buffer *out, const struct realtime_subscriptio
     bk_buffer_append_literal(out, "\",\"record\":");
 }
 
-static void end_frame(struct bk_buffer *out, struct bk_slice cursor) {
-    bk_buffer_append_literal(out, ",\"cursor\":\"");
-    bk_buffer_append_slice(out, cursor);
-    bk_buffer_append_literal(out, "\"}\n\n");
+static void end_frame(struct bk_buffer *out, const struct realtime_subscription *subscription,
+                      struct bk_slice cursor) {
+    if (subscription->tells_cursor) {
+        bk_buffer_append_literal(out, ",\"cursor\":\"");
+        bk_buffer_append_slice(out, cursor);
+        bk_buffer_append_char(out, '"');
+    }
+    bk_buffer_append_literal(out, "}\n\n");
 }
 
 /* As it is, when the fields cannot be picked. */
@@ -191,7 +196,7 @@ enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
     begin_frame(out, subscription, cursor, actions[item->change]);
     bk_buffer_append_slice(out,
                            pick(realtime, realtime_item_record(item, view), subscription->fields));
-    end_frame(out, cursor);
+    end_frame(out, subscription, cursor);
     realtime->figures.frames++;
     return write(stream_of(subscription->peer), bk_buffer_slice(out));
 }
@@ -205,7 +210,7 @@ static enum bk_status send_reset(struct realtime_subscription *subscription) {
     struct bk_slice cursor = bk_slice_make(text, sizeof text);
     begin_frame(out, subscription, cursor, BK_SLICE("reset"));
     bk_buffer_append_literal(out, "{}");
-    end_frame(out, cursor);
+    end_frame(out, subscription, cursor);
     return write(stream_of(peer), bk_buffer_slice(out));
 }
 
@@ -361,8 +366,10 @@ static void ask_for(const struct realtime_tenant *own, struct bk_arena *arena,
             : bk_schema_find(bk_schema_current(schema, own->tenant), name);
     if (collection != NULL)
         name = collection->name;
-    *request = (struct realtime_request){
-        .topic = topic->text, .fields = topic->fields, .is_deaf = topic->is_deaf};
+    *request = (struct realtime_request){.topic = topic->text,
+                                         .fields = topic->fields,
+                                         .is_deaf = topic->is_deaf,
+                                         .tells_cursor = topic->since.length > 0};
     if (topic->is_deaf)
         return;
     types = bk_arena_alloc(arena, sizeof *types);

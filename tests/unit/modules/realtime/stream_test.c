@@ -49,7 +49,7 @@ static const char *post(struct client *client, const char *token, const char *to
 static void check_frame(const char *frame, uint64_t sequence, const char *rest) {
     char cursor[BK_CURSOR_BYTES + 1], whole[1024];
     cursor_at(sequence, cursor);
-    snprintf(whole, sizeof whole, "id:%s\nevent:%s,'cursor':'%s'}\n\n", cursor, rest, cursor);
+    snprintf(whole, sizeof whole, "id:%s\nevent:%s}\n\n", cursor, rest);
     for (char *at = whole; *at != '\0'; at++)
         if (*at == '\'')
             *at = '"';
@@ -190,9 +190,8 @@ static void test_options_pick_fields_and_stay_in_the_name_of_the_event(void **st
     post(client, NULL, topics, 204);
     emit("posts.created", "posts/a", 1);
     run();
-    snprintf(
-        part, sizeof part,
-        "\nevent:%s\ndata:{'action':'create','record':{'id':'a','title':'Hello'},'cursor':", topic);
+    snprintf(part, sizeof part,
+             "\nevent:%s\ndata:{'action':'create','record':{'id':'a','title':'Hello'}}\n\n", topic);
     assert_has(next(client), part);
     leave(client);
 }
@@ -242,7 +241,10 @@ static void test_since_brings_what_was_missed(void **state) {
         char cursor[BK_CURSOR_BYTES + 1], start[64];
         cursor_at(first + 10 + i + (i >= 690 ? 1 : 0), cursor);
         snprintf(start, sizeof start, "id:%s\nevent:posts", cursor);
-        assert_has(next(client), start);
+        const char *frame = next(client);
+        assert_has(frame, start);
+        snprintf(start, sizeof start, "},'cursor':'%s'}\n\n", cursor);
+        assert_has(frame, start); /* where the SDK's user finds it */
     }
     leave(client);
 }
