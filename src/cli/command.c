@@ -155,18 +155,83 @@ static int run_with_lock(struct command_run *run, const struct bk_command *comma
     return code;
 }
 
-/* A flag that is neither an option nor in the command's usage is a slip. */
-static void explain_unknown_flag(const struct bk_cli_host *host, const struct bk_command *command,
-                                 const struct cli_invocation *invocation) {
-    struct bk_error error = BK_ERROR_INIT;
-    for (int i = 0; i < invocation->argument_count; i++) {
-        const char *argument = invocation->arguments[i];
-        if (strncmp(argument, "--", 2) != 0 || strstr(command->usage, argument) != NULL)
-            continue;
-        bk_config_refuse_flag(host->config, argument, &error);
-        fprintf(stderr, "bakend: %s\n", error.message);
+/* --- slips ------------------------------------------------------------------------------------ */
+
+enum { FLAG_BYTES_MAX = 40, SLIPS_MAX = 2 };
+
+/* How many letters have to be put in, left out or replaced. */
+static size_t distance_of(struct bk_slice one, struct bk_slice other) {
+    size_t row[FLAG_BYTES_MAX + 1];
+    if (one.length > FLAG_BYTES_MAX || other.length > FLAG_BYTES_MAX)
+        return FLAG_BYTES_MAX;
+    for (size_t j = 0; j <= other.length; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= one.length; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= other.length; j++) {
+            size_t above = row[j], best = diagonal + (one.data[i - 1] != other.data[j - 1]);
+            best = above + 1 < best ? above + 1 : best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            diagonal = above;
+        }
     }
+    return row[other.length];
 }
+
+/* The next flag of a usage; empty at its end. */
+static struct bk_slice next_flag(const char **usage) {
+    const char *start = strstr(*usage, "--");
+    if (start == NULL)
+        return BK_SLICE_EMPTY;
+    size_t length = 2 + strspn(start + 2, "abcdefghijklmnopqrstuvwxyz-");
+    *usage = start + length;
+    return bk_slice_make(start, length);
+}
+
+static struct bk_slice nearest_flag(const struct bk_command *command, struct bk_slice flag) {
+    struct bk_slice nearest = BK_SLICE_EMPTY, each;
+    const char *rest = command->usage;
+    size_t least = SLIPS_MAX + 1;
+    while ((each = next_flag(&rest)).length > 0) {
+        size_t distance = distance_of(flag, each);
+        if (distance < least) {
+            least = distance;
+            nearest = each;
+        }
+    }
+    return nearest;
+}
+
+/* The command's own flags first, then the options that all take. */
+static void explain_flag(const struct bk_cli_host *host, const struct bk_command *command,
+                         const char *argument) {
+    struct bk_error error = BK_ERROR_INIT;
+    struct bk_slice flag = bk_slice_from(argument);
+    flag.length = bk_slice_find(flag, '=');
+    struct bk_slice nearest = nearest_flag(command, flag);
+    if (bk_slice_equal(nearest, flag))
+        return;
+    bk_config_refuse_flag(host->config, argument, &error);
+    if (nearest.length > 0)
+        bk_error_set(&error, BK_INVALID,
+                     "unknown option %.*s: did you mean %.*s? See `bakend help %s`",
+                     BK_SLICE_PRINT(flag), BK_SLICE_PRINT(nearest), command->name);
+    else if (strstr(error.message, "did you mean") == NULL)
+        bk_error_set(&error, BK_INVALID, "unknown option %.*s: see `bakend help %s`",
+                     BK_SLICE_PRINT(flag), command->name);
+    fprintf(stderr, "bakend: %s\n", error.message);
+}
+
+/* A flag that is neither an option nor in the command's usage is a slip. */
+static void explain_unknown_flags(const struct bk_cli_host *host, const struct bk_command *command,
+                                  const struct cli_invocation *invocation) {
+    for (int i = 0; i < invocation->argument_count; i++)
+        if (strncmp(invocation->arguments[i], "--", 2) == 0)
+            explain_flag(host, command, invocation->arguments[i]);
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
 
 int cli_run_command(const struct bk_cli_host *host, const struct bk_command *command,
                     const struct cli_invocation *invocation) {
@@ -187,7 +252,7 @@ int cli_run_command(const struct bk_cli_host *host, const struct bk_command *com
     if (run.is_open)
         host->close(host->user);
     if (code == 2)
-        explain_unknown_flag(host, command, invocation);
+        explain_unknown_flags(host, command, invocation);
     if (code == 2)
         fprintf(stderr, "usage: bakend %s\n", command->usage);
     return code;

@@ -150,7 +150,18 @@ test('tail shows what is asked for', async (t) => {
       assert.equal(code, 2, args.join(' '));
       assert.match(stderr, /^usage: bakend events tail/m);
     }
+    const slip = await api.tail('--typs', 'posts.*');
+    assert.match(
+      slip.stderr,
+      /^bakend: unknown option --typs: did you mean --types\? See `bakend help events`$/m,
+    );
+    const strange = await api.tail('--nonsense');
+    assert.match(strange.stderr, /^bakend: unknown option --nonsense: see `bakend help events`$/m);
+    assert.match((await api.tail('--types')).stderr, /^bakend: --types needs a value behind it$/m);
+    assert.match((await api.tail('extra')).stderr, /^bakend: unexpected argument extra: see/m);
     assert.equal((await run(['events', '--data', api.server.data])).code, 2);
+    const other = await run(['events', 'tial', '--data', api.server.data]);
+    assert.match(other.stderr, /^bakend: events has one command: `bakend events tail`$/m);
     const { code, stderr } = await api.tail('--after', 'nonsense', '--no-follow');
     assert.equal(code, 1);
     assert.match(stderr, /--after: Must be a cursor/);

@@ -5,8 +5,9 @@
  *                      ^ long polls, when a server runs ───────────────────────────┘
  *
  * The cursor moves on when a page was printed and flushed, so whoever goes on from it may see an
- * event twice and misses none. A server that goes away is waited for. Ctrl-C ends the program where
- * it stands: a blocking call cannot be left in any other way, and nothing is open but a socket.
+ * event twice and misses none. A server that goes away is waited for, and the reason told.
+ * Ctrl-C ends the program where it stands: a blocking call cannot be left in any other way, and
+ * nothing is open but a socket.
  */
 #include "changefeed_private.h"
 
@@ -125,6 +126,16 @@ static bool parse(struct tail *tail) {
     return is_parsed;
 }
 
+/* Where a cursor cannot be followed there is another way on. */
+static void print_oldest(const struct bk_json *field) {
+    struct bk_slice oldest =
+        bk_json_get_string(bk_json_get(field, BK_SLICE("params")), BK_SLICE("oldest"));
+    struct bk_slice code = bk_json_get_string(field, BK_SLICE("code"));
+    if (oldest.length > 0 && !bk_slice_is(code, "cursor_invalid"))
+        fprintf(stderr, "bakend: what is still kept begins behind --after %.*s\n",
+                BK_SLICE_PRINT(oldest));
+}
+
 /* What is wrong, field by field where the answer has fields. */
 static void print_refusal(struct tail *tail) {
     struct bk_slice message = BK_SLICE("the answer cannot be read: see the server's log");
@@ -138,6 +149,7 @@ static void print_refusal(struct tail *tail) {
     for (; field != NULL; field = field->next) {
         struct bk_slice text = bk_json_get_string(field, BK_SLICE("message"));
         fprintf(stderr, "bakend: --%.*s: %.*s\n", BK_SLICE_PRINT(field->key), BK_SLICE_PRINT(text));
+        print_oldest(field);
     }
 }
 
@@ -314,11 +326,23 @@ static int begin_with_newest(struct tail *tail) {
 
 /* --- following -------------------------------------------------------------------------------- */
 
-static void say_away(struct tail *tail, bool is_away) {
-    if (tail->is_away != is_away)
-        fprintf(stderr, "bakend: the server %s\n",
-                is_away ? "does not answer: waiting for it" : "is back");
-    tail->is_away = is_away;
+/* status: -1, nobody answers, or 503, with the reason in the answer. */
+static void say_away(struct tail *tail, int status) {
+    if (tail->is_away)
+        return;
+    tail->is_away = true;
+    if (status == 503 && parse(tail))
+        fprintf(stderr, "bakend: the server is not ready, waiting for it: %.*s\n",
+                BK_SLICE_PRINT(bk_json_get_string(tail->page, BK_SLICE("message"))));
+    else
+        fprintf(stderr, "bakend: the server on %s does not answer: waiting for it\n",
+                tail->context->data_directory);
+}
+
+static void say_back(struct tail *tail) {
+    if (tail->is_away)
+        fprintf(stderr, "bakend: the server is back: going on behind %s\n", tail->cursor);
+    tail->is_away = false;
 }
 
 /* A page of JSON has a bound on its values; one event of any kind is within it. */
@@ -339,13 +363,13 @@ static int follow(struct tail *tail) {
     while (tail->left != 0) {
         int status = call_page(tail);
         if (tail->follows && (status == -1 || status == 503)) {
-            say_away(tail, true);
+            say_away(tail, status);
             (void)usleep(RETRY_MS * 1000);
             continue;
         }
         if (status != 200)
             return status;
-        say_away(tail, false);
+        say_back(tail);
         if (!print_page(tail))
             return -1;
         set_cursor(tail, bk_json_get_string(tail->page, BK_SLICE("next")));
@@ -387,8 +411,12 @@ static const char *value_of(const char *name, int *index, int argument_count, ch
         return NULL;
     if (argument[length] == '=')
         return argument + length + 1;
-    if (argument[length] != '\0' || *index + 1 >= argument_count)
+    if (argument[length] != '\0')
         return NULL;
+    if (*index + 1 >= argument_count) {
+        fprintf(stderr, "bakend: %s needs a value behind it\n", name);
+        return NULL;
+    }
     return arguments[++*index];
 }
 
@@ -437,14 +465,19 @@ static bool read_argument(struct tail *tail, int *index, int argument_count, cha
     if ((value = value_of("--limit", index, argument_count, arguments)) != NULL)
         return read_limit(tail, value);
     value = value_of("--after", index, argument_count, arguments);
+    if (value == NULL && arguments[*index][0] != '-')
+        fprintf(stderr, "bakend: unexpected argument %s: see `bakend help events`\n",
+                arguments[*index]);
     return value != NULL && read_after(tail, value);
 }
 
 int changefeed_run_events(struct bk_command_context *context, int argument_count,
                           char **arguments) {
     struct tail tail = {.context = context, .limit = -1, .follows = context->is_running};
-    if (argument_count < 1 || strcmp(arguments[0], "tail") != 0)
+    if (argument_count < 1 || strcmp(arguments[0], "tail") != 0) {
+        fprintf(stderr, "bakend: events has one command: `bakend events tail`\n");
         return 2;
+    }
     for (int i = 1; i < argument_count; i++)
         if (!read_argument(&tail, &i, argument_count, arguments))
             return 2;
