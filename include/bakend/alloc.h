@@ -17,6 +17,9 @@ void *bk_realloc(void *memory, size_t size_bytes) __attribute__((returns_nonnull
 void *bk_try_alloc(size_t size_bytes);
 void *bk_try_realloc(void *memory, size_t size_bytes);
 
+/* Ends the process as bk_alloc does, for libraries whose small allocations must not fail. */
+_Noreturn void bk_alloc_give_up(size_t size_bytes);
+
 /* memory may be NULL. */
 void bk_free(void *memory);
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static _Noreturn void memory_is_gone(size_t size_bytes) {
+_Noreturn void bk_alloc_give_up(size_t size_bytes) {
     fprintf(stderr,
             "bakend: out of memory: %zu bytes were refused. Whatever was acknowledged is on disk; "
             "give the process more memory and start it again.\n",
@@ -26,21 +26,21 @@ void *bk_try_realloc(void *memory, size_t size_bytes) {
 void *bk_alloc(size_t size_bytes) {
     void *memory = bk_try_alloc(size_bytes);
     if (memory == NULL)
-        memory_is_gone(size_bytes);
+        bk_alloc_give_up(size_bytes);
     return memory;
 }
 
 void *bk_alloc_zero(size_t size_bytes) {
     void *memory = calloc(1, size_bytes == 0 ? 1 : size_bytes);
     if (memory == NULL)
-        memory_is_gone(size_bytes);
+        bk_alloc_give_up(size_bytes);
     return memory;
 }
 
 void *bk_realloc(void *memory, size_t size_bytes) {
     void *moved = bk_try_realloc(memory, size_bytes);
     if (moved == NULL)
-        memory_is_gone(size_bytes);
+        bk_alloc_give_up(size_bytes);
     return moved;
 }
 

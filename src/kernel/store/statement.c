@@ -292,12 +292,18 @@ double bk_statement_real(struct bk_statement *statement, int index) {
     return sqlite3_column_double(statement->handle, index);
 }
 
+/* As a blob, since for a text SQLite would make room for a NUL behind it: a large one would be
+ * copied, and without memory for that it would look like an empty one. */
 struct bk_slice bk_statement_text(struct bk_statement *statement, int index) {
-    const unsigned char *text = sqlite3_column_text(statement->handle, index);
-    if (text == NULL)
-        return BK_SLICE_EMPTY;
-    return bk_slice_make((const char *)text,
-                         (size_t)sqlite3_column_bytes(statement->handle, index));
+    int length = sqlite3_column_bytes(statement->handle, index);
+    const void *text = sqlite3_column_blob(statement->handle, index);
+    if (text != NULL)
+        return bk_slice_make(text, (size_t)length);
+    /* The digits of a number need a little memory. */
+    if (!bk_statement_is_null(statement, index) &&
+        bk_statement_type(statement, index) != BK_VALUE_TEXT)
+        bk_alloc_give_up(0);
+    return BK_SLICE_EMPTY;
 }
 
 struct bk_value bk_statement_value(struct bk_statement *statement, int index) {
