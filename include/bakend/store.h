@@ -119,7 +119,7 @@ struct bk_write {
 };
 
 /* BK_OK: done will be called, never before this returns. BK_BUSY (the lane is full), BK_CLOSING or
- * BK_IO (the database has failed): never. */
+ * BK_IO (the database has failed a moment ago): never. */
 enum bk_status bk_store_write(struct bk_database *database, struct bk_write *write);
 
 /* The transaction's connection, for statements. On the writer. */
@@ -210,6 +210,10 @@ struct bk_journal_query {
 };
 enum bk_status bk_journal_read(struct bk_connection *connection,
                                const struct bk_journal_query *query);
+/* The time by which ages are judged (age_clock.h). It begins at the newest event of the first
+ * journal that is opened, so that a clock that was wrong at the start is found out, too. On the
+ * loop. */
+int64_t bk_store_age_now_ms(struct bk_store *store);
 /* The first sequence whose timestamp is >= wall_ms (last + 1 when none): bisection over the
  * sequence, so it is approximate where the wall clock was set back. */
 enum bk_status bk_journal_seek(struct bk_connection *connection, int64_t wall_ms,

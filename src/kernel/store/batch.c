@@ -22,12 +22,17 @@
  *               sqlite3_get_autocommit tells), BEGIN or a hook failed, or COMMIT said so. Then each
  *               write is attempted again alone, once, so that only the culprit fails.
  *   refused     BEGIN waited for another process that writes to the file, and gave up: BK_BUSY.
- *   unknown     COMMIT failed with an I/O error. Linux may have dropped the dirty pages, so another
- *               fsync would prove nothing: the connection is closed, the file opened again with
- *               recovery, and the writes fail with BK_IO. If the journal then holds their events,
+ *   unknown     COMMIT failed when all of it may have been written already: any failure but a disk
+ *               that was full before the last frame. A restart could find it. Linux may also have
+ *               dropped the dirty pages, so another fsync would prove nothing. The connection is
+ *               closed, the file opened again with recovery, and the WAL emptied, so that nothing
+ *               of the commit is left there. If the journal then holds the events of the writes,
  *               the bus gets them, since its numbers must not skip what readers of the journal see,
- *               and the transient ones with them; without a durable one nothing proves the commit,
+ *               and the transient ones with them, and the writes fail with BK_IO. If it does not,
+ *               they fail with the cause. Without a durable event nothing proves the commit: BK_IO,
  *               and the bus gets nothing.
+ *   broken      The file could not be opened again. Writes fail with BK_IO; the first one of each
+ *               STORE_REOPEN_MS tries to open it.
  *
  * Events and the counter follow: what an attempt has added is taken back unless it is committed.
  *
@@ -261,9 +266,11 @@ static enum bk_status commit(struct bk_transaction *transaction, bool *is_unknow
     struct bk_connection *connection = transaction->connection;
     uint64_t started_ns = bk_clock_monotonic_ns(), took_ns;
     enum bk_status status = store_connection_run_fixed(connection, STORE_FIXED_COMMIT);
-    if (status == BK_OK && BK_FAILPOINT("store.after_commit") != BK_OK)
+    if (status == BK_OK && BK_FAILPOINT("store.after_commit") != BK_OK) {
         status = BK_IO;
-    *is_unknown = status == BK_IO;
+        connection->is_certain = false;
+    }
+    *is_unknown = status != BK_OK && !connection->is_certain;
     if (status != BK_OK)
         return status;
     took_ns = bk_clock_monotonic_ns() - started_ns;
@@ -327,7 +334,8 @@ static void set_statuses(struct bk_write **writes, size_t count, enum bk_status 
         writes[i]->status = status;
 }
 
-static enum outcome resolve_unknown(struct bk_transaction *transaction, const struct mark *mark) {
+static enum outcome resolve_unknown(struct bk_transaction *transaction, const struct mark *mark,
+                                    enum bk_status *cause) {
     struct bk_database *database = transaction->database;
     uint64_t expected_last = database->counter.last;
     bool is_provable = expected_last != mark->counter.last;
@@ -336,8 +344,14 @@ static enum outcome resolve_unknown(struct bk_transaction *transaction, const st
                  BK_TEXT("error", database->connection->error),
                  BK_TEXT("remedy", "look at the disk; the file is opened again and recovered"));
     store_reopen(database);
-    if (!is_provable || database->is_broken || database->counter.last != expected_last)
+    if (!is_provable || database->is_broken) {
         store_batch_drop_events(transaction->batch, mark->event_count);
+        *cause = BK_IO;
+    } else if (database->counter.last == expected_last) {
+        *cause = BK_IO;
+    } else {
+        store_batch_drop_events(transaction->batch, mark->event_count);
+    }
     return OUTCOME_UNKNOWN;
 }
 
@@ -365,7 +379,7 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
         *cause = store_batch_commit(&transaction, mark.event_count, &mark.counter, &is_unknown);
     }
     if (is_unknown)
-        return resolve_unknown(&transaction, &mark);
+        return resolve_unknown(&transaction, &mark, cause);
     if (*cause == BK_OK)
         return OUTCOME_COMMITTED;
     store_connection_roll_back(transaction.connection);
@@ -404,8 +418,9 @@ static void tell_others_to_forget(struct bk_database *database, bool ran_alone) 
     int64_t version = database->schema_version;
     if (!ran_alone && !connection->has_forgotten)
         return;
-    (void)store_connection_query_int(connection, "PRAGMA schema_version", 0, &version);
-    if (version != database->schema_version || connection->has_forgotten)
+    /* When it cannot be read, it may have changed. */
+    if (store_connection_query_int(connection, "PRAGMA schema_version", 0, &version) != BK_OK ||
+        version != database->schema_version || connection->has_forgotten)
         bk_database_forget_statements(database);
     database->schema_version = version;
     connection->has_forgotten = false;
@@ -430,6 +445,8 @@ static void run(struct store_batch *batch) {
     bool ran_alone = batch->writes[0]->runs_alone;
     enum bk_status cause = BK_IO;
     enum outcome outcome;
+    if (database->is_broken && bk_clock_monotonic_ns() >= database->reopen_at_ns)
+        store_reopen(database);
     if (database->is_broken) {
         set_statuses(batch->writes, batch->write_count, BK_IO);
         return;

@@ -30,6 +30,7 @@ enum {
     LIKE_PATTERN_BYTES_MAX = 4096,
     TRIGGER_DEPTH_MAX = 10,
     LOOP_BUSY_TIMEOUT_MS = 20, /* the loop waits for nobody */
+    SETTLE_TIMEOUT_MS = 100,
     WAL_SIZE_LIMIT_BYTES =
         16 * 1024 * 1024 /* what a reset WAL keeps: more than it grows to as a rule */
 };
@@ -194,6 +195,23 @@ static int configure(struct bk_connection *connection) {
                         NULL, NULL, NULL);
 }
 
+/* What ends a transaction must not need memory then: these are prepared while there is some. */
+static int prepare_fixed(struct bk_connection *connection) {
+    static const enum store_fixed of_writers[] = {
+        STORE_FIXED_BEGIN_IMMEDIATE, STORE_FIXED_COMMIT,  STORE_FIXED_ROLLBACK,
+        STORE_FIXED_SAVEPOINT,       STORE_FIXED_RELEASE, STORE_FIXED_ROLLBACK_TO};
+    static const enum store_fixed of_readers[] = {STORE_FIXED_BEGIN, STORE_FIXED_COMMIT,
+                                                  STORE_FIXED_ROLLBACK};
+    bool is_writer = connection->kind == STORE_CONNECTION_WRITER;
+    const enum store_fixed *all = is_writer ? of_writers : of_readers;
+    size_t count = is_writer ? BK_COUNT_OF(of_writers) : BK_COUNT_OF(of_readers);
+    int code = SQLITE_OK;
+    for (size_t i = 0; i < count && code == SQLITE_OK; i++)
+        code = sqlite3_prepare_v3(connection->handle, fixed_sql[all[i]], -1,
+                                  SQLITE_PREPARE_PERSISTENT, &connection->fixed[all[i]], NULL);
+    return code;
+}
+
 enum bk_status store_connection_open(struct bk_database *database, const char *path,
                                      enum store_connection_kind kind,
                                      struct bk_connection **connection, struct bk_error *error) {
@@ -209,6 +227,8 @@ enum bk_status store_connection_open(struct bk_database *database, const char *p
     code = sqlite3_open_v2(path, &opened->handle, flags, NULL);
     if (code == SQLITE_OK)
         code = configure(opened);
+    if (code == SQLITE_OK)
+        code = prepare_fixed(opened);
     if (code != SQLITE_OK) {
         enum bk_status status = store_connection_fail(opened, code);
         if (status == BK_CORRUPT)
@@ -252,6 +272,17 @@ enum bk_status store_connection_start_wal(struct bk_connection *connection,
     return BK_IO;
 }
 
+enum bk_status store_connection_settle_wal(struct bk_connection *connection) {
+    int code;
+    BK_ASSERT(connection->kind == STORE_CONNECTION_WRITER);
+    connection->deadline_ns = 0;
+    (void)sqlite3_busy_timeout(connection->handle, SETTLE_TIMEOUT_MS);
+    code =
+        sqlite3_wal_checkpoint_v2(connection->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    (void)sqlite3_busy_timeout(connection->handle, STORE_BUSY_TIMEOUT_MS);
+    return code == SQLITE_OK ? BK_OK : store_connection_fail(connection, code);
+}
+
 void store_connection_close(struct bk_connection *connection, bool allow_checkpoint) {
     store_connection_drop_statements(connection);
     for (size_t i = 0; i < STORE_FIXED_COUNT; i++)
@@ -276,10 +307,13 @@ sqlite3_stmt *store_connection_fixed(struct bk_connection *connection, enum stor
 }
 
 /* SQLite does not keep the system's error of a COMMIT that failed to write. Such a COMMIT has not
- * come to its last frame, so it is not committed; one that failed to sync may be. */
+ * come to its last frame, so it is not committed. */
 static enum bk_status fixed_failed(struct bk_connection *connection, int code, int system_error) {
     enum bk_status status = store_connection_fail(connection, code);
-    return code == SQLITE_IOERR_WRITE && is_out_of_space(system_error) ? BK_DISK_FULL : status;
+    bool lacks_space = code == SQLITE_IOERR_WRITE && is_out_of_space(system_error);
+    connection->is_certain = lacks_space || (code & 0xff) == SQLITE_FULL ||
+                             (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_CONSTRAINT;
+    return lacks_space ? BK_DISK_FULL : status;
 }
 
 enum bk_status store_connection_run_fixed(struct bk_connection *connection,
@@ -287,6 +321,7 @@ enum bk_status store_connection_run_fixed(struct bk_connection *connection,
     sqlite3_stmt *statement = store_connection_fixed(connection, which);
     enum bk_status status = BK_OK;
     int code;
+    connection->is_certain = true;
     if (statement == NULL)
         return BK_NO_MEMORY;
     if (connection->kind != STORE_CONNECTION_READER)

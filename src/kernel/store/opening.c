@@ -5,12 +5,16 @@
  *   2. open, with nothing that would write                  the WAL is recovered into memory
  *   3. is it ours, not newer than us, its journal whole?    the last after an unclean stop only
  *      and the one that was in force here?                  head.c
- *   4. journal mode WAL
+ *   4. journal mode WAL; a WAL that was left behind is moved into the file
  *   5. one transaction: tables of the store, migrations, on_prepare, "in use" mark, hooks
  *   6. the head; the loop's connection
  *
  * Steps 1 to 3 write nothing, and a refused file keeps its WAL: whoever refuses it must leave all
  * as it is for whoever repairs it. The mark is `clean` in _meta: 0 while open, 1 after a close.
+ *
+ * What a process before this one has left in the WAL may be there in the kernel's memory only, if
+ * its fsync had failed. So nothing is built on that WAL: its pages go into the file, whose fsync is
+ * one of ours. On a full disk that must wait, since the file would have to grow.
  *
  * After a failed fsync the same steps run again for the writer's connection (store_reopen).
  */
@@ -260,15 +264,29 @@ static enum bk_status run_opening_transaction(struct bk_database *database,
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+/* Others than us may read the file: a tool that makes a backup, a shell. */
+static enum bk_status settle_former_wal(struct bk_database *database) {
+    enum bk_status status = store_connection_settle_wal(database->connection);
+    if (status != BK_DISK_FULL && status != BK_BUSY)
+        return status;
+    bk_log_warn(&database->store->log, "wal_kept", BK_TEXT("path", database->path),
+                BK_TEXT("error", database->connection->error),
+                BK_TEXT("remedy", "free some space; it is moved into the file later"));
+    return BK_OK;
+}
+
 static enum bk_status open_steps(struct bk_database *database,
                                  const struct bk_database_options *options,
-                                 enum store_file_state state, struct bk_error *error) {
+                                 enum store_file_state state, bool had_wal,
+                                 struct bk_error *error) {
     enum bk_status status = store_connection_open(database, database->path, STORE_CONNECTION_WRITER,
                                                   &database->connection, error);
     if (status == BK_OK && state == STORE_FILE_DATABASE)
         status = check_existing(database, error);
     if (status == BK_OK)
         status = store_connection_start_wal(database->connection, database->synchronous);
+    if (status == BK_OK && had_wal)
+        status = settle_former_wal(database);
     if (status == BK_OK)
         status = run_opening_transaction(database, options, error);
     if (status == BK_OK)
@@ -304,7 +322,7 @@ enum bk_status store_opening_run(struct bk_database *database,
     if (status == BK_OK && state == STORE_FILE_NEW)
         status = create_file(database->path, error);
     if (status == BK_OK)
-        status = open_steps(database, options, state, error);
+        status = open_steps(database, options, state, had_wal, error);
     if (status == BK_OK)
         return BK_OK;
     explain(database, status, error);
@@ -342,29 +360,50 @@ void store_closing_run(struct bk_database *database) {
     database->connection = NULL;
 }
 
-void store_reopen(struct bk_database *database) {
-    struct bk_error error = BK_ERROR_INIT;
-    enum bk_status status;
-    store_connection_close(database->connection, false);
-    database->connection = NULL;
-    status = store_connection_open(database, database->path, STORE_CONNECTION_WRITER,
-                                   &database->connection, &error);
+/* Each of its steps may be the one that fails; the error says which file and why. */
+static enum bk_status reopen_steps(struct bk_database *database, struct bk_error *error) {
+    enum bk_status status = store_connection_open(database, database->path, STORE_CONNECTION_WRITER,
+                                                  &database->connection, error);
     if (status == BK_OK)
         status = store_connection_start_wal(database->connection, database->synchronous);
+    if (status == BK_OK)
+        status = store_connection_settle_wal(database->connection);
     if (status == BK_OK && database->has_journal)
         status = store_journal_load(database->connection, true, &database->counter, database->epoch,
-                                    &error);
-    if (status == BK_OK)
-        return;
-    explain(database, status, &error);
-    bk_log_error(&database->store->log, "database_failed", BK_STRING("tenant", database->tenant),
-                 BK_TEXT("path", database->path), BK_TEXT("error", error.message),
-                 BK_TEXT("remedy", "it takes no writes any more: look at the disk, then start "
-                                   "bakend again; restore a backup with `bakend restore` if the "
-                                   "file is damaged"));
-    database->is_broken = true;
+                                    error);
+    if (status != BK_OK)
+        explain(database, status, error);
+    return status;
+}
+
+static void close_broken(struct bk_database *database) {
     if (database->connection != NULL)
         store_connection_close(database->connection, false);
     database->connection = NULL;
+}
+
+static void tell_broken(const struct bk_database *database, const char *why) {
+    bk_log_error(&database->store->log, "database_failed", BK_STRING("tenant", database->tenant),
+                 BK_TEXT("path", database->path), BK_TEXT("error", why),
+                 BK_TEXT("remedy", "it takes no writes until it can be opened, which is tried with "
+                                   "them: look at the disk; restore a backup with `bakend "
+                                   "restore` if the file is damaged"));
+}
+
+void store_reopen(struct bk_database *database) {
+    struct bk_error error = BK_ERROR_INIT;
+    bool was_broken = database->is_broken;
+    close_broken(database);
+    database->is_broken = reopen_steps(database, &error) != BK_OK;
+    if (!database->is_broken) {
+        if (was_broken)
+            bk_log_info(&database->store->log, "database_recovered",
+                        BK_STRING("tenant", database->tenant), BK_TEXT("path", database->path));
+        return;
+    }
+    if (!was_broken)
+        tell_broken(database, error.message);
+    close_broken(database);
+    database->reopen_at_ns = bk_clock_monotonic_ns() + STORE_REOPEN_MS * STORE_NS_PER_MS;
     store_checkpoint_forget(database);
 }

@@ -15,6 +15,7 @@
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
 
+#include "bakend/age_clock.h"
 #include "bakend/alloc.h"
 #include "bakend/arena.h"
 #include "bakend/assert.h"
@@ -40,6 +41,7 @@ enum {
     STORE_FORMAT_VERSION = 1,
     STORE_APPLICATION_ID = 0x42616b64, /* "Bakd" in the file's header */
     STORE_EPOCH_BYTES = 8,
+    STORE_REOPEN_MS = 250, /* between two tries to open a file that could not be opened again */
     STORE_BUSY_TIMEOUT_MS = 5000,  /* another process on the file: a backup tool, a shell */
     STORE_SELECT_DEADLINE_MS = 50, /* of a SELECT on the writer or the loop */
     STORE_JOURNAL_CHECK_ROWS =
@@ -101,6 +103,7 @@ struct bk_connection {
     struct bk_list used;   /* handed out since the connection was borrowed */
     sqlite3_stmt *fixed[STORE_FIXED_COUNT];
     bool has_forgotten;       /* asked to forget since the batch began: others must, too */
+    bool is_certain;          /* nothing of a COMMIT that has failed can be on the disk */
     uint64_t wal_bytes;       /* writer: as of the last commit */
     struct bk_list pool_link; /* reader: the thread's, newest first */
     char error[256];
@@ -132,6 +135,11 @@ int64_t store_connection_change_count(const struct bk_connection *connection);
 void store_connection_roll_back(struct bk_connection *connection);
 /* Remembers SQLite's message and translates its code. */
 enum bk_status store_connection_fail(struct bk_connection *connection, int code);
+/* Moves all of the WAL into the file, whose sync is then the proof that it is on the disk, and
+ * empties it. A sync of the WAL itself proves nothing when an earlier one has failed: Linux has
+ * dropped the pages that it could not write, and reads them from its cache as if they were there.
+ * BK_BUSY: a reader is in the way. */
+enum bk_status store_connection_settle_wal(struct bk_connection *connection);
 /* The first column of the first row, or fallback when there is no row or it is NULL. */
 enum bk_status store_connection_query_int(struct bk_connection *connection, const char *sql,
                                           int64_t fallback, int64_t *value);
@@ -213,6 +221,7 @@ struct bk_database {
     /* Loop. */
     struct bk_list link; /* bk_store.databases */
     bool is_closing, is_close_posted, has_failed, is_pruning;
+    uint64_t try_again_ns;      /* when it has failed: the next write that the writer sees */
     uint32_t waiting[2];        /* writes submitted and not yet done, by lane */
     uint32_t outstanding_count; /* writes, reads and maintenance not yet done */
     struct bk_journal_state journal;
@@ -223,6 +232,7 @@ struct bk_database {
     struct bk_message close_message;
     struct bk_write prune_write;
     uint64_t prunable; /* by age, up to this sequence */
+    int64_t prune_now_ms;
     bool has_more_to_prune;
     void (*on_quiet)(void *user); /* once, when nothing is outstanding */
     void *on_quiet_user;
@@ -234,8 +244,10 @@ struct bk_database {
     struct bk_list ready_link, idle_link;
     bool owes_background;     /* a lone write of the background lane has been passed over once */
     uint32_t careful_batches; /* to be run with savepoints, since one was spoilt */
-    bool is_broken;           /* could not be opened again */
+    bool is_broken;           /* could not be opened again, and has no connection */
+    uint64_t reopen_at_ns;    /* if it is broken */
     struct store_counter counter;
+    int64_t id_ms; /* of the last event's id */
     struct store_head head;
     uint64_t checkpoint_at_bytes, truncate_at_ns;
     int64_t schema_version;
@@ -274,6 +286,7 @@ struct bk_store {
     struct bk_list reading_now; /* databases whose loop connection is in a transaction */
     struct bk_turn_hook turn_hook;
     struct bk_timer *prune_timer;
+    struct bk_age_clock age_clock;
     uint64_t (*prunable)(void *user, struct bk_database *database); /* NULL: all may go */
     void *prunable_user;
     uint64_t outstanding_count; /* while there is any, the loop stays alive */
@@ -325,6 +338,7 @@ enum bk_status store_journal_check_all(struct bk_connection *connection, struct 
 struct bk_journal_state store_journal_snapshot(const struct bk_database *database);
 void store_journal_init(void);
 void store_prune_init(struct bk_database *database);
+void store_prune_on_opened(struct bk_database *database);
 void store_prune_start_timer(struct bk_store *store);
 /* On the writer, when the batch is answered. */
 void store_checkpoint_after_commit(struct bk_database *database);
@@ -355,8 +369,9 @@ void store_database_when_quiet(struct bk_database *database, void (*on_quiet)(vo
 enum bk_status store_opening_run(struct bk_database *database,
                                  const struct bk_database_options *options, struct bk_error *error);
 void store_closing_run(struct bk_database *database);
-/* After a commit of unknown outcome: closes the connection and opens the file again, with recovery
- * and the journal's check. On failure the database is broken. */
+/* After a commit of unknown outcome: closes the connection and opens the file again, with recovery,
+ * the journal's check and an empty WAL. On failure the database is broken until a later try, with
+ * the next write that comes after STORE_REOPEN_MS. */
 void store_reopen(struct bk_database *database);
 
 /* While opening, with the journal loaded: reads the head and sets `renewal`. Writes nothing. */

@@ -64,7 +64,7 @@ enum bk_status bk_store_write(struct bk_database *database, struct bk_write *wri
     BK_ASSERT(write->run != NULL && write->done != NULL && write->lane <= BK_LANE_BACKGROUND);
     if (database->is_closing)
         return BK_CLOSING;
-    if (database->has_failed)
+    if (database->has_failed && bk_clock_monotonic_ns() < database->try_again_ns)
         return BK_IO;
     if (database->waiting[write->lane] >= store->options.queue_max)
         return BK_BUSY;
@@ -108,6 +108,8 @@ void store_batch_on_answered(struct bk_message *message) {
     store_read_now_end(database);
     database->journal = batch->journal;
     database->has_failed = batch->has_failed_database;
+    if (database->has_failed)
+        database->try_again_ns = bk_clock_monotonic_ns() + STORE_REOPEN_MS * STORE_NS_PER_MS;
     (void)BK_FAILPOINT("store.before_answer");
     answer_writes(batch);
     store_deliver_events(store, batch);
