@@ -1,6 +1,8 @@
 /*
- * Blocks grow from 4 KiB by doubling to 64 KiB; a larger request has a block of its own, which is
- * put behind the current one so that the current one goes on being filled.
+ * Blocks grow from 4 KiB by doubling to 1 MiB, where the system has a block back as soon as it is
+ * freed: many of 64 KiB stay behind in the heap when anything lives above them. A request for more
+ * than 64 KiB has a block of its own, which is put behind the current one so that the current one
+ * goes on being filled.
  *
  * Only what was handed out counts against the cap (rounded up to 16 bytes). On overflow, whether
  * the cap or the machine's memory gave way, a block of 64 KiB becomes the head of the list and
@@ -17,7 +19,8 @@
 enum {
     ALIGNMENT = 16,
     FIRST_BLOCK_BYTES = 4 * 1024,
-    MAX_BLOCK_BYTES = 64 * 1024,
+    MAX_BLOCK_BYTES = 1024 * 1024,
+    OWN_BLOCK_BYTES_MIN = 64 * 1024,
     KEPT_BLOCK_BYTES = 16 * 1024, /* an idle connection holds no more than this */
     EMERGENCY_BYTES = 64 * 1024
 };
@@ -114,17 +117,17 @@ static void *emergency_memory(struct bk_arena *arena, size_t size_bytes) {
     return size_bytes > EMERGENCY_BYTES ? NULL : arena->block->data;
 }
 
-/* The size of the next block: enough for size_bytes, twice the current one, at most the maximum
- * unless the request itself is larger. */
+/* The size of the next block: just enough for a large request; else enough for size_bytes, twice
+ * the current one, at most the maximum. */
 static size_t next_block_bytes(const struct bk_arena *arena, size_t size_bytes) {
     size_t bytes = FIRST_BLOCK_BYTES;
+    if (size_bytes > OWN_BLOCK_BYTES_MIN)
+        return size_bytes;
     if (arena->block != NULL)
         bytes = arena->block->size_bytes * 2;
-    while (bytes < size_bytes && bytes < MAX_BLOCK_BYTES)
+    while (bytes < size_bytes)
         bytes *= 2;
-    if (bytes > MAX_BLOCK_BYTES)
-        bytes = MAX_BLOCK_BYTES;
-    return bytes < size_bytes ? size_bytes : bytes;
+    return bytes > MAX_BLOCK_BYTES ? MAX_BLOCK_BYTES : bytes;
 }
 
 static void *alloc_from_new_block(struct bk_arena *arena, size_t size_bytes) {
@@ -134,7 +137,7 @@ static void *alloc_from_new_block(struct bk_arena *arena, size_t size_bytes) {
         return emergency_memory(arena, size_bytes);
     (void)own(arena, block, block_bytes);
     arena->used_bytes += size_bytes;
-    if (size_bytes > MAX_BLOCK_BYTES && arena->block != NULL) {
+    if (size_bytes > OWN_BLOCK_BYTES_MIN && arena->block != NULL) {
         block->next = arena->block->next;
         arena->block->next = block;
         return block->data;

@@ -1,20 +1,28 @@
 /*
  * Files are private from the first one on. A core dump would hold keys and passwords, so there is
  * none. Sockets are descriptors, and the soft limit of 1,024 is a relic of select(): it is raised
- * to what the system allows at most.
+ * to what the system allows at most. Left alone, the allocator learns from the first large body that
+ * large blocks are common, and from then on keeps up to 64 MiB that nobody uses: it is told once
+ * what is large.
  */
 #include "process_setup.h"
 
 #include "bakend/crypto.h"
 #include "bakend/failpoint.h"
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PRIVATE_UMASK = 077, DESCRIPTORS_MAX = 1024 * 1024 /* beyond it only tables grow */ };
+enum {
+    PRIVATE_UMASK = 077,
+    DESCRIPTORS_MAX = 1024 * 1024,      /* beyond it only tables grow */
+    LARGE_BLOCK_BYTES = 1024 * 1024,    /* from here on the system has it back when it is freed */
+    UNUSED_BYTES_MAX = 4 * 1024 * 1024, /* kept at the heap's end for what comes next */
+};
 
 static void forbid_core_dumps(void) {
     struct rlimit none = {0, 0};
@@ -27,6 +35,11 @@ static void raise_descriptor_limit(void) {
         return;
     limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void bound_unused_memory(void) {
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, UNUSED_BYTES_MAX);
 }
 
 /* A closed standard descriptor would be given to the database, and the log written into it. */
@@ -45,6 +58,7 @@ enum bk_status process_setup(struct bk_error *error) {
     umask(PRIVATE_UMASK);
     forbid_core_dumps();
     raise_descriptor_limit();
+    bound_unused_memory();
     signal(SIGPIPE, SIG_IGN);
     enum bk_status status = open_standard_descriptors(error);
     if (status == BK_OK && bk_failpoint_configure(getenv("BAKEND_FAILPOINT")) != BK_OK)
