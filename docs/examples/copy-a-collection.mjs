@@ -1,7 +1,10 @@
 /**
  * Keeps an exact copy of a collection in a file: a snapshot once, then the change feed.
  *
- *   BAKEND_TOKEN=… node copy-a-collection.mjs http://127.0.0.1:8090 posts posts.json
+ *   BAKEND_EMAIL=… BAKEND_PASSWORD=… \
+ *     node copy-a-collection.mjs http://127.0.0.1:8090 posts posts.json
+ *
+ * Or BAKEND_TOKEN=…, which ends when the token does; with both it signs in when the token is over.
  *
  * Node 18, no packages. The file holds {"cursor", "isExact", "records"}: the records and the place in
  * the feed that they stand for, written at once. Kill this program or the server whenever you like:
@@ -12,9 +15,11 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const [url, name, path] = process.argv.slice(2);
-const token = process.env.BAKEND_TOKEN;
-if (!path || !token) {
-  console.error('usage: BAKEND_TOKEN=… node copy-a-collection.mjs URL COLLECTION FILE');
+const { BAKEND_EMAIL: identity, BAKEND_PASSWORD: password } = process.env;
+let token = process.env.BAKEND_TOKEN;
+if (!path || !(token || (identity && password))) {
+  console.error('usage: node copy-a-collection.mjs URL COLLECTION FILE');
+  console.error('with BAKEND_EMAIL and BAKEND_PASSWORD, or with BAKEND_TOKEN');
   process.exit(2);
 }
 
@@ -23,15 +28,31 @@ class Refused extends Error {
   constructor(answer, text) {
     super(`${answer.status} ${text}`);
     this.status = answer.status;
-    this.retryAfter = Number(answer.headers.get('retry-after')) || 1;
+    this.retryAfter = Number(answer.headers.get('retry-after')) || 0;
   }
 }
 
-async function ask(target) {
-  const answer = await fetch(url + target, { headers: { authorization: token } });
+async function send(target, options) {
+  const answer = await fetch(url + target, options);
   if (!answer.ok) throw new Refused(answer, await answer.text());
   return answer;
 }
+
+async function signIn() {
+  const answer = await send('/api/collections/_superusers/auth-with-password', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ identity, password }),
+  });
+  return (await answer.json()).token;
+}
+
+async function ask(target) {
+  token ??= await signIn();
+  return send(target, { headers: { authorization: token } });
+}
+
+let failures = 0; /* in a row */
 
 const getJson = async (target) => (await ask(target)).json();
 
@@ -132,6 +153,7 @@ async function follow(copy) {
     const page = await getJson(
       `/api/events?types=${types}&after=${copy.cursor}&limit=1000&wait=${copy.isExact ? 30 : 0}`,
     );
+    failures = 0;
     for (const event of page.events) if (!(await apply(copy, event))) return;
     const wasExact = copy.isExact;
     copy.cursor = page.next;
@@ -165,14 +187,25 @@ async function run() {
   }
 }
 
+/** Longer each time, up to half a minute, and never all at once; or what the server asks for. */
+function pauseAfter(error) {
+  const pause = Math.min(30_000, 200 * 2 ** failures++) * (0.5 + Math.random() / 2);
+  return Math.max(pause, (error.retryAfter ?? 0) * 1000);
+}
+
 for (;;) {
   try {
     await run();
   } catch (error) {
-    const isFinal = error.status < 500 && ![409, 429].includes(error.status);
-    if (isFinal) throw error;
-    /* No server, a server that is busy or stops: it comes back. The file says where we were. */
+    const isOver = error.status === 401;
+    const mayPass = isOver ? password : !(error.status < 500) || [409, 429].includes(error.status);
+    if (isOver && !mayPass)
+      console.error('the token is over: make one: bakend superuser token EMAIL');
+    if (!mayPass) throw error;
+    /* A token lives a day. No server, a server that is busy or stops: it comes back. The file says
+     * where we were. */
+    if (isOver) token = undefined;
     console.error(`waiting: ${error.cause?.code ?? error.message}`);
-    await sleep((error.retryAfter ?? 0.2) * 1000);
+    await sleep(pauseAfter(error));
   }
 }

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { startServer, temporaryFolder } from './support/program.mjs';
 import { createRandom } from './support/random.mjs';
 import { createCollection, listAll, open, recordsPath } from './support/records.mjs';
-import { operatorToken } from './support/superuser.mjs';
+import { email, operatorToken, password } from './support/superuser.mjs';
 
 const example = fileURLToPath(new URL('../../docs/examples/copy-a-collection.mjs', import.meta.url));
 const KILLS = process.env.BAKEND_LONG === '1' ? 60 : 10;
@@ -29,9 +29,9 @@ const posts = {
 };
 
 /** The example, running; stop() kills it. */
-function startCopy(server, token, path) {
+function startCopy(server, token, path, more = {}) {
   const child = spawn(process.execPath, [example, server.url, 'posts', path], {
-    env: { ...process.env, BAKEND_TOKEN: token },
+    env: { ...process.env, BAKEND_TOKEN: token, ...more },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = [];
@@ -76,6 +76,7 @@ async function settle(server, token, copy, path, collection = 'posts') {
       assert.deepEqual(found, truth);
       return Object.keys(truth).length;
     } catch (error) {
+      if (!copy.isRunning) await copy.stop(); /* what it said last */
       assert.ok(copy.isRunning, `the copy ended\n${copy.output.join('')}`);
       if (waited > SETTLE_MS) throw error;
     }
@@ -171,4 +172,24 @@ test('a copy is made anew when its collection gets another field and name', asyn
   await server.request('POST', recordsPath('notes'), { title: 'second', more: 'x' }, { token });
   assert.equal(await settle(server, token, copy, path, 'notes'), 2);
   assert.match(copy.output.join(''), /taking it anew/);
+});
+
+test('a copy whose token is over signs in, or says how to get another one', async (t) => {
+  const folder = await temporaryFolder(t);
+  const server = await startServer(t, { folder });
+  const token = await operatorToken(server);
+  await createCollection(server, token, posts);
+  const path = join(folder, 'copy.json');
+  const copy = startCopy(server, 'over', path, { BAKEND_EMAIL: email, BAKEND_PASSWORD: password });
+  t.after(copy.stop);
+  const isExact = () => copy.output.join('').includes('exact: 0');
+  for (const end = Date.now() + SETTLE_MS; !isExact(); await sleep(20))
+    assert.ok(Date.now() < end, copy.output.join(''));
+  assert.match(copy.output.join(''), /^waiting: 401/m);
+  const without = startCopy(server, 'over', `${path}2`);
+  t.after(without.stop);
+  while (without.isRunning) await sleep(20);
+  await sleep(50);
+  const said = /^the token is over: make one: bakend superuser token EMAIL$/m;
+  assert.match(without.output.join(''), said);
 });

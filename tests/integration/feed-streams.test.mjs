@@ -375,11 +375,14 @@ test('a token that is over ends streams and waits, with a reason', async (t) => 
   const idle = await openStream(t, gone, '?types=nothing.*');
   const expiring = await openStream(t, short, '?types=nothing.*');
   const healthy = await openStream(t, api, '?types=posts.*&after=now');
-  const poll = (token, wait, types = 'posts.*') =>
-    api.server.request('GET', `/api/events?types=${types}&after=now&wait=${wait}`, undefined, { token });
+  const poll = (token, wait, types = 'posts.*') => {
+    const path = `/api/events?types=${types}&after=now&wait=${wait}`;
+    return api.server.request('GET', path, undefined, { token });
+  };
   const consumer = (token, body) =>
     api.server.request('POST', '/api/consumers/work/poll', body, { token });
-  await api.server.request('PUT', '/api/consumers/work', { types: ['posts.*'] }, { token: api.token });
+  const definition = { types: ['posts.*'] };
+  await api.server.request('PUT', '/api/consumers/work', definition, { token: api.token });
   const polls = [poll(gone.token, 30), consumer(gone.token, { wait: 30 })];
   const expired = poll(short.token, 14, 'nothing.*');
   await until(async () => (await metric(api, 'waiting')) >= 6, 'all wait');
