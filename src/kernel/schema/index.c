@@ -4,9 +4,10 @@
  *   CREATE [UNIQUE] INDEX [IF NOT EXISTS] [database.]name
  *   ON table (column [COLLATE x] [ASC|DESC], …) [WHERE condition]
  *
- * Names may be quoted in any way that SQLite takes. Columns may be expressions; they and the
- * condition are kept as text, which SQLite judges when it runs the statement. A second statement is
- * refused.
+ * Names may be quoted in any way that SQLite takes; one with a quote inside is refused, since it is
+ * written between quotes again. What is no plain name of a column is an expression; expressions and
+ * the condition are kept as they stand, which SQLite judges when it runs the statement. A second
+ * statement is refused.
  */
 #include "schema_private.h"
 
@@ -24,6 +25,23 @@ static bool is_space(char c) {
 
 static bool is_word(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+static bool is_quote(char c) { return c == '`' || c == '"' || c == '\'' || c == '[' || c == ']'; }
+
+static bool has_quote(struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (is_quote(text.data[i]))
+            return true;
+    return false;
+}
+
+/* A name as fields have it: no number, nothing that would have to be quoted. */
+static bool is_plain_name(struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (!is_word(text.data[i]) && (unsigned char)text.data[i] < 0x80)
+            return false;
+    return text.length > 0 && !(text.data[0] >= '0' && text.data[0] <= '9');
 }
 
 static struct bk_slice after(struct bk_slice text, size_t count) {
@@ -61,10 +79,10 @@ static size_t quoted_length(struct bk_slice text) {
 }
 
 static struct bk_slice unquote(struct bk_slice text) {
-    while (text.length > 0 && (is_space(text.data[0]) || strchr("`\"'[]", text.data[0]) != NULL))
+    while (text.length > 0 && (is_space(text.data[0]) || is_quote(text.data[0])))
         text = after(text, 1);
-    while (text.length > 0 && (is_space(text.data[text.length - 1]) ||
-                               strchr("`\"'[]", text.data[text.length - 1]) != NULL))
+    while (text.length > 0 &&
+           (is_space(text.data[text.length - 1]) || is_quote(text.data[text.length - 1])))
         text.length--;
     return text;
 }
@@ -126,7 +144,7 @@ static void read_column(struct bk_slice text, struct schema_index_column *column
         column->collation = collation;
         text = head;
     }
-    column->name = unquote(text);
+    column->name = is_plain_name(unquote(text)) ? unquote(text) : text;
 }
 
 static bool read_columns(struct bk_slice text, struct bk_arena *arena, struct schema_index *index) {
@@ -166,6 +184,8 @@ static bool read_head(struct reader *reader, struct schema_index *index) {
         return false;
     index->table = take_name(reader);
     skip_spaces(reader);
+    if (has_quote(index->database) || has_quote(index->name) || has_quote(index->table))
+        return false;
     return index->name.length > 0 && reader->rest.length > 0 && reader->rest.data[0] == '(';
 }
 
@@ -202,12 +222,10 @@ static void write_name(struct bk_buffer *out, struct bk_slice name) {
 }
 
 static void write_column(struct bk_buffer *out, const struct schema_index_column *column) {
-    bool is_expression = bk_slice_find(column->name, '(') < column->name.length ||
-                         bk_slice_find(column->name, ' ') < column->name.length;
-    if (is_expression)
-        bk_buffer_append_slice(out, column->name);
-    else
+    if (is_plain_name(column->name))
         write_name(out, column->name);
+    else
+        bk_buffer_append_slice(out, column->name);
     if (column->collation.length > 0) {
         bk_buffer_append_literal(out, " COLLATE ");
         bk_buffer_append_slice(out, column->collation);

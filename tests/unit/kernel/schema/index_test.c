@@ -38,6 +38,17 @@ static void any_spelling_is_written_in_one_form(void **state) {
                    "CREATE INDEX `i` ON `t` (`a`) WHERE b != ';)' and c > 1");
 }
 
+/* Found by fuzzing: quotes were taken off the ends of an expression. */
+static void an_expression_is_left_as_it_stands(void **state) {
+    (void)state;
+    assert_rebuilt("CREATE INDEX i ON t ('x'||a)", "CREATE INDEX `i` ON `t` ('x'||a)");
+    assert_rebuilt("CREATE INDEX i ON t (\"a\"||\"b\")", "CREATE INDEX `i` ON `t` (\"a\"||\"b\")");
+    assert_rebuilt("CREATE INDEX i ON t (\"c d\" DESC)", "CREATE INDEX `i` ON `t` (\"c d\" DESC)");
+    assert_rebuilt("CREATE INDEX i ON t (a COLLATE \"nocase\")",
+                   "CREATE INDEX `i` ON `t` (a COLLATE \"nocase\")");
+    assert_rebuilt("CREATE INDEX i ON t (-a)", "CREATE INDEX `i` ON `t` (-a)");
+}
+
 static void what_is_no_single_index_is_refused(void **state) {
     (void)state;
     static const char *const wrong[] = {
@@ -53,6 +64,10 @@ static void what_is_no_single_index_is_refused(void **state) {
         "CREATE INDEX i ON t (a) WHERE b = 1; DROP TABLE t",
         "CREATE INDEX i ON t (a; b)",
         "CREATEINDEX i ON t (a)",
+        /* Between quotes again, these would end where they should not. */
+        "CREATE INDEX \"x` ON `other` (`a`) --\" ON t (a)",
+        "CREATE INDEX i ON \"t`u\" (a)",
+        "CREATE INDEX \"m`n\".i ON t (a)",
     };
     for (size_t i = 0; i < BK_COUNT_OF(wrong); i++) {
         struct schema_index index;
@@ -77,6 +92,7 @@ static void uniqueness_of_one_column_is_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(any_spelling_is_written_in_one_form),
+        TEST(an_expression_is_left_as_it_stands),
         TEST(what_is_no_single_index_is_refused),
         TEST(uniqueness_of_one_column_is_found),
     };
