@@ -53,9 +53,12 @@ void bk_config_write_text(const struct bk_config *config, struct bk_buffer *out)
 static void write_json_value(const struct config_entry *entry, struct bk_buffer *out) {
     enum bk_option_type type = entry->option->type;
     struct bk_slice value = shown_value(entry);
+    int64_t number;
     if (entry->text == NULL)
         bk_json_write_member_raw(out, BK_SLICE("value"), BK_SLICE("null"));
-    else if (type == BK_OPTION_INT || type == BK_OPTION_BOOL)
+    else if (type == BK_OPTION_INT && bk_slice_to_int64(value, &number))
+        bk_json_write_member_int(out, BK_SLICE("value"), number); /* "007" is no number in JSON */
+    else if (type == BK_OPTION_BOOL)
         bk_json_write_member_raw(out, BK_SLICE("value"), value);
     else
         bk_json_write_member_string(out, BK_SLICE("value"), value);

@@ -187,6 +187,19 @@ static void test_a_secret_is_no_flag_and_is_never_shown(void **state) {
     bk_buffer_fini(&out);
 }
 
+/* Found by fuzzing: the text as it was given, 007, is no number in JSON. */
+static void test_a_number_is_printed_as_the_number_that_it_is(void **state) {
+    struct fixture *fixture = *state;
+    char variable[] = "BAKEND_ITEM_COUNT=007";
+    struct bk_buffer out;
+    assert_int_equal(read_variable(fixture, variable), BK_OK);
+    bk_buffer_init(&out, 65536);
+    bk_config_write_json(fixture->config, &out);
+    bk_buffer_append_char(&out, '\0');
+    assert_non_null(strstr(out.data, "\"itemCount\":{\"value\":7,"));
+    bk_buffer_fini(&out);
+}
+
 /* --- environment and file --------------------------------------------------------------------- */
 
 static void test_a_slip_in_a_variable_is_refused_and_a_foreign_one_ignored(void **state) {
@@ -310,6 +323,7 @@ int main(void) {
         TEST(test_a_flag_without_its_value_is_refused),
         TEST(test_of_a_flag_given_twice_the_last_counts),
         TEST(test_an_unknown_flag_is_refused_with_the_nearest_name),
+        TEST(test_a_number_is_printed_as_the_number_that_it_is),
         TEST(test_a_secret_is_no_flag_and_is_never_shown),
         TEST(test_a_slip_in_a_variable_is_refused_and_a_foreign_one_ignored),
         TEST(test_a_file_takes_texts_numbers_switches_and_lists),
