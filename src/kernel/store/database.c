@@ -62,6 +62,7 @@ static void finish_opening(struct bk_database *database) {
     bk_list_push(&store->databases, &database->link);
     store->database_count++;
     database->journal = store_journal_snapshot(database);
+    store_prune_on_opened(database);
     if (database->was_unclean)
         store_check_in_background(database);
 }

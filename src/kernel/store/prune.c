@@ -6,6 +6,8 @@
  * Readers that are still to see an event keep it from being pruned by age, not by size: `prunable`
  * is as far as the feed lets a slice go by age.
  *
+ * The time is the one of age_clock.h, so that a wall clock that leaps by years empties no journal.
+ *
  * What is pruned keeps its numbers: the counter only moves its `oldest`. It stops at the first row
  * that is young enough, also where the wall clock was set back and older times stand behind it.
  */
@@ -42,7 +44,7 @@ static enum bk_status measure(struct bk_transaction *transaction, struct slice *
         uint64_t retained =
             database->counter.bytes > slice->bytes ? database->counter.bytes - slice->bytes : 0;
         uint64_t sequence = (uint64_t)bk_statement_int(statement, 0);
-        if (!is_due(database, transaction->now_ms, sequence, bk_statement_int(statement, 1),
+        if (!is_due(database, database->prune_now_ms, sequence, bk_statement_int(statement, 1),
                     retained))
             break;
         slice->upto = sequence;
@@ -82,13 +84,46 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     return BK_OK;
 }
 
+/* --- the time --------------------------------------------------------------------------------- */
+
+static uint64_t monotonic_ms(void) { return bk_clock_monotonic_ns() / STORE_NS_PER_MS; }
+
+int64_t bk_store_age_now_ms(struct bk_store *store) {
+    BK_ASSERT(bk_loop_is_current(store->options.loop));
+    return bk_age_clock_look(&store->age_clock, bk_clock_wall_ms(), monotonic_ms());
+}
+
+static bool read_newest(struct bk_database *database, int64_t *timestamp_ms) {
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT timestamp FROM _journal ORDER BY sequence DESC LIMIT 1"));
+    struct bk_connection *connection = bk_store_read_now(database);
+    struct bk_statement *statement;
+    if (connection == NULL || bk_connection_statement(connection, &sql, &statement) != BK_OK)
+        return false;
+    bool is_there = bk_statement_step(statement) == BK_OK;
+    if (is_there)
+        *timestamp_ms = bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    return is_there;
+}
+
+void store_prune_on_opened(struct bk_database *database) {
+    struct bk_store *store = database->store;
+    int64_t newest_ms;
+    if (!store->age_clock.is_set && database->has_journal && read_newest(database, &newest_ms))
+        bk_age_clock_seed(&store->age_clock, newest_ms, monotonic_ms());
+}
+
+/* --- slices, one after the other --------------------------------------------------------------- */
+
 /* Somebody waits for the database to be quiet. */
 static bool is_stopping(const struct bk_database *database) {
     return __atomic_load_n(&database->is_stopping, __ATOMIC_RELAXED);
 }
 
 static void start(struct bk_database *database) {
-    const struct bk_store *store = database->store;
+    struct bk_store *store = database->store;
+    database->prune_now_ms = bk_store_age_now_ms(store);
     database->prunable =
         store->prunable == NULL ? UINT64_MAX : store->prunable(store->prunable_user, database);
     if (bk_store_write(database, &database->prune_write) == BK_OK)

@@ -62,6 +62,14 @@ static void keep_event(struct store_batch *batch, struct bk_event *event) {
     batch->events[batch->event_count++] = event;
 }
 
+/* Ids go up as the numbers do, also while the wall clock is set back. */
+static int64_t id_time(const struct bk_transaction *transaction) {
+    struct bk_database *database = transaction->database;
+    if (transaction->now_ms > database->id_ms)
+        database->id_ms = transaction->now_ms;
+    return database->id_ms;
+}
+
 /* texts: payload, previous and what was omitted; the event gets copies. */
 static struct bk_event *make_event(const struct bk_transaction *transaction,
                                    const struct bk_event_draft *draft,
@@ -71,7 +79,7 @@ static struct bk_event *make_event(const struct bk_transaction *transaction,
     const struct bk_origin *origin = transaction->origin;
     if (!draft->is_transient)
         fields.sequence = transaction->database->counter.last + 1;
-    bk_event_id_make(id, transaction->now_ms, fields.sequence,
+    bk_event_id_make(id, id_time(transaction), fields.sequence,
                      (uint32_t)(bk_random_u64() >> RANDOM_BITS));
     fields.id = bk_slice_make(id, sizeof(id));
     fields.timestamp_ms = transaction->now_ms;

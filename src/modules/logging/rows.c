@@ -183,7 +183,8 @@ static void choose_pruning(struct logging_journal *journal) {
     if (journal->pruned_ms != 0 && now_ms - journal->pruned_ms < PRUNE_INTERVAL_MS)
         return;
     journal->pruned_ms = now_ms;
-    journal->prune_before_ms = bk_clock_wall_ms() - options_of(journal)->max_days * MS_PER_DAY;
+    journal->prune_before_ms = bk_store_age_now_ms(journal->logging->context->store) -
+                               options_of(journal)->max_days * MS_PER_DAY;
 }
 
 void logging_rows_flush(struct logging_journal *journal) {
