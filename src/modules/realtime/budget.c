@@ -1,6 +1,6 @@
 /*
- * What subscriptions take in memory, of all connections together, has a bound: a connection may have
- * 100 of 100 types, or 1,000 topics of 2,500 bytes, and there may be tens of thousands of
+ * What subscriptions take in memory, of all connections together, has a bound: a connection may
+ * have 100 of 100 types, or 1,000 topics of 2,500 bytes, and there may be tens of thousands of
  * connections.
  *
  *   a subscription   its struct, types and texts       counted as it is allocated

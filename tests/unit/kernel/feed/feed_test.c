@@ -503,85 +503,6 @@ static void test_a_cursor_whose_next_event_was_pruned_has_expired(void **state) 
     assert_int_equal(waiting.read.first_sequence, journal.oldest);
 }
 
-/* --- pins ------------------------------------------------------------------------------------- */
-
-static uint32_t lost_count;
-
-static void on_lost(struct bk_feed_pin *pin) {
-    (void)pin;
-    lost_count++;
-}
-
-static void test_a_pin_keeps_what_comes_behind_it_from_age(void **state) {
-    (void)state;
-    emit_some(60);
-    uint64_t old_last = fixture.last;
-    struct bk_feed_pin near = {.sequence = old_last, .on_lost = on_lost};
-    struct bk_feed_pin far = {.sequence = 7, .on_lost = on_lost};
-    lost_count = 0;
-    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &near);
-    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &far);
-    support_clock_advance(120 * 1000);
-    emit_some(20);
-    for (int i = 0; i < 100 && !is_pruned_to(8); i++)
-        support_loop_run_for(fixture.kernel.loop, 5);
-    support_loop_run_for(fixture.kernel.loop, 100);
-    assert_int_equal(bk_journal_state(fixture.kernel.tenant->database).oldest, 8);
-    far.sequence = 9;
-    for (int i = 0; i < 100 && !is_pruned_to(10); i++)
-        support_loop_run_for(fixture.kernel.loop, 5);
-    bk_feed_unpin(&far);
-    bk_feed_unpin(&far); /* harmless */
-    for (int i = 0; i < 500 && !is_pruned_to(old_last + 1); i++)
-        support_loop_run_for(fixture.kernel.loop, 5);
-    assert_int_equal(bk_journal_state(fixture.kernel.tenant->database).oldest, old_last + 1);
-    bk_feed_unpin(&near);
-    assert_int_equal(lost_count, 0);
-}
-
-static void test_a_pin_whose_next_event_goes_by_size_is_told_once(void **state) {
-    (void)state;
-    struct bk_feed_pin pin = {.sequence = 3, .on_lost = on_lost};
-    lost_count = 0;
-    emit(0, 0, 50);
-    bk_feed_pin(fixture.feed, fixture.kernel.tenant, &pin);
-    emit(0, 0, 300);
-    for (int i = 0; i < 500 && lost_count == 0; i++)
-        support_loop_run_for(fixture.kernel.loop, 5);
-    assert_true(bk_journal_state(fixture.kernel.tenant->database).oldest > 4);
-    support_loop_run_for(fixture.kernel.loop, 100);
-    assert_int_equal(lost_count, 1);
-    bk_feed_unpin(&pin);
-}
-
-enum { MANY_PINS = 3000 };
-static struct bk_feed_pin many_pins[MANY_PINS];
-
-/* As a consumer does: who is told takes its own pin away, and here its neighbour's too. */
-static void on_one_of_many_lost(struct bk_feed_pin *pin) {
-    lost_count++;
-    bk_feed_unpin(pin);
-    if ((pin - many_pins) % 3 == 0)
-        bk_feed_unpin(pin + 1);
-}
-
-static void test_many_pins_are_told_once_each_though_each_takes_others_away(void **state) {
-    (void)state;
-    lost_count = 0;
-    emit(0, 0, 50);
-    for (int i = 0; i < MANY_PINS; i++) {
-        many_pins[i] = (struct bk_feed_pin){.sequence = 3, .on_lost = on_one_of_many_lost};
-        bk_feed_pin(fixture.feed, fixture.kernel.tenant, &many_pins[i]);
-    }
-    emit(0, 0, 300);
-    for (int i = 0; i < 500 && lost_count == 0; i++)
-        support_loop_run_for(fixture.kernel.loop, 5);
-    support_loop_run_for(fixture.kernel.loop, 100);
-    assert_int_equal(lost_count, MANY_PINS / 3 * 2);
-    for (int i = 0; i < MANY_PINS; i++)
-        bk_feed_unpin(&many_pins[i]);
-}
-
 /* --- other forms ------------------------------------------------------------------------------ */
 
 static void write_line(struct bk_feed_read *read, struct bk_buffer *out,
@@ -812,13 +733,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             test_a_bound_on_bytes_is_kept_while_events_come_and_readers_are_told,
             setup_bound_on_bytes, teardown),
-        cmocka_unit_test_setup_teardown(test_a_pin_keeps_what_comes_behind_it_from_age,
-                                        setup_pruning, teardown),
-        cmocka_unit_test_setup_teardown(
-            test_many_pins_are_told_once_each_though_each_takes_others_away, setup_bound_on_bytes,
-            teardown),
-        cmocka_unit_test_setup_teardown(test_a_pin_whose_next_event_goes_by_size_is_told_once,
-                                        setup_bound_on_bytes, teardown),
         TEST(a_page_is_written_in_the_readers_own_way_from_both_sources),
         TEST(places_are_resolved_without_a_read),
         TEST(a_time_is_the_place_before_the_first_event_not_older),

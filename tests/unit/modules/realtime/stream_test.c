@@ -321,31 +321,33 @@ static void test_an_idle_stream_ends_and_a_drain_ends_all(void **state) {
     leave(other);
 }
 
+/* "['posts/<number>',…]": so many, from first on, and what stands behind them. */
+static const char *topics_from(int first, int count, const char *more) {
+    static char topics[8 * 1024];
+    size_t length = 1;
+    topics[0] = '[';
+    for (int i = 0; i < count; i++)
+        length += (size_t)snprintf(topics + length, sizeof topics - length, "%s'posts/%060d'",
+                                   i == 0 ? "" : ",", first + i);
+    snprintf(topics + length, sizeof topics - length, "%s]", more);
+    return topics;
+}
+
 static void test_topics_without_memory_for_them_are_refused_and_the_former_stay(void **state) {
     (void)state;
     const struct realtime_figures *figures = &realtime_of_world()->figures;
     struct client *stream = open_stream();
-    char topics[8 * 1024] = "[", other[8 * 1024] = "[";
-    for (int i = 0; i < 50; i++) {
-        size_t length = strlen(topics);
-        snprintf(topics + length, sizeof topics - length, "%s'posts/%060d'", i == 0 ? "" : ",", i);
-        snprintf(other + length, sizeof other - length, "%s'posts/%060d'", i == 0 ? "" : ",",
-                 i + 50);
-    }
-    strcat(topics, "]");
-    post(stream, NULL, topics, 204);
+    post(stream, NULL, topics_from(0, 50, ""), 204);
     uint64_t bytes = figures->subscription_bytes;
     assert_int_equal(figures->subscriptions, 50);
     assert_true(bytes > 50 * sizeof(struct realtime_subscription));
     /* As many others have room, since these go; more have not. */
     world.options.subscriptions_max_bytes = (int64_t)(4 * bytes);
-    strcat(other, "]");
-    post(stream, NULL, other, 204);
+    post(stream, NULL, topics_from(50, 50, ""), 204);
     assert_int_equal(figures->subscriptions, 50);
     world.options.subscriptions_max_bytes = (int64_t)(2 * bytes);
-    other[strlen(other) - 1] = ',';
-    strcat(other, "'posts/*','posts/a','posts/b','drafts/c']");
-    const char *answer = post(stream, NULL, other, 503);
+    const char *more = ",'posts/*','posts/a','posts/b','drafts/c'";
+    const char *answer = post(stream, NULL, topics_from(50, 50, more), 503);
     assert_has(answer, "realtime-subscriptions-max-bytes");
     assert_int_equal(figures->subscriptions, 50);
     assert_int_equal(figures->subscriptions_refused, 1);
