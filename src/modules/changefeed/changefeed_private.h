@@ -45,7 +45,7 @@ struct changefeed_state *changefeed_state_of(const struct bk_request *request);
 struct changefeed_tenant *changefeed_tenant_of(const struct changefeed_state *state,
                                                const struct bk_tenant *tenant);
 
-/* --- token.c: does the token of a long request still hold -------------------------------------- */
+/* --- token.c: does the token of a long request still hold ------------------------------------- */
 
 #define CHANGEFEED_TOKEN_OVER                                                                      \
     "The token is not valid any more: it expired, was revoked, or may not read events. Come back " \
