@@ -19,6 +19,7 @@ enum bk_status bk_file_read(const char *path, struct bk_buffer *out, struct bk_e
 /* Temporary file, fsync, rename, fsync of the directory; mode 0600. */
 enum bk_status bk_file_write_atomic(const char *path, struct bk_slice data, struct bk_error *error);
 enum bk_status bk_file_rename(const char *from, const char *to, struct bk_error *error);
+/* The removal is on the disk: a power cut does not bring the file back. */
 enum bk_status bk_file_remove(const char *path, struct bk_error *error);
 int64_t bk_file_size(const char *path); /* -1 when missing */
 /* An exclusive lock (flock) on a file of its own, held until the descriptor is closed. The file

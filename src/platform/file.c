@@ -2,9 +2,10 @@
  * Files and directories, by plain blocking system calls.
  *
  * What is written here survives a power cut: data is synced before a name points at it, and the
- * directory that holds a new name, or held one that is removed, is synced after. An atomic write goes to a temporary file beside
- * its target (".tmp-" and 12 random characters), so that a crash leaves the old content, and at
- * worst a temporary file that nobody reads. The failpoint file.before_rename is between the two.
+ * directory that holds a new name, or has lost one, is synced after. An atomic write goes to a
+ * temporary file beside its target (".NAME.tmp-" and 12 random characters), so that a crash leaves
+ * the old content, and at worst a hidden file that nobody reads or takes for a sign of use. The
+ * failpoint file.before_rename is between the two.
  *
  * Only bk_file_read follows a link in the last part of a path: secrets are mounted that way.
  * Removal walks by descriptors, so that a directory swapped for a link underneath it leads nowhere.
@@ -327,15 +328,25 @@ static enum bk_status rename_and_sync(const char *from, const char *to, struct b
     return sync_parent(to, error);
 }
 
+/* Beside the path, hidden. */
+static bool temporary_of(const char *path, char out[PATH_MAX]) {
+    char random[TEMPORARY_RANDOM_BYTES];
+    const char *slash = strrchr(path, '/');
+    size_t directory_length = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    int length;
+    if (directory_length >= PATH_MAX)
+        return false;
+    bk_random_text(random, sizeof(random), TEMPORARY_ALPHABET);
+    length = snprintf(out, PATH_MAX, "%.*s.%s.tmp-%.*s", (int)directory_length, path,
+                      path + directory_length, (int)sizeof(random), random);
+    return length >= 0 && length < PATH_MAX;
+}
+
 enum bk_status bk_file_write_atomic(const char *path, struct bk_slice data,
                                     struct bk_error *error) {
-    char random[TEMPORARY_RANDOM_BYTES], temporary[PATH_MAX];
+    char temporary[PATH_MAX];
     enum bk_status status;
-    int length;
-    bk_random_text(random, sizeof(random), TEMPORARY_ALPHABET);
-    length =
-        snprintf(temporary, sizeof(temporary), "%s.tmp-%.*s", path, (int)sizeof(random), random);
-    if (length < 0 || (size_t)length >= sizeof(temporary))
+    if (!temporary_of(path, temporary))
         return bk_error_set(error, BK_INVALID, "%s: the path is too long", path);
     status = write_new(temporary, data, error);
     if (status != BK_OK)

@@ -1,4 +1,5 @@
-/* The list of a tenant's backups, and the removal of one. Directories are read on the pool. */
+/* The list of a tenant's backups, and the removal of one: both on the pool, since a directory is
+ * read or synced. */
 #include "backups_private.h"
 
 #include "bakend/alloc.h"
@@ -7,6 +8,9 @@
 #include <sys/stat.h>
 
 enum { LISTED_MAX = 10000 };
+#define REFUSAL "Invalid or already deleted backup file."
+
+/* --- the list --------------------------------------------------------------------------------- */
 
 struct listing {
     struct bk_request *request;
@@ -73,20 +77,49 @@ void backups_list(struct bk_request *request) {
         bk_answer_error(request, status, NULL);
 }
 
+/* --- removal ---------------------------------------------------------------------------------- */
+
+struct removal {
+    struct bk_request *request;
+    struct bk_job job;
+    char path[BACKUPS_PATH_BYTES];
+    enum bk_status status;
+};
+
+static void on_remove_run(struct bk_job *job, uint32_t thread_index) {
+    struct removal *removal = bk_container_of(job, struct removal, job);
+    (void)thread_index;
+    removal->status = bk_file_remove(removal->path, NULL);
+}
+
+static void on_remove_done(struct bk_job *job) {
+    struct removal *removal = bk_container_of(job, struct removal, job);
+    if (removal->status == BK_OK)
+        bk_answer_empty(removal->request);
+    else if (removal->status == BK_NOT_FOUND)
+        bk_answer_error(removal->request, BK_INVALID, REFUSAL);
+    else
+        bk_answer_error(removal->request, removal->status, NULL);
+}
+
 void backups_delete(struct bk_request *request) {
     struct bk_module_context *context = request->module;
+    struct backups_state *state = context->state;
     struct bk_slice key = bk_request_parameter(request, BK_SLICE("key"));
-    char path[BACKUPS_PATH_BYTES];
-    if (backups_is_active(context->state, request->tenant, key)) {
+    if (backups_is_active(state, request->tenant, key)) {
         bk_answer_error(request, BK_INVALID,
                         "The backup is currently being used and cannot be deleted.");
         return;
     }
+    struct removal *removal = bk_arena_alloc_zero(&request->arena, sizeof *removal);
+    removal->request = request;
+    removal->job = (struct bk_job){.run = on_remove_run, .done = on_remove_done};
     if (!backups_key_is_valid(key) ||
-        !backups_path(path, request->tenant->directory, "", key, "") ||
-        bk_file_remove(path, NULL) != BK_OK) {
-        bk_answer_error(request, BK_INVALID, "Invalid or already deleted backup file.");
+        !backups_path(removal->path, request->tenant->directory, "", key, "")) {
+        bk_answer_error(request, BK_INVALID, REFUSAL);
         return;
     }
-    bk_answer_empty(request);
+    enum bk_status status = bk_pool_submit(state->pool, &removal->job);
+    if (status != BK_OK)
+        bk_answer_error(request, status, NULL);
 }
