@@ -23,10 +23,7 @@
 #include "bakend/file.h"
 #include "bakend/id.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static const char tables_sql[] =
     "CREATE TABLE IF NOT EXISTS _meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
@@ -42,13 +39,41 @@ static const char journal_sql[] =
 
 /* --- before anything is written --------------------------------------------------------------- */
 
-static enum bk_status create_file(const char *path, struct bk_error *error) {
-    int descriptor = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    if (descriptor < 0)
-        return bk_error_set(error, errno == ENOSPC ? BK_DISK_FULL : BK_IO,
-                            "%s cannot be created: %s", path, strerror(errno));
-    (void)close(descriptor);
+/* The first page of a database without tables, as SQLite makes it, marked as one with a WAL. */
+static enum bk_status make_first_page(sqlite3 *memory, unsigned char **page, size_t *length) {
+    enum { WRITE_VERSION_AT = 18, READ_VERSION_AT = 19, WITH_WAL = 2 };
+    char sql[96];
+    sqlite3_int64 size = 0;
+    (void)snprintf(sql, sizeof(sql), "PRAGMA page_size=%d; PRAGMA application_id=%d",
+                   STORE_PAGE_BYTES, STORE_APPLICATION_ID);
+    if (sqlite3_exec(memory, sql, NULL, NULL, NULL) != SQLITE_OK)
+        return BK_NO_MEMORY;
+    *page = sqlite3_serialize(memory, "main", &size, 0);
+    if (*page == NULL)
+        return BK_NO_MEMORY;
+    BK_ASSERT(size == STORE_PAGE_BYTES);
+    (*page)[WRITE_VERSION_AT] = (*page)[READ_VERSION_AT] = WITH_WAL;
+    *length = (size_t)size;
     return BK_OK;
+}
+
+/* A file is a database from the moment that it has its name, and never goes through a rollback
+ * journal: a power cut in the midst of one leaves a first page that only SQLite could tell from a
+ * damaged one. */
+static enum bk_status create_file(const char *path, struct bk_error *error) {
+    sqlite3 *memory = NULL;
+    unsigned char *page = NULL;
+    size_t length = 0;
+    enum bk_status status = BK_NO_MEMORY;
+    if (sqlite3_open(":memory:", &memory) == SQLITE_OK)
+        status = make_first_page(memory, &page, &length);
+    if (status == BK_OK)
+        status = bk_file_write_atomic(path, bk_slice_make((const char *)page, length), error);
+    else
+        (void)bk_error_set(error, status, "%s cannot be created: out of memory", path);
+    sqlite3_free(page);
+    (void)sqlite3_close(memory);
+    return status;
 }
 
 static enum bk_status has_table(struct bk_connection *connection, const char *name, bool *has) {

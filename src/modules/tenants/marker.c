@@ -30,9 +30,11 @@ bool tenants_marker_is_set(const struct bk_module_context *context, struct bk_sl
     return path_in_tenant(path, context, name, "unfinished") && bk_file_exists(path);
 }
 
+/* What an atomic write that was cut off has left is hidden. */
 static void on_entry(void *user, const char *name, bool is_directory) {
-    (void)name, (void)is_directory;
-    *(bool *)user = false;
+    (void)is_directory;
+    if (name[0] != '.')
+        *(bool *)user = false;
 }
 
 bool tenants_directory_is_empty(const struct bk_module_context *context, struct bk_slice name) {
