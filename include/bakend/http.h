@@ -25,13 +25,15 @@ struct bk_http_options {
      * separated by commas. NULL: none. */
     const char *trusted_proxies;
     const struct bk_upgrader *upgrader; /* NULL: there are no message channels */
-    uint32_t connections_max;  /* at this many no more are accepted; 0: what descriptors allow */
-    size_t line_max_bytes;     /* request line: 414 */
-    size_t head_max_bytes;     /* request line and headers: 431 */
-    size_t discard_max_bytes;  /* of an unwanted body, read so that the connection can go on */
-    size_t buffered_max_bytes; /* request bodies of all connections: 503 */
-    size_t stream_queue_bytes; /* past it bk_stream_write says to wait */
-    size_t output_max_bytes;   /* of one connection, unsent: past it, it is cut */
+    /* At this many the next one waits until another goes; one that has been idle for 5 s is made
+     * to. 0: what descriptors allow. */
+    uint32_t connections_max;
+    size_t line_max_bytes;         /* request line: 414 */
+    size_t head_max_bytes;         /* request line and headers: 431 */
+    size_t discard_max_bytes;      /* of an unwanted body, read so that the connection can go on */
+    size_t buffered_max_bytes;     /* request bodies of all connections: 503 */
+    size_t stream_queue_bytes;     /* past it bk_stream_write says to wait */
+    size_t output_max_bytes;       /* of one connection, unsent: past it, it is cut */
     size_t output_total_max_bytes; /* of all: past it who holds most for longest is cut */
     size_t pending_max_bytes;      /* of all, sent ahead of answers: past it sockets are not read */
     uint32_t head_timeout_ms;      /* from the first byte of a head to its last: 408 */

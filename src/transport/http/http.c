@@ -2,8 +2,9 @@
  * The transport as a whole: its options, its listeners, its clocks and its end.
  *
  * At the cap of connections a listener does not accept: libuv then stops polling it until we do, so
- * clients wait in the kernel's queue and nothing spins. The cap stays below the limit of
- * descriptors.
+ * clients wait in the kernel's queue and nothing spins. For each that waits the connection that has
+ * been idle for longest goes, so that a crowd that only sits there keeps nobody out; who asked
+ * something a moment ago stays. The cap stays below the limit of descriptors.
  *
  * One coarse timer serves all timeouts. Each kind of waiting has one timeout and one list, in the
  * order in which the waiting began, so a tick looks at the heads of five lists. It runs only while
@@ -34,6 +35,7 @@ enum {
     CONNECTIONS_MAX = 60000,
     DATE_AGE_MS = 250, /* the header has seconds */
     COMPLAINT_MS = 60000,
+    IDLE_SPARED_MS = 5000, /* at the cap: who has been idle for less stays */
     RETIRE_TICK_MS = 20,
     RETIRE_LISTENERS_TICKS = 2,
     RETIRE_IDLE_TICKS = 5, /* about a round trip to a client far away */
@@ -196,6 +198,30 @@ static bool is_full(const struct bk_http *http) {
     return count >= http->options.connections_max;
 }
 
+/* The one closed makes room in a moment: see http_connection_closed. */
+static void make_room(struct bk_http *http) {
+    uint64_t now_ms = bk_loop_now_ms(http->options.loop);
+    BK_LIST_FOR_EACH(link, &http->clocks[HTTP_CLOCK_IDLE]) {
+        struct http_connection *connection =
+            bk_container_of(link, struct http_connection, clock_link);
+        if (now_ms - connection->clock_since_ms < IDLE_SPARED_MS)
+            return;
+        if (connection->output.length > 0 || connection->is_control)
+            continue;
+        http_connection_cut(connection);
+        return;
+    }
+}
+
+static void make_room_for_waiting(struct bk_http *http) {
+    BK_LIST_FOR_EACH(link, &http->listeners) {
+        if (bk_container_of(link, struct http_listener, link)->has_waiting) {
+            make_room(http);
+            return;
+        }
+    }
+}
+
 static void on_connection(uv_stream_t *stream, int status) {
     struct http_listener *listener = stream->data;
     struct bk_http *http = listener->http;
@@ -204,6 +230,7 @@ static void on_connection(uv_stream_t *stream, int status) {
     if (is_full(http)) {
         listener->has_waiting = true;
         complain_of_cap(http);
+        make_room(http);
         return;
     }
     http_connection_accept(listener);
@@ -418,6 +445,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     check_clock(http, HTTP_CLOCK_BODY, options->body_timeout_ms);
     check_clock(http, HTTP_CLOCK_LINGER, options->linger_timeout_ms);
     http_sending_check(http);
+    make_room_for_waiting(http);
     if (http->is_draining && bk_loop_now_ms(options->loop) >= http->drain_deadline_ms)
         bk_http_force(http);
     if (bk_list_is_empty(&http->connections)) {
