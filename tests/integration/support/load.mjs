@@ -1,17 +1,18 @@
 /**
  * A write load that can be held against what the server kept.
  *
- * Workers, one connection each, create, change and delete records, one request at a time; each
- * worker owns its records, so what must be there is known without asking. Before a request leaves,
- * and when its answer has come, a line goes to the load's own journal and is on disk before
- * anything else happens:
+ * Workers, one connection each, do the operations of scenarios, one request at a time
+ * (reliability/support/bed.mjs says what a scenario is). Each worker owns its keys, so what must be
+ * there is known without asking. Before a request leaves, and when its answer has come, a line goes
+ * to the load's own journal and is on disk before anything else happens:
  *
- *   {"request":7,"kind":"create","id":"…","value":1}        then one of
+ *   {"request":7,"scenario":"records","kind":"created","key":"…","value":1}     then one of
  *   {"answer":7,"status":200}     ok: it must be there, once, with one event
  *   {"answer":7,"status":400}     failed: it must not be there
  *   nothing                       unknown: the server died first; it may be there, but whole
  */
 import { open, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Closed, requestText, Wire } from './wire.mjs';
 
 /** Lines on disk: who appends waits for the fsync that covers the line; one fsync covers many. */
@@ -68,64 +69,50 @@ export async function readJournal(path) {
   return [...requests.values()];
 }
 
-const recordId = (number) => `w${String(number).padStart(14, '0')}`;
-
-/** What goes over the wire for an operation. `broken` lacks the required title. */
-function bytesOf({ kind, id, value }, { collection, token }) {
-  const base = `/api/collections/${collection}/records`;
-  const headers = { Authorization: token };
-  switch (kind) {
-    case 'create':
-      return requestText('POST', base, { id, title: `title ${id}`, value }, headers);
-    case 'broken':
-      return requestText('POST', base, { id, value }, headers);
-    case 'update':
-      return requestText('PATCH', `${base}/${id}`, { value }, headers);
-    case 'delete':
-      return requestText('DELETE', `${base}/${id}`, undefined, headers);
-  }
-}
-
 class Worker {
-  /** Own records: id → value. */
-  #records = new Map();
-  constructor(load, index) {
-    this.load = load;
-    this.index = index;
+  /** Own keys: key → value, null for one that is not there. */
+  mine;
+  /** What an earlier answer of this life told: for the scenario. */
+  memory = {};
+  constructor(load, scenario, mine) {
+    Object.assign(this, { load, scenario, mine });
   }
 
-  #choose() {
-    const { random } = this.load;
-    const dice = random.number(),
-      ids = [...this.#records.keys()];
-    if (dice < 0.05) return { kind: 'broken', id: recordId(this.load.nextId++), value: 0 };
-    if (ids.length === 0 || dice < 0.55)
-      return { kind: 'create', id: recordId(this.load.nextId++), value: 1 };
-    const id = ids[random.below(ids.length)];
-    if (dice < 0.8) return { kind: 'update', id, value: this.#records.get(id) + 1 };
-    return { kind: 'delete', id };
+  /** A key that no life of the server has seen. */
+  newKey(format = (digits) => digits) {
+    return format(String(this.load.nextKey++).padStart(10, '0'));
   }
 
-  #apply({ kind, id, value }) {
-    if (kind === 'delete') this.#records.delete(id);
-    else this.#records.set(id, value);
+  /** Something wrong that only the worker can see. */
+  report(text) {
+    this.load.reports.push(`${this.scenario.name}: ${text}`);
+  }
+
+  async #do(wire) {
+    const { load, scenario } = this;
+    const operation = scenario.choose(this, load.random);
+    const { send, answered, ...journaled } = operation;
+    const { key, value } = operation;
+    const number = load.nextRequest++;
+    await load.journal.append({ request: number, scenario: scenario.name, ...journaled });
+    const [method, path, body, headers] = send;
+    wire.write(requestText(method, path, body, { Authorization: load.token, ...headers }));
+    const answer = await wire.answer();
+    await load.journal.append({ answer: number, status: answer.status });
+    load.answered++;
+    if (answer.status >= 300) return;
+    if (key !== undefined) this.mine.set(key, value);
+    answered?.(answer);
   }
 
   /** Until the load is stopped or the connection breaks. */
   async run() {
-    const { load } = this;
-    const wire = await Wire.open(load.port).catch(() => null);
+    const wire = await Wire.open(this.load.port).catch(() => null);
     if (!wire) return;
     try {
-      while (!load.isStopped) {
-        const operation = this.#choose(),
-          number = load.nextRequest++;
-        await load.journal.append({ request: number, ...operation });
-        wire.write(bytesOf(operation, load));
-        const { status } = await wire.answer();
-        await load.journal.append({ answer: number, status });
-        load.answered++;
-        if (status < 300) this.#apply(operation);
+      while (!this.load.isStopped) {
+        await this.#do(wire);
+        if (this.scenario.pauseMs) await sleep(this.scenario.pauseMs);
       }
     } catch (error) {
       if (!(error instanceof Closed)) throw error;
@@ -135,21 +122,30 @@ class Worker {
   }
 }
 
-/** The load over several lives of a server; ids and request numbers go on. */
+/** The load over several lives of a server; numbers of keys and requests go on. */
 export class Load {
-  nextId = 1;
+  nextKey = 1;
   nextRequest = 1;
   answered = 0;
-  constructor({ random, collection, connections }) {
-    Object.assign(this, { random, collection, connections });
+  reports = [];
+  constructor({ random, scenarios }) {
+    Object.assign(this, { random, scenarios });
   }
 
   /**
-   * Runs until stop() is called or the server is gone; each run has workers and records of its own.
+   * Runs until stop() is called or the server is gone.
+   * @param {{port: number, token: string, journal: Journal, keysOf: Function}} options keysOf: what
+   * a scenario has from earlier lives, key → value
    */
-  start({ port, token, journal }) {
+  start({ port, token, journal, keysOf }) {
     Object.assign(this, { port, token, journal, isStopped: false });
-    const workers = Array.from({ length: this.connections }, (_, index) => new Worker(this, index));
+    const workers = this.scenarios.flatMap((scenario) => {
+      const entries = [...keysOf(scenario)];
+      return Array.from({ length: scenario.workers }, (_, index) => {
+        const mine = entries.filter((_entry, place) => place % scenario.workers === index);
+        return new Worker(this, scenario, new Map(mine));
+      });
+    });
     this.finished = Promise.all(workers.map((worker) => worker.run()));
   }
 

@@ -1,0 +1,69 @@
+/** Records that are made, changed and deleted, each change with one event. */
+import { createCollection, listAll, open, recordsPath } from '../../../support/records.mjs';
+
+const COLLECTION = 'things';
+const idOf = (digits) => `w${digits.padStart(14, '0')}`;
+
+function create(worker, key = worker.newKey(idOf)) {
+  const body = { id: key, title: `title ${key}`, value: 1 };
+  return { kind: 'created', key, value: 1, send: ['POST', recordsPath(COLLECTION), body] };
+}
+
+/** Lacks the required title. */
+function createBroken(worker) {
+  const key = worker.newKey(idOf);
+  const send = ['POST', recordsPath(COLLECTION), { id: key, value: 0 }];
+  return { kind: 'created', key, value: 0, send, refusal: 400 };
+}
+
+export default {
+  name: 'records',
+  workers: 20,
+  /* Ids grow, so that the rows of a life are the newest ones, and are found without the others. */
+  keepsKeys: false,
+
+  setUp: ({ server, token }) =>
+    createCollection(server, token, {
+      name: COLLECTION,
+      ...open,
+      fields: [
+        { name: 'title', type: 'text', required: true },
+        { name: 'value', type: 'number' },
+        { name: 'created', type: 'autodate', onCreate: true },
+      ],
+    }),
+
+  choose(worker, random) {
+    const dice = random.number(),
+      keys = [...worker.mine].filter(([, value]) => value !== null).map(([key]) => key);
+    if (dice < 0.05) return createBroken(worker);
+    if (keys.length === 0 || dice < 0.55) return create(worker);
+    const key = keys[random.below(keys.length)],
+      path = recordsPath(COLLECTION, key);
+    if (dice >= 0.8) return { kind: 'deleted', key, value: null, send: ['DELETE', path] };
+    const value = worker.mine.get(key) + 1;
+    return { kind: 'updated', key, value, send: ['PATCH', path, { value }] };
+  },
+
+  async observe({ server, token }, wanted) {
+    const from = [...wanted.keys()].reduce((least, id) => (id < least ? id : least), '~');
+    const isOlder = ({ id }) => id < from;
+    const options = { query: '&sort=-id', isEnough: isOlder };
+    const rows = await listAll(server, token, COLLECTION, options);
+    const observed = new Map();
+    for (const row of rows) {
+      if (isOlder(row)) continue;
+      observed.set(row.id, observed.has(row.id) ? 'twice' : row.value);
+    }
+    return observed;
+  },
+
+  eventOf: {
+    created: `${COLLECTION}.created`,
+    updated: `${COLLECTION}.updated`,
+    deleted: `${COLLECTION}.deleted`,
+  },
+  keyOf: ({ subject }) =>
+    subject?.startsWith(`${COLLECTION}/`) ? subject.slice(COLLECTION.length + 1) : undefined,
+  valueIn: ({ type, payload }) => (type === `${COLLECTION}.deleted` ? null : payload.value),
+};
