@@ -47,7 +47,7 @@ need_build() {
 }
 
 need_tests() {
-    need libcmocka-dev python3=python3 curl=curl
+    need libcmocka-dev python3=python3 curl=curl nginx=nginx-light
 }
 
 need_checks() {
