@@ -22,6 +22,7 @@
 #include "position_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/failpoint.h"
 #include "bakend/id.h"
 
 enum { RETRY_GRAIN_MS = 50 /* those that are due within it go on together */, JITTER_PART = 5 };
@@ -64,6 +65,7 @@ static void take_out(struct feed_position *own, uint32_t index) {
 
 static void acknowledge(struct feed_position *own, uint64_t sequence) {
     uint32_t index = find(own, sequence);
+    (void)BK_FAILPOINT("feed.before_acknowledge");
     if (index == own->hand_count)
         return;
     take_out(own, index);
@@ -111,7 +113,10 @@ static void call(struct feed_position *own, struct bk_event *event) {
     uint64_t sequence = event->fields.sequence;
     own->kind->handed++;
     own->calls++;
-    enum bk_handed outcome = own->position->on_event(own->position, event);
+    enum bk_handed outcome = BK_HANDED_FAILED;
+    if (BK_FAILPOINT("feed.before_hand") == BK_OK)
+        outcome = own->position->on_event(own->position, event);
+    (void)BK_FAILPOINT("feed.after_hand");
     own->calls--;
     if (own->generation != generation)
         feed_position_settle(own); /* closed or sought: it was the last thing to know of it */

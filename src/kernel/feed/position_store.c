@@ -19,6 +19,7 @@
 #include "position_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/failpoint.h"
 
 enum { DELAY_MS = 100, RETRY_MS = 1000, FAILURES_MAX = 3 };
 
@@ -84,7 +85,7 @@ static enum bk_status run_item(struct bk_transaction *transaction,
 /* Of a position it reads the name, which does not change. */
 static enum bk_status run_store(struct bk_transaction *transaction, struct bk_write *write) {
     struct feed_store *store = bk_container_of(write, struct feed_store, write);
-    enum bk_status status = BK_OK;
+    enum bk_status status = BK_FAILPOINT("feed.before_stored");
     for (size_t i = 0; i < store->item_count && status == BK_OK; i++)
         status = run_item(transaction, &store->items[i]);
     return status;
@@ -253,6 +254,7 @@ static void finish_write(struct feed_positions *all, enum bk_status status) {
 
 static void on_stored(struct bk_write *write, enum bk_status status) {
     struct feed_store *store = bk_container_of(write, struct feed_store, write);
+    (void)BK_FAILPOINT("feed.after_stored");
     finish_write(bk_container_of(store, struct feed_positions, store), status);
 }
 

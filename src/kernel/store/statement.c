@@ -251,7 +251,9 @@ enum bk_status bk_statement_step(struct bk_statement *statement) {
 }
 
 enum bk_status bk_statement_run(struct bk_statement *statement) {
-    enum bk_status status = bk_statement_step(statement);
+    enum bk_status status = BK_FAILPOINT("store.statement");
+    if (status == BK_OK)
+        status = bk_statement_step(statement);
     bk_statement_reset(statement);
     return status == BK_END ? BK_OK : status;
 }

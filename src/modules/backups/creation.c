@@ -13,6 +13,7 @@
 #include "backups_private.h"
 
 #include "bakend/clock.h"
+#include "bakend/failpoint.h"
 #include "bakend/file.h"
 #include <stdio.h>
 
@@ -93,6 +94,7 @@ static void end(struct making *making, enum bk_status status) {
     struct bk_log *log = &making->state->context->log;
     struct bk_slice tenant = making->request->tenant->name;
     making->status = status;
+    (void)BK_FAILPOINT("backups.before_event");
     if (status == BK_OK)
         bk_log_info(log, "backup_created", BK_STRING("tenant", tenant),
                     BK_STRING("key", making->key), BK_INT("size", making->size_bytes));
@@ -113,11 +115,17 @@ static void end(struct making *making, enum bk_status status) {
 static void on_pack_run(struct bk_job *job, uint32_t thread_index) {
     struct making *making = bk_container_of(job, struct making, job);
     (void)thread_index;
-    making->status = backups_archive_write(making->part_path, making->copy_path,
-                                           making->request->tenant->name, &making->error);
+    making->status = BK_FAILPOINT("backups.before_pack");
+    if (making->status == BK_OK)
+        making->status = backups_archive_write(making->part_path, making->copy_path,
+                                               making->request->tenant->name, &making->error);
     (void)bk_file_remove(making->copy_path, NULL);
     if (making->status == BK_OK)
+        making->status = BK_FAILPOINT("backups.before_rename");
+    if (making->status == BK_OK)
         making->status = bk_file_rename(making->part_path, making->final_path, &making->error);
+    if (making->status != BK_OK)
+        (void)bk_file_remove(making->part_path, NULL);
     making->size_bytes = bk_file_size(making->final_path);
 }
 
@@ -149,7 +157,9 @@ static void on_copied(struct bk_database_copy *copy, enum bk_status status) {
 static void start_copy(struct making *making) {
     making->copy = (struct bk_database_copy){
         .path = making->copy_path, .done = on_copied, .error = BK_ERROR_INIT};
-    enum bk_status status = bk_database_copy(making->request->tenant->database, &making->copy);
+    enum bk_status status = BK_FAILPOINT("backups.before_copy");
+    if (status == BK_OK)
+        status = bk_database_copy(making->request->tenant->database, &making->copy);
     if (status != BK_OK)
         end(making, bk_error_set(&making->error, status, "the database takes no copy now"));
 }

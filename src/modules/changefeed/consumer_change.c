@@ -7,9 +7,14 @@
  */
 #include "consumer.h"
 
+#include "bakend/failpoint.h"
+
 static void run_next(struct changefeed_consumer *consumer);
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
+    enum bk_status status = BK_FAILPOINT("changefeed.before_place");
+    if (status != BK_OK)
+        return status;
     return changefeed_consumer_row_write(
         transaction, bk_container_of(write, struct changefeed_consumer_change, write));
 }
@@ -52,6 +57,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         bk_container_of(write, struct changefeed_consumer_change, write);
     struct changefeed_consumer *consumer = change->consumer;
     struct bk_tenant *tenant = consumer->tenant;
+    (void)BK_FAILPOINT("changefeed.after_place");
     bool is_gone = change->kind == CONSUMER_WRITE_REMOVAL ? status == BK_OK
                                                           : consumer->is_new && status != BK_OK;
     bk_tenant_ref(tenant);

@@ -22,6 +22,7 @@
 #include "collections.h"
 
 #include "bakend/alloc.h"
+#include "bakend/failpoint.h"
 
 enum {
     PIECE_ROWS = 500,
@@ -118,7 +119,9 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     uint64_t behind_last = 0;
     snapshot->row_count = 0;
     bk_buffer_clear(&snapshot->piece);
-    enum bk_status status = check_definition(snapshot, connection);
+    enum bk_status status = BK_FAILPOINT("collections.snapshot");
+    if (status == BK_OK)
+        status = check_definition(snapshot, connection);
     if (status == BK_OK)
         status = begin_rows(snapshot, connection, &statement);
     if (status == BK_OK)
@@ -150,7 +153,7 @@ static void end_stream(struct snapshot *snapshot) {
 
 static void write_line(struct snapshot *snapshot, struct bk_buffer *line) {
     bk_buffer_append_literal(line, "}\n");
-    BK_ASSERT(!line->is_overflown);
+    bk_buffer_insist(line);
     (void)bk_stream_write(snapshot->request, bk_buffer_slice(line));
     bk_buffer_fini(line);
 }

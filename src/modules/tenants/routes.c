@@ -138,6 +138,7 @@ static void on_record_made(struct bk_call *done) {
         undo(creation, false);
         return;
     }
+    (void)BK_FAILPOINT("tenants.after_record");
     tenants_marker_clear(creation->context, creation->name);
     bk_log_info(&creation->context->log, "tenant_created", BK_STRING("tenant", creation->name));
     bk_buffer_fini(&creation->body);
@@ -188,7 +189,9 @@ static enum bk_status make_directory(struct creation *creation, struct bk_error 
     enum bk_status status = bk_tenant_create(creation->context->tenants, creation->name, error);
     if (status != BK_OK)
         return status;
-    status = tenants_marker_set(creation->context, creation->name, error);
+    status = BK_FAILPOINT("tenants.after_directory");
+    if (status == BK_OK)
+        status = tenants_marker_set(creation->context, creation->name, error);
     if (status != BK_OK)
         bk_tenant_delete(creation->context->tenants, creation->name, on_forgotten, NULL);
     return status;
@@ -371,6 +374,8 @@ void tenants_delete(struct bk_request *request) {
     enum bk_status status = BK_OK;
     if (bk_tenant_exists(forwarding->context->tenants, forwarding->record.name))
         status = tenants_marker_set(forwarding->context, forwarding->record.name, &error);
+    if (status == BK_OK)
+        status = BK_FAILPOINT("tenants.before_deletion");
     if (status == BK_OK) {
         bk_api_call(forwarding->context->api, &forwarding->call);
         return;
