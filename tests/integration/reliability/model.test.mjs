@@ -19,7 +19,7 @@ import { operatorToken } from '../support/superuser.mjs';
 import { inOrder, matchesAny, Model, patternMatches, payloadOf, previousOf } from './support/model.mjs';
 
 const DURATION_MS = process.env.BAKEND_LONG === '1' ? 300_000 : 20_000;
-const SHRINK_MS = 120_000;
+const SHRINK_MS = 60_000;
 const OPERATIONS_MAX = 60;
 const LISTENERS_MAX = 6;
 const PATIENCE_MS = 20_000;
