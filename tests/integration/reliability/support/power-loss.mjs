@@ -1,5 +1,5 @@
 /** A server on a disk that can lose its power: see disk.mjs. */
-import { rm } from 'node:fs/promises';
+import { access, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { binary, Server } from '../../support/program.mjs';
 import { Disk } from './disk.mjs';
@@ -19,6 +19,9 @@ export class PowerLoss {
 
   /** @param {{folder: string, journals: string, random: object, lies?: string}} options */
   static async of({ folder, journals, random, lies }) {
+    await access(library).catch(() => {
+      throw new Error(`${library} is missing: build with -DBAKEND_TESTS=ON`);
+    });
     const power = new PowerLoss();
     Object.assign(power, { folder, journals, random, lies });
     power.#disk = await Disk.of(folder);

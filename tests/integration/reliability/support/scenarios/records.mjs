@@ -65,5 +65,19 @@ export default {
   },
   keyOf: ({ subject }) =>
     subject?.startsWith(`${COLLECTION}/`) ? subject.slice(COLLECTION.length + 1) : undefined,
+  /* The table and the journal are of one mind: what was made once, and not deleted, is a row. */
+  checkFile: [
+    `WITH told AS (
+       SELECT substr(subject, ${COLLECTION.length + 2}) AS id,
+              sum(type = '${COLLECTION}.created') AS made,
+              sum(type = '${COLLECTION}.deleted') AS deleted
+       FROM _journal WHERE subject LIKE '${COLLECTION}/%' GROUP BY subject)
+     SELECT told.id, 'was made and deleted', made, deleted, 'times, and is there:', ${COLLECTION}.id
+     FROM told LEFT JOIN ${COLLECTION} ON ${COLLECTION}.id = told.id
+     WHERE made <> 1 OR deleted > 1 OR (deleted = 0) <> (${COLLECTION}.id IS NOT NULL)
+     UNION ALL
+     SELECT id, 'is there, and no event tells of it', '', '', '', '' FROM ${COLLECTION}
+     WHERE id NOT IN (SELECT id FROM told)`,
+  ],
   valueIn: ({ type, payload }) => (type === `${COLLECTION}.deleted` ? null : payload.value),
 };
