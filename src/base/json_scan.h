@@ -52,14 +52,38 @@ static inline unsigned json_count_plain(const char *cursor) {
 
 #endif
 
+/* Whether what is left, less than a step, is plain, without a look at each byte: most texts are
+ * short. Pieces may overlap each other and what was looked at. False also for the few bytes that
+ * fill no piece. */
+static inline bool json_is_rest_plain(const char *start, const char *cursor, const char *end) {
+    enum { HALF = JSON_STEP_BYTES / 2, QUARTER = JSON_STEP_BYTES / 4 };
+    char pieces[JSON_STEP_BYTES];
+    if (end - start >= JSON_STEP_BYTES)
+        return json_count_plain(end - JSON_STEP_BYTES) == JSON_STEP_BYTES;
+    memset(pieces, ' ', sizeof pieces);
+    if (end - cursor >= HALF) {
+        memcpy(pieces, cursor, HALF);
+        memcpy(pieces + HALF, end - HALF, HALF);
+    } else if (end - cursor >= QUARTER) {
+        memcpy(pieces, cursor, QUARTER);
+        memcpy(pieces + HALF, end - QUARTER, QUARTER);
+    } else {
+        return false;
+    }
+    return json_count_plain(pieces) == JSON_STEP_BYTES;
+}
+
 /* The first byte from cursor on that is not plain, or end. */
 static inline const char *json_skip_plain(const char *cursor, const char *end) {
+    const char *start = cursor;
     while (end - cursor >= JSON_STEP_BYTES) {
         unsigned count = json_count_plain(cursor);
         cursor += count;
         if (count < JSON_STEP_BYTES)
             break;
     }
+    if (end - cursor < JSON_STEP_BYTES && json_is_rest_plain(start, cursor, end))
+        return end;
     while (cursor < end && json_is_plain(*cursor))
         cursor++;
     return cursor;

@@ -36,10 +36,25 @@ static const char *skip_clean(const char *cursor, const char *end) {
     }
 }
 
+/* A text of which every byte stands as it is, into a buffer that has the room. */
+static bool write_plain(struct bk_buffer *out, const char *text, size_t length) {
+    if (out->capacity - out->length < length + 2 ||
+        json_skip_plain(text, text + length) != text + length)
+        return false;
+    char *at = out->data + out->length;
+    at[0] = '"';
+    memcpy(at + 1, text, length);
+    at[length + 1] = '"';
+    out->length += length + 2;
+    return true;
+}
+
 void bk_json_write_string(struct bk_buffer *out, struct bk_slice text) {
-    bk_buffer_append_char(out, '"');
     const char *cursor = text.length == 0 ? "" : text.data;
     const char *end = cursor + text.length;
+    if (write_plain(out, cursor, text.length))
+        return;
+    bk_buffer_append_char(out, '"');
     while (cursor < end) {
         const char *dirty = skip_clean(cursor, end);
         bk_buffer_append(out, cursor, (size_t)(dirty - cursor));
