@@ -4,7 +4,7 @@
  * hold a cursor and nothing else: there is no queue per reader, and nobody waits for a reader.
  *
  * Cursor: opaque text, base64url of version (1 byte), epoch (8), sequence (8, big endian) and a
- * check (3, of SHA-256 over the rest), 27 characters. Valid with any filter and on every surface.
+ * check (3, over the rest), 27 characters. Valid with any filter and on every surface.
  * It stands right behind the event of its sequence: reading forward begins with the next one,
  * reading backward with that one.
  */
