@@ -88,17 +88,18 @@ static struct bk_slice list_names(struct bk_request *request, const struct bk_sl
     return list;
 }
 
-static bool is_known(const struct bk_slice *known, struct bk_slice name) {
-    for (size_t i = 0; known[i].length > 0; i++)
+/* A bit for each known name; 0 for others. */
+static uint32_t bit_of(const struct bk_slice *known, struct bk_slice name) {
+    for (uint32_t i = 0; known[i].length > 0; i++)
         if (bk_slice_equal(known[i], name))
-            return true;
-    return false;
+            return UINT32_C(1) << i;
+    return 0;
 }
 
 /* A slip that was ignored would widen what is read: to all types, say. */
 static void refuse_name(struct bk_request *request, const struct bk_slice *known,
                         struct bk_slice name) {
-    if (is_known(known, name) || !bk_slice_is_utf8(name))
+    if (bit_of(known, name) != 0 || !bk_slice_is_utf8(name))
         return;
     struct bk_slice message =
         bk_arena_format(&request->arena, "There is no such name here, only: %.*s.",
@@ -113,46 +114,31 @@ void changefeed_refuse_unknown_members(struct bk_request *request, const struct 
         refuse_name(request, known, member->key);
 }
 
-static void refuse_unknown_parameters(struct bk_request *request) {
+/* By the names as bk_request_query decodes them: one that means nothing, and one that is there
+ * twice. */
+static void check_parameters(struct bk_request *request) {
     static const struct bk_slice known[] = {BK_SLICE_INIT("after"),   BK_SLICE_INIT("types"),
                                             BK_SLICE_INIT("subject"), BK_SLICE_INIT("limit"),
                                             BK_SLICE_INIT("order"),   BK_SLICE_INIT("wait"),
                                             BK_SLICE_INIT("filter"),  {NULL, 0}};
     struct bk_slice rest = request->query, pair, name;
+    uint32_t seen = 0;
     while (rest.length > 0 && bk_slice_split(&rest, '&', &pair)) {
         struct bk_slice raw = bk_slice_make(pair.data, bk_slice_find(pair, '='));
-        if (raw.length > 0 && bk_percent_decode(&request->arena, raw, true, &name))
+        if (raw.length == 0 || !bk_percent_decode(&request->arena, raw, true, &name))
+            continue;
+        uint32_t bit = bit_of(known, name);
+        if (bit == 0)
             refuse_name(request, known, name);
-    }
-}
-
-/* As often as it is there, by the names as bk_request_query decodes them. */
-static uint32_t count_named(struct bk_request *request, struct bk_slice name) {
-    struct bk_slice rest = request->query, pair, decoded;
-    uint32_t count = 0;
-    while (rest.length > 0 && bk_slice_split(&rest, '&', &pair)) {
-        struct bk_slice raw = bk_slice_make(pair.data, bk_slice_find(pair, '='));
-        if (bk_percent_decode(&request->arena, raw, true, &decoded))
-            count += bk_slice_equal(decoded, name);
-    }
-    return count;
-}
-
-static void refuse_repeated(struct bk_request *request) {
-    static const struct bk_slice names[] = {BK_SLICE_INIT("after"),   BK_SLICE_INIT("types"),
-                                            BK_SLICE_INIT("subject"), BK_SLICE_INIT("limit"),
-                                            BK_SLICE_INIT("order"),   BK_SLICE_INIT("wait")};
-    for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
-        if (count_named(request, names[i]) > 1)
-            bk_problems_add(&request->problems, names[i], "validation_repeated",
-                            "Must be given once.");
+        else if ((seen & bit) != 0)
+            bk_problems_add(&request->problems, name, "validation_repeated", "Must be given once.");
+        seen |= bit;
     }
 }
 
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query) {
     *query = (struct bk_feed_query){0};
-    refuse_repeated(request);
-    refuse_unknown_parameters(request);
+    check_parameters(request);
     parse_types(request, query);
     parse_subject(request, query);
     parse_order(request, query);
