@@ -8,6 +8,10 @@
 
 #include <stddef.h>
 
+/* For an array on the stack that is filled before it is read: it is left as it is, where a release
+ * sets all others to zero. */
+#define BK_UNINITIALIZED __attribute__((uninitialized))
+
 /* Never NULL; zeroed by bk_alloc_zero only. Free with bk_free. Any thread. */
 void *bk_alloc(size_t size_bytes) __attribute__((malloc, returns_nonnull));
 void *bk_alloc_zero(size_t size_bytes) __attribute__((malloc, returns_nonnull));

@@ -2,6 +2,8 @@
  * transaction. */
 #include "collections.h"
 
+#include "bakend/alloc.h"
+
 /* What a change of such a record means is known to its module, so it has routes of its own. */
 static void refuse_closed(struct bk_request *request, const struct bk_collection *collection) {
     struct bk_slice message =
@@ -66,7 +68,7 @@ static enum bk_status write_record(struct bk_request *request,
     bk_statement_bind_text(statement, 1, bk_request_parameter(request, BK_SLICE("id")));
     status = bk_statement_step(statement);
     if (status == BK_OK) {
-        struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+        BK_UNINITIALIZED struct bk_value values[BK_COLLECTION_FIELDS_MAX];
         bk_record_read(collection, statement, values);
         bk_record_write_json(collection, values, bk_rules_view(&request->actor, collection),
                              &request->out);

@@ -11,6 +11,8 @@
  */
 #include "http_private.h"
 
+#include "bakend/alloc.h"
+
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
@@ -101,7 +103,7 @@ static void judge_from_now(struct http_connection *connection) {
 }
 
 static void queue_write(struct http_connection *connection) {
-    uv_buf_t pieces[PIECES_MAX];
+    BK_UNINITIALIZED uv_buf_t pieces[PIECES_MAX];
     size_t total;
     unsigned int count = gather(&connection->output, pieces, &total);
     if (uv_write(&connection->write, &connection->socket.stream, pieces, count, on_write) != 0) {
@@ -116,7 +118,7 @@ static void queue_write(struct http_connection *connection) {
 }
 
 void http_sending_flush(struct http_connection *connection) {
-    uv_buf_t pieces[PIECES_MAX];
+    BK_UNINITIALIZED uv_buf_t pieces[PIECES_MAX];
     if (connection->output.length > connection->http->options.output_max_bytes) {
         http_connection_cut(connection);
         return;
@@ -145,7 +147,7 @@ void http_sending_flush(struct http_connection *connection) {
 
 bool http_sending_finish(struct http_connection *connection) {
     while (connection->in_flight_bytes == 0 && connection->output.length > 0) {
-        uv_buf_t pieces[PIECES_MAX];
+        BK_UNINITIALIZED uv_buf_t pieces[PIECES_MAX];
         size_t total;
         unsigned int count = gather(&connection->output, pieces, &total);
         int sent = uv_try_write(&connection->socket.stream, pieces, count);

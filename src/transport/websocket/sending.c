@@ -283,7 +283,7 @@ static void on_write(uv_write_t *request, int status) {
 }
 
 static void queue_write(struct websocket_connection *connection) {
-    uv_buf_t pieces[PIECES_MAX];
+    BK_UNINITIALIZED uv_buf_t pieces[PIECES_MAX];
     size_t total;
     uint32_t count = gather(connection, pieces, &total);
     connection->write = bk_alloc(sizeof(*connection->write));
@@ -299,7 +299,7 @@ static void queue_write(struct websocket_connection *connection) {
 }
 
 static void flush(struct websocket_connection *connection) {
-    uv_buf_t pieces[PIECES_MAX];
+    BK_UNINITIALIZED uv_buf_t pieces[PIECES_MAX];
     BK_ASSERT(connection->write == NULL && connection->state != WEBSOCKET_STATE_CLOSED);
     for (;;) {
         size_t total;
