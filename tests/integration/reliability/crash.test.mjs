@@ -6,6 +6,8 @@
  * BAKEND_LONG=1: 200 rounds instead of 10.
  */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Server, startServer, temporaryFolder } from '../support/program.mjs';
@@ -87,4 +89,16 @@ test('a kill within an atomic write leaves nothing that passes for a sign of use
     tenant: 'unused',
   });
   assert.equal(answer.status, 200, 'a tenant never used opens as a new one');
+});
+
+test('a database file has its first page from the moment it has its name', async (t) => {
+  const folder = await temporaryFolder(t);
+  /* The first atomic write makes the instance key, the second the database of `default`. */
+  const first = new Server(folder, [], { BAKEND_FAILPOINT: 'file.before_rename:kill@2' });
+  first.expectKill();
+  assert.equal((await first.killed()).signal, 'SIGKILL', 'the failpoint was reached');
+  const names = await readdir(join(folder, 'data/tenants/default'));
+  assert.deepEqual(names.filter((name) => !name.startsWith('.')), [], 'there is no file yet');
+
+  await operatorToken(await startServer(t, { folder }));
 });
