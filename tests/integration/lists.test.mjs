@@ -97,6 +97,24 @@ test('lists', async (t) => {
     });
   });
 
+  await t.test('by cursor show also the records that have no value to sort by', async () => {
+    await api.define({ name: 'sparse', ...open, fields: [{ name: 'mark', type: 'json' }] });
+    for (let i = 0; i < 12; i++) await api.create('sparse', i % 3 ? { mark: i } : {});
+    for (const sort of ['mark', '-mark', 'mark,-id', '-mark,id']) {
+      const seen = [];
+      for (let cursor = ''; seen.length === 0 || cursor !== ''; ) {
+        const { status, body, text } = await api.get(
+          `${recordsPath('sparse')}?sort=${sort}&perPage=2&cursor=${cursor}`,
+        );
+        assert.equal(status, 200, text);
+        seen.push(...body.items.map(({ id }) => id));
+        cursor = body.nextCursor;
+      }
+      const { body } = await api.get(`${recordsPath('sparse')}?sort=${sort},id`);
+      assert.deepEqual(seen, body.items.map(({ id }) => id), sort);
+    }
+  });
+
   await t.test('by cursor skip and repeat nothing while records come and go', async () => {
     const before = new Set((await listAll(api.server, api.token, 'items')).map(({ id }) => id));
     const removed = new Set();

@@ -12,6 +12,7 @@
  * another collection or sort is refused: its values would be compared with fields that mean
  * something else.
  */
+#include "bakend/alloc.h"
 #include "bakend/encode.h"
 #include "collections.h"
 
@@ -187,15 +188,67 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
 
 /* --- SQL -------------------------------------------------------------------------------------- */
 
+/* Whether a row may have no value there. Such rows come first, and last in descending order. */
+static bool is_nullable(const struct record_list *list, const struct bk_field *field) {
+    const char *column =
+        field->type->column_of != NULL ? field->type->column_of(field) : field->type->column;
+    return list->collection->type == BK_COLLECTION_VIEW || strstr(column, "NOT NULL") == NULL;
+}
+
+/* Whether all that is behind the cursor is behind it in one comparison of all keys together, for
+ * which an index over them goes straight there. */
+static bool is_one_range(const struct record_list *list) {
+    bool is_descending = list->keys[0].is_descending;
+    for (uint32_t i = 0; i < list->key_count; i++)
+        if (list->keys[i].is_descending != is_descending || list->behind[i].type == BK_VALUE_NULL ||
+            (is_descending && is_nullable(list, list->keys[i].field)))
+            return false;
+    return true;
+}
+
+/* (a, b) > (?1, ?2) */
+static void write_range(struct record_list *list, struct bk_buffer *sql) {
+    for (uint32_t i = 0; i < list->key_count; i++)
+        bk_buffer_format(sql, "%c%.*s", i == 0 ? '(' : ',',
+                         BK_SLICE_PRINT(list->keys[i].field->quoted));
+    bk_buffer_append_slice(sql, list->keys[0].is_descending ? BK_SLICE(")<") : BK_SLICE(")>"));
+    for (uint32_t i = 0; i < list->key_count; i++)
+        bk_buffer_format(sql, "%c?%u", i == 0 ? '(' : ',', i + 1);
+    bk_buffer_append_char(sql, ')');
+}
+
+/* Behind the cursor by this key alone. */
+static void write_behind_key(const struct record_list *list, uint32_t number,
+                             struct bk_buffer *sql) {
+    const struct sort_key *key = &list->keys[number];
+    struct bk_slice column = key->field->quoted;
+    bool is_null = list->behind[number].type == BK_VALUE_NULL;
+    if (is_null && key->is_descending)
+        bk_buffer_append_literal(sql, "FALSE");
+    else if (is_null)
+        bk_buffer_format(sql, "%.*s IS NOT NULL", BK_SLICE_PRINT(column));
+    else
+        bk_buffer_format(sql, "%.*s %c ?%u", BK_SLICE_PRINT(column), key->is_descending ? '<' : '>',
+                         number + 1);
+    if (!is_null && key->is_descending && is_nullable(list, key->field))
+        bk_buffer_format(sql, " OR %.*s IS NULL", BK_SLICE_PRINT(column));
+}
+
 /* (a > ?1 OR (a IS ?1 AND (b < ?2 OR …))): each key in its own direction. */
-static void write_behind(struct record_list *list, struct bk_buffer *sql) {
+static void write_each(struct record_list *list, struct bk_buffer *sql) {
+    const struct sort_key *first = &list->keys[0];
+    /* For an index to begin there; the rest is looked at row by row. */
+    if (list->behind[0].type != BK_VALUE_NULL &&
+        !(first->is_descending && is_nullable(list, first->field)))
+        bk_buffer_format(sql, "%.*s %s ?1 AND ", BK_SLICE_PRINT(first->field->quoted),
+                         first->is_descending ? "<=" : ">=");
     for (uint32_t i = 0; i < list->key_count; i++) {
-        struct bk_slice column = list->keys[i].field->quoted;
         bool is_last = i + 1 == list->key_count;
-        bk_buffer_format(sql, "(%.*s %s ?%u", BK_SLICE_PRINT(column),
-                         list->keys[i].is_descending ? "<" : ">", i + 1);
+        bk_buffer_append_char(sql, '(');
+        write_behind_key(list, i, sql);
         if (!is_last)
-            bk_buffer_format(sql, " OR (%.*s IS ?%u AND ", BK_SLICE_PRINT(column), i + 1);
+            bk_buffer_format(sql, " OR (%.*s IS ?%u AND ",
+                             BK_SLICE_PRINT(list->keys[i].field->quoted), i + 1);
     }
     for (uint32_t i = 0; i < list->key_count; i++)
         bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(")") : BK_SLICE("))"));
@@ -216,7 +269,12 @@ static void write_order(struct record_list *list, struct bk_buffer *sql) {
     }
 }
 
-/* Bound: ?1… the cursor's values, then ?100 the limit and ?101 the offset. */
+static int limit_parameter(const struct record_list *list) {
+    return list->is_behind ? (int)list->key_count + 1 : 1;
+}
+
+/* Bound: ?1… the cursor's values, then the limit and the offset. Without a gap: SQLite keeps, and
+ * clears, what is in between. */
 static enum bk_status make_sql(struct record_list *list) {
     struct bk_arena *arena = &list->request->arena;
     const struct bk_collection *collection = list->collection;
@@ -226,10 +284,14 @@ static enum bk_status make_sql(struct record_list *list) {
                      BK_SLICE_PRINT(collection->quoted));
     if (list->is_behind) {
         bk_buffer_append_literal(&sql, " WHERE ");
-        write_behind(list, &sql);
+        if (is_one_range(list))
+            write_range(list, &sql);
+        else
+            write_each(list, &sql);
     }
     write_order(list, &sql);
-    bk_buffer_append_literal(&sql, " LIMIT ?100 OFFSET ?101");
+    bk_buffer_format(&sql, " LIMIT ?%d OFFSET ?%d", limit_parameter(list),
+                     limit_parameter(list) + 1);
     enum bk_status status = sql.is_overflown ? BK_TOO_LARGE : BK_OK;
     list->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
     bk_buffer_fini(&sql);
@@ -259,7 +321,7 @@ static enum bk_status count(struct record_list *list, struct bk_connection *conn
 /* One row more than the page is asked for by cursor: whether there is a next page. */
 static enum bk_status write_items(struct record_list *list, struct bk_statement *statement,
                                   struct bk_buffer *out) {
-    struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+    BK_UNINITIALIZED struct bk_value values[BK_COLLECTION_FIELDS_MAX];
     struct bk_buffer cursor;
     enum bk_status status;
     int64_t row_count = 0;
@@ -296,8 +358,9 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
         return status;
     for (uint32_t i = 0; list->is_behind && i < list->key_count; i++)
         bk_statement_bind(statement, (int)i + 1, &list->behind[i]);
-    bk_statement_bind_int(statement, 100, list->page.per_page + (list->is_by_cursor ? 1 : 0));
-    bk_statement_bind_int(statement, 101,
+    int limit = limit_parameter(list);
+    bk_statement_bind_int(statement, limit, list->page.per_page + (list->is_by_cursor ? 1 : 0));
+    bk_statement_bind_int(statement, limit + 1,
                           list->is_by_cursor ? 0 : (list->page.page - 1) * list->page.per_page);
     bk_buffer_clear(out);
     bk_buffer_append_char(out, '{');
