@@ -7,6 +7,7 @@
 #define BAKEND_ARENA_H
 
 #include "bakend/slice.h"
+#include "bakend/status.h"
 
 struct bk_arena_block;
 
@@ -16,6 +17,7 @@ struct bk_arena {
     size_t used_bytes, max_bytes;
     size_t *total_bytes; /* see bk_arena_count_in */
     bool is_overflown;
+    bool lacks_memory; /* it is overflown since there was no memory, not for its maximum */
 };
 
 /* No allocation happens before the first use. One thread at a time. */
@@ -34,6 +36,12 @@ void *bk_arena_alloc(struct bk_arena *arena, size_t size_bytes);
 void *bk_arena_alloc_zero(struct bk_arena *arena, size_t size_bytes);
 /* A copy, NUL-terminated one byte past its length; empty on overflow. */
 struct bk_slice bk_arena_copy(struct bk_arena *arena, struct bk_slice text);
+/* BK_OK, BK_NO_MEMORY, or BK_TOO_LARGE past the maximum. */
+static inline enum bk_status bk_arena_status(const struct bk_arena *arena) {
+    if (!arena->is_overflown)
+        return BK_OK;
+    return arena->lacks_memory ? BK_NO_MEMORY : BK_TOO_LARGE;
+}
 struct bk_slice bk_arena_format(struct bk_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -6,11 +6,13 @@
 #define BAKEND_BUFFER_H
 
 #include "bakend/slice.h"
+#include "bakend/status.h"
 
 struct bk_buffer {
     char *data;
     size_t length, capacity, max_bytes;
     bool is_overflown;
+    bool lacks_memory; /* it is overflown since there was no memory, not for its maximum */
 };
 
 void bk_buffer_init(struct bk_buffer *buffer, size_t max_bytes);
@@ -24,6 +26,10 @@ void bk_buffer_append_slow(struct bk_buffer *buffer, const void *data, size_t le
 void bk_buffer_append_int(struct bk_buffer *buffer, int64_t value);
 void bk_buffer_format(struct bk_buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* For a text that its maximum has room for in any case: it is whole, or memory is gone, and the
+ * process ends as with bk_alloc. */
+void bk_buffer_insist(const struct bk_buffer *buffer);
 
 /* data may be NULL when length is 0. */
 static inline void bk_buffer_append(struct bk_buffer *buffer, const void *data, size_t length) {
@@ -49,6 +55,12 @@ static inline void bk_buffer_append_char(struct bk_buffer *buffer, char c) {
 }
 static inline struct bk_slice bk_buffer_slice(const struct bk_buffer *buffer) {
     return (struct bk_slice){buffer->data, buffer->length};
+}
+/* BK_OK, BK_NO_MEMORY, or BK_TOO_LARGE past the maximum. */
+static inline enum bk_status bk_buffer_status(const struct bk_buffer *buffer) {
+    if (!buffer->is_overflown)
+        return BK_OK;
+    return buffer->lacks_memory ? BK_NO_MEMORY : BK_TOO_LARGE;
 }
 /* The memory moves to the caller (bk_free) and the buffer is as after init. */
 char *bk_buffer_take(struct bk_buffer *buffer, size_t *length);

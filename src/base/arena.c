@@ -133,8 +133,10 @@ static size_t next_block_bytes(const struct bk_arena *arena, size_t size_bytes) 
 static void *alloc_from_new_block(struct bk_arena *arena, size_t size_bytes) {
     size_t block_bytes = next_block_bytes(arena, size_bytes);
     struct bk_arena_block *block = bk_try_alloc(sizeof *block + block_bytes);
-    if (block == NULL)
+    if (block == NULL) {
+        arena->lacks_memory = true;
         return emergency_memory(arena, size_bytes);
+    }
     (void)own(arena, block, block_bytes);
     arena->used_bytes += size_bytes;
     if (size_bytes > OWN_BLOCK_BYTES_MIN && arena->block != NULL) {

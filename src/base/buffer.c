@@ -23,7 +23,7 @@ void bk_buffer_fini(struct bk_buffer *buffer) {
 
 void bk_buffer_clear(struct bk_buffer *buffer) {
     buffer->length = 0;
-    buffer->is_overflown = false;
+    buffer->is_overflown = buffer->lacks_memory = false;
 }
 
 static bool overflow(struct bk_buffer *buffer) {
@@ -49,8 +49,10 @@ bool bk_buffer_reserve(struct bk_buffer *buffer, size_t more_bytes) {
     if (capacity < needed)
         capacity = needed;
     char *data = bk_try_realloc(buffer->data, capacity);
-    if (data == NULL)
+    if (data == NULL) {
+        buffer->lacks_memory = true;
         return overflow(buffer);
+    }
     buffer->data = data;
     buffer->capacity = capacity;
     return true;
@@ -95,6 +97,7 @@ void bk_buffer_format(struct bk_buffer *buffer, const char *format, ...) {
         /* The C library wants a byte for the NUL too, for which the maximum may leave no room. */
         char *text = bk_try_alloc(length + 1);
         if (text == NULL) {
+            buffer->lacks_memory = true;
             overflow(buffer);
         } else {
             vsnprintf(text, length + 1, format, again);
@@ -103,6 +106,12 @@ void bk_buffer_format(struct bk_buffer *buffer, const char *format, ...) {
         }
     }
     va_end(again);
+}
+
+void bk_buffer_insist(const struct bk_buffer *buffer) {
+    if (buffer->lacks_memory)
+        bk_alloc_give_up(buffer->length);
+    BK_ASSERT(!buffer->is_overflown);
 }
 
 char *bk_buffer_take(struct bk_buffer *buffer, size_t *length) {

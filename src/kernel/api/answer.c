@@ -123,6 +123,8 @@ static void write_error(struct bk_request *request, int http_status, struct bk_s
                                 bk_slice_make(request->id, BK_REQUEST_ID_BYTES));
     bk_buffer_append_literal(out, "}");
     request->content_type = "application/json";
+    if (out->lacks_memory)
+        bk_buffer_clear(out);
 }
 
 static void send_error(struct bk_request *request, int http_status, struct bk_slice message,
@@ -130,6 +132,8 @@ static void send_error(struct bk_request *request, int http_status, struct bk_sl
     if (http_status == 429 || http_status == 503)
         bk_answer_header(request, "Retry-After", BK_SLICE(RETRY_AFTER_SECONDS));
     write_security(request);
+    if (request->head.lacks_memory)
+        bk_buffer_clear(&request->head);
     write_error(request, http_status, message, problems);
     request->status = http_status;
     send_whole(request);
@@ -143,11 +147,24 @@ static struct bk_slice message_of(enum bk_status status, const char *message) {
     return text.length > 0 ? text : bk_slice_from(bk_status_text(status));
 }
 
+static bool lacks_memory(const struct bk_request *request) {
+    return request->arena.lacks_memory || request->out.lacks_memory || request->head.lacks_memory;
+}
+
+/* What is wrong with a request for which there was no memory, nobody knows. */
 void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message) {
+    if (lacks_memory(request)) {
+        status = BK_NO_MEMORY;
+        message = NULL;
+    }
     send_error(request, bk_status_http(status), message_of(status, message), NULL);
 }
 
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message) {
+    if (lacks_memory(request)) {
+        bk_answer_error(request, BK_NO_MEMORY, NULL);
+        return;
+    }
     send_error(request, bk_status_http(status), message_of(status, message), &request->problems);
 }
 
@@ -188,9 +205,9 @@ static const char *spoiled_by(const struct bk_request *request) {
 void bk_answer(struct bk_request *request, int http_status) {
     const char *reason = http_status < 400 ? spoiled_by(request) : NULL;
     if (reason != NULL) {
+        bool is_memory = lacks_memory(request);
         bk_buffer_clear(&request->head);
-        request->head.is_overflown = false;
-        bk_answer_error(request, BK_INTERNAL, reason);
+        bk_answer_error(request, is_memory ? BK_NO_MEMORY : BK_INTERNAL, is_memory ? NULL : reason);
         return;
     }
     write_security(request);

@@ -152,6 +152,8 @@ static enum bk_status call_run(struct bk_transaction *transaction, struct bk_wri
         status = transaction->failure;
     if (status == BK_OK && transaction->batch->arena.is_overflown)
         status = BK_TOO_LARGE;
+    if (transaction->batch->arena.lacks_memory)
+        status = BK_NO_MEMORY;
     if (status == BK_OK)
         status = interrupt_for_test(transaction);
     return status;

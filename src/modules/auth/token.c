@@ -31,7 +31,7 @@ static void derive_signing_key(uint8_t key[BK_KEY_BYTES], const struct auth_clai
                      secrets->token_key.length);
     bk_buffer_append_slice(&text, secrets->collection_secret);
     bk_buffer_append_slice(&text, secrets->token_key);
-    BK_ASSERT(!text.is_overflown);
+    bk_buffer_insist(&text);
     bk_derive_key(key, bk_slice_make((const char *)tenant_key, sizeof(tenant_key)),
                   bk_buffer_slice(&text));
     bk_crypto_wipe(tenant_key, sizeof(tenant_key));
@@ -73,7 +73,8 @@ void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
     bk_json_write_member_string(&json, BK_SLICE("type"), claims->type);
     bk_buffer_append_char(&json, '}');
     append_base64url(out, bk_buffer_slice(&json));
-    BK_ASSERT(!out->is_overflown && !json.is_overflown);
+    bk_buffer_insist(&json);
+    bk_buffer_insist(out);
     sign(mac, bk_slice_make(out->data + start, out->length - start), claims, secrets);
     bk_buffer_append_char(out, '.');
     append_base64url(out, bk_slice_make((const char *)mac, sizeof(mac)));

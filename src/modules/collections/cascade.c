@@ -180,7 +180,7 @@ static enum bk_status save(struct cascade *cascade, const struct bk_collection *
                               bk_transaction_now_ms(cascade->transaction), &cascade->row_room);
     }
     if (cascade->row_room.is_overflown)
-        return BK_TOO_LARGE;
+        return bk_arena_status(&cascade->row_room);
     enum bk_status status = update_row(cascade, collection, values);
     if (status == BK_OK)
         status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_UPDATED,
@@ -211,14 +211,14 @@ static enum bk_status release(struct cascade *cascade, const struct bk_relation 
         return status;
     struct bk_value *values = bk_arena_alloc(&cascade->row_room, size_bytes);
     if (cascade->row_room.is_overflown)
-        return BK_TOO_LARGE;
+        return bk_arena_status(&cascade->row_room);
     memcpy(values, before, size_bytes);
     if (relation->is_multiple)
         values[field->index].text = without_gone(cascade, before[field->index].text);
     else
         field->type->empty(field, &values[field->index]);
     if (cascade->row_room.is_overflown)
-        return BK_TOO_LARGE;
+        return bk_arena_status(&cascade->row_room);
     struct bk_slice left = values[field->index].text;
     if (left.length > 0 && !bk_slice_is(left, "[]"))
         return save(cascade, collection, before, values);
@@ -308,6 +308,8 @@ static enum bk_status check_blocked(struct cascade *cascade) {
         if (bk_map_get(&cascade->gone, key) == NULL)
             status = BK_CONFLICT;
     }
+    if (cascade->row_room.lacks_memory)
+        return BK_NO_MEMORY;
     return cascade->row_room.is_overflown ? BK_LIMIT : status;
 }
 
@@ -315,7 +317,7 @@ static enum bk_status run(struct cascade *cascade) {
     while (cascade->queue != NULL && cascade->status == BK_OK) {
         take_slice(cascade);
         if (cascade->slice.is_overflown)
-            return BK_LIMIT;
+            return cascade->slice.lacks_memory ? BK_NO_MEMORY : BK_LIMIT;
         bk_schema_relations_to(cascade->schema, cascade->target, on_relation, cascade);
     }
     return cascade->status == BK_OK ? check_blocked(cascade) : cascade->status;

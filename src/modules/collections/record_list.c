@@ -181,6 +181,8 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
     bk_buffer_append_char(&json, ']');
     size_t room = BK_BASE64URL_BYTES(json.length);
     /* A value too long for a cursor: the client goes on with page and perPage. */
+    if (json.lacks_memory)
+        bk_alloc_give_up(json.length); /* a list without a cursor would look like its end */
     if (!json.is_overflown && bk_buffer_reserve(out, room))
         out->length += bk_base64url_encode(out->data + out->length, json.data, json.length);
     bk_buffer_fini(&json);
@@ -292,12 +294,12 @@ static enum bk_status make_sql(struct record_list *list) {
     write_order(list, &sql);
     bk_buffer_format(&sql, " LIMIT ?%d OFFSET ?%d", limit_parameter(list),
                      limit_parameter(list) + 1);
-    enum bk_status status = sql.is_overflown ? BK_TOO_LARGE : BK_OK;
+    enum bk_status status = bk_buffer_status(&sql);
     list->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
     bk_buffer_fini(&sql);
     list->count_sql = bk_sql_make(
         bk_arena_format(arena, "SELECT COUNT(*) FROM %.*s", BK_SLICE_PRINT(collection->quoted)));
-    return arena->is_overflown ? BK_TOO_LARGE : status;
+    return arena->is_overflown ? bk_arena_status(arena) : status;
 }
 
 /* --- on a reader ------------------------------------------------------------------------------ */

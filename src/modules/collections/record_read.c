@@ -51,7 +51,7 @@ enum bk_status collections_record_copy(const struct bk_collection *collection,
     for (uint32_t i = 0; i < collection->field_count; i++)
         if (values[i].type == BK_VALUE_TEXT)
             values[i].text = bk_arena_copy(arena, values[i].text);
-    return arena->is_overflown ? BK_TOO_LARGE : BK_OK;
+    return bk_arena_status(arena);
 }
 
 /* Reads and writes the row; the statement is reset in any case. */

@@ -366,7 +366,9 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
         write_answer(record);
     if (record->request->arena.is_overflown ||
         (status == BK_OK && record->request->out.is_overflown))
-        return BK_TOO_LARGE;
+        return record->request->arena.lacks_memory || record->request->out.lacks_memory
+                   ? BK_NO_MEMORY
+                   : BK_TOO_LARGE;
     return status;
 }
 

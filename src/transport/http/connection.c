@@ -193,6 +193,10 @@ static void keep(struct http_connection *connection, const char *data, size_t le
     if (length == 0 || connection->state == HTTP_STATE_CLOSED)
         return;
     bk_buffer_append(&connection->pending, data, length);
+    if (connection->pending.lacks_memory) {
+        http_connection_cut(connection);
+        return;
+    }
     BK_ASSERT(!connection->pending.is_overflown);
     connection->http->figures.pending_bytes += length;
     if ((connection->pending.length > HTTP_PENDING_BYTES_MAX ||

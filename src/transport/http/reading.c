@@ -222,6 +222,10 @@ static size_t read_head(struct http_connection *connection, const char *data, si
     size_t before = head->length, room = connection->http->options.head_max_bytes - before, end;
     size_t taken = length < room ? length : room;
     bk_buffer_append(head, data, taken);
+    if (head->lacks_memory) {
+        http_reading_refuse(connection, 503, "There is no memory for the request.");
+        return taken;
+    }
     end = http_gate_find_end(head->data, head->length, &exchange->scanned, &exchange->line_start,
                              &refusal);
     if (refusal.status != 0) {

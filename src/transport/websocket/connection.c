@@ -282,7 +282,7 @@ static void queue_handshake(struct websocket_connection *connection, struct bk_r
     struct bk_slice whole;
     bk_buffer_init(&text, HANDSHAKE_BYTES_MAX);
     websocket_handshake_write(request, &text);
-    BK_ASSERT(!text.is_overflown);
+    bk_buffer_insist(&text);
     whole = bk_buffer_slice(&text);
     websocket_sending_push(connection, bk_shared_create(&whole, 1), WEBSOCKET_KIND_CONTROL);
     bk_buffer_fini(&text);

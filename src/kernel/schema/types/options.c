@@ -202,7 +202,7 @@ void schema_problem_number(const struct bk_field *field, struct bk_problems *pro
     bk_buffer_append_char(&out, '{');
     bk_json_write_member_raw(&out, bk_slice_from(parameter), bk_buffer_slice(&text));
     bk_buffer_append_char(&out, '}');
-    BK_ASSERT(!out.is_overflown);
+    bk_buffer_insist(&out);
     bk_problems_add_params(problems, field->name, code, out.data,
                            bk_slice_make(out.data + message_length, out.length - message_length));
     bk_buffer_fini(&out);
