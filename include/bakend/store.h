@@ -76,8 +76,6 @@ double bk_statement_real(struct bk_statement *statement, int index);
 struct bk_slice bk_statement_text(struct bk_statement *statement, int index);
 struct bk_value bk_statement_value(struct bk_statement *statement, int index);
 int bk_statement_column_count(struct bk_statement *statement);
-/* Rows changed by the last INSERT, UPDATE or DELETE. */
-int64_t bk_connection_change_count(struct bk_connection *connection);
 /* SQLite's message for the last failure; "" after success. Not for answers to clients. */
 const char *bk_connection_error(struct bk_connection *connection);
 /* After BK_CONFLICT: "table.column, table.column" of the violated constraint. */
@@ -86,7 +84,6 @@ struct bk_slice bk_connection_conflict(struct bk_connection *connection);
 enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk_slice sql);
 /* Forgets cached statements (after DDL; the store does it for other connections itself). */
 void bk_connection_forget_statements(struct bk_connection *connection);
-struct bk_database *bk_connection_database(struct bk_connection *connection);
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
@@ -282,8 +279,6 @@ void bk_store_destroy(struct bk_store *store);
 void bk_database_open(struct bk_store *store, struct bk_database_open *open);
 /* Finishes what is queued, checkpoints, closes; closed comes on the loop. */
 void bk_database_close(struct bk_database *database, void (*closed)(void *user), void *user);
-struct bk_slice bk_database_tenant(const struct bk_database *database);
-struct bk_store *bk_database_store(const struct bk_database *database);
 /* Writes that wait, in both lanes. */
 uint32_t bk_database_waiting_count(const struct bk_database *database);
 /* Asked on the loop before each slice that is pruned: the newest sequence that may go by age; what

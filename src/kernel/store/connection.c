@@ -391,11 +391,3 @@ enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk
     }
     return BK_OK;
 }
-
-int64_t bk_connection_change_count(struct bk_connection *connection) {
-    return sqlite3_changes64(connection->handle);
-}
-
-struct bk_database *bk_connection_database(struct bk_connection *connection) {
-    return connection->database;
-}

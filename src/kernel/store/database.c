@@ -9,14 +9,6 @@
  */
 #include "store_private.h"
 
-struct bk_slice bk_database_tenant(const struct bk_database *database) {
-    return database->tenant;
-}
-
-struct bk_store *bk_database_store(const struct bk_database *database) {
-    return database->store;
-}
-
 /* --- life cycle ------------------------------------------------------------------------------- */
 
 static struct bk_database *database_create(struct bk_store *store,

@@ -20,8 +20,8 @@ import { isSanitized } from './support/build.mjs';
 import { comes, descriptorCount, figure } from './support/process.mjs';
 
 const IS_LONG = process.env.BAKEND_LONG === '1';
-const WARM_UP_MS = IS_LONG ? 60_000 : 4_000;
-const DURATION_MS = IS_LONG ? 240_000 : 10_000;
+const WARM_UP_MS = IS_LONG ? 120_000 : 4_000;
+const DURATION_MS = IS_LONG ? 180_000 : 10_000;
 const SAMPLE_MS = 500;
 const PAUSE_MS = 5;
 const RECORDS_MAX = 300;

@@ -357,6 +357,22 @@ static void a_deletion_waits_for_the_holds_and_leaves_nothing(void **state) {
     delete_and_wait(fixture, "default", BK_FORBIDDEN);
 }
 
+static void a_deletion_that_the_disk_refuses_leaves_the_tenant(void **state) {
+    struct fixture *fixture = *state;
+    char path[PATH_BYTES], aside[PATH_BYTES];
+    (void)snprintf(path, sizeof(path), "%s/tenants/kept", fixture->directory);
+    (void)snprintf(aside, sizeof(aside), "%s/aside", fixture->directory);
+    create(fixture, "kept");
+    bk_tenant_release(hold(fixture, "kept", BK_OK));
+    assert_int_equal(rename(path, aside), 0);
+    delete_and_wait(fixture, "kept", BK_NOT_FOUND);
+    assert_true(bk_tenant_exists(fixture->tenants, BK_SLICE("kept")));
+    assert_int_equal(rename(aside, path), 0);
+    bk_tenant_release(hold(fixture, "kept", BK_OK));
+    delete_and_wait(fixture, "kept", BK_OK);
+    assert_false(bk_tenant_exists(fixture->tenants, BK_SLICE("kept")));
+}
+
 static void count_entry(void *user, const char *name, bool is_directory) {
     (void)is_directory;
     if (strncmp(name, "trash-", 6) == 0)
@@ -424,6 +440,7 @@ int main(void) {
         TEST(closing_all_waits_for_who_holds_a_tenant),
         TEST(a_slot_that_fails_closes_the_tenant_again),
         TEST(a_deletion_waits_for_the_holds_and_leaves_nothing),
+        TEST(a_deletion_that_the_disk_refuses_leaves_the_tenant),
         TEST(what_a_deletion_left_is_removed_at_the_start),
         TEST(a_database_that_is_gone_is_not_replaced),
         TEST(all_is_closed_whatever_state_it_is_in),
