@@ -60,6 +60,7 @@ enum bk_status process_setup(struct bk_error *error) {
     raise_descriptor_limit();
     bound_unused_memory();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk: EFBIG */
     enum bk_status status = open_standard_descriptors(error);
     if (status == BK_OK && bk_failpoint_configure(getenv("BAKEND_FAILPOINT")) != BK_OK)
         status = bk_error_set(error, BK_INVALID,
