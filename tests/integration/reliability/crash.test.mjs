@@ -17,7 +17,15 @@ import { operatorToken } from '../support/superuser.mjs';
 import { Bed, loadScenarios } from './support/bed.mjs';
 
 const ROUNDS = process.env.BAKEND_LONG === '1' ? 200 : 10;
-const START_MS_MEDIAN_MAX = 1000;
+/** After a kill a start takes not much longer than after a clean end, in the same run. */
+const START_FACTOR_MAX = 5,
+  START_MS_MAX = 1000;
+
+async function startMs(server) {
+  const before = performance.now();
+  await server.ready();
+  return performance.now() - before;
+}
 
 /** Ends the server, whatever is found wrong, so that nothing outlives the test. */
 async function orEnd(server, findings) {
@@ -41,15 +49,16 @@ test(`${ROUNDS} rounds of kill -9 under load lose, repeat and resurrect nothing`
     await server.stop('SIGKILL');
     await bed.endLoad();
 
-    const before = performance.now();
     server = new Server(folder, []);
-    await server.ready();
-    startsMs.push(performance.now() - before);
+    startsMs.push(await startMs(server));
     assert.ok(!server.log.some((line) => line.includes('epoch_renewed')), 'the epoch stays');
     await orEnd(server, await bed.check(server));
   }
 
   await orEnd(server, await bed.checkAll(server));
+  await server.stop();
+  server = new Server(folder, []);
+  const cleanMs = await startMs(server);
   await server.stop('SIGKILL');
   assert.equal((await bed.checkFolder(folder)).toString(), '');
   startsMs.sort((a, b) => a - b);
@@ -58,13 +67,14 @@ test(`${ROUNDS} rounds of kill -9 under load lose, repeat and resurrect nothing`
   assert.ok(ok > ROUNDS, 'the load has written something');
   assert.ok(unknown > 0, 'the kills have hit requests in flight');
   assert.ok(failed > 0, 'some writes were refused');
-  assert.ok(median < START_MS_MEDIAN_MAX, `a start takes less than ${START_MS_MEDIAN_MAX} ms`);
+  const mostMs = Math.max(START_MS_MAX, START_FACTOR_MAX * cleanMs);
+  assert.ok(median < mostMs, `a start takes ${median} ms, and ${cleanMs} after a clean end`);
   promise(
     t,
     'kill -9',
     `${ROUNDS} rounds, ${ok} acknowledged, ${failed} refused, ${unknown} unanswered, ` +
       `${bed.eventCount} events: 0 lost, 0 resurrected; start: median ${median.toFixed(0)} ms, ` +
-      `slowest ${startsMs.at(-1).toFixed(0)} ms`,
+      `slowest ${startsMs.at(-1).toFixed(0)} ms, after a clean end ${cleanMs.toFixed(0)} ms`,
   );
 });
 

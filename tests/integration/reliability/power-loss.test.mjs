@@ -199,7 +199,7 @@ test(`${RESTORE_ROUNDS} power cuts in a restore leave the old state or the new o
     const folder = await temporaryFolder(t);
     await cp(origin, folder, { recursive: true });
     const power = await powerOf(t, folder, random);
-    const cutMs = random.between(1, Math.ceil(restoreMs * 1.1));
+    const cutMs = random.between(1, Math.ceil(restoreMs * 0.8));
     const isDone = await restoreCutOff(power, folder, cutMs);
     const server = await startServer(t, { folder });
     const titles = (await listAll(server, token, 'posts')).map(({ title }) => title).sort();
