@@ -110,6 +110,11 @@ class Tenant {
   async ask(status, method, path, body) {
     const { server, token } = this.home;
     const answer = await server.request(method, path, body, { token, tenant: this.name });
+    /* A read has a deadline, which a busy machine may miss. */
+    if (method === 'GET' && answer.text.includes('took too long')) {
+      this.home.late++;
+      return this.ask(status, method, path, body);
+    }
     assert.equal(answer.status, status, `${method} ${path}: ${answer.text}`);
     this.home.answers++;
     return answer.body;
@@ -122,11 +127,22 @@ class Tenant {
     return page;
   }
 
+  /** All behind a cursor: a page may be short when the machine is busy, and says so. */
+  async feedRest(after) {
+    const events = [];
+    let page = { next: after, hasMore: true };
+    while (page.hasMore) {
+      page = await this.feedPage({ after: page.next, limit: 1000, patterns: EVERYTHING });
+      events.push(...page.events);
+    }
+    return { ...page, events };
+  }
+
   /** Compares what has happened since with what should have, event by event. */
   async expectEvents(...expected) {
     const { model } = this;
     const [, after] = model.cursors.at(-1);
-    const page = await this.feedPage({ after, limit: 1000, patterns: EVERYTHING });
+    const page = await this.feedRest(after);
     assert.deepEqual(
       page.events.map(({ type }) => type),
       expected.map(({ type }) => type),
@@ -346,10 +362,11 @@ const acts = {
     const [sequence, after] = model.cursors[from % model.cursors.length];
     const page = await tenant.feedPage({ after, limit, patterns: types });
     const matching = model.after(sequence, types);
-    assert.deepEqual(page.events, matching.slice(0, limit));
-    const last = matching.length >= limit ? matching[limit - 1].sequence : model.last;
-    if (page.events.length < limit) assert.equal(page.lastSequence, last);
-    assert.ok(page.lastSequence >= last || page.events.length === limit);
+    const shown = matching.filter((event) => event.sequence <= page.lastSequence);
+    assert.deepEqual(page.events, shown);
+    assert.ok(page.events.length <= limit);
+    if (page.events.length < limit && !page.hasMore) assert.equal(page.lastSequence, model.last);
+    if (!page.hasMore) assert.equal(page.events.length, matching.length);
     assert.equal(page.firstSequence, sequence + 1);
     if (!model.cursors.some(([known]) => known === page.lastSequence))
       model.cursors.splice(-1, 0, [page.lastSequence, page.next]);
@@ -364,6 +381,7 @@ const acts = {
     const expected = model.events
       .filter((event) => event.sequence <= sequence && matchesAny(types, event.type))
       .reverse();
+    if (page.events.length < limit && page.hasMore) return;
     assert.deepEqual(own, expected.slice(0, limit));
   },
 
@@ -426,6 +444,7 @@ function checkRecord(tenant, name, record, wished) {
 
 class Home {
   answers = 0;
+  late = 0;
   events = 0;
   operations = 0;
   tenants = 0;
@@ -467,7 +486,7 @@ class Home {
     await sleep(20);
     await tenant.settle();
     const [, after] = tenant.model.cursors[0];
-    const { events } = await tenant.feedPage({ after, limit: 1000, patterns: EVERYTHING });
+    const { events } = await tenant.feedRest(after);
     assert.deepEqual(events, tenant.model.events);
   }
 }
