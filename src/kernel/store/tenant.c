@@ -18,6 +18,8 @@
 
 #include "bakend/file.h"
 
+#include <stdio.h>
+
 enum entry_state { ENTRY_OPENING, ENTRY_OPEN, ENTRY_CLOSING };
 
 struct deletion {
@@ -280,6 +282,17 @@ static void gather_migrations(struct bk_tenants *tenants) {
     }
 }
 
+/* Who opens a tenant is told which of its files is damaged, and what to do. */
+static void explain_slot(const struct bk_tenant_slot *slot, const struct bk_database *database,
+                         enum bk_status status, struct bk_error *error) {
+    char said[BK_ERROR_MESSAGE_BYTES];
+    bk_error_prefix(error, "%s", slot->name);
+    if (status != BK_CORRUPT || error == NULL || strstr(error->message, database->path) != NULL)
+        return;
+    (void)snprintf(said, sizeof(said), "%s", error->message);
+    (void)store_error_damaged(error, database->path, said);
+}
+
 /* On the writer: the slots do not change once a tenant has been opened. */
 static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
                                  struct bk_error *error) {
@@ -290,7 +303,7 @@ static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
         if (slot->on_prepare != NULL)
             status = slot->on_prepare(transaction, slot->user, error);
         if (status != BK_OK)
-            bk_error_prefix(error, "%s", slot->name);
+            explain_slot(slot, transaction->database, status, error);
     }
     return status;
 }
@@ -314,7 +327,7 @@ static enum bk_status open_slots(struct entry *entry, struct bk_error *error) {
         if (slot->on_open != NULL)
             status = slot->on_open(&entry->tenant, &entry->tenant.slots[i], slot->user, error);
         if (status != BK_OK) {
-            bk_error_prefix(error, "%s", slot->name);
+            explain_slot(slot, entry->tenant.database, status, error);
             return status;
         }
         entry->opened_slot_count++;
