@@ -29,6 +29,9 @@ const RESTORE_ROUNDS = isLong ? 60 : 6;
 const LIE_ROUNDS_MAX = 10;
 /** A start is cut off, too, in one of so many rounds. */
 const CUT_STARTS = 4;
+/** And one life in so many ends idle, with the checkpoint that comes after a second. */
+const IDLE_LIVES = 8;
+const IDLE_MS = 1000;
 const LOG_MS = 500;
 
 /** Kills what is still there when something is thrown: nothing outlives a test. */
@@ -41,10 +44,17 @@ async function ending(server, action) {
   }
 }
 
-/** A life under load that ends with the power. */
-async function live(bed, power, server, ms) {
+/**
+ * A life under load that ends with the power: in the midst of it, or (isIdle) about when a server
+ * without work empties its log.
+ */
+async function live(bed, power, server, { ms, isIdle = false }) {
   await ending(server, () => bed.startLoad(server));
   await sleep(ms);
+  if (isIdle) {
+    await bed.load.stop();
+    await sleep(power.random.between(IDLE_MS - 60, IDLE_MS + 100));
+  }
   await server.stop('SIGKILL');
   await bed.endLoad();
   return power.cut();
@@ -92,7 +102,8 @@ test(`${ROUNDS} power cuts under load lose, repeat and resurrect nothing`, async
   let server = first;
   const unsynced = { names: 0, files: 0, bytes: 0 };
   for (let round = 1; round <= ROUNDS; round++) {
-    const left = await live(bed, power, server, random.between(50, 700));
+    const life = { ms: random.between(50, 700), isIdle: random.below(IDLE_LIVES) === 0 };
+    const left = await live(bed, power, server, life);
     for (const key of Object.keys(unsynced)) unsynced[key] += left[key];
     if (round % 5 === 0) assert.equal((await bed.checkFolder(folder)).toString(), '');
     const cutStarts = random.below(CUT_STARTS) === 0 ? random.between(1, 3) : 0;
@@ -231,7 +242,7 @@ async function findLoss(t, { lies, scenarios }) {
   const random = createRandom(t);
   for (let round = 1; round <= LIE_ROUNDS_MAX; round++) {
     const { bed, power, server } = await makeBed(t, { random, scenarios, lies });
-    await live(bed, power, server, random.between(400, 1000));
+    await live(bed, power, server, { ms: random.between(400, 1000) });
     const again = power.start();
     const isUp = await again.ready().then(
       () => true,

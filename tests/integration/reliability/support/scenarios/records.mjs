@@ -2,10 +2,21 @@
 import { createCollection, listAll, open, recordsPath } from '../../../support/records.mjs';
 
 const COLLECTION = 'things';
+/* Now and then a long one, so that the log of a life is long enough to be moved into the file. */
+const LONG_BYTES = 60_000,
+  SHORT_BYTES = 100;
+
+/** What the record of a key says with a value: a torn one says something else. */
+function bodyOf(key, value) {
+  const number = Number(key.slice(1)) + value;
+  const text = `${key} ${value} `;
+  return text.repeat((number % 8 === 0 ? LONG_BYTES : SHORT_BYTES) / text.length);
+}
+
 const idOf = (digits) => `w${digits.padStart(14, '0')}`;
 
 function create(worker, key = worker.newKey(idOf)) {
-  const body = { id: key, title: `title ${key}`, value: 1 };
+  const body = { id: key, title: `title ${key}`, value: 1, body: bodyOf(key, 1) };
   return { kind: 'created', key, value: 1, send: ['POST', recordsPath(COLLECTION), body] };
 }
 
@@ -29,6 +40,7 @@ export default {
       fields: [
         { name: 'title', type: 'text', required: true },
         { name: 'value', type: 'number' },
+        { name: 'body', type: 'text', max: 2 * LONG_BYTES },
         { name: 'created', type: 'autodate', onCreate: true },
       ],
     }),
@@ -42,7 +54,8 @@ export default {
       path = recordsPath(COLLECTION, key);
     if (dice >= 0.8) return { kind: 'deleted', key, value: null, send: ['DELETE', path] };
     const value = worker.mine.get(key) + 1;
-    return { kind: 'updated', key, value, send: ['PATCH', path, { value }] };
+    const send = ['PATCH', path, { value, body: bodyOf(key, value) }];
+    return { kind: 'updated', key, value, send };
   },
 
   async observe({ server, token }, wanted) {
@@ -53,7 +66,8 @@ export default {
     const observed = new Map();
     for (const row of rows) {
       if (isOlder(row)) continue;
-      observed.set(row.id, observed.has(row.id) ? 'twice' : row.value);
+      const isWhole = row.body === bodyOf(row.id, row.value);
+      observed.set(row.id, observed.has(row.id) ? 'twice' : isWhole ? row.value : 'torn');
     }
     return observed;
   },
