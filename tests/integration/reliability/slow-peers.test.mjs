@@ -28,6 +28,7 @@ import { measure } from './support/traffic.mjs';
 
 const IS_LONG = process.env.BAKEND_LONG === '1';
 const PEERS = IS_LONG ? 1000 : 200;
+const SLOW = 150;
 const IDLE = IS_LONG ? 10_000 : 1000;
 const MEASURE_MS = IS_LONG ? 6000 : 2000;
 const ROUNDS = IS_LONG ? 3 : 1;
@@ -121,6 +122,30 @@ test('a crowd of idle connections beside ordinary traffic', async (t) => {
   assert.equal(ended, 0, 'nobody of them is cut');
   const each = ((peakMebibytes(things.server) - before) * 1024) / IDLE;
   if (!isInstrumented(things.server)) assert.ok(each < 16, `${each} KiB for each`);
+});
+
+test('who is slow with a head or a body is told so and ended', async (t) => {
+  const { server, count } = await startThings(t, { args: [...args, ...quiet] });
+  const post = 'POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  const starts = [
+    'GET /things HTTP/1.1\r\nX: ',
+    `${post}Content-Length: 5000\r\n\r\n{`,
+    `${post}Transfer-Encoding: chunked\r\n\r\nff\r\n{`,
+  ];
+  const run = async (start) => {
+    const wire = await Wire.open(server.port);
+    wire.write(start);
+    const timer = setInterval(() => wire.write(' '), 500);
+    try {
+      assert.equal((await wire.answer()).status, 408);
+      assert.ok(await wire.ends());
+    } finally {
+      clearInterval(timer);
+      wire.destroy();
+    }
+  };
+  await Promise.all(Array.from({ length: SLOW }, (_, i) => run(starts[i % starts.length])));
+  assert.deepEqual(await count(), {});
 });
 
 test('a reader of one byte at a time is cut, one that reads at a fair pace is not', async (t) => {
