@@ -6,8 +6,9 @@
  *   --seconds N       of load for each figure and round (5)
  *   --rounds N        interleaved rounds; each figure is their median (3)
  *   --only NAME,…     tables: one-write, readers; or their figures: create, list, read, feed, bus, start;
- *                     realtime, idle, beside, longpoll. A table of which a part is measured is not published
+ *                     realtime, idle, beside, longpoll; growth, only when it is named. A table of which a part is measured is not published
  *   --rivals PROGRAM  a PocketBase program to measure beside it
+ *   --data DIR        keeps the databases of growth there, or uses those of a run before
  *   --no-publish      prints the tables and leaves docs/benchmarks alone
  *
  * Every figure is a ratio to something measured in the same run; absolute numbers are only colour. Load comes
@@ -17,11 +18,12 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import * as growth from './growth.mjs';
 import * as oneWrite from './one_write.mjs';
 import * as readers from './readers.mjs';
 import { ROOT, endAll } from './support/processes.mjs';
 
-const TABLES = [oneWrite, readers];
+const TABLES = [oneWrite, readers, growth];
 
 const options = readOptions(process.argv.slice(2));
 const folder = mkdtempSync(path.join(os.tmpdir(), 'bakend-bench-'));
@@ -36,8 +38,8 @@ await main();
 
 async function main() {
   const wants = (figure) => options.only === null || options.only.includes(figure);
-  const words = process.argv.slice(2).map((word, i, all) => (all[i - 1] === '--rivals' ? 'PROGRAM' : word));
-  for (const table of TABLES.filter(({ figures }) => figures.some(wants))) {
+  const words = process.argv.slice(2).map((word, i, all) => ({ '--rivals': 'PROGRAM', '--data': 'DIR' })[all[i - 1]] ?? word);
+  for (const table of TABLES.filter(({ figures, isOnlyNamed }) => figures.some(wants) && !(isOnlyNamed && options.only === null))) {
     const text = (await table.measure({ options, folder, wants })).render({ ...options, words });
     console.log(text);
     if (options.publish && table.figures.every(wants)) publish(table.file, text);
@@ -59,13 +61,14 @@ function readNames(text) {
 }
 
 function readOptions(words) {
-  const read = { seconds: 5, rounds: 3, only: null, rivals: null, publish: true };
+  const read = { seconds: 5, rounds: 3, only: null, rivals: null, data: null, publish: true };
   while (words.length > 0) {
     const word = words.shift();
     if (word === '--seconds') read.seconds = Number(words.shift());
     else if (word === '--rounds') read.rounds = Number(words.shift());
     else if (word === '--only') read.only = readNames(words.shift() ?? '');
     else if (word === '--rivals') read.rivals = path.resolve(words.shift() ?? '');
+    else if (word === '--data') read.data = path.resolve(words.shift() ?? '');
     else if (word === '--no-publish') read.publish = false;
     else wrongUsage(word);
   }
