@@ -21,7 +21,7 @@
  * Other versions of the compiler or the libraries than Debian 12's give other figures.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { countedRun } from './support/callgrind.mjs';
@@ -169,7 +169,14 @@ function compare(figures, accepted) {
   if (dearer > 0) {
     console.log(`${dearer} dearer by more than ${LIMIT_PERCENT} %: find out where with scripts/instructions --profile NAME, or accept it with scripts/instructions --accept and say in the commit what it is for`);
   }
+  if (options.gate && dearer === 0) promise(figures);
   return options.gate && dearer > 0 ? 1 : 0;
+}
+
+/** For the summary of scripts/test --all. */
+function promise(figures) {
+  const text = Object.entries(figures).map(([name, figure]) => `${name} ${figure}`).join(', ');
+  if (process.env.BAKEND_PROMISES) appendFileSync(process.env.BAKEND_PROMISES, `cost of one operation, instructions: ${text}\n`);
 }
 
 function printProfile({ functions, count }) {

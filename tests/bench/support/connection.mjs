@@ -6,7 +6,7 @@ const UPGRADE = ['GET /api/realtime HTTP/1.1', 'Host: 127.0.0.1', 'Upgrade: webs
   'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', '', ''].join('\r\n');
 
 class Reader {
-  /** @param {(bytes: Buffer) => {used: number, value: string} | null} take the first whole message of the bytes */
+  /** @param {(bytes: Buffer) => {used: number, value: string, error?: Error} | null} take the first whole message of the bytes */
   constructor(socket, take) {
     this.socket = socket;
     this.take = take;
@@ -31,15 +31,12 @@ class Reader {
   serve() {
     if (!this.waiting) return;
     const { resolve, reject } = this.waiting;
-    try {
-      const taken = this.take(this.bytes);
-      if (!taken) return;
-      this.bytes = this.bytes.subarray(taken.used);
-      this.waiting = null;
-      resolve(taken.value);
-    } catch (error) {
-      reject(error);
-    }
+    const taken = this.take(this.bytes);
+    if (!taken) return;
+    this.bytes = this.bytes.subarray(taken.used);
+    this.waiting = null;
+    if (taken.error) reject(taken.error);
+    else resolve(taken.value);
   }
 }
 
@@ -58,8 +55,8 @@ function takeAnswer(bytes) {
   const used = end + 4 + Number(head.match(/content-length: (\d+)/i)?.[1] ?? 0);
   if (bytes.length < used) return null;
   const value = bytes.subarray(end + 4, used).toString();
-  if (!/^HTTP\/1.1 (2|101)/.test(head)) throw new Error(`${head}\n${value}`);
-  return { used, value };
+  const error = /^HTTP\/1.1 (2|101)/.test(head) ? null : new Error(`${head}\n${value}`);
+  return { used, value, error };
 }
 
 export class Connection {
