@@ -46,7 +46,7 @@ static char *patch_here(struct json_gate *gate) {
         size_t length = (size_t)(gate->end - gate->start);
         char *copy = bk_arena_alloc(gate->arena, length);
         if (gate->arena->is_overflown) {
-            refuse(gate, BK_TOO_LARGE, "the text takes more memory than it may");
+            refuse(gate, bk_arena_status(gate->arena), "the text takes more memory than it may");
             return NULL;
         }
         memcpy(copy, gate->start, length);
@@ -202,7 +202,7 @@ static struct bk_json *new_node(struct json_gate *gate) {
     struct bk_json *node = bk_arena_alloc(gate->arena, sizeof *node);
     /* Emergency memory is shared: nodes in it would link to themselves. */
     if (gate->arena->is_overflown) {
-        refuse(gate, BK_TOO_LARGE, "the text takes more memory than it may");
+        refuse(gate, bk_arena_status(gate->arena), "the text takes more memory than it may");
         return NULL;
     }
     *node = (struct bk_json){.type = BK_JSON_NULL};

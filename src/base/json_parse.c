@@ -105,7 +105,8 @@ static enum bk_status check_hashed(const struct merge *merge, const struct bk_js
         capacity *= 2;
     const struct bk_json **slots = bk_arena_alloc_zero(merge->arena, capacity * sizeof *slots);
     if (merge->arena->is_overflown)
-        return bk_error_set(merge->error, BK_TOO_LARGE, "the text takes more memory than it may");
+        return bk_error_set(merge->error, bk_arena_status(merge->arena),
+                            "the text takes more memory than it may");
     for (const struct bk_json *member = object->child; member != NULL; member = member->next) {
         size_t slot = (size_t)bk_map_hash(member->key) & (capacity - 1);
         while (slots[slot] != NULL) {
@@ -171,7 +172,8 @@ enum bk_status bk_json_parse(struct bk_arena *arena, struct bk_slice text, struc
                              struct bk_error *error) {
     BK_ASSERT(arena != NULL && value != NULL);
     if (arena->is_overflown)
-        return bk_error_set(error, BK_TOO_LARGE, "the text takes more memory than it may");
+        return bk_error_set(error, bk_arena_status(arena),
+                            "the text takes more memory than it may");
     struct json_gate gate;
     struct bk_json *root = json_gate_read(&gate, arena, text);
     if (root == NULL)
@@ -184,7 +186,8 @@ enum bk_status bk_json_parse(struct bk_arena *arena, struct bk_slice text, struc
     const cJSON *tree = read_with_cjson(arena, span);
     if (tree == NULL) {
         if (arena->is_overflown)
-            return bk_error_set(error, BK_TOO_LARGE, "the text takes more memory than it may");
+            return bk_error_set(error, bk_arena_status(arena),
+                                "the text takes more memory than it may");
         return disagree(&merge, root);
     }
     enum bk_status status = merge_value(&merge, tree, root);

@@ -24,6 +24,7 @@
 #include "bakend/clock.h"
 #include "loop_private.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <uv.h>
@@ -143,8 +144,22 @@ static void on_idle(uv_idle_t *idle) { (void)idle; /* its being active is all it
 
 /* --- life cycle ------------------------------------------------------------------------------- */
 
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+
+static void *on_uv_calloc(size_t count, size_t size_bytes) {
+    BK_ASSERT(size_bytes == 0 || count <= SIZE_MAX / size_bytes);
+    return bk_alloc_zero(count * size_bytes);
+}
+
+/* libuv asks for memory for its tables only, and where it gets none for them it ends the process
+ * without a word. */
+static void init_library(void) {
+    BK_ASSERT(uv_replace_allocator(bk_alloc, bk_realloc, on_uv_calloc, bk_free) == 0);
+}
+
 struct bk_loop *bk_loop_create(void) {
     struct bk_loop *loop = bk_alloc_zero(sizeof(*loop));
+    BK_ASSERT(pthread_once(&library_once, init_library) == 0);
     /* A peer that is gone is an error of the write, not the end of the process. */
     (void)signal(SIGPIPE, SIG_IGN);
     BK_ASSERT(uv_loop_init(&loop->uv) == 0);

@@ -62,4 +62,10 @@ bool support_fault_strikes(struct support_fault *fault);
  *   for (struct support_fault fault = {0}; support_fault_next(&fault);) … */
 bool support_fault_next(struct support_fault *fault);
 
+/* --- promise.c -------------------------------------------------------------------------------- */
+
+/* A promise that was just held, with its figure: "name: figure" for the summary of all tests. */
+void support_promise(const char *name, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -52,7 +52,7 @@ static enum bk_status run_cut(struct bk_transaction *transaction, struct bk_writ
     bk_json_write_member_string(&payload, BK_SLICE("type"), fields->type);
     bk_json_write_member_int(&payload, BK_SLICE("depth"), fields->depth);
     bk_buffer_append_char(&payload, '}');
-    BK_ASSERT(!payload.is_overflown);
+    bk_buffer_insist(&payload);
     struct bk_event_draft draft = {
         .type = cut_type, .source = cut_source, .payload = bk_buffer_slice(&payload)};
     enum bk_status status = bk_transaction_emit(transaction, &draft);

@@ -106,7 +106,8 @@ static struct bk_slice *text_of(struct bk_event_fields *fields, enum text which)
 static void escape_texts(struct texts *texts) {
     size_t max_bytes = texts->length * ESCAPE_BYTES_MAX + (size_t)2 * TEXT_COUNT;
     bk_buffer_init(&texts->room, max_bytes);
-    BK_ASSERT(bk_buffer_reserve(&texts->room, max_bytes));
+    (void)bk_buffer_reserve(&texts->room, max_bytes);
+    bk_buffer_insist(&texts->room);
     texts->length = 0;
     for (size_t i = 0; i < TEXT_COUNT; i++) {
         size_t start = texts->room.length;

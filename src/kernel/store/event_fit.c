@@ -101,7 +101,7 @@ static enum bk_status replace_texts(struct bk_event_fields *fields, struct bk_bu
     bk_buffer_append_char(omitted, ']');
     bk_buffer_append_slice(scratch, bk_buffer_slice(omitted));
     if (scratch->is_overflown || omitted->is_overflown)
-        return BK_TOO_LARGE;
+        return scratch->lacks_memory || omitted->lacks_memory ? BK_NO_MEMORY : BK_TOO_LARGE;
     fields->payload = bk_slice_make(scratch->data + start, previous_start - start);
     fields->previous =
         bk_slice_make(scratch->data + previous_start, omitted_start - previous_start);

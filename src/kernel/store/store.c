@@ -24,9 +24,13 @@ static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 
 /* SQLite's own statistics of memory would take a lock at each allocation. */
 static void init_library(void) {
+    int code;
     BK_ASSERT(sqlite3_threadsafe() != 0);
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    BK_ASSERT(sqlite3_initialize() == SQLITE_OK);
+    code = sqlite3_initialize();
+    if ((code & 0xff) == SQLITE_NOMEM)
+        bk_alloc_give_up(0);
+    BK_ASSERT(code == SQLITE_OK);
     store_journal_init();
 }
 

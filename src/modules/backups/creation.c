@@ -69,6 +69,7 @@ static enum bk_status on_record_run(struct bk_transaction *transaction, struct b
         bk_json_write_member_string(&payload, BK_SLICE("error"),
                                     bk_slice_from(bk_status_name(making->status)));
     bk_buffer_append_char(&payload, '}');
+    bk_buffer_insist(&payload);
     struct bk_slice subject = bk_arena_format(bk_transaction_arena(transaction), "backups/%.*s",
                                               BK_SLICE_PRINT(making->key));
     struct bk_event_draft draft = {.type = making->status == BK_OK ? BK_SLICE("backup.created")

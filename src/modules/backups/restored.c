@@ -30,6 +30,7 @@ enum bk_status backups_restored_note(const char *directory, const char *archive,
     bk_json_write_member_string(&note, BK_SLICE("key"),
                                 bk_slice_from(slash != NULL ? slash + 1 : archive));
     bk_buffer_append_char(&note, '}');
+    bk_buffer_insist(&note);
     enum bk_status status = bk_file_write_atomic(path, bk_buffer_slice(&note), error);
     bk_buffer_fini(&note);
     return status;

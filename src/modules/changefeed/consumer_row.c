@@ -156,6 +156,7 @@ static enum bk_status emit_loss(struct bk_transaction *transaction,
     bk_json_write_member_string(&payload, BK_SLICE("oldest"),
                                 bk_slice_make(oldest, BK_CURSOR_BYTES));
     bk_buffer_append_char(&payload, '}');
+    bk_buffer_insist(&payload);
     struct bk_slice subject = bk_arena_format(bk_transaction_arena(transaction), "_consumers/%.*s",
                                               BK_RECORD_ID_BYTES, consumer->id);
     struct bk_event_draft draft = {.type = BK_SLICE("consumer.lost"),

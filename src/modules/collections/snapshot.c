@@ -108,7 +108,8 @@ static enum bk_status write_rows(struct snapshot *snapshot, struct bk_statement 
     }
     bk_statement_reset(statement);
     if (snapshot->piece.is_overflown || snapshot->last_id.is_overflown)
-        return BK_TOO_LARGE;
+        return bk_buffer_status(snapshot->piece.is_overflown ? &snapshot->piece
+                                                             : &snapshot->last_id);
     /* Late, but it got somewhere: a shorter piece is a correct one. */
     return status == BK_TIMEOUT && snapshot->row_count > 0 ? BK_OK : status;
 }
