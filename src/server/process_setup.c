@@ -1,9 +1,9 @@
 /*
  * Files are private from the first one on. A core dump would hold keys and passwords, so there is
  * none. Sockets are descriptors, and the soft limit of 1,024 is a relic of select(): it is raised
- * to what the system allows at most. Left alone, the allocator learns from the first large body that
- * large blocks are common, and from then on keeps up to 64 MiB that nobody uses: it is told once
- * what is large.
+ * to what the system allows at most. Left alone, the allocator learns from the first large body
+ * that large blocks are common, and from then on keeps up to 64 MiB that nobody uses: it is told
+ * once what is large.
  */
 #include "process_setup.h"
 

@@ -114,7 +114,7 @@ void store_prune_on_opened(struct bk_database *database) {
         bk_age_clock_seed(&store->age_clock, newest_ms, monotonic_ms());
 }
 
-/* --- slices, one after the other --------------------------------------------------------------- */
+/* --- slices, one after the other -------------------------------------------------------------- */
 
 /* Somebody waits for the database to be quiet. */
 static bool is_stopping(const struct bk_database *database) {

@@ -145,13 +145,14 @@ test('without a single descriptor left, who is connected is served, files say wh
   await createCollection(server, token, definition);
   const worker = await Wire.open(server.port);
   await isAnswered(worker);
-  const limit = (count) => execute('prlimit', ['--pid', `${server.pid}`, `--nofile=${count}:${LIMIT}`]);
+  const limit = (count) =>
+    execute('prlimit', ['--pid', `${server.pid}`, `--nofile=${count}:${LIMIT}`]);
   await limit(await descriptorCount(server));
 
   const wires = await openMany(server, 50);
   await sleep(200);
   const share = await restingShare(server);
-  assert.ok(share < CORE_SHARE_MAX, `${(share * 100).toFixed(1)} % of a core while none can come in`);
+  assert.ok(share < CORE_SHARE_MAX, `${(share * 100).toFixed(1)} % of a core while none comes in`);
   const done = await work(worker, token, 'none');
   assert.deepEqual([done.write.status, done.feed.status], [200, 200]);
   for (const what of ['list', 'backup', 'tenant']) {

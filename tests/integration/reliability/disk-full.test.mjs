@@ -95,9 +95,9 @@ async function writeUntilFull(server, token) {
   throw new Error('the disk is never full');
 }
 
-async function scenario(t, disk) {
+async function scenario(disk) {
   let server = await new Server(disk.folder, ['--logs-max-days', '0']).ready();
-  t.after(() => server.isRunning && server.stop('SIGKILL'));
+  disk.stop = async () => server.isRunning && server.stop('SIGKILL');
   const token = await operatorToken(server);
   await createCollection(server, token, definition);
   await ask(server, token, 'PUT', '/api/consumers/reader', { types: ['things.*'] }, 200);
@@ -169,9 +169,10 @@ for (const [name, prepare] of [
       return;
     }
     try {
-      const count = await scenario(t, disk);
+      const count = await scenario(disk);
       promise(t, `disk full (${name})`, `${count} acknowledged, 0 lost, back without a restart`);
     } finally {
+      await disk.stop();
       await disk.end();
     }
   });

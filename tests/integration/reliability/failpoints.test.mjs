@@ -4,7 +4,8 @@
  * start finds all of what was acknowledged and nothing half-made, and goes on (failpoint-story.mjs
  * says what that is). The points stand in failpoint-table.mjs.
  *
- * The short form kills at each point, and at every fourth takes one of the other actions, in turn; BAKEND_LONG=1: all.
+ * The short form kills at each point, and at every fourth takes one of the other actions, in turn;
+ * BAKEND_LONG=1: all.
  */
 import assert from 'node:assert/strict';
 import { cp, readdir, readFile, rm } from 'node:fs/promises';

@@ -1,6 +1,6 @@
 /**
- * A disk that hangs: for some seconds no sync, and then no write, of the write-ahead log comes back.
- * Reads and health go on at their pace, writes wait in a bounded queue and then succeed, what does
+ * A disk that hangs: for some seconds no sync, and then no write, of the write-ahead log comes
+ * back. Reads and health go on at their pace, writes wait in a bounded queue and then succeed, what does
  * not fit is refused with when to come back, and nothing that was acknowledged is lost, also when
  * the server is stopped or killed meanwhile.
  */
@@ -66,7 +66,7 @@ async function createAtOnce(server, token, numbers) {
   });
 }
 
-/** Reads of each kind until the promise settles; resolves with the slowest, in ms, and their count. */
+/** Reads of each kind until the promise settles; resolves with the slowest (ms) and their count. */
 async function readUntil(server, token, settled) {
   const paths = [
     '/api/health',

@@ -87,6 +87,9 @@ export class Story {
     this.isBackedUp = undefined;
     const { status } = await this.#ask('POST', '/api/backups', { name: 'story.zip' });
     this.isBackedUp = OK(status);
+    const { backups } = await filesOf(this.server, 'default');
+    const hidden = backups.filter((name) => name.startsWith('.'));
+    assert.deepEqual(hidden, [], 'a backup that was answered leaves nothing half-made');
   }
 
   async #makeTenant() {
