@@ -102,7 +102,9 @@ static enum bk_status prepare(struct bk_connection *connection, const struct bk_
                               struct bk_statement **statement) {
     sqlite3_stmt *handle = NULL;
     int code;
-    BK_ASSERT(sql->text.length > 0);
+    /* SQL is made in arenas, where a text for which there was no room is empty. */
+    if (sql->text.length == 0)
+        return BK_NO_MEMORY;
     code = sqlite3_prepare_v3(connection->handle, sql->text.data, (int)sql->text.length,
                               SQLITE_PREPARE_PERSISTENT, &handle, NULL);
     if (code != SQLITE_OK)
