@@ -271,9 +271,9 @@ static void send_cut(const uint8_t *data, size_t size, uint32_t seed, size_t ste
     bk_buffer_fini(&client.answers);
 }
 
-/* Of two faults the one that is seen first is told, such as a chunk too many and a broken one behind
- * it; and a line too long is told as soon as it is, or never when the client leaves within its
- * head. */
+/* Of two faults the one that is seen first is told, such as a chunk too many and a broken one
+ * behind it; and a line too long is told as soon as it is, or never when the client leaves within
+ * its head. */
 static bool is_refusal(uint16_t status) {
     return status == 400 || status == 413 || status == 414 || status == 431 || status == 501 ||
            status == 505;
