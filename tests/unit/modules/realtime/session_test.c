@@ -159,6 +159,8 @@ static void test_many_subscribers_are_all_served_in_slices(void **state) {
     for (size_t i = 0; i < COUNT; i++) {
         if (clients[i] == NULL)
             continue;
+        for (int wait = 0; wait < 5000 && unseen(clients[i]) < 3; wait++)
+            support_loop_run_for(world.module.kernel.loop, 1);
         assert_int_equal(unseen(clients[i]), 3);
         uint64_t first = sequence_in(next(clients[i]));
         assert_int_equal(sequence_in(next(clients[i])), first + 1);
