@@ -227,6 +227,9 @@ static void note_created(const char *path, bool is_opaque) {
     errno = error;
 }
 
+/* From here on the functions are those of the C library, whose parameters have reserved names. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
+
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* Who makes a file is seen by its not having been there, so nobody may make one meanwhile. */
@@ -474,3 +477,5 @@ int mkdirat(int directory, const char *path, mode_t mode) {
 }
 
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
+
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
