@@ -114,6 +114,8 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
     struct bk_json *definition;
     enum bk_status status =
         bk_json_parse(&kind->arena, bk_slice_from(collection->definition), &definition, NULL);
+    if (kind->arena.lacks_memory)
+        bk_alloc_give_up(strlen(collection->definition));
     BK_ASSERT(status == BK_OK); /* a module's constant */
     system->declared = *collection;
     system->name = bk_json_get_string(definition, BK_SLICE("name"));
@@ -139,6 +141,8 @@ const struct schema_system *schema_kind_system(const struct bk_schema_kind *kind
 
 void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun) {
     struct bk_slice folded = schema_fold(noun, &kind->arena);
+    if (kind->arena.lacks_memory)
+        bk_alloc_give_up(noun.length);
     BK_ASSERT(!kind->arena.is_overflown);
     bk_map_put(&kind->reserved, folded, kind);
 }
