@@ -1,9 +1,7 @@
 /*
  * Rules: who may do what. One authorisation function, through which every door goes: REST,
  * realtime, replay, expand, batch, snapshot. A collection's rule is null (superusers only), ""
- * (everyone), or an expression of the filter language; the language comes with its parser, its
- * compiler to SQL and its evaluator in this folder, and until then no collection can be given an
- * expression.
+ * (everyone), or an expression of the filter language (filter.h), which each record is asked.
  */
 #ifndef BAKEND_RULES_H
 #define BAKEND_RULES_H
@@ -40,6 +38,7 @@ bool bk_actor_has_scope(const struct bk_actor *actor, struct bk_slice scope);
 
 enum bk_verdict {
     BK_ALLOWED,
+    BK_ASKED,  /* each record is asked: the rule is an expression */
     BK_DENIED, /* the rule is null: 403 "Only superusers can perform this action." */
 };
 enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
@@ -47,7 +46,9 @@ enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
                                    enum bk_operation operation);
 /* Which fields the actor gets of a record of this collection. */
 enum bk_view bk_rules_view(const struct bk_actor *actor, const struct bk_collection *collection);
-/* Whether the language reads this rule; a problem (validation_invalid_rule) for field otherwise. */
-bool bk_rule_is_valid(struct bk_slice rule, struct bk_slice field, struct bk_problems *problems);
+/* Whether the language reads this rule of the collection; a problem (validation_invalid_rule) for
+ * field otherwise. */
+bool bk_rule_is_valid(const struct bk_schema *schema, const struct bk_collection *collection,
+                      struct bk_slice rule, struct bk_slice field, struct bk_problems *problems);
 
 #endif

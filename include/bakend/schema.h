@@ -130,8 +130,8 @@ struct bk_collection {
     /* NULL data: null (superusers); length 0 with data: everyone. */
     struct bk_slice rules[BK_OPERATION_COUNT];
     struct bk_slice created, updated; /* record dates */
-    uint64_t named_after; /* events up to this sequence are not of what has its name now */
-    struct bk_slice definition;       /* its JSON, as GET answers it, without secrets */
+    uint64_t named_after;       /* events up to this sequence are not of what has its name now */
+    struct bk_slice definition; /* its JSON, as GET answers it, without secrets */
     struct bk_slice options; /* JSON members of its type beyond the common ones (auth); or empty */
     struct bk_slice token_secret; /* auth: of its tokens */
     /* Made once per snapshot. Columns in the order of fields. */
@@ -175,10 +175,12 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
 /* Nouns of declared events: a new collection may not have this name. At init. */
 void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun);
 /* Who judges a collection's rules: bk_rule_is_valid of the rules, which know the schema and not the
- * other way round. Without one any rule but null and "" is refused. At init. */
-void bk_schema_set_rule_check(struct bk_schema_kind *kind,
-                              bool (*is_valid)(struct bk_slice rule, struct bk_slice field,
-                                               struct bk_problems *problems));
+ * other way round. collection: as it is going to be, not in the schema yet. Without one any rule
+ * but null and "" is refused. At init. */
+typedef bool bk_rule_check(const struct bk_schema *schema, const struct bk_collection *collection,
+                           struct bk_slice rule, struct bk_slice field,
+                           struct bk_problems *problems);
+void bk_schema_set_rule_check(struct bk_schema_kind *kind, bk_rule_check *is_valid);
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 

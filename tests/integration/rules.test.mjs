@@ -126,14 +126,19 @@ test('rules', async (t) => {
     assert.equal((await api.get('/api/collections', { token: `bEARER ${api.token}` })).status, 200);
   });
 
-  await t.test('an expression is refused rather than ignored', async () => {
+  await t.test('an expression that cannot be read is refused', async () => {
     const answer = await api.post('/api/collections', {
       name: 'expressive',
       type: 'base',
       fields: [],
-      listRule: 'id != ""',
+      listRule: 'nothing != ""',
+      viewRule: 'id =',
+      createRule: '@request.body.id != "" && id != ""',
     });
-    assertProblems(answer, { listRule: 'validation_invalid_rule' });
+    assertProblems(answer, {
+      listRule: 'validation_invalid_rule',
+      viewRule: 'validation_invalid_rule',
+    });
   });
 });
 

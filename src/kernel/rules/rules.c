@@ -1,8 +1,9 @@
-/* Who may do what. The language of rules is not here yet, so a rule is null (superusers) or empty
- * (everyone), and nothing else can be stored. */
+/* Who may do what: a rule is null (superusers), empty (everyone) or an expression. */
 #include "bakend/rules.h"
 
 #include "bakend/assert.h"
+#include "bakend/filter.h"
+#include <stdio.h>
 
 #define TEXT(literal) BK_SLICE_INIT(literal)
 
@@ -45,7 +46,9 @@ enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
     if (bk_actor_is_superuser(actor))
         return BK_ALLOWED;
     struct bk_slice rule = collection->rules[operation];
-    return rule.data != NULL && rule.length == 0 ? BK_ALLOWED : BK_DENIED;
+    if (rule.data == NULL)
+        return BK_DENIED;
+    return rule.length == 0 ? BK_ALLOWED : BK_ASKED;
 }
 
 enum bk_view bk_rules_view(const struct bk_actor *actor, const struct bk_collection *collection) {
@@ -53,12 +56,34 @@ enum bk_view bk_rules_view(const struct bk_actor *actor, const struct bk_collect
     return bk_actor_is_superuser(actor) ? BK_VIEW_FULL : BK_VIEW_PUBLIC;
 }
 
-bool bk_rule_is_valid(struct bk_slice rule, struct bk_slice field, struct bk_problems *problems) {
+static enum bk_status read_rule(struct bk_arena *arena, const struct bk_schema *schema,
+                                const struct bk_collection *collection, struct bk_slice rule,
+                                struct bk_error *error) {
+    const struct bk_filter_scope scope = {
+        .schema = schema, .collection = collection, .first_parameter = 1};
+    struct bk_filter *filter;
+    enum bk_status status = bk_filter_parse(arena, rule, BK_RULE_BYTES_MAX, &filter, error);
+    if (status != BK_OK)
+        return status;
+    struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
+    return query == NULL ? BK_TOO_LARGE
+                         : bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, error);
+}
+
+bool bk_rule_is_valid(const struct bk_schema *schema, const struct bk_collection *collection,
+                      struct bk_slice rule, struct bk_slice field, struct bk_problems *problems) {
+    enum { ARENA_BYTES_MAX = 8 * 1024 * 1024 };
+    struct bk_error error = BK_ERROR_INIT;
+    struct bk_arena arena;
     if (rule.length == 0)
         return true;
-    bk_problems_add(
-        problems, field, "validation_invalid_rule",
-        "Rules with expressions are not available yet: use null for superusers only, or "
-        "an empty text for everyone.");
+    bk_arena_init(&arena, ARENA_BYTES_MAX);
+    enum bk_status status = read_rule(&arena, schema, collection, rule, &error);
+    bk_arena_fini(&arena);
+    if (status == BK_OK)
+        return true;
+    char message[BK_ERROR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "Invalid rule: %.480s.", error.message);
+    bk_problems_add(problems, field, "validation_invalid_rule", message);
     return false;
 }

@@ -158,7 +158,9 @@ static void check_rules(const struct checking *checking) {
     for (size_t i = 0; i < BK_OPERATION_COUNT; i++) {
         struct bk_slice rule = checking->box->collection.rules[i];
         struct bk_slice path = bk_slice_from(names[i]);
-        if (rule.length > 0 && !checking->kind->is_rule_valid(rule, path, checking->problems))
+        if (rule.length > 0 &&
+            !checking->kind->is_rule_valid(checking->schema, &checking->box->collection, rule, path,
+                                           checking->problems))
             continue;
         const struct bk_collection *old = checking->old == NULL ? NULL : &checking->old->collection;
         if (old != NULL && old->is_system && !checking->is_own &&

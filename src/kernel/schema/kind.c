@@ -54,7 +54,10 @@ static void on_close(struct bk_tenant *tenant, void *state, void *user) {
 
 /* --- the registry ----------------------------------------------------------------------------- */
 
-static bool is_no_rule(struct bk_slice rule, struct bk_slice field, struct bk_problems *problems) {
+static bool is_no_rule(const struct bk_schema *schema, const struct bk_collection *collection,
+                       struct bk_slice rule, struct bk_slice field, struct bk_problems *problems) {
+    (void)schema;
+    (void)collection;
     if (rule.length == 0)
         return true;
     bk_problems_add(problems, field, "validation_invalid_rule",
@@ -147,9 +150,7 @@ void bk_schema_reserve_name(struct bk_schema_kind *kind, struct bk_slice noun) {
     bk_map_put(&kind->reserved, folded, kind);
 }
 
-void bk_schema_set_rule_check(struct bk_schema_kind *kind,
-                              bool (*is_valid)(struct bk_slice rule, struct bk_slice field,
-                                               struct bk_problems *problems)) {
+void bk_schema_set_rule_check(struct bk_schema_kind *kind, bk_rule_check *is_valid) {
     BK_ASSERT(is_valid != NULL);
     kind->is_rule_valid = is_valid;
 }

@@ -51,8 +51,7 @@ struct bk_schema_kind {
     struct schema_system systems[SCHEMA_SYSTEMS_MAX];
     uint32_t system_count;
     struct bk_map reserved; /* lower-case nouns */
-    bool (*is_rule_valid)(struct bk_slice rule, struct bk_slice field,
-                          struct bk_problems *problems);
+    bk_rule_check *is_rule_valid;
     struct bk_arena arena; /* texts of the above */
 };
 

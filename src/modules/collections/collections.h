@@ -2,6 +2,7 @@
 #ifndef COLLECTIONS_H
 #define COLLECTIONS_H
 
+#include "bakend/filter.h"
 #include "bakend/module.h"
 
 enum {
@@ -26,7 +27,7 @@ void collections_page_write(struct bk_buffer *out, const struct collections_page
 
 /* The parameters that are promised and not there yet; true when the request was answered for
  * one. */
-bool collections_refuse_unready(struct bk_request *request);
+bool collections_refuse_unready(struct bk_request *request, bool reads_filter);
 /* The same for what changes something. */
 bool collections_refuse_unready_change(struct bk_request *request);
 /* `fields` of a change, read and bounded before anything is written, since afterwards nothing may
@@ -65,10 +66,35 @@ struct collections_snapshots *collections_snapshots_of(const struct bk_module_co
 /* --- records ---- */
 
 /* The collection of the path in the current schema when the actor may do this with it; else the
- * request was answered and NULL is returned. The schema is borrowed for the turn. */
+ * request was answered and NULL is returned. The schema is borrowed for the turn. rule: what each
+ * record is to be asked; empty: nothing. */
 const struct bk_collection *collections_open(struct bk_request *request,
-                                             enum bk_operation operation,
-                                             struct bk_schema **schema);
+                                             enum bk_operation operation, struct bk_schema **schema,
+                                             struct bk_slice *rule);
+
+/* A rule that is an expression, ready to be asked on another thread. (rule.c) */
+struct collections_rule {
+    bool is_there; /* false: everybody may */
+    int first_parameter;
+    struct bk_filter_sql condition;
+    struct bk_sql sql;
+};
+/* What a filter and a rule of this request may speak of. */
+void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
+                              const struct bk_collection *collection, int first_parameter,
+                              struct bk_filter_scope *scope);
+/* text: as collections_open gave it. is_new: it will be asked of a record that is to be created.
+ * The schema is to stay pinned. */
+enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
+                                     const struct bk_collection *collection, struct bk_slice text,
+                                     bool is_new, struct collections_rule *rule);
+/* BK_NOT_FOUND: there is no such record, or the rule does not hold for it. */
+enum bk_status collections_rule_ask(const struct collections_rule *rule,
+                                    struct bk_connection *connection, struct bk_slice id);
+enum bk_status collections_rule_ask_new(const struct collections_rule *rule,
+                                        struct bk_connection *connection,
+                                        const struct bk_collection *collection,
+                                        const struct bk_value *values);
 /* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not
  * fit. */
 enum bk_status collections_record_copy(const struct bk_collection *collection,

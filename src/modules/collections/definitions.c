@@ -139,7 +139,7 @@ void collections_definitions_list(struct bk_request *request) {
     struct collections_page page;
     struct order order;
     size_t count;
-    if (collections_refuse_unready(request))
+    if (collections_refuse_unready(request, false))
         return;
     collections_page_read(request, &page);
     read_order(request, &order);

@@ -9,6 +9,7 @@ struct record_delete {
     struct bk_request *request;
     struct bk_schema *schema;
     const struct bk_collection *collection;
+    struct collections_rule rule;
     const char *message; /* why it was refused, or NULL */
     uint32_t plans;
 };
@@ -18,6 +19,9 @@ static void plan(struct record_delete *record);
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct record_delete *record = bk_container_of(write, struct record_delete, write);
     enum bk_status status = bk_schema_verify(record->schema, transaction);
+    if (status == BK_OK)
+        status = collections_rule_ask(&record->rule, bk_transaction_connection(transaction),
+                                      bk_request_parameter(record->request, BK_SLICE("id")));
     if (status != BK_OK)
         return status;
     return collections_record_remove(transaction, record->schema, record->collection,
@@ -62,15 +66,22 @@ static void on_done(struct bk_write *write, enum bk_status status) {
 static void plan(struct record_delete *record) {
     struct bk_request *request = record->request;
     struct bk_schema *schema;
+    struct bk_slice rule;
     record->plans++;
-    record->collection = collections_open(request, BK_MAY_DELETE, &schema);
+    record->collection = collections_open(request, BK_MAY_DELETE, &schema, &rule);
     if (record->collection == NULL)
         return;
+    enum bk_status status =
+        collections_rule_make(request, schema, record->collection, rule, false, &record->rule);
+    if (status != BK_OK) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
     record->schema = bk_schema_ref(schema);
     record->write.origin = &request->origin;
     record->write.run = on_run;
     record->write.done = on_done;
-    enum bk_status status = bk_store_write(request->tenant->database, &record->write);
+    status = bk_store_write(request->tenant->database, &record->write);
     if (status == BK_OK)
         return;
     bk_schema_unref(record->schema);

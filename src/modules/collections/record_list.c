@@ -16,11 +16,16 @@
 #include "bakend/encode.h"
 #include "collections.h"
 
-enum { CURSOR_BYTES_MAX = 8192, SQL_BYTES_MAX = 256 * 1024 };
+enum {
+    CURSOR_BYTES_MAX = 8192,
+    SQL_BYTES_MAX = 4 * 1024 * 1024,
+    BEHIND_PARAMETER = 1,
+    FILTER_PARAMETER = BEHIND_PARAMETER + COLLECTIONS_SORT_KEYS_MAX + 1,
+};
 
 struct sort_key {
-    const struct bk_field *field; /* NULL: by the expression */
-    const char *expression;       /* "_rowid_", "RANDOM()" */
+    const struct bk_field *field; /* NULL: by an expression */
+    struct bk_slice column;       /* SQL: the field with its table's name, or the expression */
     bool is_descending;
 };
 
@@ -29,6 +34,7 @@ struct record_list {
     struct bk_request *request;
     struct bk_schema *schema;
     const struct bk_collection *collection;
+    struct bk_slice rule; /* what each record is asked; empty: nothing */
     struct collections_page page;
     struct bk_slice fields;
     struct sort_key keys[COLLECTIONS_SORT_KEYS_MAX + 1];
@@ -36,10 +42,63 @@ struct record_list {
     bool is_by_cursor;
     bool is_behind; /* a cursor was given: the page begins behind it */
     struct bk_value behind[COLLECTIONS_SORT_KEYS_MAX + 1];
-    struct bk_slice sort; /* as asked, also in the cursor */
+    struct bk_slice sort;           /* as asked, also in the cursor */
+    struct bk_filter_query *query;  /* NULL: none is needed */
+    struct bk_filter_sql condition; /* empty where: none */
     struct bk_sql sql, count_sql;
     enum bk_view view;
 };
+
+/* --- what the language stands for ------------------------------------------------------------- */
+
+static enum bk_filter_trust trust_of(const struct record_list *list) {
+    return bk_actor_is_superuser(&list->request->actor) ? BK_FILTER_OF_RULE : BK_FILTER_OF_CLIENT;
+}
+
+/* Made at first need: a list without filter and relations to sort by has none. NULL when the
+ * request's memory is used up. */
+static struct bk_filter_query *query_of(struct record_list *list) {
+    struct bk_filter_scope scope;
+    if (list->query != NULL)
+        return list->query;
+    collections_filter_scope(list->request, list->schema, list->collection, FILTER_PARAMETER,
+                             &scope);
+    list->query = bk_filter_query_create(&list->request->arena, &scope);
+    return list->query;
+}
+
+static enum bk_status add_filter(struct record_list *list, struct bk_slice text,
+                                 enum bk_filter_trust trust, size_t bytes_max,
+                                 struct bk_error *error) {
+    struct bk_filter *filter;
+    if (text.length == 0)
+        return BK_OK;
+    enum bk_status status = bk_filter_parse(&list->request->arena, text, bytes_max, &filter, error);
+    if (status != BK_OK)
+        return status;
+    struct bk_filter_query *query = query_of(list);
+    return query == NULL ? BK_TOO_LARGE : bk_filter_query_add(query, filter, trust, error);
+}
+
+/* False: the request was answered. */
+static bool read_filter(struct record_list *list) {
+    struct bk_request *request = list->request;
+    struct bk_error error = BK_ERROR_INIT;
+    struct bk_slice text = bk_request_query(request, BK_SLICE("filter"));
+    enum bk_status status =
+        add_filter(list, list->rule, BK_FILTER_OF_RULE, BK_RULE_BYTES_MAX, &error);
+    if (status == BK_OK)
+        status = add_filter(list, text, trust_of(list), BK_FILTER_BYTES_MAX, &error);
+    if (status == BK_OK && list->query != NULL)
+        status = bk_filter_query_finish(list->query, &list->condition);
+    if (status == BK_OK)
+        return true;
+    const char *message = error.message[0] == '\0' ? NULL : error.message;
+    if (status == BK_INVALID)
+        message = bk_arena_format(&request->arena, "Invalid filter: %s.", error.message).data;
+    bk_answer_error(request, status, message);
+    return false;
+}
 
 /* --- sort ------------------------------------------------------------------------------------- */
 
@@ -55,16 +114,33 @@ static void sort_problem(struct record_list *list, const char *message) {
     bk_problems_add(&list->request->problems, BK_SLICE("sort"), "validation_invalid_sort", message);
 }
 
-/* `@rowid` is the order of insertion; `@random` none at all. Neither has a value for a cursor to
- * hold. */
-static const char *sort_expression(struct bk_slice word) {
+static void add_key(struct record_list *list, struct sort_key key) {
+    if (key.field != NULL)
+        key.column = bk_arena_format(&list->request->arena, "%.*s.%.*s",
+                                     BK_SLICE_PRINT(list->collection->quoted),
+                                     BK_SLICE_PRINT(key.field->quoted));
+    list->keys[list->key_count++] = key;
+}
+
+/* `@rowid` is the order of insertion; `@random` none at all; else a path of the filter language.
+ * None of them has a value for a cursor to hold. */
+static enum bk_status read_expression(struct record_list *list, struct bk_slice word,
+                                      struct sort_key *key) {
+    struct bk_arena *arena = &list->request->arena;
     if (bk_slice_is(word, "@rowid"))
-        return "_rowid_";
-    return bk_slice_is(word, "@random") ? "RANDOM()" : NULL;
+        key->column =
+            bk_arena_format(arena, "%.*s._rowid_", BK_SLICE_PRINT(list->collection->quoted));
+    else if (bk_slice_is(word, "@random"))
+        key->column = BK_SLICE("RANDOM()");
+    if (key->column.length > 0)
+        return BK_OK;
+    struct bk_filter_query *query = query_of(list);
+    return query == NULL ? BK_TOO_LARGE
+                         : bk_filter_query_sort(query, word, trust_of(list), &key->column, NULL);
 }
 
 static void read_sort_word(struct record_list *list, struct bk_slice word) {
-    struct sort_key key = {NULL, NULL, false};
+    struct sort_key key = {0};
     word = bk_slice_trim(word);
     if (word.length > 0 && (word.data[0] == '-' || word.data[0] == '+')) {
         key.is_descending = word.data[0] == '-';
@@ -76,14 +152,13 @@ static void read_sort_word(struct record_list *list, struct bk_slice word) {
         sort_problem(list, "At most 8 fields can be sorted by.");
         return;
     }
-    key.expression = sort_expression(word);
-    key.field = key.expression == NULL ? sort_field(list, word) : NULL;
-    if (key.expression != NULL && list->is_by_cursor)
-        sort_problem(list, "A cursor needs fields to sort by: not @rowid, not @random.");
-    else if (key.expression == NULL && key.field == NULL)
+    key.field = sort_field(list, word);
+    if (key.field == NULL && list->is_by_cursor)
+        sort_problem(list, "A cursor needs fields of the record to sort by.");
+    else if (key.field == NULL && read_expression(list, word, &key) != BK_OK)
         sort_problem(list, "There is no such field to sort by.");
     else
-        list->keys[list->key_count++] = key;
+        add_key(list, key);
 }
 
 /* A page by cursor is sorted by something unique in the end. */
@@ -96,7 +171,7 @@ static void read_sort(struct record_list *list) {
     for (uint32_t i = 0; i < list->key_count; i++)
         if (list->keys[i].field == list->collection->id_field)
             return;
-    list->keys[list->key_count++] = (struct sort_key){list->collection->id_field, NULL, false};
+    add_key(list, (struct sort_key){.field = list->collection->id_field});
 }
 
 /* --- cursor ----------------------------------------------------------------------------------- */
@@ -211,11 +286,10 @@ static bool is_one_range(const struct record_list *list) {
 /* (a, b) > (?1, ?2) */
 static void write_range(struct record_list *list, struct bk_buffer *sql) {
     for (uint32_t i = 0; i < list->key_count; i++)
-        bk_buffer_format(sql, "%c%.*s", i == 0 ? '(' : ',',
-                         BK_SLICE_PRINT(list->keys[i].field->quoted));
+        bk_buffer_format(sql, "%c%.*s", i == 0 ? '(' : ',', BK_SLICE_PRINT(list->keys[i].column));
     bk_buffer_append_slice(sql, list->keys[0].is_descending ? BK_SLICE(")<") : BK_SLICE(")>"));
     for (uint32_t i = 0; i < list->key_count; i++)
-        bk_buffer_format(sql, "%c?%u", i == 0 ? '(' : ',', i + 1);
+        bk_buffer_format(sql, "%c?%u", i == 0 ? '(' : ',', BEHIND_PARAMETER + i);
     bk_buffer_append_char(sql, ')');
 }
 
@@ -223,7 +297,7 @@ static void write_range(struct record_list *list, struct bk_buffer *sql) {
 static void write_behind_key(const struct record_list *list, uint32_t number,
                              struct bk_buffer *sql) {
     const struct sort_key *key = &list->keys[number];
-    struct bk_slice column = key->field->quoted;
+    struct bk_slice column = key->column;
     bool is_null = list->behind[number].type == BK_VALUE_NULL;
     if (is_null && key->is_descending)
         bk_buffer_append_literal(sql, "FALSE");
@@ -231,7 +305,7 @@ static void write_behind_key(const struct record_list *list, uint32_t number,
         bk_buffer_format(sql, "%.*s IS NOT NULL", BK_SLICE_PRINT(column));
     else
         bk_buffer_format(sql, "%.*s %c ?%u", BK_SLICE_PRINT(column), key->is_descending ? '<' : '>',
-                         number + 1);
+                         BEHIND_PARAMETER + number);
     if (!is_null && key->is_descending && is_nullable(list, key->field))
         bk_buffer_format(sql, " OR %.*s IS NULL", BK_SLICE_PRINT(column));
 }
@@ -242,67 +316,113 @@ static void write_each(struct record_list *list, struct bk_buffer *sql) {
     /* For an index to begin there; the rest is looked at row by row. */
     if (list->behind[0].type != BK_VALUE_NULL &&
         !(first->is_descending && is_nullable(list, first->field)))
-        bk_buffer_format(sql, "%.*s %s ?1 AND ", BK_SLICE_PRINT(first->field->quoted),
-                         first->is_descending ? "<=" : ">=");
+        bk_buffer_format(sql, "%.*s %s ?%d AND ", BK_SLICE_PRINT(first->column),
+                         first->is_descending ? "<=" : ">=", BEHIND_PARAMETER);
     for (uint32_t i = 0; i < list->key_count; i++) {
         bool is_last = i + 1 == list->key_count;
         bk_buffer_append_char(sql, '(');
         write_behind_key(list, i, sql);
         if (!is_last)
-            bk_buffer_format(sql, " OR (%.*s IS ?%u AND ",
-                             BK_SLICE_PRINT(list->keys[i].field->quoted), i + 1);
+            bk_buffer_format(sql, " OR (%.*s IS ?%u AND ", BK_SLICE_PRINT(list->keys[i].column),
+                             BEHIND_PARAMETER + i);
     }
     for (uint32_t i = 0; i < list->key_count; i++)
         bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(")") : BK_SLICE("))"));
 }
 
+static void write_behind(struct record_list *list, struct bk_buffer *sql) {
+    if (is_one_range(list))
+        write_range(list, sql);
+    else
+        write_each(list, sql);
+}
+
 static void write_order(struct record_list *list, struct bk_buffer *sql) {
     if (list->key_count == 0) {
-        bk_buffer_append_literal(sql, " ORDER BY _rowid_");
+        bk_buffer_format(sql, " ORDER BY %.*s._rowid_", BK_SLICE_PRINT(list->collection->quoted));
         return;
     }
     for (uint32_t i = 0; i < list->key_count; i++) {
         const struct sort_key *key = &list->keys[i];
         bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(" ORDER BY ") : BK_SLICE(", "));
-        bk_buffer_append_slice(sql, key->field == NULL ? bk_slice_from(key->expression)
-                                                       : key->field->quoted);
+        bk_buffer_append_slice(sql, key->column);
         if (key->is_descending)
             bk_buffer_append_literal(sql, " DESC");
     }
 }
 
-static int limit_parameter(const struct record_list *list) {
-    return list->is_behind ? (int)list->key_count + 1 : 1;
+/* SELECT … FROM posts, with what the filter joins to it and where it holds. */
+static void write_source(const struct record_list *list, struct bk_buffer *sql) {
+    bk_buffer_format(sql, " FROM %.*s", BK_SLICE_PRINT(list->collection->quoted));
+    bk_buffer_append_slice(sql, list->condition.joins);
 }
 
-/* Bound: ?1… the cursor's values, then the limit and the offset. Without a gap: SQLite keeps, and
- * clears, what is in between. */
+static void write_columns(const struct record_list *list, struct bk_buffer *sql) {
+    if (list->condition.joins.length == 0) {
+        bk_buffer_append_slice(sql, list->collection->columns);
+        return;
+    }
+    for (uint32_t i = 0; i < list->collection->field_count; i++) {
+        if (i > 0)
+            bk_buffer_append_char(sql, ',');
+        bk_buffer_format(sql, "%.*s.%.*s", BK_SLICE_PRINT(list->collection->quoted),
+                         BK_SLICE_PRINT(list->collection->fields[i].quoted));
+    }
+}
+
+/* Behind all others: SQLite refuses values for numbers above those that a statement has. */
+static int limit_parameter(const struct record_list *list) {
+    return FILTER_PARAMETER + (int)list->condition.value_count;
+}
+
+static void write_select(struct record_list *list, struct bk_buffer *sql) {
+    const char *word = " WHERE ";
+    bk_buffer_append_literal(sql, "SELECT ");
+    write_columns(list, sql);
+    write_source(list, sql);
+    if (list->condition.where.length > 0) {
+        bk_buffer_append_slice(sql, bk_slice_from(word));
+        bk_buffer_append_slice(sql, list->condition.where);
+        word = " AND ";
+    }
+    if (list->is_behind) {
+        bk_buffer_append_slice(sql, bk_slice_from(word));
+        write_behind(list, sql);
+    }
+    write_order(list, sql);
+    bk_buffer_format(sql, " LIMIT ?%d OFFSET ?%d", limit_parameter(list),
+                     limit_parameter(list) + 1);
+}
+
+static void write_count(const struct record_list *list, struct bk_buffer *sql) {
+    bk_buffer_append_literal(sql, "SELECT COUNT(*)");
+    write_source(list, sql);
+    if (list->condition.where.length == 0)
+        return;
+    bk_buffer_append_literal(sql, " WHERE ");
+    bk_buffer_append_slice(sql, list->condition.where);
+}
+
 static enum bk_status make_sql(struct record_list *list) {
     struct bk_arena *arena = &list->request->arena;
-    const struct bk_collection *collection = list->collection;
     struct bk_buffer sql;
     bk_buffer_init(&sql, SQL_BYTES_MAX);
-    bk_buffer_format(&sql, "SELECT %.*s FROM %.*s", BK_SLICE_PRINT(collection->columns),
-                     BK_SLICE_PRINT(collection->quoted));
-    if (list->is_behind) {
-        bk_buffer_append_literal(&sql, " WHERE ");
-        if (is_one_range(list))
-            write_range(list, &sql);
-        else
-            write_each(list, &sql);
-    }
-    write_order(list, &sql);
-    bk_buffer_format(&sql, " LIMIT ?%d OFFSET ?%d", limit_parameter(list),
-                     limit_parameter(list) + 1);
-    enum bk_status status = bk_buffer_status(&sql);
+    write_select(list, &sql);
     list->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
+    bool is_overflown = sql.is_overflown;
+    bk_buffer_clear(&sql);
+    write_count(list, &sql);
+    list->count_sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
     bk_buffer_fini(&sql);
-    list->count_sql = bk_sql_make(
-        bk_arena_format(arena, "SELECT COUNT(*) FROM %.*s", BK_SLICE_PRINT(collection->quoted)));
-    return arena->is_overflown ? bk_arena_status(arena) : status;
+    return is_overflown || arena->is_overflown ? BK_TOO_LARGE : BK_OK;
 }
 
 /* --- on a reader ------------------------------------------------------------------------------ */
+
+static void bind_condition(const struct record_list *list, struct bk_statement *statement) {
+    for (uint32_t i = 0; i < list->condition.value_count; i++)
+        bk_statement_bind(statement, FILTER_PARAMETER + (int)i, &list->condition.values[i]);
+}
 
 static enum bk_status count(struct record_list *list, struct bk_connection *connection,
                             int64_t *total) {
@@ -313,6 +433,7 @@ static enum bk_status count(struct record_list *list, struct bk_connection *conn
     enum bk_status status = bk_connection_statement(connection, &list->count_sql, &statement);
     if (status != BK_OK)
         return status;
+    bind_condition(list, statement);
     status = bk_statement_step(statement);
     if (status == BK_OK)
         *total = bk_statement_int(statement, 0);
@@ -359,10 +480,11 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     if (status != BK_OK)
         return status;
     for (uint32_t i = 0; list->is_behind && i < list->key_count; i++)
-        bk_statement_bind(statement, (int)i + 1, &list->behind[i]);
-    int limit = limit_parameter(list);
-    bk_statement_bind_int(statement, limit, list->page.per_page + (list->is_by_cursor ? 1 : 0));
-    bk_statement_bind_int(statement, limit + 1,
+        bk_statement_bind(statement, BEHIND_PARAMETER + (int)i, &list->behind[i]);
+    bind_condition(list, statement);
+    bk_statement_bind_int(statement, limit_parameter(list),
+                          list->page.per_page + (list->is_by_cursor ? 1 : 0));
+    bk_statement_bind_int(statement, limit_parameter(list) + 1,
                           list->is_by_cursor ? 0 : (list->page.page - 1) * list->page.per_page);
     bk_buffer_clear(out);
     bk_buffer_append_char(out, '{');
@@ -407,8 +529,9 @@ static bool read_query(struct record_list *list) {
 
 void collections_records_list(struct bk_request *request) {
     struct bk_schema *schema;
-    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema);
-    if (collection == NULL || collections_refuse_unready(request))
+    struct bk_slice rule;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema, &rule);
+    if (collection == NULL || collections_refuse_unready(request, true))
         return;
     struct record_list *list = bk_arena_alloc_zero(&request->arena, sizeof(*list));
     if (request->arena.is_overflown) {
@@ -418,14 +541,18 @@ void collections_records_list(struct bk_request *request) {
     }
     list->request = request;
     list->collection = collection;
+    list->schema = schema;
+    list->rule = rule;
     if (!read_query(list)) {
         bk_answer_problems(request, BK_INVALID,
                            "Something went wrong while processing your request.");
         return;
     }
+    if (!read_filter(list))
+        return;
     enum bk_status status = make_sql(list);
     if (status == BK_OK) {
-        list->schema = bk_schema_ref(schema);
+        bk_schema_ref(schema);
         list->read.run = on_run;
         list->read.done = on_done;
         status = bk_store_read(request->tenant->database, &list->read);

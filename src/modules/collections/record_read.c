@@ -1,5 +1,5 @@
-/* One record by its id: a single row by key, read on the loop inside the turn's read
- * transaction. */
+/* One record by its id: a single row by key, read on the loop inside the turn's read transaction;
+ * where a rule has to be asked, on a reader. */
 #include "collections.h"
 
 #include "bakend/alloc.h"
@@ -16,8 +16,8 @@ static void refuse_closed(struct bk_request *request, const struct bk_collection
 }
 
 const struct bk_collection *collections_open(struct bk_request *request,
-                                             enum bk_operation operation,
-                                             struct bk_schema **schema) {
+                                             enum bk_operation operation, struct bk_schema **schema,
+                                             struct bk_slice *rule) {
     const struct bk_module_context *context = request->module;
     *schema = bk_schema_current(context->schema, request->tenant);
     const struct bk_collection *collection =
@@ -32,7 +32,9 @@ const struct bk_collection *collections_open(struct bk_request *request,
         bk_answer_error(request, BK_INVALID, "Unsupported collection type.");
         return NULL;
     }
-    if (bk_rules_authorize(&request->actor, collection, operation) != BK_ALLOWED) {
+    enum bk_verdict verdict = bk_rules_authorize(&request->actor, collection, operation);
+    *rule = verdict == BK_ASKED ? collection->rules[operation] : BK_SLICE_EMPTY;
+    if (verdict == BK_DENIED) {
         bk_answer_error(request, BK_FORBIDDEN, "Only superusers can perform this action.");
         return NULL;
     }
@@ -54,12 +56,10 @@ enum bk_status collections_record_copy(const struct bk_collection *collection,
     return bk_arena_status(arena);
 }
 
-/* Reads and writes the row; the statement is reset in any case. */
+/* Reads and writes the row; the statement is reset in any case. Any thread. */
 static enum bk_status write_record(struct bk_request *request,
-                                   const struct bk_collection *collection) {
-    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
-    if (connection == NULL)
-        return BK_CLOSING;
+                                   const struct bk_collection *collection,
+                                   struct bk_connection *connection) {
     struct bk_statement *statement;
     enum bk_status status =
         bk_connection_statement(connection, &collection->select_by_id, &statement);
@@ -77,18 +77,74 @@ static enum bk_status write_record(struct bk_request *request,
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-void collections_record_view(struct bk_request *request) {
-    struct bk_schema *schema;
-    const struct bk_collection *collection = collections_open(request, BK_MAY_VIEW, &schema);
-    if (collection == NULL || collections_refuse_unready(request))
-        return;
-    enum bk_status status = write_record(request, collection);
+static void answer(struct bk_request *request, enum bk_status status) {
     struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
     if (status == BK_OK && fields.length > 0)
         status = bk_answer_pick_fields(request, fields);
-    if (status != BK_OK) {
+    if (status != BK_OK)
         bk_answer_error(request, status, NULL);
+    else
+        bk_answer(request, 200);
+}
+
+/* --- records that are asked: on a reader, since a rule may look at other tables --------------- */
+
+struct record_read {
+    struct bk_read read;
+    struct bk_request *request;
+    struct bk_schema *schema;
+    const struct bk_collection *collection;
+    struct collections_rule rule;
+};
+
+static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
+    struct record_read *record = bk_container_of(read, struct record_read, read);
+    struct bk_slice id = bk_request_parameter(record->request, BK_SLICE("id"));
+    enum bk_status status = collections_rule_ask(&record->rule, connection, id);
+    return status == BK_OK ? write_record(record->request, record->collection, connection) : status;
+}
+
+static void on_done(struct bk_read *read, enum bk_status status) {
+    struct record_read *record = bk_container_of(read, struct record_read, read);
+    bk_schema_unref(record->schema);
+    if (status == BK_TIMEOUT)
+        bk_answer_error(record->request, BK_INVALID,
+                        "The view rule took too long: give the fields that it looks for an index.");
+    else
+        answer(record->request, status);
+}
+
+static void read_asked(struct bk_request *request, struct bk_schema *schema,
+                       const struct bk_collection *collection, struct bk_slice rule) {
+    struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
+    enum bk_status status = BK_TOO_LARGE;
+    if (!request->arena.is_overflown)
+        status = collections_rule_make(request, schema, collection, rule, false, &record->rule);
+    if (status == BK_OK) {
+        record->request = request;
+        record->collection = collection;
+        record->schema = bk_schema_ref(schema);
+        record->read.run = on_run;
+        record->read.done = on_done;
+        status = bk_store_read(request->tenant->database, &record->read);
+        if (status == BK_OK)
+            return;
+        bk_schema_unref(schema);
+    }
+    bk_answer_error(request, status, NULL);
+}
+
+void collections_record_view(struct bk_request *request) {
+    struct bk_schema *schema;
+    struct bk_slice rule;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_VIEW, &schema, &rule);
+    if (collection == NULL || collections_refuse_unready(request, false))
+        return;
+    if (rule.length > 0) {
+        read_asked(request, schema, collection, rule);
         return;
     }
-    bk_answer(request, 200);
+    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
+    answer(request,
+           connection == NULL ? BK_CLOSING : write_record(request, collection, connection));
 }

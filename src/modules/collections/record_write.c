@@ -37,6 +37,7 @@ struct record_write {
     struct bk_value *values; /* one a field, in the order of fields */
     bool *is_given;          /* the client sent it */
     struct bk_slice fields;  /* of the answer */
+    struct collections_rule rule;
     bool is_create;
     bool is_id_generated;
     bool has_new_password;
@@ -288,10 +289,25 @@ static void write_answer(struct record_write *record) {
                          bk_rules_view(&request->actor, record->collection), &request->out);
 }
 
+/* Before it is validated, as the contract has it; a rule may look at the id that it will have. */
+static enum bk_status ask_rule(struct record_write *record, struct bk_transaction *transaction) {
+    const struct bk_field *id = record->collection->id_field;
+    if (!record->rule.is_there)
+        return BK_OK;
+    id->type->fill(id, &record->values[id->index], true, !record->is_id_generated,
+                   bk_transaction_now_ms(transaction), &record->request->arena);
+    enum bk_status status = collections_rule_ask_new(
+        &record->rule, bk_transaction_connection(transaction), record->collection, record->values);
+    return status == BK_NOT_FOUND ? BK_INVALID : status;
+}
+
 static enum bk_status run_create(struct record_write *record, struct bk_transaction *transaction) {
     int64_t now_ms = bk_transaction_now_ms(transaction);
+    enum bk_status status = ask_rule(record, transaction);
+    if (status != BK_OK)
+        return status;
     fill_and_validate(record, now_ms);
-    enum bk_status status = check_fields(record, transaction, NULL);
+    status = check_fields(record, transaction, NULL);
     if (status == BK_OK)
         status = insert(record, bk_transaction_connection(transaction), now_ms);
     if (status == BK_OK)
@@ -333,7 +349,11 @@ static enum bk_status run_update(struct record_write *record, struct bk_transact
         bk_arena_alloc(bk_transaction_arena(transaction), count * sizeof(*before));
     if (before == NULL)
         return BK_TOO_LARGE;
-    enum bk_status status = read_before(record, transaction, before);
+    enum bk_status status =
+        collections_rule_ask(&record->rule, bk_transaction_connection(transaction),
+                             bk_request_parameter(record->request, BK_SLICE("id")));
+    if (status == BK_OK)
+        status = read_before(record, transaction, before);
     if (status != BK_OK)
         return status;
     for (uint32_t i = 0; i < count; i++)
@@ -450,10 +470,11 @@ static void begin(struct record_write *record) {
 static void plan(struct record_write *record) {
     struct bk_request *request = record->request;
     struct bk_schema *schema;
+    struct bk_slice rule;
     record->plans++;
     bk_problems_init(&request->problems, &request->arena);
-    const struct bk_collection *collection =
-        collections_open(request, record->is_create ? BK_MAY_CREATE : BK_MAY_UPDATE, &schema);
+    const struct bk_collection *collection = collections_open(
+        request, record->is_create ? BK_MAY_CREATE : BK_MAY_UPDATE, &schema, &rule);
     if (collection == NULL)
         return;
     record->schema = bk_schema_ref(schema);
@@ -466,7 +487,9 @@ static void plan(struct record_write *record) {
     /* Memory of an overflown arena is shared: values would lie upon each other. */
     if (!request->arena.is_overflown)
         read_input(record);
-    if (request->arena.is_overflown)
+    enum bk_status status =
+        collections_rule_make(request, schema, collection, rule, record->is_create, &record->rule);
+    if (status != BK_OK || request->arena.is_overflown)
         answer_failure(record, BK_TOO_LARGE);
     else
         begin(record);

@@ -5,9 +5,9 @@
  * of fields, falls back to the whole. */
 #include "collections.h"
 
-bool collections_refuse_unready(struct bk_request *request) {
-    static const char *const unready[] = {"filter", "expand"};
-    for (size_t i = 0; i < BK_COUNT_OF(unready); i++) {
+bool collections_refuse_unready(struct bk_request *request, bool reads_filter) {
+    static const char *const unready[] = {"expand", "filter"};
+    for (size_t i = 0; i < (reads_filter ? 1 : BK_COUNT_OF(unready)); i++) {
         struct bk_slice name = bk_slice_from(unready[i]);
         if (bk_request_query(request, name).length == 0)
             continue;
@@ -26,7 +26,7 @@ bool collections_refuse_unready_change(struct bk_request *request) {
             &request->problems, BK_SLICE("Idempotency-Key"), "validation_not_supported",
             "Not supported by this version of the server, which would do it again: leave "
             "the header out.");
-    return collections_refuse_unready(request);
+    return collections_refuse_unready(request, false);
 }
 
 bool collections_fields_read(struct bk_request *request, struct bk_slice *fields) {

@@ -355,9 +355,16 @@ void collections_snapshot(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct collections_snapshots *owner = collections_snapshots_of(context);
     struct bk_schema *schema;
-    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema);
-    if (collection == NULL || collections_refuse_unready(request))
+    struct bk_slice rule;
+    const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema, &rule);
+    if (collection == NULL || collections_refuse_unready(request, false))
         return;
+    if (rule.length > 0) {
+        bk_answer_error(request, BK_FORBIDDEN,
+                        "Only superusers can take a snapshot of a collection whose list rule is an "
+                        "expression.");
+        return;
+    }
     if (collection->type == BK_COLLECTION_VIEW) {
         bk_answer_error(request, BK_INVALID,
                         "A view has no events that could keep a copy of it: take the snapshots of "

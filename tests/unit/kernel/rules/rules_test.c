@@ -26,10 +26,10 @@ static void an_empty_rule_is_for_everyone_and_for_its_operation_only(void **stat
     assert_int_equal(bk_rules_authorize(&bk_actor_guest, &collection, BK_MAY_LIST), BK_DENIED);
 }
 
-static void an_expression_that_nobody_can_judge_lets_nobody_in(void **state) {
+static void an_expression_is_asked_of_each_record(void **state) {
     (void)state;
     const struct bk_collection collection = {.rules = {[BK_MAY_VIEW] = BK_SLICE_INIT("id != ''")}};
-    assert_int_equal(bk_rules_authorize(&user, &collection, BK_MAY_VIEW), BK_DENIED);
+    assert_int_equal(bk_rules_authorize(&user, &collection, BK_MAY_VIEW), BK_ASKED);
 }
 
 static void hidden_fields_are_for_superusers(void **state) {
@@ -63,17 +63,23 @@ static void only_operators_hold_tenants(void **state) {
     assert_false(bk_actor_has_scope(&bk_actor_guest, BK_SLICE("events:read")));
 }
 
-static void expressions_are_refused_with_the_contracts_code(void **state) {
+static void a_rule_that_cannot_be_read_is_refused_with_the_contracts_code(void **state) {
     (void)state;
     struct bk_arena arena;
     struct bk_problems problems;
+    const struct bk_collection collection = {.name = BK_SLICE("posts")};
     bk_arena_init(&arena, 64 * 1024);
     bk_problems_init(&problems, &arena);
-    assert_true(bk_rule_is_valid(BK_SLICE(""), BK_SLICE("listRule"), &problems));
+    assert_true(bk_rule_is_valid(NULL, &collection, BK_SLICE(""), BK_SLICE("listRule"), &problems));
+    assert_true(bk_rule_is_valid(NULL, &collection, BK_SLICE("@request.auth.id != ''"),
+                                 BK_SLICE("listRule"), &problems));
     assert_int_equal(problems.count, 0);
-    assert_false(bk_rule_is_valid(BK_SLICE("id = 1"), BK_SLICE("listRule"), &problems));
+    assert_false(bk_rule_is_valid(NULL, &collection, BK_SLICE("title = 1"), BK_SLICE("listRule"),
+                                  &problems));
     assert_true(bk_slice_is(problems.first->code, "validation_invalid_rule"));
     assert_true(bk_slice_is(problems.first->field, "listRule"));
+    assert_true(bk_slice_is(problems.first->message,
+                            "Invalid rule: at 1: there is no field title to filter by."));
     bk_arena_fini(&arena);
 }
 
@@ -81,11 +87,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_null_rule_is_for_superusers_only),
         cmocka_unit_test(an_empty_rule_is_for_everyone_and_for_its_operation_only),
-        cmocka_unit_test(an_expression_that_nobody_can_judge_lets_nobody_in),
+        cmocka_unit_test(an_expression_is_asked_of_each_record),
         cmocka_unit_test(hidden_fields_are_for_superusers),
         cmocka_unit_test(a_key_holds_the_scopes_it_lists),
         cmocka_unit_test(only_operators_hold_tenants),
-        cmocka_unit_test(expressions_are_refused_with_the_contracts_code),
+        cmocka_unit_test(a_rule_that_cannot_be_read_is_refused_with_the_contracts_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

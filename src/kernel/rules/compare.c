@@ -1,0 +1,218 @@
+/*
+ * Comparisons as SQL, with the contract's idea of empty: NULL and '' are equal, whichever side they
+ * are on, but for JSON values. Where one side is known not to be empty the comparison is a plain
+ * one, which an index can serve.
+ *
+ * A value that stands for several (the names of all editors) must match with each of them: what is
+ * asked then is whether there is none that does not. With "?" before the operator one is enough.
+ */
+#include "rules_private.h"
+
+/* --- empty and not ---------------------------------------------------------------------------- */
+
+static bool is_empty(const struct filter_value *value) {
+    if (value->kind == FILTER_VALUE_NULL)
+        return true;
+    return value->kind == FILTER_VALUE_PARAMETER && !value->is_lower &&
+           value->constant->value.type == BK_VALUE_TEXT && value->constant->value.text.length == 0;
+}
+
+static bool is_known_not_empty(const struct filter_value *value) {
+    if (value->fallback == FILTER_FALLBACK_ALWAYS)
+        return false;
+    return value->kind == FILTER_VALUE_LITERAL ||
+           (value->kind == FILTER_VALUE_PARAMETER && !is_empty(value));
+}
+
+/* --- one value with one other ----------------------------------------------------------------- */
+
+struct side {
+    const struct filter_value *value;
+    char letter;
+};
+
+static void write_side(struct side side, struct bk_buffer *out) {
+    filter_value_write(side.value, side.letter, out);
+}
+
+static void write_side_or_empty(struct side side, struct bk_buffer *out) {
+    if (is_empty(side.value))
+        bk_buffer_append_literal(out, "''");
+    else
+        write_side(side, out);
+}
+
+static void write_pair(struct side left, const char *sign, struct side right,
+                       struct bk_buffer *out) {
+    write_side_or_empty(left, out);
+    bk_buffer_append_slice(out, bk_slice_from(sign));
+    write_side_or_empty(right, out);
+}
+
+/* (a = '' OR a IS NULL) */
+static void write_emptiness(struct side side, bool is_equal, struct bk_buffer *out) {
+    bk_buffer_append_char(out, '(');
+    write_side(side, out);
+    bk_buffer_append_slice(out, is_equal ? BK_SLICE("='' OR ") : BK_SLICE(" IS NOT '' AND "));
+    write_side(side, out);
+    bk_buffer_append_slice(out, is_equal ? BK_SLICE(" IS NULL)") : BK_SLICE(" IS NOT NULL)"));
+}
+
+static void write_equality(struct side left, bool is_equal, struct side right,
+                           struct bk_buffer *out) {
+    bool is_left_empty = is_empty(left.value), is_right_empty = is_empty(right.value);
+    if (left.value->fallback == FILTER_FALLBACK_NONE ||
+        right.value->fallback == FILTER_FALLBACK_NONE) {
+        write_side(left, out);
+        bk_buffer_append_slice(out, is_equal ? BK_SLICE(" IS ") : BK_SLICE(" IS NOT "));
+        write_side(right, out);
+    } else if ((is_left_empty && is_right_empty) || is_known_not_empty(left.value) ||
+               is_known_not_empty(right.value)) {
+        write_pair(left, is_equal ? "=" : " IS NOT ", right, out);
+    } else if (is_left_empty) {
+        write_emptiness(right, is_equal, out);
+    } else if (is_right_empty) {
+        write_emptiness(left, is_equal, out);
+    } else {
+        bk_buffer_append_literal(out, "COALESCE(");
+        write_side(left, out);
+        bk_buffer_append_slice(out, is_equal ? BK_SLICE(",'')=COALESCE(")
+                                             : BK_SLICE(",'') IS NOT COALESCE("));
+        write_side(right, out);
+        bk_buffer_append_literal(out, ",'')");
+    }
+}
+
+/* --- LIKE ------------------------------------------------------------------------------------- */
+
+static bool has_wildcard(struct bk_slice text) {
+    char before = '\0';
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.data[i] == '%' && before != '\\')
+            return true;
+        before = text.data[i] == '\\' && before == '\\' ? '\0' : text.data[i];
+    }
+    return false;
+}
+
+static struct bk_slice text_of(struct bk_arena *arena, const struct bk_value *value) {
+    struct bk_buffer out;
+    if (value->type == BK_VALUE_TEXT)
+        return value->text;
+    if (value->type == BK_VALUE_INT)
+        return bk_arena_format(arena, "%lld", (long long)value->integer);
+    bk_buffer_init(&out, 64);
+    bk_json_write_double(&out, value->real);
+    struct bk_slice text = bk_arena_copy(arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return text;
+}
+
+static bool is_special(char c) { return c == '\\' || c == '%' || c == '_'; }
+
+/* %text%, with what LIKE would read as a wildcard escaped, unless it has one of its own. */
+static struct bk_value make_pattern(struct bk_arena *arena, const struct bk_value *value) {
+    struct bk_slice text = text_of(arena, value);
+    if (has_wildcard(text))
+        return BK_VALUE_OF_TEXT(text);
+    char *data = bk_arena_alloc(arena, 2 * text.length + 2);
+    size_t length = 0;
+    if (arena->is_overflown)
+        return BK_VALUE_OF_NULL;
+    data[length++] = '%';
+    for (size_t i = 0; i < text.length; i++) {
+        bool is_escaped =
+            text.data[i] == '\\' && i + 1 < text.length && is_special(text.data[i + 1]);
+        if (is_escaped)
+            data[length++] = text.data[i++];
+        else if (is_special(text.data[i]))
+            data[length++] = '\\';
+        data[length++] = text.data[i];
+    }
+    data[length++] = '%';
+    return BK_VALUE_OF_TEXT(bk_slice_make(data, length));
+}
+
+/* pattern: the right side when it is a constant; NULL: it is compared as it is found. */
+static void write_like(struct side left, bool is_like, struct side right,
+                       const struct filter_value *pattern, struct bk_buffer *out) {
+    write_side(left, out);
+    bk_buffer_append_slice(out, is_like ? BK_SLICE(" LIKE ") : BK_SLICE(" NOT LIKE "));
+    if (pattern != NULL) {
+        filter_value_write(pattern, right.letter, out);
+    } else {
+        bk_buffer_append_literal(out, "('%'||");
+        write_side(right, out);
+        bk_buffer_append_literal(out, "||'%')");
+    }
+    bk_buffer_append_literal(out, " ESCAPE '\\'");
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+struct comparison {
+    const struct filter_node *node;
+    const struct filter_value *pattern;
+};
+
+static void write_plain(const struct comparison *comparison, struct side left, struct side right,
+                        struct bk_buffer *out) {
+    static const char *const orders[] = {[FILTER_LESS] = "<",
+                                         [FILTER_LESS_EQUAL] = "<=",
+                                         [FILTER_GREATER] = ">",
+                                         [FILTER_GREATER_EQUAL] = ">="};
+    enum filter_operator sign = comparison->node->sign;
+    if (sign == FILTER_EQUAL || sign == FILTER_NOT_EQUAL) {
+        write_equality(left, sign == FILTER_EQUAL, right, out);
+    } else if (sign == FILTER_LIKE || sign == FILTER_NOT_LIKE) {
+        write_like(left, sign == FILTER_LIKE, right, comparison->pattern, out);
+    } else {
+        write_side(left, out);
+        bk_buffer_append_slice(out, bk_slice_from(orders[sign]));
+        write_side(right, out);
+    }
+}
+
+/* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)) */
+static void write_match_all(const struct comparison *comparison, const struct filter_value *left,
+                            const struct filter_value *right, struct bk_buffer *out) {
+    struct side sides[] = {{left, left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
+                           {right, right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
+    bk_buffer_append_literal(out, " AND NOT EXISTS (SELECT 1 FROM (SELECT 1)");
+    for (size_t i = 0; i < 2; i++)
+        if (sides[i].value->is_many)
+            filter_join_write_chain(sides[i].value->join, sides[i].letter, out);
+    bk_buffer_append_literal(out, " WHERE NOT (");
+    write_plain(comparison, sides[0], sides[1], out);
+    bk_buffer_append_literal(out, "))");
+}
+
+static void write_visible(const struct filter_value *value, struct bk_buffer *out) {
+    if (!value->needs_visible_email)
+        return;
+    bk_buffer_append_literal(out, " AND ");
+    filter_join_write_name(value->join, FILTER_LETTER, out);
+    bk_buffer_append_literal(out, ".\"emailVisibility\"=1");
+}
+
+void filter_compare_write(struct bk_filter_query *query, const struct filter_value *left,
+                          const struct filter_node *node, const struct filter_value *right,
+                          struct bk_buffer *out) {
+    struct comparison comparison = {.node = node};
+    struct filter_value pattern = {0};
+    bool is_like = node->sign == FILTER_LIKE || node->sign == FILTER_NOT_LIKE;
+    if (is_like && right->kind == FILTER_VALUE_PARAMETER) {
+        struct bk_value text = make_pattern(query->arena, &right->constant->value);
+        filter_value_bind(query, &text, &pattern);
+        pattern.is_lower = right->is_lower;
+        comparison.pattern = &pattern;
+    }
+    bk_buffer_append_char(out, '(');
+    write_plain(&comparison, (struct side){left, FILTER_LETTER},
+                (struct side){right, FILTER_LETTER}, out);
+    if (!node->is_any && (left->is_many || right->is_many))
+        write_match_all(&comparison, left, right, out);
+    write_visible(left, out);
+    write_visible(right, out);
+    bk_buffer_append_char(out, ')');
+}

@@ -1,0 +1,285 @@
+/*
+ * The condition of a statement, of one or more filters.
+ *
+ * Each filter that is a row of terms joined by && is taken apart: what speaks of the record, and of
+ * the one record that a relation leads to, stands in the WHERE of the statement itself, where
+ * SQLite may use indexes and choose where to begin. What speaks of rows of which there may be
+ * several stands in one EXISTS with the joins that it needs, so that no record comes twice and the
+ * order of the statement is kept without sorting out duplicates:
+ *
+ *   FROM "posts" LEFT JOIN "users" f1 ON f1."id"="posts"."author"
+ *   WHERE f1."name"=?1 AND EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN json_each(…) … WHERE …)
+ */
+#include "rules_private.h"
+
+struct bk_filter_query *bk_filter_query_create(struct bk_arena *arena,
+                                               const struct bk_filter_scope *scope) {
+    struct bk_filter_query *query = bk_arena_alloc_zero(arena, sizeof *query);
+    struct filter_join *rows = bk_arena_alloc_zero(arena, sizeof *rows);
+    if (arena->is_overflown)
+        return NULL;
+    query->scope = *scope;
+    query->arena = arena;
+    query->conditions_end = &query->conditions;
+    rows->kind = FILTER_JOIN_BASE;
+    rows->collection = scope->collection;
+    rows->name = scope->rows.length > 0 ? scope->rows : scope->collection->quoted;
+    query->base = query->joins = rows;
+    query->joins_end = &rows->next;
+    query->join_count = 1;
+    return query;
+}
+
+const struct bk_collection *filter_find_collection(const struct bk_filter_query *query,
+                                                   struct bk_slice name_or_id) {
+    const struct bk_collection *own = query->scope.collection;
+    if (bk_slice_equal(own->id, name_or_id) || bk_slice_equal(own->name, name_or_id))
+        return own;
+    return bk_schema_find(query->scope.schema, name_or_id);
+}
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+static bool is_of_many(const struct filter_value *value) {
+    bool is_many = value->join != NULL && value->join->is_many;
+    for (uint32_t i = 0; i < value->argument_count; i++)
+        is_many = is_many || is_of_many(&value->arguments[i]);
+    return is_many;
+}
+
+static enum bk_status write_comparison(struct bk_filter_query *query,
+                                       const struct filter_node *node, struct bk_buffer *out) {
+    struct filter_value left, right;
+    enum bk_status status = filter_value_resolve(query, &node->left, &left);
+    if (status == BK_OK)
+        status = filter_value_resolve(query, &node->right, &right);
+    if (status != BK_OK)
+        return status;
+    query->has_many = query->has_many || is_of_many(&left) || is_of_many(&right);
+    filter_compare_write(query, &left, node, &right, out);
+    return out->is_overflown || query->arena->is_overflown
+               ? bk_error_set(query->error, BK_TOO_LARGE, "it needs more memory than it may have")
+               : BK_OK;
+}
+
+static enum bk_status write_node(struct bk_filter_query *query, const struct filter_node *node,
+                                 struct bk_buffer *out) {
+    if (node->group == NULL)
+        return write_comparison(query, node, out);
+    bk_buffer_append_char(out, '(');
+    enum bk_status status = filter_nodes_write(query, node->group, out);
+    bk_buffer_append_char(out, ')');
+    return status;
+}
+
+enum bk_status filter_nodes_write(struct bk_filter_query *query, const struct filter_node *first,
+                                  struct bk_buffer *out) {
+    for (const struct filter_node *node = first; node != NULL; node = node->next) {
+        if (node != first)
+            bk_buffer_append_slice(out, node->is_or ? BK_SLICE(" OR ") : BK_SLICE(" AND "));
+        enum bk_status status = write_node(query, node, out);
+        if (status != BK_OK)
+            return status;
+    }
+    return BK_OK;
+}
+
+/* --- conditions ------------------------------------------------------------------------------- */
+
+static void keep_condition(struct bk_filter_query *query, struct bk_slice sql) {
+    struct filter_condition *condition = bk_arena_alloc_zero(query->arena, sizeof *condition);
+    if (query->arena->is_overflown)
+        return;
+    condition->sql = bk_arena_copy(query->arena, sql);
+    condition->is_many = query->has_many;
+    *query->conditions_end = condition;
+    query->conditions_end = &condition->next;
+}
+
+static bool has_or(const struct filter_node *first) {
+    for (const struct filter_node *node = first->next; node != NULL; node = node->next)
+        if (node->is_or)
+            return true;
+    return false;
+}
+
+static enum bk_status add_nodes(struct bk_filter_query *query, const struct filter_node *first) {
+    struct bk_buffer out;
+    enum bk_status status = BK_OK;
+    bool is_whole = has_or(first);
+    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
+    for (const struct filter_node *node = first; node != NULL && status == BK_OK;
+         node = is_whole ? NULL : node->next) {
+        bk_buffer_clear(&out);
+        query->has_many = false;
+        bk_buffer_append_char(&out, '(');
+        status = is_whole ? filter_nodes_write(query, node, &out) : write_node(query, node, &out);
+        bk_buffer_append_char(&out, ')');
+        if (status == BK_OK)
+            keep_condition(query, bk_buffer_slice(&out));
+    }
+    bk_buffer_fini(&out);
+    return status;
+}
+
+/* --- list rules of other collections ---------------------------------------------------------- */
+
+/* (no record is there) || (rule) */
+static enum bk_status add_list_rule(struct bk_filter_query *query, struct filter_join *join) {
+    struct bk_filter *rule;
+    struct bk_buffer out;
+    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
+    enum bk_status status = bk_filter_parse(query->arena, join->collection->rules[BK_MAY_LIST],
+                                            BK_RULE_BYTES_MAX, &rule, query->error);
+    query->has_many = join->is_many;
+    bk_buffer_append_char(&out, '(');
+    filter_join_write_name(join, FILTER_LETTER, &out);
+    bk_buffer_append_literal(&out, ".\"id\" IS NULL OR (");
+    if (status == BK_OK)
+        status = filter_nodes_write(query, rule->first, &out);
+    bk_buffer_append_literal(&out, "))");
+    if (status == BK_OK)
+        keep_condition(query, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return status;
+}
+
+/* Rules may lead on, but not to more rules: they see everything. */
+static enum bk_status add_list_rules(struct bk_filter_query *query) {
+    struct filter_join *base = query->base;
+    enum bk_filter_trust trust = query->trust;
+    enum bk_status status = BK_OK;
+    query->trust = BK_FILTER_OF_RULE;
+    for (struct filter_join *join = query->joins; join != NULL && status == BK_OK;
+         join = join->next) {
+        if (!join->is_judged)
+            continue;
+        join->is_judged = false;
+        query->base = join;
+        status = add_list_rule(query, join);
+    }
+    query->base = base;
+    query->trust = trust;
+    return status;
+}
+
+enum bk_status bk_filter_query_add(struct bk_filter_query *query, const struct bk_filter *filter,
+                                   enum bk_filter_trust trust, struct bk_error *error) {
+    query->trust = trust;
+    query->error = error;
+    enum bk_status status = add_nodes(query, filter->first);
+    return status == BK_OK ? add_list_rules(query) : status;
+}
+
+/* --- sorting ---------------------------------------------------------------------------------- */
+
+/* (SELECT m2."name" FROM (SELECT 1) LEFT JOIN … LIMIT 1) */
+static void write_first(const struct filter_value *value, struct bk_buffer *out) {
+    bk_buffer_append_literal(out, "(SELECT ");
+    filter_value_write(value, FILTER_MATCH_LETTER, out);
+    bk_buffer_append_literal(out, " FROM (SELECT 1)");
+    filter_join_write_chain(value->join, FILTER_MATCH_LETTER, out);
+    bk_buffer_append_literal(out, " LIMIT 1)");
+}
+
+static enum bk_status write_sort(struct bk_filter_query *query, const struct filter_token *token,
+                                 struct bk_buffer *out) {
+    const struct filter_operand operand = {
+        .type = FILTER_IDENTIFIER, .text = token->text, .position = token->position};
+    struct filter_value value = {0};
+    bool is_of_request = bk_slice_starts_with(token->text, BK_SLICE("@request."));
+    enum bk_status status =
+        is_of_request ? BK_INVALID : filter_field_resolve(query, &operand, &value);
+    if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL)
+        return filter_refuse_name(query, &operand, "there is no field %.*s to sort by",
+                                  BK_SLICE_PRINT(token->text));
+    if (value.is_many)
+        write_first(&value, out);
+    else
+        filter_value_write(&value, FILTER_LETTER, out);
+    return BK_OK;
+}
+
+enum bk_status bk_filter_query_sort(struct bk_filter_query *query, struct bk_slice path,
+                                    enum bk_filter_trust trust, struct bk_slice *sql,
+                                    struct bk_error *error) {
+    struct filter_scanner scanner = {.text = path, .arena = query->arena, .error = error};
+    struct filter_token token, end;
+    struct bk_buffer out;
+    query->trust = trust;
+    query->error = error;
+    enum bk_status status = filter_scan(&scanner, &token);
+    if (status == BK_OK && token.type == FILTER_IDENTIFIER)
+        status = filter_scan(&scanner, &end);
+    if (status == BK_OK && (token.type != FILTER_IDENTIFIER || end.type != FILTER_END))
+        status = filter_refuse(error, 0, "a field to sort by", path);
+    if (status != BK_OK)
+        return status;
+    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
+    status = write_sort(query, &token, &out);
+    *sql = bk_arena_copy(query->arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return status == BK_OK ? add_list_rules(query) : status;
+}
+
+/* --- the statement ---------------------------------------------------------------------------- */
+
+static void write_joins(const struct bk_filter_query *query, bool is_many, struct bk_buffer *out) {
+    for (const struct filter_join *join = query->joins; join != NULL; join = join->next)
+        if (join->is_many == is_many)
+            filter_join_write(join, FILTER_LETTER, out);
+}
+
+static bool write_conditions(const struct bk_filter_query *query, bool is_many,
+                             struct bk_buffer *out) {
+    bool is_first = true;
+    for (const struct filter_condition *condition = query->conditions; condition != NULL;
+         condition = condition->next) {
+        if (condition->is_many != is_many)
+            continue;
+        if (!is_first)
+            bk_buffer_append_literal(out, " AND ");
+        bk_buffer_append_slice(out, condition->sql);
+        is_first = false;
+    }
+    return !is_first;
+}
+
+static bool has_many(const struct bk_filter_query *query) {
+    for (const struct filter_condition *condition = query->conditions; condition != NULL;
+         condition = condition->next)
+        if (condition->is_many)
+            return true;
+    return false;
+}
+
+static void write_where(const struct bk_filter_query *query, struct bk_buffer *out) {
+    bool is_begun = write_conditions(query, false, out);
+    if (has_many(query)) {
+        if (is_begun)
+            bk_buffer_append_literal(out, " AND ");
+        bk_buffer_append_literal(out, "EXISTS (SELECT 1 FROM (SELECT 1)");
+        write_joins(query, true, out);
+        bk_buffer_append_literal(out, " WHERE ");
+        (void)write_conditions(query, true, out);
+        bk_buffer_append_char(out, ')');
+    } else if (!is_begun) {
+        bk_buffer_append_char(out, '1');
+    }
+}
+
+enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
+    struct bk_buffer out;
+    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
+    write_joins(query, false, &out);
+    bool is_overflown = out.is_overflown;
+    sql->joins = bk_arena_copy(query->arena, bk_buffer_slice(&out));
+    bk_buffer_clear(&out);
+    write_where(query, &out);
+    is_overflown = is_overflown || out.is_overflown;
+    sql->where = bk_arena_copy(query->arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    sql->values = query->values;
+    sql->value_count = query->value_count;
+    return is_overflown || query->arena->is_overflown ? BK_TOO_LARGE : BK_OK;
+}
