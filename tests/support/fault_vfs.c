@@ -169,7 +169,7 @@ static void take_over(struct fault_file *file, struct image *image, bool is_sync
     for (size_t block = 0; block < image->capacity / BLOCK_BYTES; block++) {
         if (image->is_dirty[block] && is_synced)
             (void)file->real->pMethods->xRead(file->real, image->bytes + block * BLOCK_BYTES,
-                                              BLOCK_BYTES, (sqlite3_int64)(block * BLOCK_BYTES));
+                                              BLOCK_BYTES, (sqlite3_int64)block * BLOCK_BYTES);
         image->is_dirty[block] = false;
     }
     if (is_synced && file->real->pMethods->xFileSize(file->real, &size) == SQLITE_OK)

@@ -175,7 +175,7 @@ enum bk_status bk_filter_parse(struct bk_arena *arena, struct bk_slice text, siz
     if (status == BK_OK)
         status = parse_terms(&parser, &parser.filter->first);
     if (arena->is_overflown)
-        return bk_error_set(error, BK_TOO_LARGE, "it needs more memory than it may have");
+        return bk_arena_status(arena);
     if (status == BK_OK && parser.token.type != FILTER_END)
         status = refuse(&parser, "&& or ||");
     return status;

@@ -47,6 +47,12 @@ static bool is_of_many(const struct filter_value *value) {
     return is_many;
 }
 
+static enum bk_status memory_status(const struct bk_filter_query *query,
+                                    const struct bk_buffer *out) {
+    enum bk_status status = bk_buffer_status(out);
+    return status == BK_OK ? bk_arena_status(query->arena) : status;
+}
+
 static enum bk_status write_comparison(struct bk_filter_query *query,
                                        const struct filter_node *node, struct bk_buffer *out) {
     struct filter_value left, right;
@@ -57,9 +63,7 @@ static enum bk_status write_comparison(struct bk_filter_query *query,
         return status;
     query->has_many = query->has_many || is_of_many(&left) || is_of_many(&right);
     filter_compare_write(query, &left, node, &right, out);
-    return out->is_overflown || query->arena->is_overflown
-               ? bk_error_set(query->error, BK_TOO_LARGE, "it needs more memory than it may have")
-               : BK_OK;
+    return memory_status(query, out);
 }
 
 static enum bk_status write_node(struct bk_filter_query *query, const struct filter_node *node,
@@ -272,14 +276,15 @@ enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_f
     struct bk_buffer out;
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     write_joins(query, false, &out);
-    bool is_overflown = out.is_overflown;
+    enum bk_status status = memory_status(query, &out);
     sql->joins = bk_arena_copy(query->arena, bk_buffer_slice(&out));
     bk_buffer_clear(&out);
     write_where(query, &out);
-    is_overflown = is_overflown || out.is_overflown;
+    if (status == BK_OK)
+        status = memory_status(query, &out);
     sql->where = bk_arena_copy(query->arena, bk_buffer_slice(&out));
     bk_buffer_fini(&out);
     sql->values = query->values;
     sql->value_count = query->value_count;
-    return is_overflown || query->arena->is_overflown ? BK_TOO_LARGE : BK_OK;
+    return status == BK_OK ? bk_arena_status(query->arena) : status;
 }

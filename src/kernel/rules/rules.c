@@ -66,7 +66,7 @@ static enum bk_status read_rule(struct bk_arena *arena, const struct bk_schema *
     if (status != BK_OK)
         return status;
     struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
-    return query == NULL ? BK_TOO_LARGE
+    return query == NULL ? bk_arena_status(arena)
                          : bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, error);
 }
 

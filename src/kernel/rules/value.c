@@ -188,7 +188,7 @@ static enum bk_status resolve_arguments(struct bk_filter_query *query,
                                                              sizeof(struct filter_value));
     value->argument_count = operand->argument_count;
     if (query->arena->is_overflown)
-        return BK_TOO_LARGE;
+        return bk_arena_status(query->arena);
     for (uint32_t i = 0; i < operand->argument_count; i++, argument = argument->next) {
         enum bk_status status = filter_value_resolve(query, argument, &value->arguments[i]);
         if (status != BK_OK)

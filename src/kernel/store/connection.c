@@ -44,13 +44,13 @@ static const char *const fixed_sql[STORE_FIXED_COUNT] = {
     [STORE_FIXED_RELEASE] = "RELEASE w",
     [STORE_FIXED_ROLLBACK_TO] = "ROLLBACK TO w",
     [STORE_FIXED_APPEND] =
-        "INSERT INTO _journal (sequence, id, type, timestamp, source, subject, actor, version, "
-        "depth, "
-        "cause, payload, previous, omitted) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+        ("INSERT INTO _journal (sequence, id, type, timestamp, source, subject, actor, version, "
+         "depth, cause, payload, previous, omitted) "
+         "VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)"),
     /* An UPDATE of three rows would gather their keys in a table of its own, which costs as much as
      * the rest of a small commit. */
-    [STORE_FIXED_COUNTER] = "REPLACE INTO _meta (name, value) VALUES ('journal_last', ?1), "
-                            "('journal_oldest', ?2), ('journal_bytes', ?3)",
+    [STORE_FIXED_COUNTER] = ("REPLACE INTO _meta (name, value) VALUES ('journal_last', ?1), "
+                             "('journal_oldest', ?2), ('journal_bytes', ?3)"),
 };
 
 /* --- errors ----------------------------------------------------------------------------------- */

@@ -19,8 +19,7 @@
 enum {
     CURSOR_BYTES_MAX = 8192,
     SQL_BYTES_MAX = 4 * 1024 * 1024,
-    BEHIND_PARAMETER = 1,
-    FILTER_PARAMETER = BEHIND_PARAMETER + COLLECTIONS_SORT_KEYS_MAX + 1,
+    FILTER_PARAMETER = 1, /* then the cursor's, the limit and the offset */
 };
 
 struct sort_key {
@@ -77,7 +76,8 @@ static enum bk_status add_filter(struct record_list *list, struct bk_slice text,
     if (status != BK_OK)
         return status;
     struct bk_filter_query *query = query_of(list);
-    return query == NULL ? BK_TOO_LARGE : bk_filter_query_add(query, filter, trust, error);
+    return query == NULL ? bk_arena_status(&list->request->arena)
+                         : bk_filter_query_add(query, filter, trust, error);
 }
 
 /* False: the request was answered. */
@@ -86,7 +86,7 @@ static bool read_filter(struct record_list *list) {
     struct bk_error error = BK_ERROR_INIT;
     struct bk_slice text = bk_request_query(request, BK_SLICE("filter"));
     enum bk_status status =
-        add_filter(list, list->rule, BK_FILTER_OF_RULE, BK_RULE_BYTES_MAX, &error);
+        add_filter(list, list->rule, BK_FILTER_OF_RULE, BK_RULE_BYTES_MAX, NULL);
     if (status == BK_OK)
         status = add_filter(list, text, trust_of(list), BK_FILTER_BYTES_MAX, &error);
     if (status == BK_OK && list->query != NULL)
@@ -94,7 +94,7 @@ static bool read_filter(struct record_list *list) {
     if (status == BK_OK)
         return true;
     const char *message = error.message[0] == '\0' ? NULL : error.message;
-    if (status == BK_INVALID)
+    if (status == BK_INVALID && message != NULL)
         message = bk_arena_format(&request->arena, "Invalid filter: %s.", error.message).data;
     bk_answer_error(request, status, message);
     return false;
@@ -135,7 +135,7 @@ static enum bk_status read_expression(struct record_list *list, struct bk_slice 
     if (key->column.length > 0)
         return BK_OK;
     struct bk_filter_query *query = query_of(list);
-    return query == NULL ? BK_TOO_LARGE
+    return query == NULL ? bk_arena_status(arena)
                          : bk_filter_query_sort(query, word, trust_of(list), &key->column, NULL);
 }
 
@@ -265,6 +265,16 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
 
 /* --- SQL -------------------------------------------------------------------------------------- */
 
+/* Parameters have no gap: SQLite keeps, and clears, what is in between. The limit comes last, since
+ * there are no values for numbers above those that a statement has. */
+static uint32_t behind_parameter(const struct record_list *list) {
+    return FILTER_PARAMETER + list->condition.value_count;
+}
+
+static int limit_parameter(const struct record_list *list) {
+    return (int)(behind_parameter(list) + (list->is_behind ? list->key_count : 0));
+}
+
 /* Whether a row may have no value there. Such rows come first, and last in descending order. */
 static bool is_nullable(const struct record_list *list, const struct bk_field *field) {
     const char *column =
@@ -289,7 +299,7 @@ static void write_range(struct record_list *list, struct bk_buffer *sql) {
         bk_buffer_format(sql, "%c%.*s", i == 0 ? '(' : ',', BK_SLICE_PRINT(list->keys[i].column));
     bk_buffer_append_slice(sql, list->keys[0].is_descending ? BK_SLICE(")<") : BK_SLICE(")>"));
     for (uint32_t i = 0; i < list->key_count; i++)
-        bk_buffer_format(sql, "%c?%u", i == 0 ? '(' : ',', BEHIND_PARAMETER + i);
+        bk_buffer_format(sql, "%c?%u", i == 0 ? '(' : ',', behind_parameter(list) + i);
     bk_buffer_append_char(sql, ')');
 }
 
@@ -305,7 +315,7 @@ static void write_behind_key(const struct record_list *list, uint32_t number,
         bk_buffer_format(sql, "%.*s IS NOT NULL", BK_SLICE_PRINT(column));
     else
         bk_buffer_format(sql, "%.*s %c ?%u", BK_SLICE_PRINT(column), key->is_descending ? '<' : '>',
-                         BEHIND_PARAMETER + number);
+                         behind_parameter(list) + number);
     if (!is_null && key->is_descending && is_nullable(list, key->field))
         bk_buffer_format(sql, " OR %.*s IS NULL", BK_SLICE_PRINT(column));
 }
@@ -316,15 +326,15 @@ static void write_each(struct record_list *list, struct bk_buffer *sql) {
     /* For an index to begin there; the rest is looked at row by row. */
     if (list->behind[0].type != BK_VALUE_NULL &&
         !(first->is_descending && is_nullable(list, first->field)))
-        bk_buffer_format(sql, "%.*s %s ?%d AND ", BK_SLICE_PRINT(first->column),
-                         first->is_descending ? "<=" : ">=", BEHIND_PARAMETER);
+        bk_buffer_format(sql, "%.*s %s ?%u AND ", BK_SLICE_PRINT(first->column),
+                         first->is_descending ? "<=" : ">=", behind_parameter(list));
     for (uint32_t i = 0; i < list->key_count; i++) {
         bool is_last = i + 1 == list->key_count;
         bk_buffer_append_char(sql, '(');
         write_behind_key(list, i, sql);
         if (!is_last)
             bk_buffer_format(sql, " OR (%.*s IS ?%u AND ", BK_SLICE_PRINT(list->keys[i].column),
-                             BEHIND_PARAMETER + i);
+                             behind_parameter(list) + i);
     }
     for (uint32_t i = 0; i < list->key_count; i++)
         bk_buffer_append_slice(sql, i == 0 ? BK_SLICE(")") : BK_SLICE("))"));
@@ -370,11 +380,6 @@ static void write_columns(const struct record_list *list, struct bk_buffer *sql)
     }
 }
 
-/* Behind all others: SQLite refuses values for numbers above those that a statement has. */
-static int limit_parameter(const struct record_list *list) {
-    return FILTER_PARAMETER + (int)list->condition.value_count;
-}
-
 static void write_select(struct record_list *list, struct bk_buffer *sql) {
     const char *word = " WHERE ";
     bk_buffer_append_literal(sql, "SELECT ");
@@ -409,12 +414,14 @@ static enum bk_status make_sql(struct record_list *list) {
     bk_buffer_init(&sql, SQL_BYTES_MAX);
     write_select(list, &sql);
     list->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
-    bool is_overflown = sql.is_overflown;
+    enum bk_status status = bk_buffer_status(&sql);
     bk_buffer_clear(&sql);
     write_count(list, &sql);
     list->count_sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&sql)));
+    if (status == BK_OK)
+        status = bk_buffer_status(&sql);
     bk_buffer_fini(&sql);
-    return is_overflown || arena->is_overflown ? BK_TOO_LARGE : BK_OK;
+    return status == BK_OK ? bk_arena_status(arena) : status;
 }
 
 /* --- on a reader ------------------------------------------------------------------------------ */
@@ -480,7 +487,7 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     if (status != BK_OK)
         return status;
     for (uint32_t i = 0; list->is_behind && i < list->key_count; i++)
-        bk_statement_bind(statement, BEHIND_PARAMETER + (int)i, &list->behind[i]);
+        bk_statement_bind(statement, (int)(behind_parameter(list) + i), &list->behind[i]);
     bind_condition(list, statement);
     bk_statement_bind_int(statement, limit_parameter(list),
                           list->page.per_page + (list->is_by_cursor ? 1 : 0));

@@ -117,8 +117,8 @@ static void on_done(struct bk_read *read, enum bk_status status) {
 static void read_asked(struct bk_request *request, struct bk_schema *schema,
                        const struct bk_collection *collection, struct bk_slice rule) {
     struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
-    enum bk_status status = BK_TOO_LARGE;
-    if (!request->arena.is_overflown)
+    enum bk_status status = bk_arena_status(&request->arena);
+    if (status == BK_OK)
         status = collections_rule_make(request, schema, collection, rule, false, &record->rule);
     if (status == BK_OK) {
         record->request = request;

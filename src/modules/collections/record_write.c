@@ -489,8 +489,10 @@ static void plan(struct record_write *record) {
         read_input(record);
     enum bk_status status =
         collections_rule_make(request, schema, collection, rule, record->is_create, &record->rule);
-    if (status != BK_OK || request->arena.is_overflown)
-        answer_failure(record, BK_TOO_LARGE);
+    if (status == BK_OK)
+        status = bk_arena_status(&request->arena);
+    if (status != BK_OK)
+        answer_failure(record, status);
     else
         begin(record);
 }

@@ -135,9 +135,9 @@ static enum bk_status make_sql(struct bk_arena *arena, const struct bk_collectio
         bk_buffer_format(&out, "%.*s.\"id\"=?1 AND ", BK_SLICE_PRINT(rows));
     bk_buffer_append_slice(&out, rule->condition.where);
     rule->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&out)));
-    bool is_whole = !out.is_overflown && !arena->is_overflown;
+    enum bk_status status = bk_buffer_status(&out);
     bk_buffer_fini(&out);
-    return is_whole ? BK_OK : BK_TOO_LARGE;
+    return status == BK_OK ? bk_arena_status(arena) : status;
 }
 
 enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
@@ -154,7 +154,7 @@ enum bk_status collections_rule_make(struct bk_request *request, const struct bk
     scope.rows = is_new ? new_rows : BK_SLICE_EMPTY;
     struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
     if (query == NULL)
-        return BK_TOO_LARGE;
+        return bk_arena_status(arena);
     enum bk_status status = bk_filter_parse(arena, text, BK_RULE_BYTES_MAX, &filter, NULL);
     if (status == BK_OK)
         status = bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, NULL);
