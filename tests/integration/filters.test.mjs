@@ -296,3 +296,45 @@ test('rules that are expressions', async (t) => {
     assertRefused(await api.get('/api/collections/notes/snapshot', guest), 403);
   });
 });
+
+test('rules see of a body what will be stored', async (t) => {
+  const api = await operator(t);
+  const guest = { token: '' };
+  const fields = [
+    text('role'),
+    { name: 'admin', type: 'bool' },
+    { name: 'kind', type: 'select', values: ['low', 'high'] },
+    { name: 'tags', type: 'select', values: ['a', 'b', 'x'], maxSelect: 3 },
+    { name: 'meta', type: 'json' },
+  ];
+  const rule = `@request.body.admin != true && @request.body.role != "7" && @request.body.kind != "high"
+    && @request.body.tags:each != "x" && @request.body.tags:length < 3 && @request.body.meta.a != 1`;
+  await api.define({ name: 'jobs', ...open, createRule: rule, updateRule: rule, fields });
+  await api.create('jobs', { id: id('job'), role: 'r', tags: ['a', 'b'] });
+  const refused = [
+    ...['true', '1', 'T', 1, 2, -1].map((admin) => ({ admin })),
+    { role: 7 },
+    ...[['high'], ['low', 'high'], '["high"]'].map((kind) => ({ kind })),
+    ...['x', '["a","x"]', '["\\u0078"]', '["a","b","x"]'].map((tags) => ({ tags })),
+    { meta: '{"a":1}' },
+  ];
+  for (const body of refused) {
+    assertRefused(await api.post(recordsPath('jobs'), body, guest), 400);
+    assertRefused(await api.patch(recordsPath('jobs', id('job')), body, guest), 404);
+  }
+  const allowed = { admin: 'no', role: 8, kind: ['high', 'low'], tags: '["a"]', meta: '{"a":2}' };
+  for (const answer of [
+    await api.post(recordsPath('jobs'), allowed, guest),
+    await api.patch(recordsPath('jobs', id('job')), allowed, guest),
+  ])
+    assert.equal(answer.status, 200, answer.text);
+
+  await t.test('and what it changes', async () => {
+    const updateRule = '@request.body.tags:changed = false && @request.body.admin:changed = false';
+    await api.patch('/api/collections/jobs', { updateRule });
+    const change = (body) => api.patch(recordsPath('jobs', id('job')), body, guest);
+    assert.equal((await change({ tags: '[ "a" ]', admin: 0, role: 'new' })).status, 200);
+    for (const body of [{ tags: '["b"]' }, { tags: [] }, { admin: 't' }])
+      assertRefused(await change(body), 404);
+  });
+});

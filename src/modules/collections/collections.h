@@ -83,11 +83,12 @@ struct collections_rule {
 void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
                               const struct bk_collection *collection, int first_parameter,
                               struct bk_filter_scope *scope);
-/* text: as collections_open gave it. is_new: it will be asked of a record that is to be created.
- * The schema is to stay pinned. */
+/* text: as collections_open gave it. body: what @request.body is, an object or NULL. is_new: it will
+ * be asked of a record that is to be created. The schema is to stay pinned. */
 enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
                                      const struct bk_collection *collection, struct bk_slice text,
-                                     bool is_new, struct collections_rule *rule);
+                                     const struct bk_json *body, bool is_new,
+                                     struct collections_rule *rule);
 /* BK_NOT_FOUND: there is no such record, or the rule does not hold for it. */
 enum bk_status collections_rule_ask(const struct collections_rule *rule,
                                     struct bk_connection *connection, struct bk_slice id);

@@ -71,8 +71,8 @@ static void plan(struct record_delete *record) {
     record->collection = collections_open(request, BK_MAY_DELETE, &schema, &rule);
     if (record->collection == NULL)
         return;
-    enum bk_status status =
-        collections_rule_make(request, schema, record->collection, rule, false, &record->rule);
+    enum bk_status status = collections_rule_make(request, schema, record->collection, rule,
+                                                  request->json, false, &record->rule);
     if (status != BK_OK) {
         bk_answer_error(request, status, NULL);
         return;

@@ -119,7 +119,8 @@ static void read_asked(struct bk_request *request, struct bk_schema *schema,
     struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
     enum bk_status status = bk_arena_status(&request->arena);
     if (status == BK_OK)
-        status = collections_rule_make(request, schema, collection, rule, false, &record->rule);
+        status = collections_rule_make(request, schema, collection, rule, request->json, false,
+                                       &record->rule);
     if (status == BK_OK) {
         record->request = request;
         record->collection = collection;

@@ -19,6 +19,7 @@
 #include "bakend/clock.h"
 #include "bakend/id.h"
 #include "collections.h"
+#include <math.h>
 #include <stdio.h>
 
 enum { ID_DRAWS_MAX = 3, PLANS_MAX = 2, TOKEN_KEY_BYTES = 50 };
@@ -173,6 +174,62 @@ static void read_input(struct record_write *record) {
     record->is_id_generated = record->is_create && id->text.length == 0;
     if (record->is_id_generated)
         record->is_given[collection->id_field->index] = false;
+}
+
+/* --- what rules see of the input -------------------------------------------------------------- */
+
+/* The value that the field will have, as JSON. An infinite number has none and stays as it was sent:
+ * validation refuses it. */
+static enum bk_status as_stored(struct record_write *record, const struct bk_field *field,
+                                const struct bk_json *sent, struct bk_json *member) {
+    const struct bk_value *value = &record->values[field->index];
+    struct bk_arena *arena = &record->request->arena;
+    struct bk_json *stored;
+    struct bk_buffer out;
+    if (value->type == BK_VALUE_REAL && !isfinite(value->real))
+        return BK_OK;
+    bk_buffer_init(&out, record->request->out.max_bytes);
+    field->type->write_json(field, value, &out);
+    enum bk_status status = bk_buffer_status(&out);
+    bool is_same = bk_slice_equal(bk_buffer_slice(&out), sent->text);
+    struct bk_slice text = is_same ? BK_SLICE_EMPTY : bk_arena_copy(arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    if (status == BK_OK && !is_same)
+        status = bk_json_parse(arena, text, &stored, NULL);
+    if (status == BK_OK && !is_same) {
+        *member = *stored;
+        member->key = sent->key;
+    }
+    return status;
+}
+
+/* A rule must not be talked past with {"admin": "true"} where true is what it forbids: fields are
+ * what they will be, not what was sent for them. */
+static enum bk_status make_body(struct record_write *record, struct bk_json **body) {
+    const struct bk_json *sent = record->request->json;
+    struct bk_arena *arena = &record->request->arena;
+    *body = bk_arena_alloc_zero(arena, sizeof **body);
+    (*body)->type = BK_JSON_OBJECT;
+    struct bk_json **end = &(*body)->child;
+    bool is_object = sent != NULL && sent->type == BK_JSON_OBJECT;
+    for (const struct bk_json *each = is_object ? sent->child : NULL; each != NULL;
+         each = each->next) {
+        const struct bk_field *field = bk_collection_field(record->collection, each->key);
+        struct bk_json *member = bk_arena_alloc_zero(arena, sizeof *member);
+        enum bk_status status = bk_arena_status(arena);
+        if (status != BK_OK)
+            return status; /* memory that is shared */
+        *member = *each;
+        if (field != NULL && record->is_given[field->index] && field->type->begin == NULL)
+            status = as_stored(record, field, each, member);
+        if (status != BK_OK)
+            return status;
+        member->next = NULL;
+        *end = member;
+        end = &member->next;
+        (*body)->child_count++;
+    }
+    return bk_arena_status(arena);
 }
 
 /* --- on the writer: the record whole ---------------------------------------------------------- */
@@ -487,8 +544,13 @@ static void plan(struct record_write *record) {
     /* Memory of an overflown arena is shared: values would lie upon each other. */
     if (!request->arena.is_overflown)
         read_input(record);
-    enum bk_status status =
-        collections_rule_make(request, schema, collection, rule, record->is_create, &record->rule);
+    enum bk_status status = bk_arena_status(&request->arena);
+    struct bk_json *body = NULL;
+    if (status == BK_OK && rule.length > 0)
+        status = make_body(record, &body);
+    if (status == BK_OK)
+        status = collections_rule_make(request, schema, collection, rule, body, record->is_create,
+                                       &record->rule);
     if (status == BK_OK)
         status = bk_arena_status(&request->arena);
     if (status != BK_OK)

@@ -63,12 +63,12 @@ static void add_query(struct bk_request *request, struct bk_json *root) {
     }
 }
 
-static void add_body(struct bk_request *request, struct bk_json *root) {
-    struct bk_json *body = add_member(&request->arena, root, BK_SLICE("body"), BK_JSON_OBJECT);
-    if (request->json == NULL || request->json->type != BK_JSON_OBJECT)
+static void add_body(struct bk_arena *arena, const struct bk_json *sent, struct bk_json *root) {
+    struct bk_json *body = add_member(arena, root, BK_SLICE("body"), BK_JSON_OBJECT);
+    if (sent == NULL || sent->type != BK_JSON_OBJECT)
         return;
-    body->child = request->json->child;
-    body->child_count = request->json->child_count;
+    body->child = sent->child;
+    body->child_count = sent->child_count;
 }
 
 static void add_auth(struct bk_request *request, const struct bk_collection *collection,
@@ -82,7 +82,7 @@ static void add_auth(struct bk_request *request, const struct bk_collection *col
     add_text(arena, auth, BK_SLICE("collectionName"), collection->name);
 }
 
-static const struct bk_json *describe(struct bk_request *request,
+static const struct bk_json *describe(struct bk_request *request, const struct bk_json *body,
                                       const struct bk_collection *auth_collection) {
     struct bk_arena *arena = &request->arena;
     struct bk_json *root = bk_arena_alloc_zero(arena, sizeof *root);
@@ -91,24 +91,30 @@ static const struct bk_json *describe(struct bk_request *request,
     add_text(arena, root, BK_SLICE("method"), bk_slice_from(bk_method_name(request->method)));
     add_headers(request, root);
     add_query(request, root);
-    add_body(request, root);
+    add_body(arena, body, root);
     add_auth(request, auth_collection, root);
     return root;
 }
 
-void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
-                              const struct bk_collection *collection, int first_parameter,
-                              struct bk_filter_scope *scope) {
+static void make_scope(struct bk_request *request, const struct bk_json *body,
+                       const struct bk_schema *schema, const struct bk_collection *collection,
+                       int first_parameter, struct bk_filter_scope *scope) {
     const struct bk_actor *actor = &request->actor;
     const struct bk_collection *auth_collection =
         actor->collection_id.length == 0 ? NULL : bk_schema_find(schema, actor->collection_id);
     *scope = (struct bk_filter_scope){.schema = schema,
                                       .collection = collection,
-                                      .request = describe(request, auth_collection),
+                                      .request = describe(request, body, auth_collection),
                                       .auth_collection = auth_collection,
                                       .auth_id = actor->id,
                                       .now_ms = bk_clock_wall_ms(),
                                       .first_parameter = first_parameter};
+}
+
+void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
+                              const struct bk_collection *collection, int first_parameter,
+                              struct bk_filter_scope *scope) {
+    make_scope(request, request->json, schema, collection, first_parameter, scope);
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
@@ -142,7 +148,8 @@ static enum bk_status make_sql(struct bk_arena *arena, const struct bk_collectio
 
 enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
                                      const struct bk_collection *collection, struct bk_slice text,
-                                     bool is_new, struct collections_rule *rule) {
+                                     const struct bk_json *body, bool is_new,
+                                     struct collections_rule *rule) {
     struct bk_arena *arena = &request->arena;
     struct bk_filter_scope scope;
     struct bk_filter *filter;
@@ -150,7 +157,7 @@ enum bk_status collections_rule_make(struct bk_request *request, const struct bk
     if (!rule->is_there)
         return BK_OK;
     rule->first_parameter = is_new ? (int)collection->field_count + 1 : 2;
-    collections_filter_scope(request, schema, collection, rule->first_parameter, &scope);
+    make_scope(request, body, schema, collection, rule->first_parameter, &scope);
     scope.rows = is_new ? new_rows : BK_SLICE_EMPTY;
     struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
     if (query == NULL)
