@@ -338,3 +338,24 @@ test('rules see of a body what will be stored', async (t) => {
       assertRefused(await change(body), 404);
   });
 });
+
+test('no name of a collection is one of the statement', async (t) => {
+  const { api, people } = await world(t);
+  for (const name of ['f1', 'm1', 'ef1']) {
+    const fields = [text('name'), relation('author', people), relation('readers', people, { maxSelect: 9 })];
+    const createRule = `@collection.${name}.name ?= "mine" && readers.name != name`;
+    await api.define({ name, ...open, createRule, fields });
+    const record = { name: 'mine', author: id('ann'), readers: [id('ann'), id('bob')] };
+    assertRefused(await api.post(recordsPath(name), record, { token: '' }), 400);
+    await api.create(name, { id: id('own'), ...record });
+    assert.equal((await api.post(recordsPath(name), record, { token: '' })).status, 200);
+    const table = {
+      'id = "own000000000000" && author.name = "ann"': ['own'],
+      'readers.name = name': [],
+      'id = "own000000000000" && readers.name != name': ['own'],
+      'id = "own000000000000" && author.name != name': ['own'],
+    };
+    for (const [filter, found] of Object.entries(table))
+      assert.deepEqual(await names(api, filter, { collection: name }), found, `${name}: ${filter}`);
+  }
+});

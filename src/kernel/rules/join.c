@@ -2,8 +2,10 @@
  * Joins: the rows that a path leads through. They are LEFT JOINs, so that a record whose relation
  * is empty is still there to be compared with null.
  *
- *   f3  a row of the condition itself, shared by all paths that begin alike
- *   m3  the same path once more, in the question whether one of several values does not match
+ *   f$3  a row of the condition itself, shared by all paths that begin alike
+ *   m$3  the same path once more, in the question whether one of several values does not match
+ *
+ * No collection can be called so: names have no "$".
  */
 #include "rules_private.h"
 
@@ -33,7 +35,7 @@ void filter_join_write_name(const struct filter_join *join, char letter, struct 
     if (join->kind == FILTER_JOIN_BASE)
         bk_buffer_append_slice(out, join->name);
     else
-        bk_buffer_format(out, "%c%u", letter, join->number);
+        bk_buffer_format(out, "%c$%u", letter, join->number);
 }
 
 static void write_column(const struct filter_join *join, struct bk_slice quoted, char letter,
@@ -60,19 +62,19 @@ static void write_relation(const struct filter_join *join, char letter, struct b
     if (is_list) {
         bk_buffer_append_literal(out, " LEFT JOIN ");
         filter_write_each(join->parent, join->field, letter, out);
-        bk_buffer_format(out, " e%c%u", letter, join->number);
+        bk_buffer_format(out, " e%c$%u", letter, join->number);
     }
     bk_buffer_format(
-        out, " LEFT JOIN %.*s %c%u ON %c%u.\"id\"=", BK_SLICE_PRINT(join->collection->quoted),
+        out, " LEFT JOIN %.*s %c$%u ON %c$%u.\"id\"=", BK_SLICE_PRINT(join->collection->quoted),
         letter, join->number, letter, join->number);
     if (is_list)
-        bk_buffer_format(out, "e%c%u.value", letter, join->number);
+        bk_buffer_format(out, "e%c$%u.value", letter, join->number);
     else
         write_column(join->parent, join->field->quoted, letter, out);
 }
 
 static void write_back(const struct filter_join *join, char letter, struct bk_buffer *out) {
-    bk_buffer_format(out, " LEFT JOIN %.*s %c%u ON ", BK_SLICE_PRINT(join->collection->quoted),
+    bk_buffer_format(out, " LEFT JOIN %.*s %c$%u ON ", BK_SLICE_PRINT(join->collection->quoted),
                      letter, join->number);
     write_column(join->parent, BK_SLICE("\"id\""), letter, out);
     if (bk_field_is_multiple(join->field)) {
@@ -96,12 +98,12 @@ void filter_join_write(const struct filter_join *join, char letter, struct bk_bu
         write_back(join, letter, out);
         break;
     case FILTER_JOIN_COLLECTION:
-        bk_buffer_format(out, " LEFT JOIN %.*s %c%u", BK_SLICE_PRINT(join->collection->quoted),
+        bk_buffer_format(out, " LEFT JOIN %.*s %c$%u", BK_SLICE_PRINT(join->collection->quoted),
                          letter, join->number);
         break;
     case FILTER_JOIN_IDS:
         bk_buffer_format(
-            out, " LEFT JOIN %.*s %c%u ON %c%u.\"id\" IN (SELECT value FROM json_each(",
+            out, " LEFT JOIN %.*s %c$%u ON %c$%u.\"id\" IN (SELECT value FROM json_each(",
             BK_SLICE_PRINT(join->collection->quoted), letter, join->number, letter, join->number);
         filter_constant_write(join->list, out);
         bk_buffer_append_literal(out, "))");
@@ -109,12 +111,12 @@ void filter_join_write(const struct filter_join *join, char letter, struct bk_bu
     case FILTER_JOIN_EACH:
         bk_buffer_append_literal(out, " LEFT JOIN ");
         filter_write_each(join->parent, join->field, letter, out);
-        bk_buffer_format(out, " %c%u", letter, join->number);
+        bk_buffer_format(out, " %c$%u", letter, join->number);
         break;
     case FILTER_JOIN_LIST:
         bk_buffer_append_literal(out, " LEFT JOIN json_each(");
         filter_constant_write(join->list, out);
-        bk_buffer_format(out, ") %c%u", letter, join->number);
+        bk_buffer_format(out, ") %c$%u", letter, join->number);
         break;
     }
 }

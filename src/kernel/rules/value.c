@@ -71,7 +71,7 @@ static enum bk_status resolve_number(struct bk_filter_query *query,
                                      struct filter_value *value) {
     struct bk_slice copy = bk_arena_copy(query->arena, operand->text);
     struct bk_value number = BK_VALUE_OF_REAL(copy.length == 0 ? 0 : strtod(copy.data, NULL));
-    if (number.real == (double)(int64_t)number.real && number.real < 9e15 && number.real > -9e15)
+    if (number.real < 9e15 && number.real > -9e15 && number.real == (double)(int64_t)number.real)
         number = BK_VALUE_OF_INT((int64_t)number.real);
     filter_value_bind(query, &number, value);
     return BK_OK;

@@ -13,7 +13,8 @@
 
 enum { SQL_BYTES_MAX = 2 * 1024 * 1024 };
 
-static const struct bk_slice new_rows = BK_SLICE_INIT("\"_new\"");
+/* No collection can be called so: names have no "$". */
+static const struct bk_slice new_rows = BK_SLICE_INIT("\"$new\"");
 
 /* --- the request as JSON ---------------------------------------------------------------------- */
 
