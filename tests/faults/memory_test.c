@@ -313,6 +313,8 @@ static void assert_serves(struct world *world) {
             break;
         (void)usleep(20000);
     }
+    if (status != 200)
+        print_error("a write: %s\n", world->program.answer);
     assert_int_equal(status, 200);
     assert_int_equal(text_length(world, 'a'), 10);
 }

@@ -37,7 +37,7 @@ function startCopy(server, token, path, more = {}) {
   const output = [];
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text) => output.push(text));
-  const ended = new Promise((resolve) => child.on('close', resolve));
+  const ended = new Promise((resolve) => child.on('close', (code, signal) => resolve(code ?? signal)));
   return {
     output,
     get isRunning() {
@@ -131,7 +131,7 @@ test('a copy is exact through kills of either side', async (t) => {
       await target.server.stop('SIGKILL');
       target.server = await startServer(t, { folder, args: ['--listen', address] });
     } else {
-      assert.ok(copy.isRunning, copy.output.join(''));
+      if (!copy.isRunning) assert.fail(`the copy ended: ${await copy.stop()} ${copy.output.join('')}`);
       await copy.stop();
       copy = startCopy(target.server, token, path);
     }

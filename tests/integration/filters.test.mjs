@@ -80,7 +80,7 @@ async function names(api, filter, options) {
 const first = 'fifty';
 
 test('filters', async (t) => {
-  const { api, teams } = await world(t);
+  const { api, teams, people } = await world(t);
   const table = {
     'of plain fields': {
       'title = "one"': ['one'],
@@ -223,6 +223,35 @@ test('filters', async (t) => {
       'three',
     ]);
     assert.equal((await set('')).status, 200);
+  });
+
+  await t.test('tell nothing of the others among several of which some may be seen', async () => {
+    const set = (listRule) => api.patch(`/api/collections/${people.id}`, { listRule });
+    assert.equal((await set('name != "bob"')).status, 200);
+    const guest = { token: '' };
+    for (const filter of ['readers.name < "c"', 'readers.name !~ "bob"', 'readers.age = 1'])
+      assertRefused(await list(api, filter, guest), 400);
+    assert.deepEqual(await names(api, 'readers.name ?= "bob"', guest), []);
+    assert.equal((await api.get(`${recordsPath('posts')}?sort=readers.name`, guest)).status, 400);
+    assert.deepEqual(await names(api, 'author.name = "bob"', guest), []);
+    assert.equal((await set('')).status, 200);
+  });
+
+  await t.test('end in time, whatever they look for', async () => {
+    const long = await api.create('posts', { title: 'long', meta: 'a'.repeat(700_000) });
+    const startedMs = Date.now();
+    const { status } = await list(api, `meta ~ "${'a'.repeat(3000)}b"`, { more: '&skipTotal=1' });
+    assert.equal(status, 400);
+    assert.ok(Date.now() - startedMs < 5000, `${Date.now() - startedMs} ms`);
+    await api.remove(recordsPath('posts', long.id));
+  });
+
+  await t.test('follow so many relations, and read what is JSON', async () => {
+    const many = Array.from({ length: 40 }, (_, i) => `@collection.people:a${i}.id ?= "x"`);
+    const answer = await list(api, many.join('||'));
+    assertRefused(answer, 400);
+    assert.match(answer.body.message, /at most 30 relations/);
+    for (const filter of ['meta..a = 1', 'meta.:.a = 1']) assertRefused(await list(api, filter), 400);
   });
 
   await t.test('are values, never SQL', async () => {

@@ -7,17 +7,14 @@
  * A cursor of sequence n stands right behind event n: reading forward begins with n + 1, reading
  * backward with n. 0 stands before the first event there ever was. The check is no secret: it tells
  * a mangled cursor from one of another history, so that the answer can say which of the two it is.
- * It was the beginning of a SHA-256 in version 1, which cost a page of the feed, that makes three
- * cursors, a sixth of its time; those are still read, since clients keep cursors for long.
+ * A SHA-256 in its place cost a page of the feed, that makes three cursors, a sixth of its time.
  */
 #include "bakend/feed.h"
 
-#include "bakend/crypto.h"
 #include "bakend/encode.h"
 
 enum {
     VERSION = 2,
-    VERSION_OF_SHA256 = 1,
     EPOCH_AT = 1,
     EPOCH_BYTES = 8,
     SEQUENCE_AT = EPOCH_AT + EPOCH_BYTES,
@@ -39,12 +36,6 @@ static uint64_t hash_of(const uint8_t raw[RAW_BYTES]) {
 }
 
 static void make_check(uint8_t out[CHECK_BYTES], const uint8_t raw[RAW_BYTES]) {
-    if (raw[0] == VERSION_OF_SHA256) {
-        uint8_t digest[BK_SHA256_BYTES];
-        bk_sha256(digest, bk_slice_make((const char *)raw, CHECK_AT));
-        memcpy(out, digest, CHECK_BYTES);
-        return;
-    }
     uint64_t hash = hash_of(raw);
     for (int i = 0; i < CHECK_BYTES; i++)
         out[i] = (uint8_t)(hash >> (8 * i));
@@ -65,7 +56,7 @@ bool bk_cursor_parse(struct bk_slice text, uint8_t epoch[8], uint64_t *sequence)
     uint8_t check[CHECK_BYTES];
     size_t length = sizeof raw;
     if (text.length != BK_CURSOR_BYTES || !bk_base64url_decode(text, raw, &length) ||
-        length != RAW_BYTES || (raw[0] != VERSION && raw[0] != VERSION_OF_SHA256))
+        length != RAW_BYTES || raw[0] != VERSION)
         return false;
     make_check(check, raw);
     if (memcmp(check, raw + CHECK_AT, CHECK_BYTES) != 0)

@@ -171,16 +171,20 @@ static enum bk_status enter_json(struct bk_filter_query *query, struct filter_pa
     struct bk_buffer out;
     struct bk_slice word;
     bk_buffer_init(&out, BK_RULE_BYTES_MAX);
-    while (bk_slice_split(&path->rest, '.', &word))
+    bool is_whole = true;
+    while (bk_slice_split(&path->rest, '.', &word)) {
+        is_whole = is_whole && word.length > 0 && word.data[0] != ':';
         append_json_step(&out, word);
+    }
     *value = (struct filter_value){.kind = FILTER_VALUE_JSON,
                                    .fallback = FILTER_FALLBACK_NONE,
                                    .is_many = path->join->is_many,
                                    .join = path->join,
                                    .field = field,
                                    .text = bk_arena_copy(query->arena, bk_buffer_slice(&out))};
+    enum bk_status status = bk_buffer_status(&out);
     bk_buffer_fini(&out);
-    return BK_OK;
+    return status == BK_OK && !is_whole ? miss(query, path, field->name, value) : status;
 }
 
 static void set_elements(struct bk_filter_query *query, struct filter_path *path,

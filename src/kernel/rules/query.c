@@ -53,12 +53,42 @@ static enum bk_status memory_status(const struct bk_filter_query *query,
     return status == BK_OK ? bk_arena_status(query->arena) : status;
 }
 
+/* What a client may ask of several records, some of which it may not see: whether there is one. All
+ * of them, or the first one, would tell of the others. */
+static bool is_partly_hidden(const struct bk_filter_query *query,
+                             const struct filter_value *value) {
+    if (query->trust != BK_FILTER_OF_CLIENT || !value->is_many)
+        return false;
+    for (const struct filter_join *join = value->join; join != NULL && join != query->base;
+         join = join->parent)
+        if (join->collection != NULL && join->collection->rules[BK_MAY_LIST].length > 0)
+            return true;
+    return value->needs_visible_email;
+}
+
+static enum bk_status check_comparison(struct bk_filter_query *query,
+                                       const struct filter_node *node,
+                                       const struct filter_value *left,
+                                       const struct filter_value *right) {
+    if (query->join_count > BK_FILTER_JOINS_MAX)
+        return filter_refuse_name(query, &node->left, "at most %d relations are followed in all",
+                                  BK_FILTER_JOINS_MAX);
+    if (!node->is_any && (is_partly_hidden(query, left) || is_partly_hidden(query, right)))
+        return filter_refuse_name(
+            query, &node->left,
+            "of several records that a rule shows in part only \"any\" can be "
+            "asked: put ? before the operator");
+    return BK_OK;
+}
+
 static enum bk_status write_comparison(struct bk_filter_query *query,
                                        const struct filter_node *node, struct bk_buffer *out) {
     struct filter_value left, right;
     enum bk_status status = filter_value_resolve(query, &node->left, &left);
     if (status == BK_OK)
         status = filter_value_resolve(query, &node->right, &right);
+    if (status == BK_OK)
+        status = check_comparison(query, node, &left, &right);
     if (status != BK_OK)
         return status;
     query->has_many = query->has_many || is_of_many(&left) || is_of_many(&right);
@@ -120,6 +150,8 @@ static enum bk_status add_nodes(struct bk_filter_query *query, const struct filt
         status = is_whole ? filter_nodes_write(query, node, &out) : write_node(query, node, &out);
         bk_buffer_append_char(&out, ')');
         if (status == BK_OK)
+            status = memory_status(query, &out);
+        if (status == BK_OK)
             keep_condition(query, bk_buffer_slice(&out));
     }
     bk_buffer_fini(&out);
@@ -143,6 +175,8 @@ static enum bk_status add_list_rule(struct bk_filter_query *query, struct filter
         status = filter_nodes_write(query, rule->first, &out);
     bk_buffer_append_literal(&out, "))");
     if (status == BK_OK)
+        status = memory_status(query, &out);
+    if (status == BK_OK)
         keep_condition(query, bk_buffer_slice(&out));
     bk_buffer_fini(&out);
     return status;
@@ -151,7 +185,9 @@ static enum bk_status add_list_rule(struct bk_filter_query *query, struct filter
 /* Rules may lead on, but not to more rules: they see everything. */
 static enum bk_status add_list_rules(struct bk_filter_query *query) {
     struct filter_join *base = query->base;
+    struct bk_error *error = query->error;
     enum bk_filter_trust trust = query->trust;
+    query->error = NULL; /* what is wrong with a rule is not for clients */
     enum bk_status status = BK_OK;
     query->trust = BK_FILTER_OF_RULE;
     for (struct filter_join *join = query->joins; join != NULL && status == BK_OK;
@@ -163,7 +199,10 @@ static enum bk_status add_list_rules(struct bk_filter_query *query) {
         status = add_list_rule(query, join);
     }
     query->base = base;
+    query->error = error;
     query->trust = trust;
+    if (status == BK_INVALID)
+        bk_error_set(error, status, "a list rule of what it leads to cannot be read");
     return status;
 }
 
@@ -194,7 +233,8 @@ static enum bk_status write_sort(struct bk_filter_query *query, const struct fil
     bool is_of_request = bk_slice_starts_with(token->text, BK_SLICE("@request."));
     enum bk_status status =
         is_of_request ? BK_INVALID : filter_field_resolve(query, &operand, &value);
-    if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL)
+    if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL ||
+        value.needs_visible_email || is_partly_hidden(query, &value))
         return filter_refuse_name(query, &operand, "there is no field %.*s to sort by",
                                   BK_SLICE_PRINT(token->text));
     if (value.is_many)
@@ -222,6 +262,8 @@ enum bk_status bk_filter_query_sort(struct bk_filter_query *query, struct bk_sli
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     status = write_sort(query, &token, &out);
     *sql = bk_arena_copy(query->arena, bk_buffer_slice(&out));
+    if (status == BK_OK)
+        status = memory_status(query, &out);
     bk_buffer_fini(&out);
     return status == BK_OK ? add_list_rules(query) : status;
 }

@@ -213,6 +213,8 @@ static enum bk_status resolve_changed(struct bk_filter_query *query, const struc
     bk_buffer_append_char(&out, ')');
     set_literal(value, bk_arena_copy(query->arena, bk_buffer_slice(&out)));
     value->fallback = FILTER_FALLBACK_NONE;
+    if (status == BK_OK)
+        status = bk_buffer_status(&out);
     bk_buffer_fini(&out);
     return status;
 }

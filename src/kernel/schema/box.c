@@ -54,9 +54,12 @@ struct bk_slice schema_fold(struct bk_slice text, struct bk_arena *arena) {
 
 /* --- what is prebuilt ------------------------------------------------------------------------- */
 
-/* Copies what the buffer holds into the arena and empties it. */
+/* Copies what the buffer holds into the arena and empties it. What had no room in it is not there:
+ * that is kept, since the emptied buffer has forgotten it. */
 static struct bk_slice take(struct schema_box *box, struct bk_buffer *out) {
     struct bk_slice text = bk_arena_copy(&box->arena, bk_buffer_slice(out));
+    if (box->status == BK_OK)
+        box->status = bk_buffer_status(out);
     bk_buffer_clear(out);
     return text;
 }
@@ -183,7 +186,6 @@ enum bk_status schema_box_finish(const struct bk_schema_kind *kind, struct schem
     build_heads(box, &out);
     schema_definition_write(&box->collection, &out);
     box->collection.definition = take(box, &out);
-    bool is_too_large = out.is_overflown || box->arena.is_overflown;
     bk_buffer_fini(&out);
-    return is_too_large ? BK_TOO_LARGE : BK_OK;
+    return box->status == BK_OK ? bk_arena_status(&box->arena) : box->status;
 }

@@ -126,7 +126,7 @@ static enum bk_status plan_definition(struct schema_plan *plan) {
                             "There are %d collections already: delete some first.",
                             BK_COLLECTIONS_MAX);
     status = schema_box_finish(plan->state->kind, plan->new_box);
-    if (status != BK_OK)
+    if (status == BK_TOO_LARGE)
         bk_error_set(&change->error, status, "The definition is too large.");
     return status;
 }

@@ -210,10 +210,12 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
     if (collection->type == BK_COLLECTION_AUTH)
         schema_auth_options_read(source, box);
     settle_indexes(box);
-    return box->arena.is_overflown
-               ? bk_error_set(error, BK_TOO_LARGE, "the definition is larger than %d bytes",
-                              SCHEMA_BOX_BYTES_MAX)
-               : BK_OK;
+    status = bk_arena_status(&box->arena);
+    if (status == BK_TOO_LARGE)
+        bk_error_set(error, status, "the definition is larger than %d bytes", SCHEMA_BOX_BYTES_MAX);
+    else if (status != BK_OK)
+        bk_error_set(error, status, "there is not enough memory");
+    return status;
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */

@@ -141,7 +141,8 @@ static enum bk_status read_all(const struct bk_schema_kind *kind, struct bk_stat
         if (status != BK_OK) {
             bk_error_prefix(error, "collection \"%.*s\" cannot be read",
                             BK_SLICE_PRINT(bk_statement_text(statement, 2)));
-            status = BK_CORRUPT;
+            if (status != BK_NO_MEMORY)
+                status = BK_CORRUPT;
             break;
         }
         bk_arena_reset(&arena);

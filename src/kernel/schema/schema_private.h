@@ -74,6 +74,7 @@ struct schema_box {
     struct bk_collection collection; /* first, so that one leads to the other */
     struct bk_arena arena;
     struct bk_slice folded; /* its name in lower case */
+    enum bk_status status;  /* of what is prebuilt: whether there was room for it */
     int reference_count;    /* atomic */
 };
 
@@ -81,7 +82,8 @@ struct schema_box *schema_box_create(void); /* empty, one reference */
 struct schema_box *schema_box_ref(struct schema_box *box);
 void schema_box_unref(struct schema_box *box); /* NULL is fine */
 struct schema_box *schema_box_of(const struct bk_collection *collection);
-/* Makes what is prebuilt: SQL, heads, the definition's JSON. BK_TOO_LARGE past the arena's cap. */
+/* Makes what is prebuilt: SQL, heads, the definition's JSON. BK_TOO_LARGE past the arena's cap,
+ * BK_NO_MEMORY. */
 enum bk_status schema_box_finish(const struct bk_schema_kind *kind, struct schema_box *box);
 /* "name" quoted for SQL. */
 void schema_write_quoted(struct bk_buffer *out, struct bk_slice name);

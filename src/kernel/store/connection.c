@@ -27,7 +27,6 @@ enum {
     VALUE_BYTES_MAX = 128 * 1024 * 1024,
     EXPRESSION_DEPTH_MAX = 500,
     COMPOUND_SELECT_MAX = 100,
-    LIKE_PATTERN_BYTES_MAX = 4096,
     TRIGGER_DEPTH_MAX = 10,
     LOOP_BUSY_TIMEOUT_MS = 20, /* the loop waits for nobody */
     SETTLE_TIMEOUT_MS = 100,
@@ -135,20 +134,21 @@ struct bk_slice bk_connection_conflict(struct bk_connection *connection) {
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
-/* Returns other than 0 to interrupt. */
-static int on_progress(void *user) {
-    struct bk_connection *connection = user;
+bool store_connection_is_late(struct bk_connection *connection) {
     uint64_t now_ns;
     if (connection->is_cancelled != NULL &&
         __atomic_load_n(connection->is_cancelled, __ATOMIC_RELAXED))
-        return 1;
+        return true;
     if (connection->deadline_ns == 0)
-        return 0;
+        return false;
     now_ns = bk_clock_monotonic_ns();
     if (connection->deadline_ns == STORE_DEADLINE_FROM_NOW)
         connection->deadline_ns = now_ns + STORE_SELECT_DEADLINE_MS * STORE_NS_PER_MS;
     return now_ns >= connection->deadline_ns;
 }
+
+/* Returns other than 0 to interrupt. */
+static int on_progress(void *user) { return store_connection_is_late(user); }
 
 static int on_wal_commit(void *user, sqlite3 *handle, const char *schema, int frame_count) {
     struct bk_connection *connection = user;
@@ -162,7 +162,6 @@ static void set_limits(sqlite3 *handle) {
     (void)sqlite3_limit(handle, SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX);
     (void)sqlite3_limit(handle, SQLITE_LIMIT_EXPR_DEPTH, EXPRESSION_DEPTH_MAX);
     (void)sqlite3_limit(handle, SQLITE_LIMIT_COMPOUND_SELECT, COMPOUND_SELECT_MAX);
-    (void)sqlite3_limit(handle, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_PATTERN_BYTES_MAX);
     (void)sqlite3_limit(handle, SQLITE_LIMIT_TRIGGER_DEPTH, TRIGGER_DEPTH_MAX);
     (void)sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0);
     (void)sqlite3_limit(handle, SQLITE_LIMIT_WORKER_THREADS, 0);
@@ -186,6 +185,9 @@ static int configure(struct bk_connection *connection) {
     sqlite3_progress_handler(handle, PROGRESS_STEPS, on_progress, connection);
     if (is_writer)
         (void)sqlite3_wal_hook(handle, on_wal_commit, connection);
+    int code = store_like_register(connection);
+    if (code != SQLITE_OK)
+        return code;
     return sqlite3_exec(handle,
                         is_writer ? "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;"
                                     "PRAGMA cell_size_check=ON; PRAGMA cache_size=-4096"

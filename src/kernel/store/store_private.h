@@ -121,6 +121,10 @@ enum bk_status store_connection_start_wal(struct bk_connection *connection,
 void store_connection_close(struct bk_connection *connection, bool allow_checkpoint);
 /* Resets what was handed out. */
 void store_connection_give_back(struct bk_connection *connection);
+/* Whether the statement under way is to end: its deadline has passed, or it was cancelled. */
+bool store_connection_is_late(struct bk_connection *connection);
+/* LIKE that keeps deadlines; SQLite's code. (like.c) */
+int store_like_register(struct bk_connection *connection);
 /* Forgets the cache when the database's generation has moved on. */
 void store_connection_refresh(struct bk_connection *connection);
 /* NULL when it does not compile. */

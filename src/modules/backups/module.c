@@ -67,7 +67,8 @@ static const struct bk_command commands[] = {
      .usage = "restore FILE [--from-tenant NAME] [--data DIR] [--tenant NAME] [--json]",
      .summary =
          "Replaces a tenant's database with the one of a backup; the old one is kept.\n\n"
-         "No server may run on the directory, which is made when there is none. FILE must be a\n"
+         "No server may run on the directory, which is there already, if only empty. FILE must be "
+         "a\n"
          "backup of the same tenant, and the tenant must exist; with --from-tenant NAME it is one\n"
          "of the tenant NAME, and the tenant that it is put into is made when there is none.",
      .run = backups_run_restore,

@@ -26,6 +26,7 @@ struct collections_state {
 static const struct bk_route_parameter list_parameters[] = {
     {"page", "query", "integer=1", "The page, from 1."},
     {"perPage", "query", "integer=30", "Items a page, at most 1000; 30 when absent."},
+    {"filter", "query", "string", "Which records: title ~ 'x' && stars > 3. See docs/filters.md."},
     {"sort", "query", "string",
      "Fields separated by commas; '-' before one turns it round. As inserted when absent."},
     {"skipTotal", "query", "boolean=false", "Leaves totalItems and totalPages uncounted (-1)."},

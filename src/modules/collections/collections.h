@@ -83,8 +83,8 @@ struct collections_rule {
 void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
                               const struct bk_collection *collection, int first_parameter,
                               struct bk_filter_scope *scope);
-/* text: as collections_open gave it. body: what @request.body is, an object or NULL. is_new: it will
- * be asked of a record that is to be created. The schema is to stay pinned. */
+/* text: as collections_open gave it. body: what @request.body is, an object or NULL. is_new: it
+ * will be asked of a record that is to be created. The schema is to stay pinned. */
 enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
                                      const struct bk_collection *collection, struct bk_slice text,
                                      const struct bk_json *body, bool is_new,

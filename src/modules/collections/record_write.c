@@ -178,8 +178,8 @@ static void read_input(struct record_write *record) {
 
 /* --- what rules see of the input -------------------------------------------------------------- */
 
-/* The value that the field will have, as JSON. An infinite number has none and stays as it was sent:
- * validation refuses it. */
+/* The value that the field will have, as JSON. An infinite number has none and stays as it was
+ * sent: validation refuses it. */
 static enum bk_status as_stored(struct record_write *record, const struct bk_field *field,
                                 const struct bk_json *sent, struct bk_json *member) {
     const struct bk_value *value = &record->values[field->index];
