@@ -54,7 +54,21 @@ async function ask(target) {
 
 let failures = 0; /* in a row */
 
-const getJson = async (target) => (await ask(target)).json();
+/** An answer whose server dies meanwhile may never end for the fetch of Node: we do not wait for it
+ * longer than a long poll may take. */
+async function inTime(work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer')), 40_000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const getJson = (target) => inTime(ask(target).then((answer) => answer.json()));
 
 /* --- the file: data and cursor, in one piece ---------------------------------------------------- */
 
@@ -88,9 +102,12 @@ async function save(copy) {
 
 async function* linesOf(body) {
   const decoder = new TextDecoder();
+  const reader = body.getReader();
   let rest = '';
-  for await (const piece of body) {
-    const lines = (rest + decoder.decode(piece, { stream: true })).split('\n');
+  for (;;) {
+    const { done, value } = await inTime(reader.read());
+    if (done) return;
+    const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
     rest = lines.pop();
     for (const line of lines) yield JSON.parse(line);
   }
@@ -105,7 +122,7 @@ function plain(record, { fields }) {
 
 async function takeSnapshot(idOrName) {
   const collection = await getJson(`/api/collections/${idOrName}`);
-  const answer = await ask(`/api/collections/${collection.id}/snapshot`);
+  const answer = await inTime(ask(`/api/collections/${collection.id}/snapshot`));
   const records = new Map();
   let cursor, isDone;
   for await (const line of linesOf(answer.body)) {

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import WebSocket from 'ws';
 
 const RETRY_MS = 25;
+const STOP_MS = 5_000;
 const LIMIT = 50;
 
 class Reader {
@@ -18,6 +19,7 @@ class Reader {
   isRunning = false;
   isAtLeastOnce = false;
   #work = Promise.resolve();
+  #life = 0;
   #cut = new AbortController();
 
   constructor(home, token, types) {
@@ -37,11 +39,11 @@ class Reader {
     assert.ok(!this.isRunning);
     this.isRunning = true;
     this.#cut = new AbortController();
-    this.#work = this.#readOn();
+    this.#work = this.#readOn(++this.#life);
   }
 
-  async #readOn() {
-    while (this.isRunning) {
+  async #readOn(life) {
+    while (this.isRunning && life === this.#life) {
       try {
         await this.read();
       } catch (error) {
@@ -52,11 +54,18 @@ class Reader {
     }
   }
 
-  /** In the middle of whatever it does. */
+  /**
+   * In the middle of whatever it does. The fetch of Node 18 may wait for ever for the rest of an
+   * answer whose server was killed, also when it is aborted: then it is left behind, and has
+   * nothing more to give.
+   */
   async stop() {
     this.isRunning = false;
     this.#cut.abort();
-    await this.#work;
+    const patience = new AbortController();
+    const late = sleep(STOP_MS, undefined, { signal: patience.signal }).catch(() => {});
+    await Promise.race([this.#work, late]);
+    patience.abort();
   }
 
   async fetch(method, path, { headers = {}, body } = {}) {
