@@ -38,7 +38,8 @@ export class Model {
   events = [];
   /** [sequence, cursor]: positions that the feed has named. */
   cursors = [];
-  /** Of an event of a record: the id of the collection that had the name then. */
+  /** Of an event of a record: the collection that had the name then. One that is made anew may get
+   * the same id, and is another one. */
   #makers = new Map();
 
   constructor(first) {
@@ -63,13 +64,13 @@ export class Model {
     if (previous) assert.deepEqual(event.previous, previous, 'and what has changed');
     this.last = event.sequence;
     this.events.push(event);
-    this.#makers.set(event.sequence, this.collections.get(type.split('.')[0])?.id);
+    this.#makers.set(event.sequence, this.collections.get(type.split('.')[0]));
   }
 
   /** Whether a guest is shown this event, as of now. */
   isShownToGuests({ type, sequence }) {
     const collection = this.collections.get(type.split('.')[0]);
-    return collection !== undefined && collection.id === this.#makers.get(sequence);
+    return collection !== undefined && collection === this.#makers.get(sequence);
   }
 }
 
