@@ -169,6 +169,12 @@ struct bk_slice bk_request_token(const struct bk_request *request);
 /* The tenant that it names, by X-Bakend-Tenant or by the subdomain; empty when it names none. */
 struct bk_slice bk_request_named_tenant(const struct bk_request *request);
 
+/* Who asks, for rules and filters. body: what @request.body is, an object or NULL; context: what
+ * @request.context is, "default" as a rule. In the request's arena. */
+enum bk_status bk_request_asker(struct bk_request *request, const struct bk_schema *schema,
+                                const struct bk_json *body, struct bk_slice context,
+                                struct bk_asker *asker);
+
 /* --- answering -------------------------------------------------------------------------------- */
 
 /* Adds a header line; value must not hold CR or LF (asserted). */

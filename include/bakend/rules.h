@@ -6,6 +6,7 @@
 #ifndef BAKEND_RULES_H
 #define BAKEND_RULES_H
 
+#include "bakend/filter.h"
 #include "bakend/schema.h"
 
 enum bk_actor_kind {
@@ -46,6 +47,50 @@ enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
                                    enum bk_operation operation);
 /* Which fields the actor gets of a record of this collection. */
 enum bk_view bk_rules_view(const struct bk_actor *actor, const struct bk_collection *collection);
+
+/* --- asking records --------------------------------------------------------------------------- */
+
+/* Who asks, and how: what the rules of every door may speak of. Borrowed, like the schema, as long
+ * as what is made with it. */
+struct bk_asker {
+    const struct bk_schema *schema;
+    const struct bk_actor *actor;
+    const struct bk_json *request;               /* @request, see filter.h; NULL: all of it null */
+    const struct bk_collection *auth_collection; /* of the actor's record; NULL: it has none */
+    int64_t now_ms;
+};
+void bk_asker_init(struct bk_asker *asker, const struct bk_schema *schema,
+                   const struct bk_actor *actor, const struct bk_json *request);
+/* What its filters and rules may speak of, of records of this collection. */
+void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *collection,
+                    int first_parameter, struct bk_filter_scope *scope);
+
+/* A rule that is an expression, ready to be asked on any thread that has a connection. */
+enum bk_question_of {
+    BK_QUESTION_OF_STORED, /* records by their id */
+    /* Records that are values and in no table: one that is to be created, one of an event. What the
+     * rule says of other records of the collection is not said of it. */
+    BK_QUESTION_OF_VALUES,
+};
+struct bk_question {
+    bool is_there; /* false: the rule is empty, the answer is always yes */
+    const struct bk_collection *collection;
+    int first_parameter;
+    struct bk_filter_sql condition;
+    struct bk_sql sql;
+};
+/* rule: not null. BK_INVALID: the schema no longer has what it speaks of. */
+enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *arena,
+                                const struct bk_asker *asker,
+                                const struct bk_collection *collection, struct bk_slice rule,
+                                enum bk_question_of of);
+/* BK_NOT_FOUND: there is no such record, or the rule does not hold for it. */
+enum bk_status bk_question_ask(const struct bk_question *question, struct bk_connection *connection,
+                               struct bk_slice id);
+enum bk_status bk_question_ask_values(const struct bk_question *question,
+                                      struct bk_connection *connection,
+                                      const struct bk_value *values);
+
 /* Whether the language reads this rule of the collection; a problem (validation_invalid_rule) for
  * field otherwise. */
 bool bk_rule_is_valid(const struct bk_schema *schema, const struct bk_collection *collection,

@@ -125,6 +125,8 @@ struct bk_collection {
     struct bk_field *fields;
     uint32_t field_count;
     struct bk_field *id_field; /* fields[0] as a rule */
+    /* auth: the address, and whether it is shown; NULL in others. */
+    const struct bk_field *email_field, *email_visibility_field;
     struct bk_index *indexes;
     uint32_t index_count;
     /* NULL data: null (superusers); length 0 with data: everyone. */
@@ -248,7 +250,13 @@ void bk_schema_change(struct bk_schema_kind *kind, struct bk_schema_change *chan
 /* --- records ---------------------------------------------------------------------------------- */
 
 /* Which fields a viewer gets. */
-enum bk_view { BK_VIEW_PUBLIC, BK_VIEW_FULL /* superusers: hidden fields too; never secrets */ };
+enum bk_view {
+    BK_VIEW_PUBLIC,
+    BK_VIEW_FULL,  /* superusers: hidden fields too; never secrets */
+    BK_VIEW_OWNER, /* public, and the email address of an auth record that does not show it */
+};
+/* Whether it is a record with an email address that it does not show: emailVisibility is false. */
+bool bk_record_hides_email(const struct bk_collection *collection, const struct bk_value *values);
 
 /* Reads the fields of a SELECT of collection->columns into values (borrowing from the
  * statement). */

@@ -176,11 +176,20 @@ void schema_box_set_role(const struct bk_schema_kind *kind, struct schema_box *b
     }
 }
 
+static void find_email(struct bk_collection *collection) {
+    if (collection->type != BK_COLLECTION_AUTH)
+        return;
+    collection->email_field = bk_collection_field(collection, BK_SLICE("email"));
+    collection->email_visibility_field =
+        bk_collection_field(collection, BK_SLICE("emailVisibility"));
+}
+
 enum bk_status schema_box_finish(const struct bk_schema_kind *kind, struct schema_box *box) {
     struct bk_buffer out;
     bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
     schema_box_set_role(kind, box);
     box->folded = schema_fold(box->collection.name, &box->arena);
+    find_email(&box->collection);
     build_names(box, &out);
     build_sql(box, &out);
     build_heads(box, &out);

@@ -8,11 +8,21 @@ void bk_record_read(const struct bk_collection *collection, struct bk_statement 
         values[i] = bk_statement_value(statement, (int)i);
 }
 
+bool bk_record_hides_email(const struct bk_collection *collection, const struct bk_value *values) {
+    const struct bk_field *visibility = collection->email_visibility_field;
+    return collection->email_field != NULL &&
+           (visibility == NULL || values[visibility->index].type != BK_VALUE_INT ||
+            values[visibility->index].integer == 0);
+}
+
 void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
                              enum bk_view view, struct bk_buffer *out) {
+    const struct bk_field *left_out = NULL;
+    if (view == BK_VIEW_PUBLIC && bk_record_hides_email(collection, values))
+        left_out = collection->email_field;
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
-        if (field->is_secret || (field->is_hidden && view == BK_VIEW_PUBLIC))
+        if (field->is_secret || (field->is_hidden && view != BK_VIEW_FULL) || field == left_out)
             continue;
         /* The byte before a key is its comma (see box.c). */
         bk_buffer_append(out, field->json_key.data - 1, field->json_key.length + 1);

@@ -72,30 +72,6 @@ const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation, struct bk_schema **schema,
                                              struct bk_slice *rule);
 
-/* A rule that is an expression, ready to be asked on another thread. (rule.c) */
-struct collections_rule {
-    bool is_there; /* false: everybody may */
-    int first_parameter;
-    struct bk_filter_sql condition;
-    struct bk_sql sql;
-};
-/* What a filter and a rule of this request may speak of. */
-void collections_filter_scope(struct bk_request *request, const struct bk_schema *schema,
-                              const struct bk_collection *collection, int first_parameter,
-                              struct bk_filter_scope *scope);
-/* text: as collections_open gave it. body: what @request.body is, an object or NULL. is_new: it
- * will be asked of a record that is to be created. The schema is to stay pinned. */
-enum bk_status collections_rule_make(struct bk_request *request, const struct bk_schema *schema,
-                                     const struct bk_collection *collection, struct bk_slice text,
-                                     const struct bk_json *body, bool is_new,
-                                     struct collections_rule *rule);
-/* BK_NOT_FOUND: there is no such record, or the rule does not hold for it. */
-enum bk_status collections_rule_ask(const struct collections_rule *rule,
-                                    struct bk_connection *connection, struct bk_slice id);
-enum bk_status collections_rule_ask_new(const struct collections_rule *rule,
-                                        struct bk_connection *connection,
-                                        const struct bk_collection *collection,
-                                        const struct bk_value *values);
 /* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not
  * fit. */
 enum bk_status collections_record_copy(const struct bk_collection *collection,

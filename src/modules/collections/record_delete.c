@@ -9,7 +9,8 @@ struct record_delete {
     struct bk_request *request;
     struct bk_schema *schema;
     const struct bk_collection *collection;
-    struct collections_rule rule;
+    struct bk_asker asker;
+    struct bk_question rule;
     const char *message; /* why it was refused, or NULL */
     uint32_t plans;
 };
@@ -20,8 +21,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     struct record_delete *record = bk_container_of(write, struct record_delete, write);
     enum bk_status status = bk_schema_verify(record->schema, transaction);
     if (status == BK_OK)
-        status = collections_rule_ask(&record->rule, bk_transaction_connection(transaction),
-                                      bk_request_parameter(record->request, BK_SLICE("id")));
+        status = bk_question_ask(&record->rule, bk_transaction_connection(transaction),
+                                 bk_request_parameter(record->request, BK_SLICE("id")));
     if (status != BK_OK)
         return status;
     return collections_record_remove(transaction, record->schema, record->collection,
@@ -71,8 +72,11 @@ static void plan(struct record_delete *record) {
     record->collection = collections_open(request, BK_MAY_DELETE, &schema, &rule);
     if (record->collection == NULL)
         return;
-    enum bk_status status = collections_rule_make(request, schema, record->collection, rule,
-                                                  request->json, false, &record->rule);
+    enum bk_status status =
+        bk_request_asker(request, schema, request->json, BK_SLICE("default"), &record->asker);
+    if (status == BK_OK)
+        status = bk_question_make(&record->rule, &request->arena, &record->asker,
+                                  record->collection, rule, BK_QUESTION_OF_STORED);
     if (status != BK_OK) {
         bk_answer_error(request, status, NULL);
         return;

@@ -34,6 +34,7 @@ struct record_list {
     struct bk_schema *schema;
     const struct bk_collection *collection;
     struct bk_slice rule; /* what each record is asked; empty: nothing */
+    struct bk_asker asker;
     struct collections_page page;
     struct bk_slice fields;
     struct sort_key keys[COLLECTIONS_SORT_KEYS_MAX + 1];
@@ -60,8 +61,10 @@ static struct bk_filter_query *query_of(struct record_list *list) {
     struct bk_filter_scope scope;
     if (list->query != NULL)
         return list->query;
-    collections_filter_scope(list->request, list->schema, list->collection, FILTER_PARAMETER,
-                             &scope);
+    if (bk_request_asker(list->request, list->schema, list->request->json, BK_SLICE("default"),
+                         &list->asker) != BK_OK)
+        return NULL;
+    bk_asker_scope(&list->asker, list->collection, FILTER_PARAMETER, &scope);
     list->query = bk_filter_query_create(&list->request->arena, &scope);
     return list->query;
 }

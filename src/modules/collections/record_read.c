@@ -94,13 +94,14 @@ struct record_read {
     struct bk_request *request;
     struct bk_schema *schema;
     const struct bk_collection *collection;
-    struct collections_rule rule;
+    struct bk_asker asker;
+    struct bk_question rule;
 };
 
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
     struct record_read *record = bk_container_of(read, struct record_read, read);
     struct bk_slice id = bk_request_parameter(record->request, BK_SLICE("id"));
-    enum bk_status status = collections_rule_ask(&record->rule, connection, id);
+    enum bk_status status = bk_question_ask(&record->rule, connection, id);
     return status == BK_OK ? write_record(record->request, record->collection, connection) : status;
 }
 
@@ -119,8 +120,11 @@ static void read_asked(struct bk_request *request, struct bk_schema *schema,
     struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
     enum bk_status status = bk_arena_status(&request->arena);
     if (status == BK_OK)
-        status = collections_rule_make(request, schema, collection, rule, request->json, false,
-                                       &record->rule);
+        status =
+            bk_request_asker(request, schema, request->json, BK_SLICE("default"), &record->asker);
+    if (status == BK_OK)
+        status = bk_question_make(&record->rule, &request->arena, &record->asker, collection, rule,
+                                  BK_QUESTION_OF_STORED);
     if (status == BK_OK) {
         record->request = request;
         record->collection = collection;

@@ -38,7 +38,8 @@ struct record_write {
     struct bk_value *values; /* one a field, in the order of fields */
     bool *is_given;          /* the client sent it */
     struct bk_slice fields;  /* of the answer */
-    struct collections_rule rule;
+    struct bk_asker asker;
+    struct bk_question rule;
     bool is_create;
     bool is_id_generated;
     bool has_new_password;
@@ -353,8 +354,8 @@ static enum bk_status ask_rule(struct record_write *record, struct bk_transactio
         return BK_OK;
     id->type->fill(id, &record->values[id->index], true, !record->is_id_generated,
                    bk_transaction_now_ms(transaction), &record->request->arena);
-    enum bk_status status = collections_rule_ask_new(
-        &record->rule, bk_transaction_connection(transaction), record->collection, record->values);
+    enum bk_status status = bk_question_ask_values(
+        &record->rule, bk_transaction_connection(transaction), record->values);
     return status == BK_NOT_FOUND ? BK_INVALID : status;
 }
 
@@ -406,9 +407,8 @@ static enum bk_status run_update(struct record_write *record, struct bk_transact
         bk_arena_alloc(bk_transaction_arena(transaction), count * sizeof(*before));
     if (before == NULL)
         return BK_TOO_LARGE;
-    enum bk_status status =
-        collections_rule_ask(&record->rule, bk_transaction_connection(transaction),
-                             bk_request_parameter(record->request, BK_SLICE("id")));
+    enum bk_status status = bk_question_ask(&record->rule, bk_transaction_connection(transaction),
+                                            bk_request_parameter(record->request, BK_SLICE("id")));
     if (status == BK_OK)
         status = read_before(record, transaction, before);
     if (status != BK_OK)
@@ -549,8 +549,11 @@ static void plan(struct record_write *record) {
     if (status == BK_OK && rule.length > 0)
         status = make_body(record, &body);
     if (status == BK_OK)
-        status = collections_rule_make(request, schema, collection, rule, body, record->is_create,
-                                       &record->rule);
+        status = bk_request_asker(request, schema, body, BK_SLICE("default"), &record->asker);
+    if (status == BK_OK)
+        status =
+            bk_question_make(&record->rule, &request->arena, &record->asker, collection, rule,
+                             record->is_create ? BK_QUESTION_OF_VALUES : BK_QUESTION_OF_STORED);
     if (status == BK_OK)
         status = bk_arena_status(&request->arena);
     if (status != BK_OK)
