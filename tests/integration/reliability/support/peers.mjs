@@ -1,12 +1,14 @@
 /**
  * Hostile peers, as a process of their own: `node peers.mjs PORT COUNT KIND…` opens so many of the
  * kinds in turn, tells `ready`, and keeps each of them at it until it is ended. Who is cut comes
- * back. Each line on standard output is a JSON object with what has happened so far.
+ * back. Each line of standard input, and its end, is answered by a line on standard output: a JSON
+ * object with what has happened so far.
  */
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { spawn } from 'node:child_process';
 import { setPriority } from 'node:os';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const TICK_MS = 250;
@@ -125,14 +127,18 @@ async function main([portText, countText, ...names]) {
       if (++i % 4 === 0 && kind.tick && socket.writable && socket.writableLength < 65536)
         socket.write(bytesOf(typeof kind.tick === 'function' ? kind.tick() : kind.tick));
   }, TICK_MS);
-  process.stdin.resume();
+  const tell = (then) => process.stdout.write(`${JSON.stringify(findings)}\n`, then);
+  process.stdin.on('data', () => tell());
   process.stdin.once('end', () => {
     isStopping = true;
-    process.stdout.write(`${JSON.stringify(findings)}\n`, () => process.exit(0));
+    tell(() => process.exit(0));
   });
 }
 
-/** Starts them against the server; resolves when all are connected. stop() tells what happened. */
+/**
+ * Starts them against the server; resolves when all are connected. findings() and stop() tell what
+ * has happened.
+ */
 export async function startPeers(t, server, count, names) {
   const file = fileURLToPath(import.meta.url);
   const child = spawn(process.execPath, [file, String(server.port), String(count), ...names], {
@@ -140,21 +146,24 @@ export async function startPeers(t, server, count, names) {
   });
   t.after(() => child.kill('SIGKILL'));
   const gone = new Promise((resolve) => child.once('close', resolve));
-  let text = '';
-  child.stdout.setEncoding('utf8');
-  await new Promise((resolve, reject) => {
-    child.once('close', () => reject(new Error(`the peers ended: ${text}`)));
-    child.stdout.on('data', (data) => {
-      text += data;
-      if (text.startsWith('ready\n')) resolve();
-    });
-  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error('the peers ended');
+    return value;
+  };
+  if ((await next()) !== 'ready') throw new Error('the peers did not begin');
   return {
     pid: child.pid,
+    async findings() {
+      child.stdin.write('\n');
+      return JSON.parse(await next());
+    },
     async stop() {
       child.stdin.end();
+      const findings = JSON.parse(await next());
       await gone;
-      return JSON.parse(text.split('\n')[1]);
+      return findings;
     },
   };
 }
