@@ -7,7 +7,8 @@
  * input says, a line each, and answers each with one:
  *
  *   subscribe TYPES                       on every connection → subscribed SECONDS
- *   fanout PATH SECONDS INTERVAL_MS BURST → fanout RATE P50_MS P95_MS P99_MS MAX_MS EVENTS BYTES
+ *   fanout PATH SECONDS INTERVAL_MS BURST
+ *                               → fanout RATE FLOW P50_MS P95_MS P99_MS MAX_MS EVENTS BYTES
  *
  * and ends with its input. In between it answers pings.
  *
@@ -15,8 +16,9 @@
  * carries the time at which it was sent in a text of the record, and the delay of a frame is from
  * there to its receipt: the create and its commit are part of it. The next events are sent when all
  * frames of those before have arrived, and not before INTERVAL_MS after them; then the stamp says
- * when they were due. RATE is frames a second of the time in which frames were awaited; BYTES is
- * the size of one with its header.
+ * when they were due. RATE is frames a second of the time in which frames were awaited, FLOW
+ * of the time from the first to the last of them, without the create; BYTES is the size of one with
+ * its header.
  *
  * A delay is taken when the frame was read, by the thread that reads for all: what waits for it
  * counts as the server's. So the same program measures the ceiling (fanout_ceiling.c).
@@ -66,7 +68,7 @@ static struct bench_delays delays;
 static uint8_t input[INPUT_BYTES];
 static int poll_descriptor, server_port;
 static size_t client_count, started_count, open_count, answer_count, sender_count;
-static uint64_t frame_count, frame_bytes, received_last_ns, unanswered_count;
+static uint64_t frame_count, frame_bytes, received_first_ns, received_last_ns, unanswered_count;
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
@@ -95,6 +97,8 @@ static void on_text(const char *text, size_t length, size_t frame_length) {
     if (found != NULL) {
         uint64_t sent_ns = strtoull(found + sizeof(stamp) - 1, NULL, 10);
         received_last_ns = bench_now_ns();
+        if (received_first_ns == 0)
+            received_first_ns = received_last_ns;
         bench_delays_add(&delays, received_last_ns - sent_ns);
         frame_bytes = frame_length;
         frame_count++;
@@ -282,6 +286,7 @@ static void send_events(const char *path, size_t burst, uint64_t stamp_ns) {
 /* Sends them and waits until all frames and answers are in. */
 static void fan_out_once(const char *path, size_t burst, uint64_t stamp_ns) {
     uint64_t expected = frame_count + client_count * burst, seen_ns = bench_now_ns(), seen = 0;
+    received_first_ns = 0;
     send_events(path, burst, stamp_ns);
     while (frame_count < expected || unanswered_count > 0) {
         advance(100);
@@ -305,7 +310,8 @@ static void wait_until(uint64_t time_ns) {
 }
 
 static void fan_out(const char *path, double seconds, uint64_t interval_ns, size_t burst) {
-    uint64_t start_ns = bench_now_ns(), due_ns = start_ns, awaited_ns = 0, events = 0;
+    uint64_t start_ns = bench_now_ns(), due_ns = start_ns, awaited_ns = 0, flow_ns = 0;
+    uint64_t events = 0, turns = 0;
     bench_delays_reset(&delays);
     frame_count = 0;
     open_senders(burst);
@@ -314,11 +320,14 @@ static void fan_out(const char *path, double seconds, uint64_t interval_ns, size
         uint64_t sent_ns = bench_now_ns();
         fan_out_once(path, burst, interval_ns > 0 ? due_ns : sent_ns);
         awaited_ns += received_last_ns - sent_ns;
+        flow_ns += received_last_ns - received_first_ns;
+        turns++;
         events += burst;
         due_ns += interval_ns;
     }
-    printf("fanout %.0f %.3f %.3f %.3f %.3f %llu %llu\n",
-           (double)frame_count / ((double)awaited_ns / 1e9), bench_delays_at(&delays, 0.5),
+    printf("fanout %.0f %.0f %.3f %.3f %.3f %.3f %llu %llu\n",
+           (double)frame_count / ((double)awaited_ns / 1e9),
+           (double)(frame_count - turns) / ((double)flow_ns / 1e9), bench_delays_at(&delays, 0.5),
            bench_delays_at(&delays, 0.95), bench_delays_at(&delays, 0.99),
            bench_delays_at(&delays, 1), (unsigned long long)events,
            (unsigned long long)frame_bytes);

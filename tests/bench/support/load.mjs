@@ -76,9 +76,9 @@ export class Sockets {
   async fanOut({ where, seconds, intervalMs = 0, burst = 1, count }) {
     const before = cpuSeconds(this.server.child.pid);
     this.child.stdin.write(`fanout ${where} ${seconds} ${intervalMs} ${burst}\n`);
-    const [rate, p50, p95, p99, longest, events, bytes] = (await this.answer('fanout')).map(Number);
+    const [rate, flow, p50, p95, p99, longest, events, bytes] = (await this.answer('fanout')).map(Number);
     const used = cpuSeconds(this.server.child.pid) - before;
-    return { rate, p50, p95, p99, longest, events, bytes, cpu: (used * 1e6) / (events * count) };
+    return { rate, flow, p50, p95, p99, longest, events, bytes, cpu: (used * 1e6) / (events * count) };
   }
 
   async answer(expected) {
