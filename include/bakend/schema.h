@@ -135,7 +135,12 @@ struct bk_collection {
     uint64_t named_after;       /* events up to this sequence are not of what has its name now */
     struct bk_slice definition; /* its JSON, as GET answers it, without secrets */
     struct bk_slice options; /* JSON members of its type beyond the common ones (auth); or empty */
-    struct bk_slice token_secret; /* auth: of its tokens */
+    /* auth: all its options as one tree, secrets too, which are shown to nobody; NULL in others.
+     * Its text, and what is asked for often. */
+    const struct bk_json *auth;
+    struct bk_slice secrets;
+    struct bk_slice auth_rule;    /* NULL data: null, nobody signs in */
+    struct bk_slice token_secret; /* of its tokens */
     /* Made once per snapshot. Columns in the order of fields. */
     struct bk_slice quoted;     /* table name quoted */
     struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */

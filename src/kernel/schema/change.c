@@ -86,7 +86,7 @@ static enum bk_status read_definition(struct schema_plan *plan, struct bk_proble
     struct bk_json *former = NULL;
     enum bk_status status = BK_OK;
     if (old_box != NULL) {
-        box->collection.token_secret = bk_arena_copy(&box->arena, old_box->collection.token_secret);
+        box->collection.secrets = bk_arena_copy(&box->arena, old_box->collection.secrets);
         status = bk_json_parse(&plan->arena, old_box->collection.definition, &former, error);
     }
     if (status != BK_OK)
@@ -97,8 +97,6 @@ static enum bk_status read_definition(struct schema_plan *plan, struct bk_proble
     if (status == BK_OK && old_box != NULL &&
         !bk_slice_equal(box->collection.id, old_box->collection.id))
         status = bk_error_set(error, BK_INVALID, "the id cannot be changed");
-    if (status == BK_OK && old_box != NULL && old_box->collection.type == BK_COLLECTION_AUTH)
-        schema_auth_options_check(plan->change->definition, former, problems);
     return status;
 }
 

@@ -140,9 +140,9 @@ static void check_type(const struct checking *checking) {
     if (old != NULL && old->type != collection->type)
         add(checking, path, "validation_collection_type_change",
             "Collection type cannot be changed.");
-    else if (old == NULL && !checking->is_own && collection->type != BK_COLLECTION_BASE)
+    else if (old == NULL && !checking->is_own && collection->type == BK_COLLECTION_VIEW)
         add(checking, path, "validation_invalid_type",
-            "Collections of this type are not available yet: use \"base\".");
+            "Collections of this type are not available yet: use \"base\" or \"auth\".");
     if (old != NULL && old->is_system != collection->is_system)
         add(checking, BK_SLICE("system"), "validation_collection_system_flag_change",
             "System collection state cannot be changed.");
@@ -363,4 +363,5 @@ void schema_definition_check(const struct bk_schema_kind *kind, const struct bk_
     check_fields(&checking, option_problems);
     check_rules(&checking);
     schema_indexes_check(schema, box, old, problems);
+    schema_auth_check(kind, schema, box, old, is_own, problems);
 }

@@ -46,15 +46,19 @@ struct bk_slice schema_checksum_id(struct bk_arena *arena, const char *prefix, s
     return bk_arena_format(arena, "%s%u", prefix, crc32_of(crc32_of(0, head), tail));
 }
 
-void schema_definition_set_id(struct schema_box *box, const struct bk_schema *schema) {
+static void make_id(struct schema_box *box, const struct bk_schema *schema) {
     struct bk_collection *collection = &box->collection;
-    if (collection->id.length > 0)
-        return;
     struct bk_slice base = schema_checksum_id(
         &box->arena, "pbc_", bk_slice_from(type_names[collection->type]), collection->name);
     collection->id = base;
     for (int i = 2; i < ID_TRIES_MAX && bk_map_get(&schema->by_id, collection->id) != NULL; i++)
         collection->id = bk_arena_format(&box->arena, "%.*s%d", BK_SLICE_PRINT(base), i);
+}
+
+void schema_definition_set_id(struct schema_box *box, const struct bk_schema *schema) {
+    if (box->collection.id.length == 0)
+        make_id(box, schema);
+    schema_auth_indexes_add(box); /* they are named after it */
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -208,7 +212,9 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
         return status;
     read_dates(source, box);
     if (collection->type == BK_COLLECTION_AUTH)
-        schema_auth_options_read(source, box);
+        status = schema_auth_options_read(source, box, error);
+    if (status != BK_OK)
+        return status;
     settle_indexes(box);
     status = bk_arena_status(&box->arena);
     if (status == BK_TOO_LARGE)

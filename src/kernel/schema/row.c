@@ -66,7 +66,7 @@ enum bk_status schema_row_write(struct bk_transaction *transaction,
     if (new_box != NULL) {
         bk_statement_bind_text(statement, 2, collection->name);
         bk_statement_bind_text(statement, 3, collection->definition);
-        bk_statement_bind_text(statement, 4, collection->token_secret);
+        bk_statement_bind_text(statement, 4, collection->secrets);
         bk_statement_bind_text(statement, 5, declared);
         bk_statement_bind_text(statement, 6, collection->created);
         bk_statement_bind_text(statement, 7, collection->updated);
@@ -108,7 +108,7 @@ static enum bk_status read_row(const struct bk_schema_kind *kind, struct bk_stat
     if (status != BK_OK)
         return status;
     const struct schema_source source = {.given = definition, .is_stored = true, .arena = arena};
-    box->collection.token_secret = bk_arena_copy(&box->arena, bk_statement_text(statement, 1));
+    box->collection.secrets = bk_arena_copy(&box->arena, bk_statement_text(statement, 1));
     box->collection.named_after = (uint64_t)bk_statement_int(statement, 3);
     status = schema_definition_read(kind, &source, box, &problems, error);
     if (status == BK_OK && box->collection.id_field == NULL)

@@ -4,8 +4,10 @@
  *   kind.c           types, system collections, reserved names; a tenant's opening and closing
  *   snapshot.c       the immutable snapshot and its look-ups
  *   box.c            one collection in memory, with what is prebuilt
- *   definition.c     JSON → a collection; field_list.c its fields, auth_options.c its options
- *   check.c          what makes a definition wrong; check_indexes.c its indexes
+ *   definition.c     JSON → a collection; field_list.c its fields
+ *   auth_options.c   what an auth collection has beyond a base one; auth_shape.c all of it declared
+ *   check.c          what makes a definition wrong; check_indexes.c its indexes, auth_check.c the
+ *                    options of an auth collection
  *   index.c          CREATE INDEX, read and written
  *   table.c          a collection's table and its changes
  *   row.c            rows of _collections
@@ -23,6 +25,7 @@
 #include "bakend/list.h"
 #include "bakend/map.h"
 #include "bakend/schema.h"
+#include "bakend/shape.h"
 
 enum {
     SCHEMA_TYPES_MAX = 64,
@@ -30,7 +33,6 @@ enum {
     SCHEMA_INDEXES_MAX = 64,
     SCHEMA_BOX_BYTES_MAX = 8 * 1024 * 1024,
     SCHEMA_DEFINITION_BYTES_MAX = 4 * 1024 * 1024,
-    SCHEMA_TOKEN_SECRET_BYTES = 50,
     SCHEMA_NAME_BYTES_MAX = 100, /* of a field, and of ids */
 };
 
@@ -148,12 +150,20 @@ const struct bk_json *schema_source_get(const struct schema_source *source, cons
 enum bk_status schema_fields_read(const struct bk_schema_kind *kind,
                                   const struct schema_source *source, struct schema_box *box,
                                   struct bk_problems *option_problems, struct bk_error *error);
-/* The JSON members of an auth collection beyond the common ones. (auth_options.c) */
-void schema_auth_options_read(const struct schema_source *source, struct schema_box *box);
-/* A problem for each option that a change would alter. (auth_options.c) */
-void schema_auth_options_check(const struct bk_json *given, const struct bk_json *former,
-                               struct bk_problems *problems);
-/* Unique indexes on tokenKey and email, where they are missing. */
+/* What an auth collection has beyond a base one. (auth_shape.c) */
+extern const struct bk_shape schema_auth_shape;
+/* Its options, over those that the box has as `secrets`. (auth_options.c) */
+enum bk_status schema_auth_options_read(const struct schema_source *source, struct schema_box *box,
+                                        struct bk_error *error);
+/* An option, "otp" "length"; name NULL: the whole group. */
+const struct bk_json *schema_auth_get(const struct bk_json *whole, const char *group,
+                                      const char *name);
+bool schema_auth_flag(const struct bk_json *whole, const char *group, const char *name);
+/* What is wrong with its options. (auth_check.c) */
+void schema_auth_check(const struct bk_schema_kind *kind, const struct bk_schema *schema,
+                       const struct schema_box *box, const struct schema_box *old, bool is_own,
+                       struct bk_problems *problems);
+/* Unique indexes on tokenKey and email, where they are missing; of a base one nothing. */
 void schema_auth_indexes_add(struct schema_box *box);
 
 /* What the contract finds wrong. old: the collection that changes, or NULL. is_own: a module's

@@ -114,7 +114,7 @@ static enum bk_status read_declared(struct preparing *preparing, const struct sc
     if (status != BK_OK)
         return status;
     if (old != NULL)
-        box->collection.token_secret = bk_arena_copy(&box->arena, old->collection.token_secret);
+        box->collection.secrets = bk_arena_copy(&box->arena, old->collection.secrets);
     const struct schema_source source = {
         .given = merge(preparing, declared, former), .former = former, .arena = &preparing->arena};
     status =
