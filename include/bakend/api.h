@@ -68,9 +68,11 @@ struct bk_route {
     enum bk_access access;
     const char *scope;     /* an API key with this scope may call it too: "events:read"; or NULL */
     size_t body_max_bytes; /* 0: no body is read (a longer one is 413) */
-    bool has_json_body;    /* the body, when there is one, is parsed into request->json (object) */
-    const char *summary;   /* a sentence for the OpenAPI document */
-    const char *tag;       /* likewise, the group */
+    /* The body, when there is one, is parsed into request->json (an object), be it JSON or a form,
+     * and the files of a form are in request->files. */
+    bool has_json_body;
+    const char *summary; /* a sentence for the OpenAPI document */
+    const char *tag;     /* likewise, the group */
     const struct bk_route_parameter
         *parameters; /* query and header; ended by a NULL name; or NULL */
     void (*handle)(struct bk_request *request);
@@ -79,6 +81,15 @@ struct bk_route {
 struct bk_header {
     struct bk_slice name; /* lower case */
     struct bk_slice value;
+};
+
+/* A file of a multipart/form-data body; texts and data borrow from the body. */
+struct bk_request_file {
+    struct bk_request_file *next; /* in the order of the body */
+    struct bk_slice key;          /* of the form's field: "docs", "docs+", "requests.0.docs" */
+    struct bk_slice name;         /* as the client gave it, without folders; UTF-8, not empty */
+    struct bk_slice content_type; /* as the client gave it, or empty: what it is, the bytes say */
+    struct bk_slice data;
 };
 
 /* What a transport (or bk_api_call) does with answers. */
@@ -128,8 +139,9 @@ struct bk_request {
     char id[BK_REQUEST_ID_BYTES]; /* of the request, in errors and logs */
     struct bk_tenant *tenant;     /* held until the answer */
     struct bk_actor actor;
-    struct bk_origin origin;    /* for writes: the actor's label, cause and depth */
-    const struct bk_json *json; /* a JSON body; NULL without one */
+    struct bk_origin origin;             /* for writes: the actor's label, cause and depth */
+    const struct bk_json *json;          /* the body as an object; NULL without one */
+    const struct bk_request_file *files; /* of a form; NULL: none */
 
     /* The handler's. */
     void *state;                                  /* a struct in the arena, as a rule */
@@ -274,9 +286,10 @@ struct bk_call {
     const struct bk_actor *actor;
     struct bk_slice tenant; /* name; empty: "default" */
     enum bk_method method;
-    struct bk_slice target; /* path and query */
-    struct bk_slice body;   /* JSON or empty */
-    struct bk_slice cause;  /* the event that led to it, or empty */
+    struct bk_slice target;              /* path and query */
+    struct bk_slice body;                /* JSON or empty */
+    const struct bk_request_file *files; /* that go with it; NULL: none */
+    struct bk_slice cause;               /* the event that led to it, or empty */
     uint32_t depth;
     void (*done)(struct bk_call *call);
     /* The answer, valid during done. */

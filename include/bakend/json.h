@@ -29,12 +29,14 @@ enum bk_json_type {
  * `text`, which borrows the input. */
 struct bk_json {
     enum bk_json_type type;
-    bool boolean;           /* BK_JSON_BOOL */
-    struct bk_slice key;    /* in an object: the decoded name */
-    struct bk_slice text;   /* the value as it stands in the input, no space around it */
-    struct bk_slice string; /* BK_JSON_STRING: decoded */
-    struct bk_json *child;  /* first element or member, or NULL */
-    struct bk_json *next;   /* next sibling, or NULL */
+    bool boolean;         /* BK_JSON_BOOL */
+    struct bk_slice key;  /* in an object: the decoded name */
+    struct bk_slice text; /* the value as it stands in the input, no space around it */
+    /* BK_JSON_STRING: decoded. Of a number or boolean that a form's text was taken for: the text;
+     * else empty. */
+    struct bk_slice string;
+    struct bk_json *child; /* first element or member, or NULL */
+    struct bk_json *next;  /* next sibling, or NULL */
     uint32_t child_count;
 };
 

@@ -208,5 +208,5 @@ const struct bk_json *bk_json_get(const struct bk_json *object, struct bk_slice 
 
 struct bk_slice bk_json_get_string(const struct bk_json *object, struct bk_slice key) {
     const struct bk_json *member = bk_json_get(object, key);
-    return member != NULL && member->type == BK_JSON_STRING ? member->string : BK_SLICE_EMPTY;
+    return member != NULL ? member->string : BK_SLICE_EMPTY;
 }

@@ -56,6 +56,10 @@ void api_request_end(struct bk_request *request);
 /* answer.c: 204 without the security headers, as the contract's preflights are. */
 void api_answer_preflight(struct bk_request *request);
 
+/* body.c: reads the body into json and files, as the route has it; false when the request was
+ * answered with what is wrong. */
+bool api_body_read(struct bk_request *request);
+
 /* pipeline.c: what both kinds of requests do once their tenant is known. */
 void api_pipeline_run(struct bk_request *request);
 /* request.c: sets path and query from target. */

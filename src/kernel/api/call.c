@@ -99,6 +99,7 @@ void bk_api_call(struct bk_api *api, struct bk_call *call) {
     request->target = call->target;
     api_request_split_target(request);
     request->body = call->body;
+    request->files = call->files;
     request->actor = *call->actor;
     request->origin.cause = call->cause;
     request->origin.depth = call->depth;

@@ -148,7 +148,9 @@ static void write_body(struct bk_buffer *out, const struct bk_route *route) {
     write_key(out, "requestBody");
     if (route->has_json_body)
         bk_buffer_append_literal(
-            out, "{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}}}}");
+            out, "{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}},"
+                 "\"multipart/form-data\":{\"schema\":{\"type\":\"object\"}},"
+                 "\"application/x-www-form-urlencoded\":{\"schema\":{\"type\":\"object\"}}}}");
     else
         bk_buffer_append_literal(out, "{\"content\":{\"application/json\":{},"
                                       "\"multipart/form-data\":{},\"*/*\":{}}}");

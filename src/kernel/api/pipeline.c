@@ -2,7 +2,7 @@
  * The way of a request to its handler.
  *
  *   begin      CORS, route, body limit            (head read)
- *   dispatch   tenant → who asks → guards → JSON  (body read)
+ *   dispatch   tenant → who asks → guards → body.c  (body read)
  *
  * Which tenant: a token says to which tenant it belongs; the request may name one (X-Bakend-Tenant,
  * or the subdomain under tenant_domain). The token is checked in its own tenant first. If another
@@ -149,65 +149,6 @@ static bool has_memory(struct bk_request *request) {
     api->figures.overloads++;
     bk_answer_error(request, BK_BUSY, "The server has too many requests in memory, try again.");
     return false;
-}
-
-/* --- the JSON body ---------------------------------------------------------------------------- */
-
-static bool is_json_type(struct bk_slice type) {
-    static const struct bk_slice json = BK_SLICE_INIT("application/json");
-    if (type.length < json.length ||
-        !bk_slice_equal_ignore_case(bk_slice_make(type.data, json.length), json))
-        return false;
-    return type.length == json.length || type.data[json.length] == ';' ||
-           type.data[json.length] == ' ';
-}
-
-/* Not in the request's arena, which may be what is full. */
-static bool refuse_json(struct bk_request *request, enum bk_status status, const char *reason) {
-    struct bk_error error = BK_ERROR_INIT;
-    (void)bk_error_set(&error, status, "An error occurred while loading the submitted data. %s",
-                       reason);
-    bk_answer_error(request, status, error.message);
-    return false;
-}
-
-/* Of a value as a tree, about, however short its text. */
-enum { JSON_VALUE_BYTES = 150 };
-
-static bool refuse_large_json(struct bk_request *request) {
-    struct bk_error error = BK_ERROR_INIT;
-    (void)bk_error_set(&error, BK_TOO_LARGE,
-                       "It has too many values for the %zu bytes of memory that a request may have "
-                       "(about %zu values): send it in parts.",
-                       request->arena.max_bytes, request->arena.max_bytes / JSON_VALUE_BYTES);
-    return refuse_json(request, BK_TOO_LARGE, error.message);
-}
-
-static bool reads_json(struct bk_request *request) {
-    struct bk_error error = BK_ERROR_INIT;
-    struct bk_json *value = NULL;
-    enum bk_status status;
-    if (!request->route->has_json_body || request->body.length == 0)
-        return true;
-    /* Calls and the control socket bring JSON by agreement; a browser must say so, since a page may
-     * send text/plain anywhere without asking first. */
-    if (!api_is_call(request) && !request->is_control &&
-        !is_json_type(bk_request_header(request, BK_SLICE("content-type")))) {
-        bk_answer_error(request, BK_UNSUPPORTED_TYPE,
-                        "Unsupported Content-Type. Send the body as application/json.");
-        return false;
-    }
-    status = bk_json_parse(&request->arena, request->body, &value, &error);
-    if (status != BK_OK && request->arena.is_overflown)
-        return refuse_large_json(request);
-    if (status != BK_OK)
-        return refuse_json(request, status == BK_TOO_LARGE ? status : BK_INVALID, error.message);
-    if (value->type == BK_JSON_NULL)
-        return true;
-    if (value->type != BK_JSON_OBJECT)
-        return refuse_json(request, BK_INVALID, "The body must be a JSON object.");
-    request->json = value;
-    return true;
 }
 
 /* --- tenant and actor ------------------------------------------------------------------------- */
@@ -399,7 +340,7 @@ enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
 void api_pipeline_run(struct bk_request *request) {
     request->step = API_STEP_HANDLING;
     request->origin.actor = request->actor.label;
-    if (passes_guards(request) && has_memory(request) && reads_json(request))
+    if (passes_guards(request) && has_memory(request) && api_body_read(request))
         request->route->handle(request);
 }
 

@@ -47,6 +47,7 @@ static void set_fresh(struct bk_request *request) {
     request->actor = bk_actor_guest;
     memset(&request->origin, 0, sizeof(request->origin));
     request->json = NULL;
+    request->files = NULL;
     request->state = NULL;
     request->on_abort = request->on_drain = NULL;
     bk_problems_init(&request->problems, &request->arena);

@@ -345,7 +345,7 @@ static void reads_json_bodies(void **state) {
     (void)state;
     assert_int_equal(post_json("application/json", " {\"a\":1} "), 200);
     answer_is("{\"a\":1}");
-    assert_int_equal(post_json("application/JSON; charset=utf-8", "{}"), 200);
+    assert_int_equal(post_json("application/json; charset=utf-8", "{}"), 200);
     assert_int_equal(post_json("application/json", ""), 200);
     answer_is("none");
     assert_int_equal(post_json("application/json", "null"), 200);
@@ -354,9 +354,60 @@ static void reads_json_bodies(void **state) {
     assert_int_equal(post_json("application/json", "[]"), 400);
     assert_int_equal(post_json("application/json", "{\"a\":1,\"a\":2}"), 400);
     assert_true(answer_has("An error occurred while loading the submitted data. "));
-    assert_int_equal(post_json("text/plain", "{}"), 415);
-    assert_int_equal(post_json("application/jsonp", "{}"), 415);
-    assert_int_equal(post_json(NULL, "{}"), 415);
+    assert_int_equal(post_json("application/json", "{\"a\":[1e400]}"), 400);
+    assert_int_equal(post_json("text/plain", "{}"), 400);
+    assert_true(answer_has("multipart/form-data"));
+    assert_int_equal(post_json("application/JSON", "{}"), 400);
+    assert_int_equal(post_json(NULL, "{}"), 400);
+}
+
+static void reads_forms(void **state) {
+    static const char multipart[] = "multipart/form-data; boundary=x";
+    (void)state;
+    assert_int_equal(post_json("application/x-www-form-urlencoded; charset=utf-8", "a=1&b=x+y"),
+                     200);
+    answer_is("{\"a\":1,\"b\":\"x y\"}");
+    assert_int_equal(post_json("application/x-www-form-urlencoded", "a=%"), 400);
+    assert_int_equal(post_json(multipart, "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n"
+                                          "true\r\n--x--"),
+                     200);
+    answer_is("{\"a\":true}");
+    assert_int_equal(post_json(multipart, "x"), 400);
+    assert_true(answer_has("An error occurred while loading the submitted data. "));
+    assert_int_equal(post_json(multipart, "--x--"), 200);
+    answer_is("{}");
+}
+
+static void joins_the_query_to_a_form(void **state) {
+    (void)state;
+    (void)fresh(BK_POST, "/json?a=1&fields=a");
+    add_header("content-type", "application/x-www-form-urlencoded");
+    assert_int_equal(run("a=2"), 200);
+    answer_is("{\"a\":[2,1],\"fields\":\"a\"}");
+    (void)fresh(BK_POST, "/json?a=1");
+    add_header("content-type", "application/json");
+    assert_int_equal(run("{}"), 200);
+    answer_is("{}");
+}
+
+static void gives_the_files_of_a_form(void **state) {
+    const struct bk_request_file *file;
+    (void)state;
+    assert_int_equal(post_json("multipart/form-data; boundary=x",
+                               "--x\r\nContent-Disposition: form-data; name=\"docs+\"; "
+                               "filename=\"a/b.txt\"\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
+                               "--x\r\nContent-Disposition: form-data; name=c; filename=d\r\n\r\n"
+                               "\r\n--x--"),
+                     200);
+    answer_is("{}");
+    file = now->request.files;
+    assert_true(bk_slice_is(file->key, "docs+") && bk_slice_is(file->name, "b.txt"));
+    assert_true(bk_slice_is(file->content_type, "text/plain"));
+    assert_true(bk_slice_is(file->data, "hello"));
+    file = file->next;
+    assert_true(bk_slice_is(file->key, "c") && file->data.length == 0 && file->next == NULL);
+    assert_int_equal(post_json("application/json", "{}"), 200);
+    assert_null(now->request.files);
 }
 
 static const struct bk_route *find_any(struct bk_fallback *fallback, struct bk_request *request) {
@@ -533,6 +584,9 @@ int main(void) {
         cmocka_unit_test(guards_by_access_and_scope),
         cmocka_unit_test(answers_errors_in_the_contracts_shape),
         cmocka_unit_test(reads_json_bodies),
+        cmocka_unit_test(reads_forms),
+        cmocka_unit_test(joins_the_query_to_a_form),
+        cmocka_unit_test(gives_the_files_of_a_form),
         cmocka_unit_test(asks_fallbacks_for_paths_that_no_route_has),
         cmocka_unit_test(tells_the_transport_the_bodys_limit),
         cmocka_unit_test(does_not_send_what_outgrew_its_memory),
