@@ -169,6 +169,9 @@ struct bk_system_collection {
     bool is_closed;
     /* Why its last record cannot be deleted, as a sentence for the client; NULL: it can. */
     const char *keeps_last;
+    /* The application's own: made once, when a tenant is opened that has never had it, and from then
+     * on a collection like those that clients make, which may be changed and deleted for good. */
+    bool is_seed;
 };
 
 struct bk_schema_kind *bk_schema_kind_create(struct bk_tenants *tenants, struct bk_log log);

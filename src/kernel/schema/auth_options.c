@@ -59,13 +59,27 @@ static enum bk_status lay(struct schema_box *box, const struct bk_json *given,
     return status;
 }
 
+/* What an auth collection would have that begins as one of another type, which it cannot: the
+ * contract then finds all of this missing. */
+#define BLANK_MAIL "{\"subject\":\"\",\"body\":\"\"}"
+#define BLANK_TOKEN "{\"secret\":\"\",\"duration\":0}"
+static const char blank[] =
+    "{\"authRule\":null,\"authAlert\":{\"enabled\":false,\"emailTemplate\":" BLANK_MAIL "},"
+    "\"passwordAuth\":{\"enabled\":false},\"otp\":{\"emailTemplate\":" BLANK_MAIL "},"
+    "\"authToken\":" BLANK_TOKEN ",\"passwordResetToken\":" BLANK_TOKEN ","
+    "\"emailChangeToken\":" BLANK_TOKEN ",\"verificationToken\":" BLANK_TOKEN ","
+    "\"fileToken\":" BLANK_TOKEN ",\"verificationTemplate\":" BLANK_MAIL ","
+    "\"resetPasswordTemplate\":" BLANK_MAIL ",\"confirmEmailChangeTemplate\":" BLANK_MAIL "}";
+
 /* What the box was given of its former self, or of its row. Before options were kept as a whole a
  * row had the secret of the tokens only. */
-static enum bk_status read_former(struct schema_box *box, struct bk_error *error) {
+static enum bk_status read_former(struct schema_box *box, bool is_change, struct bk_error *error) {
     struct bk_slice former = box->collection.secrets;
     struct bk_json *whole = NULL;
     enum bk_status status = BK_OK;
     box->collection.auth = NULL;
+    if (former.length == 0 && is_change)
+        former = bk_slice_from(blank);
     if (former.length == 0)
         return BK_OK;
     if (former.data[0] != '{')
@@ -164,7 +178,7 @@ static enum bk_status write_shown(struct schema_box *box, struct bk_error *error
 
 enum bk_status schema_auth_options_read(const struct schema_source *source, struct schema_box *box,
                                         struct bk_error *error) {
-    enum bk_status status = read_former(box, error);
+    enum bk_status status = read_former(box, source->former != NULL, error);
     if (status != BK_OK)
         return status;
     const struct bk_json *former = box->collection.auth;

@@ -9,7 +9,10 @@
 #include "bakend/alloc.h"
 #include "bakend/assert.h"
 
-enum { KIND_BYTES_MAX = 1024 * 1024 };
+enum {
+    KIND_BYTES_MAX = 1024 * 1024,
+    DECLARATION_FORMAT = 2, /* of how declarations are read: another one reads all of them anew */
+};
 
 static const struct bk_field_type *const builtin[] = {
     &schema_type_text,     &schema_type_number, &schema_type_bool,      &schema_type_email,
@@ -125,7 +128,7 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
     system->source = bk_slice_from(source);
     BK_ASSERT(system->name.length > 0 && schema_kind_system(kind, system->name) == NULL);
     /* FNV-1a, which is the same in every run, unlike the hash of maps. */
-    uint64_t digest = UINT64_C(0xcbf29ce484222325);
+    uint64_t digest = UINT64_C(0xcbf29ce484222325) ^ DECLARATION_FORMAT;
     for (const char *byte = collection->definition; *byte != '\0'; byte++)
         digest = (digest ^ (unsigned char)*byte) * UINT64_C(0x100000001b3);
     static const char digits[] = "0123456789abcdef";
@@ -137,7 +140,7 @@ void bk_schema_add_system(struct bk_schema_kind *kind,
 const struct schema_system *schema_kind_system(const struct bk_schema_kind *kind,
                                                struct bk_slice name) {
     for (uint32_t i = 0; i < kind->system_count; i++)
-        if (bk_slice_equal(kind->systems[i].name, name))
+        if (!kind->systems[i].declared.is_seed && bk_slice_equal(kind->systems[i].name, name))
             return &kind->systems[i];
     return NULL;
 }

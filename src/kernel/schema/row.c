@@ -15,6 +15,9 @@ const struct bk_migration schema_migrations[] = {
             "created TEXT NOT NULL, updated TEXT NOT NULL)"},
     {.name = "schema_2_named_after",
      .sql = "ALTER TABLE _collections ADD COLUMN named_after INTEGER NOT NULL DEFAULT 0"},
+    /* Which collections of the application's own were made: one that is deleted stays so. */
+    {.name = "schema_3_seeds",
+     .sql = "CREATE TABLE _seeds (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID"},
 };
 const size_t schema_migration_count = BK_COUNT_OF(schema_migrations);
 
@@ -93,6 +96,25 @@ enum bk_status schema_row_declared(struct bk_connection *connection, struct bk_s
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_OK : status;
+}
+
+enum bk_status schema_row_sow(struct bk_transaction *transaction, struct bk_slice name,
+                              bool *is_first, struct bk_error *error) {
+    struct bk_connection *connection = bk_transaction_connection(transaction);
+    struct bk_statement *statement;
+    enum bk_status status = prepare(connection,
+                                    BK_SLICE("INSERT INTO _seeds (name) VALUES (?1) "
+                                             "ON CONFLICT DO NOTHING RETURNING 1"),
+                                    &statement, error);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, name);
+    status = bk_statement_step(statement);
+    *is_first = status == BK_OK;
+    bk_statement_reset(statement);
+    if (status == BK_OK || status == BK_END)
+        return BK_OK;
+    return bk_error_set(error, status, "%s", bk_connection_error(connection));
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */

@@ -220,6 +220,11 @@ enum bk_status schema_rows_read(const struct bk_schema_kind *kind, struct bk_con
 enum bk_status schema_row_declared(struct bk_connection *connection, struct bk_slice name,
                                    char *digest, size_t size);
 
+/* Notes that the collection of the application's own with this name was made; *is_first: not
+ * before. */
+enum bk_status schema_row_sow(struct bk_transaction *transaction, struct bk_slice name,
+                              bool *is_first, struct bk_error *error);
+
 /* Creates what modules declare, or brings it up to date; on the writer, in the opening transaction.
  * (system.c) */
 enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,

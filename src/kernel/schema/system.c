@@ -1,8 +1,8 @@
 /*
  * Collections that modules declare. In the transaction that opens a tenant each is created where it
  * is missing, or brought up to date where its declaration has changed since: declared members
- * replace what is there, fields and indexes that others have added stay. Nothing is journalled:
- * nobody changed anything.
+ * replace what is there, fields and indexes that others have added stay. A seed is made once and is
+ * the application's from then on. Nothing is journalled: nobody changed anything.
  */
 #include "schema_private.h"
 
@@ -126,22 +126,17 @@ static enum bk_status read_declared(struct preparing *preparing, const struct sc
     return status == BK_OK ? check(preparing, box, old, &option_problems) : status;
 }
 
-static enum bk_status prepare_one(struct preparing *preparing, const struct schema_system *system) {
-    char digest[DIGEST_BYTES];
-    struct bk_connection *connection = bk_transaction_connection(preparing->transaction);
-    enum bk_status status = schema_row_declared(connection, system->name, digest, sizeof digest);
-    if (status != BK_OK || memcmp(digest, system->digest, sizeof digest) == 0)
-        return status;
-    struct schema_box *old = schema_box_of(bk_schema_find(preparing->schema, system->name));
+/* declared: the digest to remember, empty for what is the application's own. */
+static enum bk_status install(struct preparing *preparing, const struct schema_system *system,
+                              struct schema_box *old, struct bk_slice declared) {
     struct schema_box *box = schema_box_create();
-    status = read_declared(preparing, system, old, box);
+    enum bk_status status = read_declared(preparing, system, old, box);
     struct bk_problems problems;
     bk_problems_init(&problems, &preparing->arena);
     if (status == BK_OK)
         status = schema_table_change(preparing->transaction, old, box, &problems, preparing->error);
     if (status == BK_OK)
-        status = schema_row_write(preparing->transaction, old, box, bk_slice_from(system->digest),
-                                  preparing->error);
+        status = schema_row_write(preparing->transaction, old, box, declared, preparing->error);
     if (status != BK_OK) {
         schema_box_unref(box);
         return status;
@@ -150,6 +145,28 @@ static enum bk_status prepare_one(struct preparing *preparing, const struct sche
     bk_schema_unref(preparing->schema);
     preparing->schema = changed;
     return BK_OK;
+}
+
+static enum bk_status prepare_one(struct preparing *preparing, const struct schema_system *system) {
+    char digest[DIGEST_BYTES];
+    struct bk_connection *connection = bk_transaction_connection(preparing->transaction);
+    enum bk_status status = schema_row_declared(connection, system->name, digest, sizeof digest);
+    if (status != BK_OK || memcmp(digest, system->digest, sizeof digest) == 0)
+        return status;
+    return install(preparing, system,
+                   schema_box_of(bk_schema_find(preparing->schema, system->name)),
+                   bk_slice_from(system->digest));
+}
+
+/* Once in the life of a tenant, unless the application has one of that name. */
+static enum bk_status prepare_seed(struct preparing *preparing,
+                                   const struct schema_system *system) {
+    bool is_first;
+    enum bk_status status =
+        schema_row_sow(preparing->transaction, system->name, &is_first, preparing->error);
+    if (status != BK_OK || !is_first || bk_schema_find(preparing->schema, system->name) != NULL)
+        return status;
+    return install(preparing, system, NULL, BK_SLICE(""));
 }
 
 enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
@@ -165,7 +182,8 @@ enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
         const struct schema_system *system = &kind->systems[i];
         if (system->declared.is_operators && !is_default)
             continue;
-        status = prepare_one(&preparing, system);
+        status = system->declared.is_seed ? prepare_seed(&preparing, system)
+                                          : prepare_one(&preparing, system);
         if (status != BK_OK)
             bk_error_prefix(error, "system collection \"%.*s\"", BK_SLICE_PRINT(system->name));
         bk_arena_reset(&preparing.arena);

@@ -22,34 +22,6 @@ static const struct bk_option options[] = {
      1000000, "COUNT", "Verified tokens that are kept in memory.", NULL},
 };
 
-static const struct bk_system_collection collections[] = {
-    {.definition =
-         "{\"id\":\"pbc_3142635823\",\"name\":\"_superusers\",\"type\":\"auth\",\"system\":true,"
-         "\"authToken\":{\"duration\":86400},"
-         "\"fields\":["
-         "{\"name\":\"id\",\"type\":\"text\",\"system\":true,\"primaryKey\":true,\"required\":true,"
-         "\"min\":15,\"max\":15,\"pattern\":\"^[a-z0-9]+$\","
-         "\"autogeneratePattern\":\"[a-z0-9]{15}\"},"
-         "{\"name\":\"password\",\"type\":\"password\",\"system\":true,\"hidden\":true,"
-         "\"required\":true,\"min\":8},"
-         "{\"name\":\"tokenKey\",\"type\":\"text\",\"system\":true,\"hidden\":true,"
-         "\"required\":true,\"min\":30,\"max\":60,"
-         "\"autogeneratePattern\":\"[a-zA-Z0-9]{50}\"},"
-         "{\"name\":\"email\",\"type\":\"email\",\"system\":true,\"required\":true},"
-         "{\"name\":\"emailVisibility\",\"type\":\"bool\",\"system\":true},"
-         "{\"name\":\"verified\",\"type\":\"bool\",\"system\":true},"
-         "{\"name\":\"created\",\"type\":\"autodate\",\"system\":true,\"onCreate\":true},"
-         "{\"name\":\"updated\",\"type\":\"autodate\",\"system\":true,\"onCreate\":true,"
-         "\"onUpdate\":true}],"
-         "\"indexes\":["
-         "\"CREATE UNIQUE INDEX `idx_tokenKey_pbc_3142635823` ON `_superusers` (`tokenKey`)\","
-         "\"CREATE UNIQUE INDEX `idx_email_pbc_3142635823` ON `_superusers` (`email`) "
-         "WHERE `email` != ''\"]}",
-     .role = BK_ROLE_CONFIGURATION,
-     .is_in_contract = true,
-     .keeps_last = "You can't delete the only existing superuser."},
-};
-
 static const struct bk_route routes[] = {
     {.method = BK_POST,
      .path = "/api/collections/{collection}/auth-with-password",
@@ -187,8 +159,8 @@ const struct bk_module bk_module_auth = {
     .options = options,
     .option_count = BK_COUNT_OF(options),
     .options_size = sizeof(struct auth_options),
-    .collections = collections,
-    .collection_count = BK_COUNT_OF(collections),
+    .collections = auth_collections,
+    .collection_count = AUTH_COLLECTION_COUNT,
     .routes = routes,
     .route_count = BK_COUNT_OF(routes),
     .events = events,

@@ -53,6 +53,10 @@ struct auth_state {
     char peeked_tenant[BK_TENANT_NAME_BYTES_MAX]; /* of the token looked at last */
 };
 
+/* --- collections.c ---- */
+enum { AUTH_COLLECTION_COUNT = 6 };
+extern const struct bk_system_collection auth_collections[AUTH_COLLECTION_COUNT];
+
 /* --- password_type.c ---- */
 void auth_password_type_init(struct auth_password_type *password, struct bk_pool *pool);
 

@@ -111,6 +111,53 @@ static void a_collection_whose_module_is_gone_stays_out_of_the_way(void **state)
     assert_int_equal(ours->role, BK_ROLE_STATE);
 }
 
+static void declare_seed(struct support_schema *fixture) {
+    static char seed[512];
+    const struct bk_system_collection declared = {
+        .definition =
+            quoted(seed, sizeof seed, "{'name':'people','fields':[{'name':'a','type':'text'}]}"),
+        .is_seed = true};
+    bk_schema_add_system(fixture->kind, &declared, "mine");
+}
+
+static void a_seed_is_the_applications_own(void **state) {
+    struct support_schema *fixture = *state;
+    restart(fixture);
+    declare_seed(fixture);
+    support_schema_open(fixture);
+    const struct bk_collection *people = support_schema_find(fixture, "people");
+    assert_true(!people->is_system && !people->is_unlisted);
+    assert_int_equal(people->role, BK_ROLE_APPLICATION);
+    assert_true(bk_slice_is(people->source, "collections"));
+    assert_int_equal(support_schema_change(fixture, BK_SCHEMA_UPDATE, "people", "{'listRule':''}"),
+                     BK_OK);
+}
+
+static void a_seed_that_was_deleted_stays_so(void **state) {
+    struct support_schema *fixture = *state;
+    restart(fixture);
+    declare_seed(fixture);
+    support_schema_open(fixture);
+    assert_int_equal(support_schema_change(fixture, BK_SCHEMA_DELETE, "people", NULL), BK_OK);
+    restart(fixture);
+    declare_seed(fixture);
+    support_schema_open(fixture);
+    assert_null(bk_schema_find(bk_schema_current(fixture->kind, fixture->kernel.tenant),
+                               BK_SLICE("people")));
+}
+
+static void a_seed_leaves_what_the_application_has(void **state) {
+    struct support_schema *fixture = *state;
+    assert_int_equal(
+        support_schema_change(fixture, BK_SCHEMA_CREATE, NULL,
+                              "{'name':'people','fields':[{'name':'z','type':'bool'}]}"),
+        BK_OK);
+    restart(fixture);
+    declare_seed(fixture);
+    support_schema_open(fixture);
+    assert_non_null(bk_collection_field(support_schema_find(fixture, "people"), BK_SLICE("z")));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, support_schema_teardown)
 
 int main(void) {
@@ -121,6 +168,9 @@ int main(void) {
         TEST(what_is_for_operators_is_in_the_default_tenant_only),
         TEST(a_system_collection_cannot_go_or_be_opened_to_others),
         TEST(a_collection_whose_module_is_gone_stays_out_of_the_way),
+        TEST(a_seed_is_the_applications_own),
+        TEST(a_seed_that_was_deleted_stays_so),
+        TEST(a_seed_leaves_what_the_application_has),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
