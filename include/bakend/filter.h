@@ -37,6 +37,7 @@ struct bk_filter_scope {
     const struct bk_json *request;
     const struct bk_collection *auth_collection; /* of who asks; NULL: a guest */
     struct bk_slice auth_id;
+    const struct bk_value *auth_values; /* of that record, where they are known; or NULL */
     int64_t now_ms;
     int first_parameter; /* ?N: those before it are the caller's */
 };

@@ -57,6 +57,9 @@ struct bk_asker {
     const struct bk_actor *actor;
     const struct bk_json *request;               /* @request, see filter.h; NULL: all of it null */
     const struct bk_collection *auth_collection; /* of the actor's record; NULL: it has none */
+    /* Of the actor's record, as it is now: then @request.auth takes no tables. The caller may set
+     * it after bk_asker_init; NULL: it is looked up. */
+    const struct bk_value *auth_values;
     int64_t now_ms;
 };
 void bk_asker_init(struct bk_asker *asker, const struct bk_schema *schema,
@@ -68,14 +71,20 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
 /* A rule that is an expression, ready to be asked on any thread that has a connection. */
 enum bk_question_of {
     BK_QUESTION_OF_STORED, /* records by their id */
-    /* Records that are values and in no table: one that is to be created, one of an event. What the
-     * rule says of other records of the collection is not said of it. */
+    /* Records that are values and in no table: one that is to be created. What the rule says of
+     * other records of the collection is not said of it. */
     BK_QUESTION_OF_VALUES,
+    /* The same for a record as it was in its table, of an event: compared as if it were there still
+     * (a number with a text that is one). */
+    BK_QUESTION_OF_EVENT,
 };
 struct bk_question {
     bool is_there; /* false: the rule is empty, the answer is always yes */
     const struct bk_collection *collection;
     int first_parameter;
+    enum bk_question_of of;
+    int64_t now_ms; /* of @now and the like; see bk_question_set_now */
+    struct bk_filter_query *query;
     struct bk_filter_sql condition;
     struct bk_sql sql;
 };
@@ -90,6 +99,22 @@ enum bk_status bk_question_ask(const struct bk_question *question, struct bk_con
 enum bk_status bk_question_ask_values(const struct bk_question *question,
                                       struct bk_connection *connection,
                                       const struct bk_value *values);
+
+/* What can be said without a connection. */
+enum bk_answer {
+    BK_ANSWER_NO,
+    BK_ANSWER_YES,
+    BK_ANSWER_NEEDS_TABLES, /* it speaks of other records, or takes long: bk_question_ask… says */
+};
+/* The answer that bk_question_ask would give of a stored record with these values, or
+ * bk_question_ask_values. What takes tables matters only where it decides. Any thread, several at
+ * a time; bounded in time and memory. */
+enum bk_answer bk_question_judge(const struct bk_question *question, const struct bk_value *values);
+/* Whether it is always answered without tables. */
+bool bk_question_is_plain(const struct bk_question *question);
+/* For questions that are kept: @now and the like are of this moment from here on. Nobody may be
+ * asking meanwhile. */
+void bk_question_set_now(struct bk_question *question, int64_t now_ms);
 
 /* Whether the language reads this rule of the collection; a problem (validation_invalid_rule) for
  * field otherwise. */

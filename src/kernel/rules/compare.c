@@ -10,18 +10,18 @@
 
 /* --- empty and not ---------------------------------------------------------------------------- */
 
-static bool is_empty(const struct filter_value *value) {
+bool filter_value_is_empty(const struct filter_value *value) {
     if (value->kind == FILTER_VALUE_NULL)
         return true;
     return value->kind == FILTER_VALUE_PARAMETER && !value->is_lower &&
            value->constant->value.type == BK_VALUE_TEXT && value->constant->value.text.length == 0;
 }
 
-static bool is_known_not_empty(const struct filter_value *value) {
+bool filter_value_is_filled(const struct filter_value *value) {
     if (value->fallback == FILTER_FALLBACK_ALWAYS)
         return false;
     return value->kind == FILTER_VALUE_LITERAL ||
-           (value->kind == FILTER_VALUE_PARAMETER && !is_empty(value));
+           (value->kind == FILTER_VALUE_PARAMETER && !filter_value_is_empty(value));
 }
 
 /* --- one value with one other ----------------------------------------------------------------- */
@@ -36,7 +36,7 @@ static void write_side(struct side side, struct bk_buffer *out) {
 }
 
 static void write_side_or_empty(struct side side, struct bk_buffer *out) {
-    if (is_empty(side.value))
+    if (filter_value_is_empty(side.value))
         bk_buffer_append_literal(out, "''");
     else
         write_side(side, out);
@@ -60,14 +60,15 @@ static void write_emptiness(struct side side, bool is_equal, struct bk_buffer *o
 
 static void write_equality(struct side left, bool is_equal, struct side right,
                            struct bk_buffer *out) {
-    bool is_left_empty = is_empty(left.value), is_right_empty = is_empty(right.value);
+    bool is_left_empty = filter_value_is_empty(left.value);
+    bool is_right_empty = filter_value_is_empty(right.value);
     if (left.value->fallback == FILTER_FALLBACK_NONE ||
         right.value->fallback == FILTER_FALLBACK_NONE) {
         write_side(left, out);
         bk_buffer_append_slice(out, is_equal ? BK_SLICE(" IS ") : BK_SLICE(" IS NOT "));
         write_side(right, out);
-    } else if ((is_left_empty && is_right_empty) || is_known_not_empty(left.value) ||
-               is_known_not_empty(right.value)) {
+    } else if ((is_left_empty && is_right_empty) || filter_value_is_filled(left.value) ||
+               filter_value_is_filled(right.value)) {
         write_pair(left, is_equal ? "=" : " IS NOT ", right, out);
     } else if (is_left_empty) {
         write_emptiness(right, is_equal, out);
@@ -110,8 +111,7 @@ static struct bk_slice text_of(struct bk_arena *arena, const struct bk_value *va
 
 static bool is_special(char c) { return c == '\\' || c == '%' || c == '_'; }
 
-/* %text%, with what LIKE would read as a wildcard escaped, unless it has one of its own. */
-static struct bk_value make_pattern(struct bk_arena *arena, const struct bk_value *value) {
+struct bk_value filter_make_pattern(struct bk_arena *arena, const struct bk_value *value) {
     struct bk_slice text = text_of(arena, value);
     if (has_wildcard(text))
         return BK_VALUE_OF_TEXT(text);
@@ -150,22 +150,18 @@ static void write_like(struct side left, bool is_like, struct side right,
 
 /* --- all of them ------------------------------------------------------------------------------ */
 
-struct comparison {
-    const struct filter_node *node;
-    const struct filter_value *pattern;
-};
-
-static void write_plain(const struct comparison *comparison, struct side left, struct side right,
+static void write_plain(const struct filter_test *test, struct side left, struct side right,
                         struct bk_buffer *out) {
     static const char *const orders[] = {[FILTER_LESS] = "<",
                                          [FILTER_LESS_EQUAL] = "<=",
                                          [FILTER_GREATER] = ">",
                                          [FILTER_GREATER_EQUAL] = ">="};
-    enum filter_operator sign = comparison->node->sign;
+    enum filter_operator sign = test->node->sign;
     if (sign == FILTER_EQUAL || sign == FILTER_NOT_EQUAL) {
         write_equality(left, sign == FILTER_EQUAL, right, out);
     } else if (sign == FILTER_LIKE || sign == FILTER_NOT_LIKE) {
-        write_like(left, sign == FILTER_LIKE, right, comparison->pattern, out);
+        write_like(left, sign == FILTER_LIKE, right, test->has_pattern ? &test->pattern : NULL,
+                   out);
     } else {
         write_side(left, out);
         bk_buffer_append_slice(out, bk_slice_from(orders[sign]));
@@ -174,8 +170,8 @@ static void write_plain(const struct comparison *comparison, struct side left, s
 }
 
 /* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)) */
-static void write_match_all(const struct comparison *comparison, const struct filter_value *left,
-                            const struct filter_value *right, struct bk_buffer *out) {
+static void write_match_all(const struct filter_test *test, struct bk_buffer *out) {
+    const struct filter_value *left = &test->left, *right = &test->right;
     struct side sides[] = {{left, left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
                            {right, right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
     bk_buffer_append_literal(out, " AND NOT EXISTS (SELECT 1 FROM (SELECT 1)");
@@ -183,7 +179,7 @@ static void write_match_all(const struct comparison *comparison, const struct fi
         if (sides[i].value->is_many)
             filter_join_write_chain(sides[i].value->join, sides[i].letter, out);
     bk_buffer_append_literal(out, " WHERE NOT (");
-    write_plain(comparison, sides[0], sides[1], out);
+    write_plain(test, sides[0], sides[1], out);
     bk_buffer_append_literal(out, "))");
 }
 
@@ -195,24 +191,24 @@ static void write_visible(const struct filter_value *value, struct bk_buffer *ou
     bk_buffer_append_literal(out, ".\"emailVisibility\"=1");
 }
 
-void filter_compare_write(struct bk_filter_query *query, const struct filter_value *left,
-                          const struct filter_node *node, const struct filter_value *right,
-                          struct bk_buffer *out) {
-    struct comparison comparison = {.node = node};
-    struct filter_value pattern = {0};
-    bool is_like = node->sign == FILTER_LIKE || node->sign == FILTER_NOT_LIKE;
-    if (is_like && right->kind == FILTER_VALUE_PARAMETER) {
-        struct bk_value text = make_pattern(query->arena, &right->constant->value);
-        filter_value_bind(query, &text, &pattern);
-        pattern.is_lower = right->is_lower;
-        comparison.pattern = &pattern;
-    }
+void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *test) {
+    bool is_like = test->node->sign == FILTER_LIKE || test->node->sign == FILTER_NOT_LIKE;
+    test->has_pattern = is_like && test->right.kind == FILTER_VALUE_PARAMETER &&
+                        test->right.constant->macro.length == 0;
+    if (!test->has_pattern)
+        return;
+    struct bk_value text = filter_make_pattern(query->arena, &test->right.constant->value);
+    filter_value_bind(query, &text, &test->pattern);
+    test->pattern.is_lower = test->right.is_lower;
+}
+
+void filter_compare_write(const struct filter_test *test, struct bk_buffer *out) {
     bk_buffer_append_char(out, '(');
-    write_plain(&comparison, (struct side){left, FILTER_LETTER},
-                (struct side){right, FILTER_LETTER}, out);
-    if (!node->is_any && (left->is_many || right->is_many))
-        write_match_all(&comparison, left, right, out);
-    write_visible(left, out);
-    write_visible(right, out);
+    write_plain(test, (struct side){&test->left, FILTER_LETTER},
+                (struct side){&test->right, FILTER_LETTER}, out);
+    if (!test->node->is_any && (test->left.is_many || test->right.is_many))
+        write_match_all(test, out);
+    write_visible(&test->left, out);
+    write_visible(&test->right, out);
     bk_buffer_append_char(out, ')');
 }

@@ -165,26 +165,70 @@ static void append_json_step(struct bk_buffer *out, struct bk_slice word) {
         bk_buffer_append_char(out, ']');
 }
 
-/* The rest of the path leads into the value: ".a[0].b". */
+/* Modifiers of what is in the JSON of an event. */
+static enum bk_status modify_json(struct bk_filter_query *query, const struct filter_path *path,
+                                  struct bk_slice modifier, struct filter_value *value) {
+    const struct filter_join wanted = {.kind = FILTER_JOIN_EACH,
+                                       .parent = value->join,
+                                       .field = value->field,
+                                       .name = value->text,
+                                       .is_of_path = true,
+                                       .is_many = true};
+    if (bk_slice_is(modifier, "lower")) {
+        value->is_lower = true;
+    } else if (bk_slice_is(modifier, "length")) {
+        value->kind = FILTER_VALUE_LENGTH;
+        value->is_of_path = true;
+    } else if (bk_slice_is(modifier, "each")) {
+        value->kind = FILTER_VALUE_ELEMENT;
+        value->join = filter_join_get(query, &wanted);
+        value->is_many = true;
+    } else if (modifier.length > 0) {
+        return filter_refuse_name(query, path->operand, ":%.*s is not for events",
+                                  BK_SLICE_PRINT(modifier));
+    }
+    return BK_OK;
+}
+
+/* ".a[0].b", of all that is left; of an event without the modifier at its end. */
+static enum bk_status read_json_path(struct bk_filter_query *query, struct filter_path *path,
+                                     bool *is_whole, struct bk_slice *modifier,
+                                     struct bk_buffer *out) {
+    struct bk_slice word;
+    *modifier = BK_SLICE_EMPTY;
+    *is_whole = true;
+    while (bk_slice_split(&path->rest, '.', &word)) {
+        if (query->is_of_event && path->rest.length == 0) {
+            enum bk_status status =
+                filter_split_modifier(query, path->operand, word, &word, modifier);
+            if (status != BK_OK)
+                return status;
+        }
+        *is_whole = *is_whole && word.length > 0 && word.data[0] != ':';
+        append_json_step(out, word);
+    }
+    return bk_buffer_status(out);
+}
+
+/* The rest of the path leads into the value. */
 static enum bk_status enter_json(struct bk_filter_query *query, struct filter_path *path,
                                  const struct bk_field *field, struct filter_value *value) {
     struct bk_buffer out;
-    struct bk_slice word;
+    struct bk_slice modifier;
+    bool is_whole;
     bk_buffer_init(&out, BK_RULE_BYTES_MAX);
-    bool is_whole = true;
-    while (bk_slice_split(&path->rest, '.', &word)) {
-        is_whole = is_whole && word.length > 0 && word.data[0] != ':';
-        append_json_step(&out, word);
-    }
+    enum bk_status status = read_json_path(query, path, &is_whole, &modifier, &out);
     *value = (struct filter_value){.kind = FILTER_VALUE_JSON,
                                    .fallback = FILTER_FALLBACK_NONE,
                                    .is_many = path->join->is_many,
                                    .join = path->join,
                                    .field = field,
                                    .text = bk_arena_copy(query->arena, bk_buffer_slice(&out))};
-    enum bk_status status = bk_buffer_status(&out);
     bk_buffer_fini(&out);
-    return status == BK_OK && !is_whole ? miss(query, path, field->name, value) : status;
+    if (status == BK_OK && !is_whole)
+        return miss(query, path, field->name, value);
+    return status == BK_OK && query->is_of_event ? modify_json(query, path, modifier, value)
+                                                 : status;
 }
 
 static void set_elements(struct bk_filter_query *query, struct filter_path *path,
@@ -212,6 +256,9 @@ static enum bk_status finish(struct bk_filter_query *query, struct filter_path *
     const struct bk_field *field = find_field(path, name);
     if (field == NULL || !may_use(query, field))
         return miss(query, path, name, value);
+    if (query->is_of_event && modifier.length > 0 && !bk_slice_is(modifier, "lower"))
+        return filter_refuse_name(query, path->operand, "%.*s has no :%.*s", BK_SLICE_PRINT(name),
+                                  BK_SLICE_PRINT(modifier));
     *value = (struct filter_value){.kind = FILTER_VALUE_COLUMN,
                                    .is_many = path->join->is_many,
                                    .join = path->join,
@@ -223,6 +270,9 @@ static enum bk_status finish(struct bk_filter_query *query, struct filter_path *
     } else if (bk_slice_is(modifier, "each") && has_lists(field)) {
         set_elements(query, path, field, value);
     } else if (is_of_type(field, "json")) {
+        if (query->is_of_event)
+            return filter_refuse_name(query, path->operand, "%.*s.<path> is expected",
+                                      BK_SLICE_PRINT(name));
         value->kind = FILTER_VALUE_JSON;
         value->fallback = FILTER_FALLBACK_NONE;
     }

@@ -12,6 +12,8 @@
  */
 #include "rules_private.h"
 
+enum { TIME_SEPARATOR_AT = 10 /* in "2026-01-31T12:00:00.000Z" */ };
+
 struct bk_filter_query *bk_filter_query_create(struct bk_arena *arena,
                                                const struct bk_filter_scope *scope) {
     struct bk_filter_query *query = bk_arena_alloc_zero(arena, sizeof *query);
@@ -35,10 +37,10 @@ const struct bk_collection *filter_find_collection(const struct bk_filter_query 
     const struct bk_collection *own = query->scope.collection;
     if (bk_slice_equal(own->id, name_or_id) || bk_slice_equal(own->name, name_or_id))
         return own;
-    return bk_schema_find(query->scope.schema, name_or_id);
+    return query->scope.schema == NULL ? NULL : bk_schema_find(query->scope.schema, name_or_id);
 }
 
-/* --- nodes ------------------------------------------------------------------------------------ */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static bool is_of_many(const struct filter_value *value) {
     bool is_many = value->join != NULL && value->join->is_many;
@@ -81,50 +83,86 @@ static enum bk_status check_comparison(struct bk_filter_query *query,
     return BK_OK;
 }
 
-static enum bk_status write_comparison(struct bk_filter_query *query,
-                                       const struct filter_node *node, struct bk_buffer *out) {
-    struct filter_value left, right;
-    enum bk_status status = filter_value_resolve(query, &node->left, &left);
-    if (status == BK_OK)
-        status = filter_value_resolve(query, &node->right, &right);
-    if (status == BK_OK)
-        status = check_comparison(query, node, &left, &right);
-    if (status != BK_OK)
-        return status;
-    query->has_many = query->has_many || is_of_many(&left) || is_of_many(&right);
-    filter_compare_write(query, &left, node, &right, out);
-    return memory_status(query, out);
+/* The timestamp of an event is written as dates of records are, "2026-01-31 12:00:00.000Z"; in an
+ * event it is seen with a T, which is read too. */
+static void read_time(struct bk_filter_query *query, const struct filter_value *field,
+                      struct filter_value *time) {
+    if (field->kind != FILTER_VALUE_COLUMN || strcmp(field->field->type->name, "date") != 0 ||
+        time->kind != FILTER_VALUE_PARAMETER || time->constant->value.type != BK_VALUE_TEXT)
+        return;
+    struct bk_slice *text = &time->constant->value.text;
+    if (text->length <= TIME_SEPARATOR_AT || text->data[TIME_SEPARATOR_AT] != 'T')
+        return;
+    size_t length = text->length;
+    if (text->data[length - 1] == 'Z' && bk_slice_find(*text, '.') == length)
+        length--; /* all of its second */
+    *text =
+        bk_arena_format(query->arena, "%.*s %.*s", (int)TIME_SEPARATOR_AT, text->data,
+                        (int)(length - TIME_SEPARATOR_AT - 1), text->data + TIME_SEPARATOR_AT + 1);
 }
 
-static enum bk_status write_node(struct bk_filter_query *query, const struct filter_node *node,
-                                 struct bk_buffer *out) {
-    if (node->group == NULL)
-        return write_comparison(query, node, out);
-    bk_buffer_append_char(out, '(');
-    enum bk_status status = filter_nodes_write(query, node->group, out);
-    bk_buffer_append_char(out, ')');
+static enum bk_status resolve_comparison(struct bk_filter_query *query, struct filter_test *test) {
+    const struct filter_node *node = test->node;
+    enum bk_status status = filter_value_resolve(query, &node->left, &test->left);
+    if (status == BK_OK)
+        status = filter_value_resolve(query, &node->right, &test->right);
+    if (status == BK_OK)
+        status = check_comparison(query, node, &test->left, &test->right);
+    if (status != BK_OK)
+        return status;
+    if (query->is_of_event) {
+        read_time(query, &test->left, &test->right);
+        read_time(query, &test->right, &test->left);
+    }
+    query->has_many = query->has_many || is_of_many(&test->left) || is_of_many(&test->right);
+    filter_compare_prepare(query, test);
+    return bk_arena_status(query->arena);
+}
+
+static enum bk_status resolve_test(struct bk_filter_query *query, const struct filter_node *node,
+                                   struct filter_test **test) {
+    *test = bk_arena_alloc_zero(query->arena, sizeof **test);
+    if (query->arena->is_overflown)
+        return bk_arena_status(query->arena);
+    (*test)->node = node;
+    (*test)->is_or = node->is_or;
+    return node->group == NULL ? resolve_comparison(query, *test)
+                               : filter_tests_resolve(query, node->group, &(*test)->group);
+}
+
+enum bk_status filter_tests_resolve(struct bk_filter_query *query, const struct filter_node *first,
+                                    struct filter_test **tests) {
+    enum bk_status status = BK_OK;
+    for (const struct filter_node *node = first; node != NULL && status == BK_OK;
+         node = node->next) {
+        status = resolve_test(query, node, tests);
+        tests = &(*tests)->next;
+    }
     return status;
 }
 
-enum bk_status filter_nodes_write(struct bk_filter_query *query, const struct filter_node *first,
-                                  struct bk_buffer *out) {
-    for (const struct filter_node *node = first; node != NULL; node = node->next) {
-        if (node != first)
-            bk_buffer_append_slice(out, node->is_or ? BK_SLICE(" OR ") : BK_SLICE(" AND "));
-        enum bk_status status = write_node(query, node, out);
-        if (status != BK_OK)
-            return status;
+void filter_tests_write(const struct filter_test *first, struct bk_buffer *out) {
+    bk_buffer_append_char(out, '(');
+    for (const struct filter_test *test = first; test != NULL; test = test->next) {
+        if (test != first)
+            bk_buffer_append_slice(out, test->is_or ? BK_SLICE(" OR ") : BK_SLICE(" AND "));
+        if (test->group == NULL)
+            filter_compare_write(test, out);
+        else
+            filter_tests_write(test->group, out);
     }
-    return BK_OK;
+    bk_buffer_append_char(out, ')');
 }
 
 /* --- conditions ------------------------------------------------------------------------------- */
 
-static void keep_condition(struct bk_filter_query *query, struct bk_slice sql) {
+static void keep_condition(struct bk_filter_query *query, struct filter_test *tests,
+                           struct filter_join *if_there) {
     struct filter_condition *condition = bk_arena_alloc_zero(query->arena, sizeof *condition);
     if (query->arena->is_overflown)
         return;
-    condition->sql = bk_arena_copy(query->arena, sql);
+    condition->tests = tests;
+    condition->if_there = if_there;
     condition->is_many = query->has_many;
     *query->conditions_end = condition;
     query->conditions_end = &condition->next;
@@ -138,24 +176,18 @@ static bool has_or(const struct filter_node *first) {
 }
 
 static enum bk_status add_nodes(struct bk_filter_query *query, const struct filter_node *first) {
-    struct bk_buffer out;
     enum bk_status status = BK_OK;
     bool is_whole = has_or(first);
-    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     for (const struct filter_node *node = first; node != NULL && status == BK_OK;
          node = is_whole ? NULL : node->next) {
-        bk_buffer_clear(&out);
+        struct filter_test *tests = NULL;
         query->has_many = false;
-        bk_buffer_append_char(&out, '(');
-        status = is_whole ? filter_nodes_write(query, node, &out) : write_node(query, node, &out);
-        bk_buffer_append_char(&out, ')');
+        status = is_whole ? filter_tests_resolve(query, node, &tests)
+                          : resolve_test(query, node, &tests);
         if (status == BK_OK)
-            status = memory_status(query, &out);
-        if (status == BK_OK)
-            keep_condition(query, bk_buffer_slice(&out));
+            keep_condition(query, tests, NULL);
     }
-    bk_buffer_fini(&out);
-    return status;
+    return status == BK_OK ? bk_arena_status(query->arena) : status;
 }
 
 /* --- list rules of other collections ---------------------------------------------------------- */
@@ -163,23 +195,15 @@ static enum bk_status add_nodes(struct bk_filter_query *query, const struct filt
 /* (no record is there) || (rule) */
 static enum bk_status add_list_rule(struct bk_filter_query *query, struct filter_join *join) {
     struct bk_filter *rule;
-    struct bk_buffer out;
-    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
+    struct filter_test *tests = NULL;
     enum bk_status status = bk_filter_parse(query->arena, join->collection->rules[BK_MAY_LIST],
                                             BK_RULE_BYTES_MAX, &rule, query->error);
     query->has_many = join->is_many;
-    bk_buffer_append_char(&out, '(');
-    filter_join_write_name(join, FILTER_LETTER, &out);
-    bk_buffer_append_literal(&out, ".\"id\" IS NULL OR (");
     if (status == BK_OK)
-        status = filter_nodes_write(query, rule->first, &out);
-    bk_buffer_append_literal(&out, "))");
+        status = filter_tests_resolve(query, rule->first, &tests);
     if (status == BK_OK)
-        status = memory_status(query, &out);
-    if (status == BK_OK)
-        keep_condition(query, bk_buffer_slice(&out));
-    bk_buffer_fini(&out);
-    return status;
+        keep_condition(query, tests, join);
+    return status == BK_OK ? bk_arena_status(query->arena) : status;
 }
 
 /* Rules may lead on, but not to more rules: they see everything. */
@@ -276,6 +300,17 @@ static void write_joins(const struct bk_filter_query *query, bool is_many, struc
             filter_join_write(join, FILTER_LETTER, out);
 }
 
+static void write_condition(const struct filter_condition *condition, struct bk_buffer *out) {
+    if (condition->if_there != NULL) {
+        bk_buffer_append_char(out, '(');
+        filter_join_write_name(condition->if_there, FILTER_LETTER, out);
+        bk_buffer_append_literal(out, ".\"id\" IS NULL OR ");
+    }
+    filter_tests_write(condition->tests, out);
+    if (condition->if_there != NULL)
+        bk_buffer_append_char(out, ')');
+}
+
 static bool write_conditions(const struct bk_filter_query *query, bool is_many,
                              struct bk_buffer *out) {
     bool is_first = true;
@@ -285,7 +320,7 @@ static bool write_conditions(const struct bk_filter_query *query, bool is_many,
             continue;
         if (!is_first)
             bk_buffer_append_literal(out, " AND ");
-        bk_buffer_append_slice(out, condition->sql);
+        write_condition(condition, out);
         is_first = false;
     }
     return !is_first;

@@ -2,13 +2,16 @@
  * Asking records: a rule that is an expression, as SQL.
  *
  *   loop            bk_question_make: the rule as a condition, with its values
+ *   any thread      bk_question_judge: the condition computed, where it needs no tables
  *   reader, writer  bk_question_ask: SELECT 1 FROM posts … WHERE id = ? AND (the rule)
  *
  * A record that is in no table is asked as a row of its own, so that what the rule says of other
  * records of the collection is not said of it.
  */
+#include "rules_private.h"
+
+#include "bakend/assert.h"
 #include "bakend/clock.h"
-#include "bakend/rules.h"
 
 enum { SQL_BYTES_MAX = 2 * 1024 * 1024 };
 
@@ -32,26 +35,44 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
                                       .request = asker->request,
                                       .auth_collection = asker->auth_collection,
                                       .auth_id = asker->actor->id,
+                                      .auth_values = asker->auth_values,
                                       .now_ms = asker->now_ms,
                                       .first_parameter = first_parameter};
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
 
-static void write_new_row(const struct bk_collection *collection, struct bk_buffer *out) {
-    bk_buffer_format(out, "WITH %.*s(%.*s) AS (VALUES (", BK_SLICE_PRINT(new_rows),
+/* Casts give the columns the types that they have in the table; a list is no number, whatever its
+ * column says. */
+static void write_new_value(const struct bk_field *field, enum bk_question_of of,
+                            struct bk_buffer *out) {
+    uint32_t number = field->index + 1;
+    bool is_number = filter_column_affinity(field) == FILTER_AFFINITY_NUMERIC;
+    if (of == BK_QUESTION_OF_VALUES || bk_field_is_multiple(field))
+        bk_buffer_format(out, "?%u", number);
+    else
+        bk_buffer_format(out, is_number ? "CAST(?%u AS NUMERIC)" : "CAST(?%u AS TEXT)", number);
+}
+
+static void write_new_row(const struct bk_collection *collection, enum bk_question_of of,
+                          struct bk_buffer *out) {
+    bk_buffer_format(out, "WITH %.*s(%.*s) AS (SELECT ", BK_SLICE_PRINT(new_rows),
                      BK_SLICE_PRINT(collection->columns));
-    for (uint32_t i = 0; i < collection->field_count; i++)
-        bk_buffer_format(out, i == 0 ? "?%u" : ",?%u", i + 1);
-    bk_buffer_append_literal(out, ")) ");
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        if (i > 0)
+            bk_buffer_append_char(out, ',');
+        write_new_value(&collection->fields[i], of, out);
+    }
+    bk_buffer_append_literal(out, ") ");
 }
 
 static enum bk_status make_sql(struct bk_arena *arena, const struct bk_collection *collection,
-                               bool is_new, struct bk_question *question) {
+                               struct bk_question *question) {
+    bool is_new = question->of != BK_QUESTION_OF_STORED;
     struct bk_buffer out;
     bk_buffer_init(&out, SQL_BYTES_MAX);
     if (is_new)
-        write_new_row(collection, &out);
+        write_new_row(collection, question->of, &out);
     struct bk_slice rows = is_new ? new_rows : collection->quoted;
     bk_buffer_format(&out, "SELECT 1 FROM %.*s", BK_SLICE_PRINT(rows));
     bk_buffer_append_slice(&out, question->condition.joins);
@@ -69,10 +90,11 @@ enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *a
                                 const struct bk_asker *asker,
                                 const struct bk_collection *collection, struct bk_slice rule,
                                 enum bk_question_of of) {
-    bool is_new = of == BK_QUESTION_OF_VALUES;
+    bool is_new = of != BK_QUESTION_OF_STORED;
     struct bk_filter_scope scope;
     struct bk_filter *filter;
-    *question = (struct bk_question){.is_there = rule.length > 0, .collection = collection};
+    *question = (struct bk_question){
+        .is_there = rule.length > 0, .collection = collection, .of = of, .now_ms = asker->now_ms};
     if (!question->is_there)
         return BK_OK;
     question->first_parameter = is_new ? (int)collection->field_count + 1 : 2;
@@ -81,12 +103,13 @@ enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *a
     struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
     if (query == NULL)
         return bk_arena_status(arena);
+    question->query = query;
     enum bk_status status = bk_filter_parse(arena, rule, BK_RULE_BYTES_MAX, &filter, NULL);
     if (status == BK_OK)
         status = bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, NULL);
     if (status == BK_OK)
         status = bk_filter_query_finish(query, &question->condition);
-    return status == BK_OK ? make_sql(arena, collection, is_new, question) : status;
+    return status == BK_OK ? make_sql(arena, collection, question) : status;
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
@@ -124,4 +147,67 @@ enum bk_status bk_question_ask_values(const struct bk_question *question,
     for (uint32_t i = 0; i < question->collection->field_count; i++)
         bk_statement_bind(statement, (int)i + 1, &values[i]);
     return ask(question, statement);
+}
+
+/* --- judging ---------------------------------------------------------------------------------- */
+
+enum bk_answer bk_question_judge(const struct bk_question *question,
+                                 const struct bk_value *values) {
+    struct bk_arena arena;
+    if (!question->is_there)
+        return BK_ANSWER_YES;
+    if (question->collection->type == BK_COLLECTION_VIEW)
+        return BK_ANSWER_NEEDS_TABLES; /* its columns have the types of its query */
+    bk_arena_init(&arena, FILTER_EVALUATION_BYTES_MAX);
+    const struct bk_filter_scope *scope = &question->query->scope;
+    struct filter_evaluation evaluation = {
+        .query = question->query,
+        .row = {.collection = question->collection, .values = values, .arena = &arena},
+        .auth = {.collection = scope->auth_collection,
+                 .values = scope->auth_values,
+                 .arena = &arena},
+        .arena = &arena,
+        .now_ms = question->now_ms,
+        .has_affinity = question->of != BK_QUESTION_OF_VALUES,
+        .steps = FILTER_ELEMENT_STEPS_MAX,
+        .like_looks = FILTER_LIKE_LOOKS_MAX};
+    enum bk_answer answer = filter_evaluate(&evaluation);
+    bk_arena_fini(&arena);
+    return answer;
+}
+
+static bool is_plain_join(const struct filter_join *join) {
+    const struct filter_join *root = join->parent == NULL ? join : join->parent;
+    bool is_row = root->kind == FILTER_JOIN_BASE || root->kind == FILTER_JOIN_LIST;
+    return is_row && (join == root || join->kind == FILTER_JOIN_EACH);
+}
+
+bool bk_question_is_plain(const struct bk_question *question) {
+    if (!question->is_there)
+        return true;
+    if (question->collection->type == BK_COLLECTION_VIEW || question->query->needs_sqlite)
+        return false;
+    for (const struct filter_join *join = question->query->joins; join != NULL; join = join->next)
+        if (!is_plain_join(join))
+            return false;
+    return true;
+}
+
+void bk_question_set_now(struct bk_question *question, int64_t now_ms) {
+    char text[BK_TIME_TEXT_BYTES];
+    struct bk_value now;
+    question->now_ms = now_ms;
+    if (!question->is_there)
+        return;
+    for (struct filter_constant *each = question->query->macros; each != NULL; each = each->next) {
+        bool is_macro = filter_macro_value(each->macro, now_ms, text, &now);
+        BK_ASSERT(is_macro);
+        if (now.type == BK_VALUE_TEXT) /* as long as the one before */
+            memcpy((char *)(uintptr_t)each->value.text.data, text, sizeof text);
+        else
+            each->value = now;
+        if (each->number > 0)
+            question->query->values[each->number - (uint32_t)question->first_parameter] =
+                each->value;
+    }
 }

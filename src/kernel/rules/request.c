@@ -204,19 +204,10 @@ static enum bk_status resolve_changed(struct bk_filter_query *query, const struc
         query->arena, "@request.body.%.*s:isset = true && @request.body.%.*s != %.*s",
         BK_SLICE_PRINT(field->name), BK_SLICE_PRINT(field->name), BK_SLICE_PRINT(field->name));
     struct bk_filter *filter;
-    struct bk_buffer out;
-    bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
-    bk_buffer_append_char(&out, '(');
+    *value =
+        (struct filter_value){.kind = FILTER_VALUE_CONDITION, .fallback = FILTER_FALLBACK_NONE};
     enum bk_status status = bk_filter_parse(query->arena, text, text.length, &filter, query->error);
-    if (status == BK_OK)
-        status = filter_nodes_write(query, filter->first, &out);
-    bk_buffer_append_char(&out, ')');
-    set_literal(value, bk_arena_copy(query->arena, bk_buffer_slice(&out)));
-    value->fallback = FILTER_FALLBACK_NONE;
-    if (status == BK_OK)
-        status = bk_buffer_status(&out);
-    bk_buffer_fini(&out);
-    return status;
+    return status == BK_OK ? filter_tests_resolve(query, filter->first, &value->condition) : status;
 }
 
 static enum bk_status resolve_body_field(struct bk_filter_query *query,

@@ -7,9 +7,17 @@
  *   path.c       fields, and the relations on the way to them
  *   request.c    @request: what is known of who asks, and what for
  *   join.c       the tables that a path leads through
+ *   query.c      the tree → tests, each with its values resolved; conditions of tests
  *   compare.c    two values and an operator → SQL
- *   query.c      the tree → a condition
  *   rules.c      who may do what
+ *
+ * What is resolved is either written as SQL or computed in memory, with the same answer:
+ *
+ *   evaluate.c         the tests of a condition, over a record
+ *   evaluate_value.c   what a value is, for a record
+ *   evaluate_json.c    paths into JSON, and its elements
+ *   number.c           numbers, texts and their comparison as SQLite has them
+ *   event_filter.c     filters over events, which are computed only
  *
  *   filter     := term { ("&&" | "||") term }          && binds before ||; // begins a comment
  *   term       := operand [ "?" ] operator operand | "(" filter ")"
@@ -19,7 +27,7 @@
 #ifndef RULES_PRIVATE_H
 #define RULES_PRIVATE_H
 
-#include "bakend/filter.h"
+#include "bakend/rules.h"
 
 /* --- scanner.c -------------------------------------------------------------------------------- */
 
@@ -118,6 +126,7 @@ struct filter_join {
     struct filter_constant *list; /* of ids, of elements */
     bool is_many;                 /* may be several rows for one record */
     bool is_judged;               /* the list rule of its collection holds for it */
+    bool is_of_path;              /* elements of what name leads to in the field's JSON */
 };
 
 /* Finds it or makes it. */
@@ -138,7 +147,7 @@ enum { FILTER_LETTER = 'f', FILTER_MATCH_LETTER = 'm', FILTER_OTHER_MATCH_LETTER
 
 enum filter_value_kind {
     FILTER_VALUE_NULL,
-    FILTER_VALUE_LITERAL,   /* text: of SQL */
+    FILTER_VALUE_LITERAL,   /* text: digits */
     FILTER_VALUE_PARAMETER, /* bound */
     FILTER_VALUE_COLUMN,
     FILTER_VALUE_JSON, /* path: in the column */
@@ -146,7 +155,10 @@ enum filter_value_kind {
     FILTER_VALUE_ELEMENT,
     FILTER_VALUE_DISTANCE,
     FILTER_VALUE_STRFTIME,
+    FILTER_VALUE_CONDITION, /* whether the tests hold */
 };
+
+struct filter_test;
 
 /* What to do with NULL in a comparison. */
 enum filter_fallback { FILTER_FALLBACK_AUTO, FILTER_FALLBACK_NONE, FILTER_FALLBACK_ALWAYS };
@@ -156,6 +168,7 @@ struct filter_value {
     enum filter_fallback fallback;
     bool is_lower;
     bool is_many;             /* several: all of them must match */
+    bool is_of_path;          /* a length of what the path leads to */
     bool needs_visible_email; /* it is an email: only where its owner shows it */
     struct filter_join *join; /* whose row it is in; NULL: none */
     const struct bk_field *field;
@@ -163,6 +176,7 @@ struct filter_value {
     struct filter_constant *constant;
     struct filter_value *arguments;
     uint32_t argument_count;
+    struct filter_test *condition;
 };
 
 enum bk_status filter_value_resolve(struct bk_filter_query *query,
@@ -174,11 +188,15 @@ void filter_value_write(const struct filter_value *value, char letter, struct bk
 struct filter_constant {
     struct bk_filter_query *query;
     struct bk_value value;
-    uint32_t number; /* 0: not written yet */
+    uint32_t number;              /* 0: not written yet */
+    struct bk_slice macro;        /* "@now": it depends on when it is asked; or empty */
+    struct filter_constant *next; /* macro */
 };
 struct filter_constant *filter_constant_make(struct bk_filter_query *query,
                                              const struct bk_value *value);
 void filter_constant_write(struct filter_constant *constant, struct bk_buffer *out);
+/* What a macro of time stands for; false: there is none of this name. text: room for a time. */
+bool filter_macro_value(struct bk_slice name, int64_t now_ms, char *text, struct bk_value *value);
 /* A value of a constant. */
 void filter_value_bind(struct bk_filter_query *query, const struct bk_value *constant,
                        struct filter_value *value);
@@ -212,16 +230,33 @@ enum bk_status filter_refuse_name(struct bk_filter_query *query,
 
 /* --- compare.c -------------------------------------------------------------------------------- */
 
-void filter_compare_write(struct bk_filter_query *query, const struct filter_value *left,
-                          const struct filter_node *node, const struct filter_value *right,
-                          struct bk_buffer *out);
+/* A comparison with its values resolved, or a group of tests. */
+struct filter_test {
+    struct filter_test *next;
+    bool is_or;
+    struct filter_test *group; /* the first one in it; NULL: a comparison */
+    const struct filter_node *node;
+    struct filter_value left, right;
+    struct filter_value pattern; /* of LIKE with a constant on its right */
+    bool has_pattern;
+};
+
+/* Makes the pattern of a test whose values are resolved. */
+void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *test);
+void filter_compare_write(const struct filter_test *test, struct bk_buffer *out);
+/* Whether it is '' or null, whatever the record; whether it surely is neither. */
+bool filter_value_is_empty(const struct filter_value *value);
+bool filter_value_is_filled(const struct filter_value *value);
+/* %text%, with what LIKE would read as a wildcard escaped, unless it has one of its own. */
+struct bk_value filter_make_pattern(struct bk_arena *arena, const struct bk_value *value);
 
 /* --- query.c ---------------------------------------------------------------------------------- */
 
 struct filter_condition {
     struct filter_condition *next;
-    struct bk_slice sql;
-    bool is_many; /* it speaks of rows of which there may be several */
+    struct filter_test *tests;    /* as one group */
+    struct filter_join *if_there; /* the rule of a record that need not be there; or NULL */
+    bool is_many;                 /* it speaks of rows of which there may be several */
 };
 
 struct bk_filter_query {
@@ -231,16 +266,100 @@ struct bk_filter_query {
     struct filter_join *joins, **joins_end;
     struct filter_join *base; /* of the filter that is added */
     struct filter_condition *conditions, **conditions_end;
+    struct filter_constant *macros;
     struct bk_value *values;
     uint32_t value_count, value_capacity, join_count;
     enum bk_filter_trust trust;
-    bool has_many; /* the comparison under way speaks of such rows */
+    bool has_many;     /* the tests under way speak of such rows */
+    bool is_of_event;  /* what it speaks of is an event */
+    bool needs_sqlite; /* there is a function that only SQLite has */
 };
 /* By name or id; the collection of the scope may not be in its schema yet. NULL. */
 const struct bk_collection *filter_find_collection(const struct bk_filter_query *query,
                                                    struct bk_slice name_or_id);
-/* The SQL of a row of nodes. */
-enum bk_status filter_nodes_write(struct bk_filter_query *query, const struct filter_node *first,
-                                  struct bk_buffer *out);
+/* A row of nodes as tests. */
+enum bk_status filter_tests_resolve(struct bk_filter_query *query, const struct filter_node *first,
+                                    struct filter_test **tests);
+/* Their SQL. */
+void filter_tests_write(const struct filter_test *first, struct bk_buffer *out);
+
+/* --- number.c --------------------------------------------------------------------------------- */
+
+/* What SQLite makes of a column's values before it compares them. */
+enum filter_affinity {
+    FILTER_AFFINITY_NONE, /* an expression */
+    FILTER_AFFINITY_BLOB, /* a column without a type */
+    FILTER_AFFINITY_TEXT,
+    FILTER_AFFINITY_NUMERIC,
+};
+enum filter_affinity filter_column_affinity(const struct bk_field *field);
+/* Less than, equal to or greater than 0; neither is NULL. arena: for numbers as texts. */
+int filter_compare_values(struct bk_arena *arena, const struct bk_value *left,
+                          enum filter_affinity left_affinity, const struct bk_value *right,
+                          enum filter_affinity right_affinity);
+/* A number as SQLite writes it; a text as it is. */
+struct bk_slice filter_text_of(struct bk_arena *arena, const struct bk_value *value);
+/* A text that is a number becomes one. */
+struct bk_value filter_numeric_of(const struct bk_value *value);
+/* A number of JSON: an integer where SQLite has one. */
+struct bk_value filter_number_of(struct bk_slice text);
+
+/* --- evaluate.c, evaluate_value.c, evaluate_json.c --------------------------------------------- */
+
+enum {
+    FILTER_ELEMENT_STEPS_MAX = 20 * 1000,          /* comparisons of elements with elements */
+    FILTER_LIKE_LOOKS_MAX = 256,                   /* of BK_LIKE_LOOK_STEPS */
+    FILTER_EVALUATION_BYTES_MAX = 4 * 1024 * 1024, /* of what is made on the way */
+};
+
+/* A record, whose JSON is read when it is first asked for. */
+struct filter_row {
+    const struct bk_collection *collection;
+    const struct bk_value *values;
+    const struct bk_json **json; /* of each field; NULL: not read yet, or none */
+    struct bk_arena *arena;      /* that the JSON is in */
+};
+
+/* The values that a join stands for, one after the other. */
+struct filter_elements {
+    const struct filter_join *join;
+    struct bk_value *items;
+    uint32_t count, at;
+};
+
+struct filter_evaluation {
+    const struct bk_filter_query *query;
+    struct filter_row row, auth; /* auth.values NULL: not known here */
+    struct bk_arena *arena;
+    int64_t now_ms;
+    bool has_affinity; /* the record is, or will be, in its table */
+    struct filter_elements *elements;
+    uint32_t element_count, steps, like_looks;
+};
+
+enum bk_answer filter_evaluate(struct filter_evaluation *evaluation);
+/* False: it takes tables. chosen: the elements that are meant, of a join that it names; or NULL. */
+bool filter_compute(struct filter_evaluation *evaluation, const struct filter_value *value,
+                    const struct filter_elements *chosen, struct bk_value *out);
+enum filter_affinity filter_value_affinity(const struct filter_evaluation *evaluation,
+                                           const struct filter_value *value);
+/* Whether the tests hold: 1, 0 or NULL. False: it takes tables. */
+bool filter_compute_tests(struct filter_evaluation *evaluation, const struct filter_test *first,
+                          struct bk_value *out);
+/* The row of a join, NULL when it is in a table. */
+struct filter_row *filter_row_of(struct filter_evaluation *evaluation,
+                                 const struct filter_join *join);
+
+enum filter_json { FILTER_JSON_IS, FILTER_JSON_IS_NOT, FILTER_JSON_UNKNOWN };
+/* What a column holds, as JSON, if it is JSON. */
+enum filter_json filter_row_json(struct filter_row *row, const struct bk_field *field,
+                                 const struct bk_json **json);
+/* ".a[0].b"; NULL: there is nothing. */
+const struct bk_json *filter_json_at(const struct bk_json *json, struct bk_slice path);
+/* As json_extract gives it. */
+struct bk_value filter_json_value(struct bk_arena *arena, const struct bk_json *json);
+/* The elements of what a join stands for, one NULL when there are none. False: tables. */
+bool filter_elements_of(struct filter_evaluation *evaluation, const struct filter_join *join,
+                        struct filter_elements *elements);
 
 #endif

@@ -84,49 +84,36 @@ static int64_t days_since(int year, int month, int day) {
     return (int64_t)timegm(&date) * 1000;
 }
 
-static void bind_time(struct bk_filter_query *query, int64_t wall_ms, struct filter_value *value) {
-    char *text = bk_arena_alloc(query->arena, BK_TIME_TEXT_BYTES);
-    if (query->arena->is_overflown)
-        return;
-    bk_time_format(text, wall_ms, ' ');
-    struct bk_value time = BK_VALUE_OF_TEXT(bk_slice_make(text, BK_TIME_TEXT_BYTES));
-    filter_value_bind(query, &time, value);
-}
-
-static bool resolve_moment(struct bk_filter_query *query, struct bk_slice name,
-                           struct filter_value *value) {
-    int64_t now_ms = query->scope.now_ms, at_ms;
+static bool moment_of(struct bk_slice name, int64_t now_ms, int64_t *at_ms) {
     time_t seconds = (time_t)(now_ms / 1000);
     struct tm now;
     gmtime_r(&seconds, &now);
     int year = now.tm_year + 1900, month = now.tm_mon;
     if (bk_slice_is(name, "@now"))
-        at_ms = now_ms;
+        *at_ms = now_ms;
     else if (bk_slice_is(name, "@yesterday"))
-        at_ms = now_ms - DAY_MS;
+        *at_ms = now_ms - DAY_MS;
     else if (bk_slice_is(name, "@tomorrow"))
-        at_ms = now_ms + DAY_MS;
+        *at_ms = now_ms + DAY_MS;
     else if (bk_slice_is(name, "@todayStart"))
-        at_ms = days_since(year, month, now.tm_mday);
+        *at_ms = days_since(year, month, now.tm_mday);
     else if (bk_slice_is(name, "@todayEnd"))
-        at_ms = days_since(year, month, now.tm_mday + 1) - 1;
+        *at_ms = days_since(year, month, now.tm_mday + 1) - 1;
     else if (bk_slice_is(name, "@monthStart"))
-        at_ms = days_since(year, month, 1);
+        *at_ms = days_since(year, month, 1);
     else if (bk_slice_is(name, "@monthEnd"))
-        at_ms = days_since(year, month + 1, 1) - 1;
+        *at_ms = days_since(year, month + 1, 1) - 1;
     else if (bk_slice_is(name, "@yearStart"))
-        at_ms = days_since(year, 0, 1);
+        *at_ms = days_since(year, 0, 1);
     else if (bk_slice_is(name, "@yearEnd"))
-        at_ms = days_since(year + 1, 0, 1) - 1;
+        *at_ms = days_since(year + 1, 0, 1) - 1;
     else
         return false;
-    bind_time(query, at_ms, value);
     return true;
 }
 
-static bool resolve_part_of_now(struct bk_filter_query *query, struct bk_slice name,
-                                struct filter_value *value) {
-    time_t seconds = (time_t)(query->scope.now_ms / 1000);
+static bool part_of(struct bk_slice name, int64_t now_ms, int64_t *number) {
+    time_t seconds = (time_t)(now_ms / 1000);
     struct tm now;
     gmtime_r(&seconds, &now);
     const struct {
@@ -138,12 +125,39 @@ static bool resolve_part_of_now(struct bk_filter_query *query, struct bk_slice n
                  {"@year", now.tm_year + 1900}};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (bk_slice_equal(name, bk_slice_from(parts[i].name))) {
-            struct bk_value number = BK_VALUE_OF_INT(parts[i].number);
-            filter_value_bind(query, &number, value);
+            *number = parts[i].number;
             return true;
         }
     }
     return false;
+}
+
+bool filter_macro_value(struct bk_slice name, int64_t now_ms, char *text, struct bk_value *value) {
+    int64_t number;
+    if (part_of(name, now_ms, &number)) {
+        *value = BK_VALUE_OF_INT(number);
+        return true;
+    }
+    if (!moment_of(name, now_ms, &number))
+        return false;
+    bk_time_format(text, number, ' ');
+    *value = BK_VALUE_OF_TEXT(bk_slice_make(text, BK_TIME_TEXT_BYTES));
+    return true;
+}
+
+static bool resolve_macro(struct bk_filter_query *query, struct bk_slice name,
+                          struct filter_value *value) {
+    char text[BK_TIME_TEXT_BYTES];
+    struct bk_value now;
+    if (name.data[0] != '@' || !filter_macro_value(name, query->scope.now_ms, text, &now))
+        return false;
+    if (now.type == BK_VALUE_TEXT)
+        now.text = bk_arena_copy(query->arena, now.text);
+    filter_value_bind(query, &now, value);
+    value->constant->macro = name;
+    value->constant->next = query->macros;
+    query->macros = value->constant;
+    return true;
 }
 
 /* --- identifiers ------------------------------------------------------------------------------ */
@@ -165,8 +179,10 @@ static enum bk_status resolve_identifier(struct bk_filter_query *query,
                                          const struct filter_operand *operand,
                                          struct filter_value *value) {
     struct bk_slice name = operand->text;
-    if (resolve_moment(query, name, value) || resolve_part_of_now(query, name, value))
+    if (resolve_macro(query, name, value))
         return BK_OK;
+    if (query->is_of_event && name.data[0] == '@')
+        return filter_refuse_name(query, operand, "events have no %.*s", BK_SLICE_PRINT(name));
     if (bk_slice_starts_with(name, BK_SLICE("@request.")))
         return filter_request_resolve(query, operand, value);
     struct bk_error former = query->error == NULL ? (struct bk_error)BK_ERROR_INIT : *query->error;
@@ -225,6 +241,9 @@ static enum bk_status resolve_strftime(struct bk_filter_query *query,
             return filter_refuse_name(query, each, "the modifiers of strftime are texts");
     *value =
         (struct filter_value){.kind = FILTER_VALUE_STRFTIME, .fallback = FILTER_FALLBACK_ALWAYS};
+    if (query->is_of_event)
+        return filter_refuse_name(query, operand, "strftime is not for events");
+    query->needs_sqlite = true;
     enum bk_status status = resolve_arguments(query, operand, value);
     if (status == BK_OK && value->argument_count > 1) {
         value->is_many = value->arguments[1].is_many;
@@ -347,6 +366,9 @@ static void write_kind(const struct filter_value *value, char letter, struct bk_
         break;
     case FILTER_VALUE_STRFTIME:
         write_strftime(value, letter, out);
+        break;
+    case FILTER_VALUE_CONDITION:
+        filter_tests_write(value->condition, out);
         break;
     }
 }
