@@ -12,6 +12,7 @@
 #include "bakend/store.h"
 
 struct bk_tenants; /* the registry */
+struct bk_settings;
 
 enum { BK_TENANT_SLOTS_MAX = 32, BK_TENANT_NAME_BYTES_MAX = 63 };
 
@@ -20,6 +21,7 @@ struct bk_tenant {
     const char *directory; /* data/tenants/<name> */
     struct bk_database *database;
     struct bk_tenants *tenants;
+    const struct bk_settings *settings; /* see settings.h; NULL: nobody keeps any */
     void *slots[BK_TENANT_SLOTS_MAX];
 };
 
