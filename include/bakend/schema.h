@@ -222,6 +222,12 @@ struct bk_relation {
 bool bk_relation_of(const struct bk_field *field, struct bk_relation *relation);
 /* Calls with every relation field, of any collection, that points at target; until on_relation
  * returns false. Any thread. */
+/* Whether a unique index is over this column alone; its WHERE is not looked at. */
+bool bk_collection_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
+                                struct bk_arena *scratch);
+/* Whether an index begins with this column, so that it can be searched and sorted by. */
+bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
+                              struct bk_arena *scratch);
 void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
                             bool (*on_relation)(void *user, const struct bk_relation *relation),
                             void *user);

@@ -9,12 +9,20 @@
 
 #include "bakend/rules.h"
 
+enum {
+    BK_EXPAND_DEPTH_MAX = 6,        /* relations of a path; what is asked for beyond is left out */
+    BK_EXPAND_NODES_MAX = 100,      /* of all paths, those that begin alike counted once */
+    BK_EXPAND_BACK_MAX = 1000,      /* records that refer to one, by posts_via_author */
+    BK_EXPAND_BYTES_MAX = 8 * 1024, /* of the parameter */
+};
+
 /* What is to be done with each record of a collection. */
 struct bk_show;
 
 /* In the arena, with what it borrows of asker. expand: as asked, "author,comments_via_post.author";
  * empty: none. What leads nowhere is left out, as the contract has it. BK_TOO_LARGE: the arena is
- * full; BK_INVALID: a rule no longer fits the schema. */
+ * full; BK_INVALID: a rule no longer fits the schema; BK_LIMIT: expand asks for more than
+ * BK_EXPAND_NODES_MAX relations. */
 enum bk_status bk_show_make(struct bk_show **show, struct bk_arena *arena,
                             const struct bk_asker *asker, const struct bk_collection *collection,
                             struct bk_slice expand);
@@ -24,5 +32,9 @@ bool bk_show_needs_tables(const struct bk_show *show);
  * at a time. */
 enum bk_status bk_show_write(struct bk_show *show, struct bk_connection *connection,
                              const struct bk_value *values, struct bk_buffer *out);
+/* How many paths of expand were found to lead nowhere. Such a path is not followed from any record
+ * of an answer: when the number is another one after a page than before it, the page is to be
+ * written once more. */
+uint32_t bk_show_dropped(const struct bk_show *show);
 
 #endif

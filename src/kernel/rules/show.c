@@ -1,81 +1,106 @@
-/* See show.h. Who may manage a record is asked only where it makes a difference: of one with an
- * email address that is neither shown nor the asker's own. */
-#include "bakend/show.h"
+/*
+ * Records as they are shown. See show.h.
+ *
+ * Who may manage a record is asked only where it makes a difference: of one with an email address
+ * that is neither shown nor the asker's own. An empty manage rule makes nobody a manager.
+ *
+ * A path of `expand` that leads nowhere is dropped when a record is met from which it was to be
+ * followed, as the contract has it; what was written with it by then is written once more.
+ */
+#include "show_private.h"
 
 struct bk_show {
-    const struct bk_collection *collection;
-    const struct bk_actor *actor;
-    enum bk_view view;
-    bool asks_manager; /* an expression says who sees email addresses */
-    struct bk_question manager;
+    struct show_face face;
+    struct expand_tree *expand; /* NULL: nothing is asked for */
 };
 
-/* --- making ----------------------------------------------------------------------------------- */
+/* --- faces ------------------------------------------------------------------------------------ */
 
-static enum bk_status make_manager(struct bk_show *show, struct bk_arena *arena,
-                                   const struct bk_asker *asker) {
-    if (show->collection->type != BK_COLLECTION_AUTH || show->view != BK_VIEW_PUBLIC)
+enum bk_status show_face_make(struct show_face *face, struct bk_arena *arena,
+                              const struct bk_asker *asker,
+                              const struct bk_collection *collection) {
+    *face = (struct show_face){.collection = collection,
+                               .actor = asker->actor,
+                               .view = bk_rules_view(asker->actor, collection)};
+    if (collection->type != BK_COLLECTION_AUTH || face->view != BK_VIEW_PUBLIC ||
+        bk_rules_authorize(asker->actor, collection, BK_MAY_MANAGE) != BK_ASKED)
         return BK_OK;
-    switch (bk_rules_authorize(asker->actor, show->collection, BK_MAY_MANAGE)) {
-    case BK_DENIED:
-        return BK_OK;
-    case BK_ALLOWED:
-        show->view = BK_VIEW_OWNER;
-        return BK_OK;
-    case BK_ASKED:
-        break;
-    }
-    show->asks_manager = true;
-    return bk_question_make(&show->manager, arena, asker, show->collection,
-                            show->collection->rules[BK_MAY_MANAGE], BK_QUESTION_OF_STORED);
+    face->asks_manager = true;
+    return bk_question_make(&face->manager, arena, asker, collection,
+                            collection->rules[BK_MAY_MANAGE], BK_QUESTION_OF_STORED);
 }
 
-enum bk_status bk_show_make(struct bk_show **show, struct bk_arena *arena,
-                            const struct bk_asker *asker, const struct bk_collection *collection,
-                            struct bk_slice expand) {
-    (void)expand;
-    struct bk_show *made = bk_arena_alloc_zero(arena, sizeof *made);
-    if (arena->is_overflown)
-        return bk_arena_status(arena);
-    made->collection = collection;
-    made->actor = asker->actor;
-    made->view = bk_rules_view(asker->actor, collection);
-    *show = made;
-    return make_manager(made, arena, asker);
+static bool is_own(const struct show_face *face, struct bk_slice id) {
+    return face->actor->kind == BK_ACTOR_RECORD && bk_slice_equal(face->actor->id, id) &&
+           bk_slice_equal(face->actor->collection_id, face->collection->id);
 }
 
-bool bk_show_needs_tables(const struct bk_show *show) { return show->asks_manager; }
-
-/* --- writing ---------------------------------------------------------------------------------- */
-
-static bool is_own(const struct bk_show *show, struct bk_slice id) {
-    return show->actor->kind == BK_ACTOR_RECORD && bk_slice_equal(show->actor->id, id) &&
-           bk_slice_equal(show->actor->collection_id, show->collection->id);
-}
-
-static enum bk_status choose_view(const struct bk_show *show, struct bk_connection *connection,
+static enum bk_status choose_view(const struct show_face *face, struct bk_connection *connection,
                                   const struct bk_value *values, enum bk_view *view) {
-    struct bk_slice id = values[show->collection->id_field->index].text;
-    *view = show->view;
-    if (*view != BK_VIEW_PUBLIC || !bk_record_hides_email(show->collection, values))
+    struct bk_slice id = values[face->collection->id_field->index].text;
+    *view = face->view;
+    if (*view != BK_VIEW_PUBLIC || !bk_record_hides_email(face->collection, values))
         return BK_OK;
-    if (is_own(show, id)) {
+    if (is_own(face, id)) {
         *view = BK_VIEW_OWNER;
         return BK_OK;
     }
-    if (!show->asks_manager)
+    if (!face->asks_manager)
         return BK_OK;
-    enum bk_status status = bk_question_ask(&show->manager, connection, id);
+    enum bk_status status = bk_question_ask(&face->manager, connection, id);
     if (status == BK_OK)
         *view = BK_VIEW_OWNER;
     return status == BK_NOT_FOUND ? BK_OK : status;
 }
 
+enum bk_status show_face_write(const struct show_face *face, struct bk_connection *connection,
+                               const struct bk_value *values, struct bk_buffer *out) {
+    enum bk_view view;
+    enum bk_status status = choose_view(face, connection, values, &view);
+    if (status == BK_OK)
+        bk_record_write_json(face->collection, values, view, out);
+    return status;
+}
+
+/* --- a record and what comes along with it ---------------------------------------------------- */
+
+enum bk_status bk_show_make(struct bk_show **show, struct bk_arena *arena,
+                            const struct bk_asker *asker, const struct bk_collection *collection,
+                            struct bk_slice expand) {
+    struct bk_show *made = bk_arena_alloc_zero(arena, sizeof *made);
+    if (arena->is_overflown)
+        return bk_arena_status(arena);
+    *show = made;
+    enum bk_status status = show_face_make(&made->face, arena, asker, collection);
+    return status == BK_OK ? expand_make(&made->expand, arena, asker, collection, expand) : status;
+}
+
+bool bk_show_needs_tables(const struct bk_show *show) {
+    return show->face.asks_manager || show->expand != NULL;
+}
+
+static enum bk_status write_once(struct bk_show *show, struct bk_connection *connection,
+                                 const struct bk_value *values, struct bk_buffer *out) {
+    enum bk_status status = show_face_write(&show->face, connection, values, out);
+    if (status != BK_OK || show->expand == NULL || out->is_overflown)
+        return status;
+    out->length--; /* the brace: one more member comes */
+    status = expand_write(show->expand, connection, values, out);
+    bk_buffer_append_char(out, '}');
+    return status;
+}
+
 enum bk_status bk_show_write(struct bk_show *show, struct bk_connection *connection,
                              const struct bk_value *values, struct bk_buffer *out) {
-    enum bk_view view;
-    enum bk_status status = choose_view(show, connection, values, &view);
-    if (status == BK_OK)
-        bk_record_write_json(show->collection, values, view, out);
-    return status;
+    size_t length = out->length;
+    uint32_t dropped = bk_show_dropped(show);
+    enum bk_status status = write_once(show, connection, values, out);
+    if (status != BK_OK || dropped == bk_show_dropped(show) || out->is_overflown)
+        return status;
+    out->length = length;
+    return write_once(show, connection, values, out);
+}
+
+uint32_t bk_show_dropped(const struct bk_show *show) {
+    return show->expand == NULL ? 0 : expand_dropped(show->expand);
 }

@@ -280,3 +280,19 @@ bool schema_index_is_unique_on(const struct bk_collection *collection, struct bk
     }
     return false;
 }
+
+bool bk_collection_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
+                                struct bk_arena *scratch) {
+    return schema_index_is_unique_on(collection, column, scratch);
+}
+
+bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
+                              struct bk_arena *scratch) {
+    for (uint32_t i = 0; i < collection->index_count; i++) {
+        struct schema_index index;
+        if (schema_index_parse(collection->indexes[i].sql, scratch, &index) &&
+            index.column_count > 0 && bk_slice_equal_ignore_case(index.columns[0].name, column))
+            return true;
+    }
+    return false;
+}

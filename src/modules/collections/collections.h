@@ -4,6 +4,7 @@
 
 #include "bakend/filter.h"
 #include "bakend/module.h"
+#include "bakend/show.h"
 
 enum {
     COLLECTIONS_PER_PAGE_DEFAULT = 30,
@@ -14,8 +15,8 @@ enum {
     COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
 
-/* page and perPage as the contract reads them: out of range becomes the nearest allowed value, what
- * is no number is a problem. */
+/* page, perPage and skipTotal as the contract reads them: out of range becomes the nearest allowed
+ * value, what is no number (no boolean) is a problem. */
 struct collections_page {
     int64_t page, per_page;
     bool skip_total;
@@ -25,11 +26,22 @@ bool collections_page_read(struct bk_request *request, struct collections_page *
 void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
                             int64_t total);
 
+/* 400 with the first of request->problems: what is wrong with a parameter of the contract stands in
+ * the message, since `data` is empty there; of others in `data`. */
+void collections_answer_query_problems(struct bk_request *request);
+/* Whoever is no superuser may not write @request. and @collection. anywhere in filter and sort; true
+ * when the request was answered for that. */
+bool collections_refuse_special_names(struct bk_request *request);
 /* The parameters that are promised and not there yet; true when the request was answered for
  * one. */
 bool collections_refuse_unready(struct bk_request *request, bool reads_filter);
-/* The same for what changes something. */
+/* Headers of a change that are promised and not there yet; true when the request was answered for
+ * one. */
 bool collections_refuse_unready_change(struct bk_request *request);
+/* How records of the collection are shown to who asks, with what `expand` asks for. Borrows from
+ * the schema. False: the request was answered. */
+bool collections_show_make(struct bk_request *request, const struct bk_schema *schema,
+                           const struct bk_collection *collection, struct bk_show **show);
 /* `fields` of a change, read and bounded before anything is written, since afterwards nothing may
  * fail. False: the request was answered. */
 bool collections_fields_read(struct bk_request *request, struct bk_slice *fields);

@@ -15,13 +15,33 @@ static int64_t read_number(struct bk_request *request, struct bk_slice name, int
     return value;
 }
 
+static bool is_one_of(struct bk_slice text, const char *const *words, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (bk_slice_equal(text, bk_slice_from(words[i])))
+            return true;
+    return false;
+}
+
+/* Absent or empty is false. */
+static bool read_flag(struct bk_request *request, struct bk_slice name) {
+    static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True"};
+    static const char *const no[] = {"", "0", "f", "F", "false", "FALSE", "False"};
+    struct bk_slice text = bk_request_query(request, name);
+    if (is_one_of(text, yes, BK_COUNT_OF(yes)))
+        return true;
+    if (!is_one_of(text, no, BK_COUNT_OF(no)))
+        bk_problems_add(&request->problems, name, "validation_not_a_boolean",
+                        "Must be true or false, 1 or 0.");
+    return false;
+}
+
 bool collections_page_read(struct bk_request *request, struct collections_page *page) {
     int64_t number = read_number(request, BK_SLICE("page"), 1);
     int64_t size = read_number(request, BK_SLICE("perPage"), COLLECTIONS_PER_PAGE_DEFAULT);
     page->page = clamp(number, 1, COLLECTIONS_PAGE_MAX);
     page->per_page =
         size <= 0 ? COLLECTIONS_PER_PAGE_DEFAULT : clamp(size, 1, COLLECTIONS_PER_PAGE_MAX);
-    page->skip_total = bk_request_query_bool(request, BK_SLICE("skipTotal"));
+    page->skip_total = read_flag(request, BK_SLICE("skipTotal"));
     return request->problems.count == 0;
 }
 

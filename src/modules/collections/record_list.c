@@ -19,6 +19,7 @@
 enum {
     CURSOR_BYTES_MAX = 8192,
     SQL_BYTES_MAX = 4 * 1024 * 1024,
+    SORT_BYTES_MAX = 255, /* of one word */
     FILTER_PARAMETER = 1, /* then the cursor's, the limit and the offset */
 };
 
@@ -46,7 +47,7 @@ struct record_list {
     struct bk_filter_query *query;  /* NULL: none is needed */
     struct bk_filter_sql condition; /* empty where: none */
     struct bk_sql sql, count_sql;
-    enum bk_view view;
+    struct bk_show *show;
 };
 
 /* --- what the language stands for ------------------------------------------------------------- */
@@ -105,10 +106,13 @@ static bool read_filter(struct record_list *list) {
 
 /* --- sort ------------------------------------------------------------------------------------- */
 
-/* The field of a sort word; hidden ones are for superusers, secrets for nobody. */
+/* The field of a sort word; hidden ones are for superusers, secrets for nobody. JSON is an
+ * expression, but for a cursor, which holds what is in the column. */
 static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
     const struct bk_field *field = bk_collection_field(list->collection, name);
-    if (field == NULL || field->is_secret || (field->is_hidden && list->view != BK_VIEW_FULL))
+    if (field == NULL || field->is_secret ||
+        (field->is_hidden && trust_of(list) == BK_FILTER_OF_CLIENT) ||
+        (strcmp(field->type->name, "json") == 0 && !list->is_by_cursor))
         return NULL;
     return field;
 }
@@ -123,6 +127,23 @@ static void add_key(struct record_list *list, struct sort_key key) {
                                      BK_SLICE_PRINT(list->collection->quoted),
                                      BK_SLICE_PRINT(key.field->quoted));
     list->keys[list->key_count++] = key;
+}
+
+/* Whether it is an address that only some of the records show. */
+static bool is_guarded(const struct record_list *list, const struct bk_field *field) {
+    return field == list->collection->email_field && trust_of(list) == BK_FILTER_OF_CLIENT;
+}
+
+/* Those that are not shown are equal in the order, and come first. */
+static struct bk_slice guarded_column(const struct record_list *list) {
+    const struct bk_collection *collection = list->collection;
+    if (collection->email_visibility_field == NULL)
+        return BK_SLICE("NULL");
+    return bk_arena_format(&list->request->arena, "CASE WHEN %.*s.%.*s THEN %.*s.%.*s END",
+                           BK_SLICE_PRINT(collection->quoted),
+                           BK_SLICE_PRINT(collection->email_visibility_field->quoted),
+                           BK_SLICE_PRINT(collection->quoted),
+                           BK_SLICE_PRINT(collection->email_field->quoted));
 }
 
 /* `@rowid` is the order of insertion; `@random` none at all; else a path of the filter language.
@@ -142,6 +163,20 @@ static enum bk_status read_expression(struct record_list *list, struct bk_slice 
                          : bk_filter_query_sort(query, word, trust_of(list), &key->column, NULL);
 }
 
+static enum bk_status read_key(struct record_list *list, struct bk_slice word,
+                               struct sort_key *key) {
+    if (word.length == 0 || word.length > SORT_BYTES_MAX)
+        return BK_INVALID;
+    key->field = sort_field(list, word);
+    if (key->field != NULL && is_guarded(list, key->field)) {
+        key->field = NULL;
+        key->column = guarded_column(list);
+    }
+    if (key->field != NULL || list->is_by_cursor || key->column.length > 0)
+        return BK_OK;
+    return read_expression(list, word, key);
+}
+
 static void read_sort_word(struct record_list *list, struct bk_slice word) {
     struct sort_key key = {0};
     word = bk_slice_trim(word);
@@ -149,17 +184,15 @@ static void read_sort_word(struct record_list *list, struct bk_slice word) {
         key.is_descending = word.data[0] == '-';
         word = bk_slice_make(word.data + 1, word.length - 1);
     }
-    if (word.length == 0)
-        return;
-    if (list->key_count == COLLECTIONS_SORT_KEYS_MAX) {
-        sort_problem(list, "At most 8 fields can be sorted by.");
-        return;
-    }
-    key.field = sort_field(list, word);
-    if (key.field == NULL && list->is_by_cursor)
-        sort_problem(list, "A cursor needs fields of the record to sort by.");
-    else if (key.field == NULL && read_expression(list, word, &key) != BK_OK)
-        sort_problem(list, "There is no such field to sort by.");
+    if (list->key_count == COLLECTIONS_SORT_KEYS_MAX)
+        sort_problem(list, "at most 8 fields can be sorted by.");
+    else if (read_key(list, word, &key) != BK_OK)
+        sort_problem(list, bk_arena_format(&list->request->arena, "there is no field \"%.*s\".",
+                                           (int)(word.length > SORT_BYTES_MAX ? 0 : word.length),
+                                           word.data)
+                               .data);
+    else if (key.field == NULL && list->is_by_cursor)
+        sort_problem(list, "a cursor needs fields of the record that it may hold to sort by.");
     else
         add_key(list, key);
 }
@@ -167,7 +200,7 @@ static void read_sort_word(struct record_list *list, struct bk_slice word) {
 /* A page by cursor is sorted by something unique in the end. */
 static void read_sort(struct record_list *list) {
     struct bk_slice rest = list->sort, word;
-    while (bk_slice_split(&rest, ',', &word))
+    while (list->sort.length > 0 && bk_slice_split(&rest, ',', &word))
         read_sort_word(list, word);
     if (!list->is_by_cursor)
         return;
@@ -452,8 +485,8 @@ static enum bk_status count(struct record_list *list, struct bk_connection *conn
 }
 
 /* One row more than the page is asked for by cursor: whether there is a next page. */
-static enum bk_status write_items(struct record_list *list, struct bk_statement *statement,
-                                  struct bk_buffer *out) {
+static enum bk_status write_items(struct record_list *list, struct bk_connection *connection,
+                                  struct bk_statement *statement, struct bk_buffer *out) {
     BK_UNINITIALIZED struct bk_value values[BK_COLLECTION_FIELDS_MAX];
     struct bk_buffer cursor;
     enum bk_status status;
@@ -465,11 +498,15 @@ static enum bk_status write_items(struct record_list *list, struct bk_statement 
             break;
         bk_record_read(list->collection, statement, values);
         bk_json_write_separator(out);
-        bk_record_write_json(list->collection, values, list->view, out);
+        status = bk_show_write(list->show, connection, values, out);
+        if (status == BK_OK && out->is_overflown)
+            status = bk_buffer_status(out);
+        if (status != BK_OK)
+            break;
         if (++row_count == list->page.per_page && list->is_by_cursor)
             write_cursor(list, values, &cursor);
     }
-    bool has_next = status == BK_OK;
+    bool has_next = status == BK_OK && row_count == list->page.per_page;
     bk_statement_reset(statement);
     bk_buffer_append_char(out, ']');
     if (list->is_by_cursor)
@@ -479,14 +516,10 @@ static enum bk_status write_items(struct record_list *list, struct bk_statement 
     return status == BK_END ? BK_OK : status;
 }
 
-static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
-    struct record_list *list = bk_container_of(read, struct record_list, read);
-    struct bk_buffer *out = &list->request->out;
+static enum bk_status write_page(struct record_list *list, struct bk_connection *connection,
+                                 struct bk_buffer *out) {
     struct bk_statement *statement;
-    int64_t total;
-    enum bk_status status = count(list, connection, &total);
-    if (status == BK_OK)
-        status = bk_connection_statement(connection, &list->sql, &statement);
+    enum bk_status status = bk_connection_statement(connection, &list->sql, &statement);
     if (status != BK_OK)
         return status;
     for (uint32_t i = 0; list->is_behind && i < list->key_count; i++)
@@ -496,12 +529,33 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
                           list->page.per_page + (list->is_by_cursor ? 1 : 0));
     bk_statement_bind_int(statement, limit_parameter(list) + 1,
                           list->is_by_cursor ? 0 : (list->page.page - 1) * list->page.per_page);
+    return write_items(list, connection, statement, out);
+}
+
+/* Once more when a path of `expand` was found to lead nowhere on the way. */
+static enum bk_status write_answer(struct record_list *list, struct bk_connection *connection,
+                                   struct bk_buffer *out) {
+    int64_t total;
+    enum bk_status status = count(list, connection, &total);
     bk_buffer_clear(out);
     bk_buffer_append_char(out, '{');
     collections_page_write(out, &list->page, total);
     bk_buffer_append_char(out, ',');
-    status = write_items(list, statement, out);
+    size_t head_bytes = out->length;
+    uint32_t dropped = bk_show_dropped(list->show);
+    if (status == BK_OK)
+        status = write_page(list, connection, out);
+    if (status == BK_OK && dropped != bk_show_dropped(list->show) && !out->is_overflown) {
+        out->length = head_bytes;
+        status = write_page(list, connection, out);
+    }
     bk_buffer_append_char(out, '}');
+    return status;
+}
+
+static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
+    struct record_list *list = bk_container_of(read, struct record_list, read);
+    enum bk_status status = write_answer(list, connection, &list->request->out);
     if (status == BK_OK)
         status = bk_answer_pick_fields(list->request, list->fields);
     if (status == BK_OK)
@@ -526,7 +580,6 @@ static void on_done(struct bk_read *read, enum bk_status status) {
 
 static bool read_query(struct record_list *list) {
     struct bk_request *request = list->request;
-    list->view = bk_rules_view(&request->actor, list->collection);
     list->sort = bk_request_query(request, BK_SLICE("sort"));
     list->fields = bk_request_query(request, BK_SLICE("fields"));
     list->is_by_cursor = bk_request_query(request, BK_SLICE("cursor")).data != NULL;
@@ -541,7 +594,7 @@ void collections_records_list(struct bk_request *request) {
     struct bk_schema *schema;
     struct bk_slice rule;
     const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema, &rule);
-    if (collection == NULL || collections_refuse_unready(request, true))
+    if (collection == NULL || collections_refuse_special_names(request))
         return;
     struct record_list *list = bk_arena_alloc_zero(&request->arena, sizeof(*list));
     if (request->arena.is_overflown) {
@@ -554,11 +607,10 @@ void collections_records_list(struct bk_request *request) {
     list->schema = schema;
     list->rule = rule;
     if (!read_query(list)) {
-        bk_answer_problems(request, BK_INVALID,
-                           "Something went wrong while processing your request.");
+        collections_answer_query_problems(request);
         return;
     }
-    if (!read_filter(list))
+    if (!read_filter(list) || !collections_show_make(request, schema, collection, &list->show))
         return;
     enum bk_status status = make_sql(list);
     if (status == BK_OK) {

@@ -1,5 +1,5 @@
 /* One record by its id: a single row by key, read on the loop inside the turn's read transaction;
- * where a rule has to be asked, on a reader. */
+ * where a rule has to be asked or related records come along, on a reader. */
 #include "collections.h"
 
 #include "bakend/alloc.h"
@@ -56,10 +56,22 @@ enum bk_status collections_record_copy(const struct bk_collection *collection,
     return bk_arena_status(arena);
 }
 
+/* --- reading ---------------------------------------------------------------------------------- */
+
+struct record_read {
+    struct bk_read read;
+    struct bk_request *request;
+    struct bk_schema *schema;
+    const struct bk_collection *collection;
+    struct bk_show *show;
+    struct bk_asker asker;
+    struct bk_question rule; /* not there: nothing is asked */
+};
+
 /* Reads and writes the row; the statement is reset in any case. Any thread. */
-static enum bk_status write_record(struct bk_request *request,
-                                   const struct bk_collection *collection,
-                                   struct bk_connection *connection) {
+static enum bk_status write_record(struct record_read *record, struct bk_connection *connection) {
+    const struct bk_collection *collection = record->collection;
+    struct bk_request *request = record->request;
     struct bk_statement *statement;
     enum bk_status status =
         bk_connection_statement(connection, &collection->select_by_id, &statement);
@@ -70,8 +82,7 @@ static enum bk_status write_record(struct bk_request *request,
     if (status == BK_OK) {
         BK_UNINITIALIZED struct bk_value values[BK_COLLECTION_FIELDS_MAX];
         bk_record_read(collection, statement, values);
-        bk_record_write_json(collection, values, bk_rules_view(&request->actor, collection),
-                             &request->out);
+        status = bk_show_write(record->show, connection, values, &request->out);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
@@ -81,60 +92,48 @@ static void answer(struct bk_request *request, enum bk_status status) {
     struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
     if (status == BK_OK && fields.length > 0)
         status = bk_answer_pick_fields(request, fields);
-    if (status != BK_OK)
+    if (status == BK_TIMEOUT)
+        bk_answer_error(request, BK_INVALID,
+                        "The record took too long: give the fields that its rules and the back "
+                        "relations of expand look at an index.");
+    else if (status != BK_OK)
         bk_answer_error(request, status, NULL);
     else
         bk_answer(request, 200);
 }
 
-/* --- records that are asked: on a reader, since a rule may look at other tables --------------- */
-
-struct record_read {
-    struct bk_read read;
-    struct bk_request *request;
-    struct bk_schema *schema;
-    const struct bk_collection *collection;
-    struct bk_asker asker;
-    struct bk_question rule;
-};
+/* --- where other tables are looked at: on a reader -------------------------------------------- */
 
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
     struct record_read *record = bk_container_of(read, struct record_read, read);
     struct bk_slice id = bk_request_parameter(record->request, BK_SLICE("id"));
     enum bk_status status = bk_question_ask(&record->rule, connection, id);
-    return status == BK_OK ? write_record(record->request, record->collection, connection) : status;
+    return status == BK_OK ? write_record(record, connection) : status;
 }
 
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct record_read *record = bk_container_of(read, struct record_read, read);
     bk_schema_unref(record->schema);
-    if (status == BK_TIMEOUT)
-        bk_answer_error(record->request, BK_INVALID,
-                        "The view rule took too long: give the fields that it looks for an index.");
-    else
-        answer(record->request, status);
+    answer(record->request, status);
 }
 
-static void read_asked(struct bk_request *request, struct bk_schema *schema,
-                       const struct bk_collection *collection, struct bk_slice rule) {
-    struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
-    enum bk_status status = bk_arena_status(&request->arena);
-    if (status == BK_OK)
-        status =
-            bk_request_asker(request, schema, request->json, BK_SLICE("default"), &record->asker);
-    if (status == BK_OK)
-        status = bk_question_make(&record->rule, &request->arena, &record->asker, collection, rule,
-                                  BK_QUESTION_OF_STORED);
+static void read_on_reader(struct record_read *record, struct bk_slice rule) {
+    struct bk_request *request = record->request;
+    enum bk_status status = BK_OK;
+    if (rule.length > 0)
+        status = bk_request_asker(request, record->schema, request->json, BK_SLICE("default"),
+                                  &record->asker);
+    if (status == BK_OK && rule.length > 0)
+        status = bk_question_make(&record->rule, &request->arena, &record->asker,
+                                  record->collection, rule, BK_QUESTION_OF_STORED);
     if (status == BK_OK) {
-        record->request = request;
-        record->collection = collection;
-        record->schema = bk_schema_ref(schema);
+        bk_schema_ref(record->schema);
         record->read.run = on_run;
         record->read.done = on_done;
         status = bk_store_read(request->tenant->database, &record->read);
         if (status == BK_OK)
             return;
-        bk_schema_unref(schema);
+        bk_schema_unref(record->schema);
     }
     bk_answer_error(request, status, NULL);
 }
@@ -143,13 +142,24 @@ void collections_record_view(struct bk_request *request) {
     struct bk_schema *schema;
     struct bk_slice rule;
     const struct bk_collection *collection = collections_open(request, BK_MAY_VIEW, &schema, &rule);
-    if (collection == NULL || collections_refuse_unready(request, false))
+    if (collection == NULL)
         return;
-    if (rule.length > 0) {
-        read_asked(request, schema, collection, rule);
+    struct record_read *record = bk_arena_alloc_zero(&request->arena, sizeof *record);
+    if (request->arena.is_overflown) {
+        bk_answer_error(request, bk_arena_status(&request->arena), NULL);
+        return;
+    }
+    record->request = request;
+    record->collection = collection;
+    record->schema = schema;
+    if (!collections_show_make(request, schema, collection, &record->show))
+        return;
+    /* A view is a query of any size. */
+    if (rule.length > 0 || collection->type == BK_COLLECTION_VIEW ||
+        bk_show_needs_tables(record->show)) {
+        read_on_reader(record, rule);
         return;
     }
     struct bk_connection *connection = bk_store_read_now(request->tenant->database);
-    answer(request,
-           connection == NULL ? BK_CLOSING : write_record(request, collection, connection));
+    answer(request, connection == NULL ? BK_CLOSING : write_record(record, connection));
 }
