@@ -175,6 +175,15 @@ int64_t bk_request_query_int(struct bk_request *request, struct bk_slice name, i
 bool bk_request_query_bool(struct bk_request *request, struct bk_slice name);
 /* The path parameter of this name; asserted to exist. */
 struct bk_slice bk_request_parameter(const struct bk_request *request, struct bk_slice name);
+/* Puts the files of a form that belong to fields of the collection which take uploads into the
+ * body: under "docs", "+docs" and "docs+" it has a list of the stored names then, after the names
+ * that it had under "docs" before. prefix: "", or "requests.0" for "requests.0.docs". *body: an
+ * object, or NULL; a new one is made in the arena where something is put in. *uploads: a list, NULL
+ * at first, is added to. The status of the arena. Any thread. */
+enum bk_status bk_request_take_uploads(struct bk_arena *arena, const struct bk_request_file *files,
+                                       struct bk_slice prefix,
+                                       const struct bk_collection *collection,
+                                       const struct bk_json **body, struct bk_upload **uploads);
 /* Of its Authorization header, without "Bearer "; empty when absent. Whether it is any good says
  * the actor. */
 struct bk_slice bk_request_token(const struct bk_request *request);

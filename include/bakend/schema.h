@@ -55,6 +55,15 @@ struct bk_field_work {
     void *user;
 };
 
+/* A file that came with a request. Borrowed from its body. */
+struct bk_upload {
+    struct bk_upload *next;
+    struct bk_slice stored_name;  /* what a record's value has; nobody can foretell it */
+    struct bk_slice name;         /* as the client gave it */
+    struct bk_slice content_type; /* likewise; may be empty */
+    struct bk_slice data;
+};
+
 /* One file per type. Any member marked optional may be NULL. */
 struct bk_field_type {
     const char *name;    /* "text" */
@@ -75,6 +84,11 @@ struct bk_field_type {
     /* optional. Pure, any thread. */
     void (*validate)(const struct bk_field *field, const struct bk_value *value,
                      struct bk_problems *problems);
+    /* optional, in its place. before: as the record is stored, NULL when it is created. uploads: of
+     * the request, also those for other fields. Pure, any thread. */
+    void (*validate_change)(const struct bk_field *field, const struct bk_value *before,
+                            const struct bk_value *after, const struct bk_upload *uploads,
+                            struct bk_problems *problems);
     /* optional. Called before validate for a create (is_create) or update; given: the client sent
      * the field. autodate sets now, text autogenerates. */
     void (*fill)(const struct bk_field *field, struct bk_value *value, bool is_create, bool given,
@@ -90,8 +104,9 @@ struct bk_field_type {
     /* Value → JSON. */
     void (*write_json)(const struct bk_field *field, const struct bk_value *value,
                        struct bk_buffer *out);
-    bool is_secret;    /* never in an answer, an event or a hidden part: password, tokenKey */
-    bool is_read_only; /* what a client sends is ignored, as if it were not given: autodate */
+    bool is_secret;     /* never in an answer, an event or a hidden part: password, tokenKey */
+    bool is_read_only;  /* what a client sends is ignored, as if it were not given: autodate */
+    bool takes_uploads; /* what a form sends as files under its name is of its value */
 };
 
 struct bk_field {

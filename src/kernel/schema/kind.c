@@ -18,6 +18,7 @@ static const struct bk_field_type *const builtin[] = {
     &schema_type_text,     &schema_type_number, &schema_type_bool,      &schema_type_email,
     &schema_type_url,      &schema_type_date,   &schema_type_autodate,  &schema_type_select,
     &schema_type_relation, &schema_type_editor, &schema_type_geo_point, &schema_type_json,
+    &schema_type_file,
 };
 
 /* --- a tenant's slot -------------------------------------------------------------------------- */

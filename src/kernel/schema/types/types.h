@@ -23,6 +23,7 @@ extern const struct bk_field_type schema_type_bool;
 extern const struct bk_field_type schema_type_date;
 extern const struct bk_field_type schema_type_editor;
 extern const struct bk_field_type schema_type_email;
+extern const struct bk_field_type schema_type_file;
 extern const struct bk_field_type schema_type_geo_point;
 extern const struct bk_field_type schema_type_json;
 extern const struct bk_field_type schema_type_number;
