@@ -101,6 +101,9 @@ struct bk_field_type {
     /* optional. On the loop, before the write, when the client gave a value. BK_OK: nothing to wait
      * for. BK_BUSY: refused. BK_END: work->done comes later, once (never before this returns). */
     enum bk_status (*begin)(struct bk_field_work *work);
+    /* optional. The same for a secret: whether work->value, a plain text, is what is stored. BK_END:
+     * work->done comes with BK_OK, or BK_UNAUTHORIZED when it is not. Any other status: refused. */
+    enum bk_status (*compare)(struct bk_field_work *work, struct bk_slice stored);
     /* Value → JSON. */
     void (*write_json)(const struct bk_field *field, const struct bk_value *value,
                        struct bk_buffer *out);
@@ -224,6 +227,20 @@ const struct bk_field *bk_collection_field(const struct bk_collection *collectio
 /* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect >
  * 1. */
 bool bk_field_is_multiple(const struct bk_field *field);
+
+/* Whether a text is what the field types url and email take. */
+bool bk_url_is_valid(struct bk_slice text);
+bool bk_email_is_valid(struct bk_slice text);
+/* Regular expressions as fields have them. Compiled into the arena, where they live; NULL with a
+ * reason in error. Matching is for any thread; a text that takes too long does not match. */
+struct bk_pattern;
+struct bk_pattern *bk_pattern_compile(struct bk_slice text, struct bk_arena *arena,
+                                      struct bk_error *error);
+bool bk_pattern_matches(const struct bk_pattern *pattern, struct bk_slice text);
+/* Whether a unique index is over this column alone, and how that compares ("nocase"; empty: as the
+ * column does). The texts are made in scratch. */
+bool bk_collection_unique_collation(const struct bk_collection *collection, struct bk_slice column,
+                                    struct bk_arena *scratch, struct bk_slice *collation);
 
 /* A relation field and where it points. */
 struct bk_relation {

@@ -22,7 +22,8 @@ void bk_record_write_members(const struct bk_collection *collection, const struc
         left_out = collection->email_field;
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
-        if (field->is_secret || (field->is_hidden && view != BK_VIEW_FULL) || field == left_out)
+        /* A secret that is not hidden is seen to be there: its type writes "" of any value. */
+        if ((field->is_hidden && (field->is_secret || view != BK_VIEW_FULL)) || field == left_out)
             continue;
         /* The byte before a key is its comma (see box.c). */
         bk_buffer_append(out, field->json_key.data - 1, field->json_key.length + 1);

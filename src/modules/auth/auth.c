@@ -1,9 +1,15 @@
 /*
- * Auth: who somebody is. Superusers are records of the auth collection _superusers; they sign in by
- * password and carry a token from then on. Every way in ends in an event.
+ * Auth: who somebody is. Whoever signs in is a record of an auth collection, superusers one of
+ * _superusers; they sign in by password and carry a token from then on. Every way in ends in an
+ * event.
  *
+ *   collections.c        the collections that signing in needs, and `users`
  *   password_type.c      the field type password: hashing in a bounded pool
- *   login.c              by password; a superuser's token for another record
+ *   credentials.c        records as signing in sees them
+ *   login.c              by password
+ *   refresh.c            a token for a token; a superuser's for another record
+ *   grant.c              what one gets who has shown who they are
+ *   methods.c            how one may sign in
  *   token.c              what a token is, how it is signed and what revokes it
  *   authenticate.c       from a request's token to its actor
  *   token_cache.c        tokens verified before
@@ -22,6 +28,16 @@ static const struct bk_option options[] = {
      1000000, "COUNT", "Verified tokens that are kept in memory.", NULL},
 };
 
+static const struct bk_route_parameter answer_parameters[] = {
+    {"expand", "query", "string", "Relations of the record that come along, as in records."},
+    {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
+    {NULL, NULL, NULL, NULL},
+};
+static const struct bk_route_parameter fields_parameter[] = {
+    {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
+    {NULL, NULL, NULL, NULL},
+};
+
 static const struct bk_route routes[] = {
     {.method = BK_POST,
      .path = "/api/collections/{collection}/auth-with-password",
@@ -29,7 +45,22 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Signs in by identity and password and answers a token.",
      .tag = "auth",
+     .parameters = answer_parameters,
      .handle = auth_with_password},
+    {.method = BK_POST,
+     .path = "/api/collections/{collection}/auth-refresh",
+     .body_max_bytes = (size_t)64 * 1024,
+     .has_json_body = true,
+     .summary = "Answers a new token for the one of the request.",
+     .tag = "auth",
+     .parameters = answer_parameters,
+     .handle = auth_refresh},
+    {.method = BK_GET,
+     .path = "/api/collections/{collection}/auth-methods",
+     .summary = "Answers how one may sign in to an auth collection.",
+     .tag = "auth",
+     .parameters = fields_parameter,
+     .handle = auth_methods},
     {.method = BK_POST,
      .path = "/api/collections/{collection}/impersonate/{id}",
      .access = BK_ACCESS_SUPERUSER,
@@ -37,6 +68,7 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Answers a token of another record, which cannot be refreshed.",
      .tag = "auth",
+     .parameters = answer_parameters,
      .handle = auth_impersonate},
 };
 
@@ -155,7 +187,7 @@ static void auth_tenant_close(struct bk_module_context *context, struct bk_tenan
 const struct bk_module bk_module_auth;
 const struct bk_module bk_module_auth = {
     .name = "auth",
-    .summary = "Superusers, tokens and signing in.",
+    .summary = "Auth collections, superusers, tokens and signing in.",
     .options = options,
     .option_count = BK_COUNT_OF(options),
     .options_size = sizeof(struct auth_options),

@@ -4,15 +4,16 @@
 
 #include "bakend/map.h"
 #include "bakend/module.h"
+#include "bakend/show.h"
 #include "bakend/thread.h"
 
 enum {
     AUTH_TOKEN_BYTES_MAX = 4096,
     AUTH_TOKEN_KEY_BYTES_MAX = 256,
     AUTH_PASSWORD_CHARACTERS_MAX = 71, /* the contract's */
-    AUTH_SUPERUSER_SECONDS = 86400,    /* a superuser's token lives a day, as in the contract */
-    AUTH_TOKEN_SECONDS_MAX = 94670856, /* three years, as in the contract */
 };
+/* Of a superuser's token for another record: a hundred years. */
+#define AUTH_TOKEN_SECONDS_MAX INT64_C(3155760000)
 
 struct auth_options {
     int64_t password_threads, password_queue_max, token_cache_max;
@@ -106,35 +107,69 @@ enum bk_status auth_authenticate(void *user, struct bk_tenant *tenant, struct bk
 
 /* --- credentials.c ---- */
 
-/* What signing in needs of an auth record, read by key on the loop; texts are in the arena. */
+/* What signing in needs of an auth record; texts are in the arena they were read into. */
 struct auth_credentials {
-    const struct bk_collection *collection;
     struct bk_slice id, password_hash, token_key;
-    struct bk_slice record; /* its JSON, as its owner sees it */
 };
-/* by: "id" or "email". BK_NOT_FOUND. */
-enum bk_status auth_credentials_read(struct bk_request *request, struct bk_tenant *tenant,
-                                     const struct bk_collection *collection, struct bk_slice by,
-                                     struct bk_slice value, struct auth_credentials *credentials);
 /* The auth collection of the path; else the request was answered and NULL is returned. */
 const struct bk_collection *auth_collection(struct bk_request *request);
-/* Writes the event and then answers {"token","record"}. */
+/* An option of it: "authToken" "duration". */
+const struct bk_json *auth_option(const struct bk_collection *collection, const char *group,
+                                  const char *name);
+bool auth_option_is_on(const struct bk_collection *collection, const char *group, const char *name);
+int64_t auth_option_number(const struct bk_collection *collection, const char *group,
+                           const char *name);
+/* On the loop. BK_NOT_FOUND. */
+enum bk_status auth_credentials_read(struct bk_arena *arena, struct bk_tenant *tenant,
+                                     const struct bk_collection *collection, struct bk_slice id,
+                                     struct auth_credentials *credentials);
+/* Who somebody says to be. field: the identity field that it is of; empty: any of them. */
+struct auth_identity {
+    const struct bk_collection *collection;
+    struct bk_slice value, field;
+};
+/* Any thread that has the connection. BK_NOT_FOUND. */
+enum bk_status auth_identity_find(const struct auth_identity *identity,
+                                  struct bk_connection *connection, struct bk_arena *arena,
+                                  struct auth_credentials *credentials);
+
+/* --- grant.c ---- */
+
+/* In the request's arena. */
 struct auth_grant {
-    struct bk_write write;
     struct bk_request *request;
+    struct bk_schema *schema; /* pinned */
+    const struct bk_collection *collection;
     struct auth_credentials credentials;
-    struct bk_origin origin;
-    struct bk_slice event_type; /* "auth.login" */
+    struct bk_slice event_type; /* "auth.login"; empty: nothing has happened */
     struct bk_slice method;     /* "password" */
-    struct bk_slice label;      /* of the record: "_superusers/abc" */
+    struct bk_slice context;    /* @request.context of the authRule */
+    struct bk_origin origin;    /* of the event; no actor: the record itself */
+    struct bk_slice token;      /* answered as it is; empty: a new one */
     int64_t duration_s;
     bool is_refreshable;
+    /* Its own. */
+    struct bk_write write;
+    struct bk_read read;
+    struct bk_actor actor; /* the record */
+    struct bk_slice label; /* of the record: "_superusers/abc" */
+    struct bk_question rule;
+    struct bk_show *show;
+    bool is_refused; /* by the authRule */
+    bool is_second;  /* made ready again after the schema has changed */
 };
+/* Pins the schema; the duration is the collection's. The grant was zeroed, but for its
+ * credentials. */
+void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
+                     const struct bk_collection *collection);
+/* Answers {"record","token"}, or why not. */
 void auth_grant(struct auth_grant *grant);
 
 /* --- routes ---- */
 void auth_with_password(struct bk_request *request);
+void auth_refresh(struct bk_request *request);
 void auth_impersonate(struct bk_request *request);
+void auth_methods(struct bk_request *request);
 
 /* --- superuser_command.c ---- */
 int auth_superuser_command(struct bk_command_context *context, int argument_count,

@@ -61,7 +61,7 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
         !bk_slice_equal(collection->id, claims.collection_id))
         return BK_UNAUTHORIZED;
     enum bk_status status =
-        auth_credentials_read(request, tenant, collection, BK_SLICE("id"), claims.id, &credentials);
+        auth_credentials_read(&request->arena, tenant, collection, claims.id, &credentials);
     if (status != BK_OK)
         return status == BK_NOT_FOUND ? BK_UNAUTHORIZED : status;
     const struct auth_secrets secrets = {.instance_key = state->context->instance_key,

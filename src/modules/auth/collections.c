@@ -16,6 +16,9 @@
     "{\"name\":\"created\",\"type\":\"autodate\",\"system\":" is_system ",\"onCreate\":true},"     \
     "{\"name\":\"updated\",\"type\":\"autodate\",\"system\":" is_system ",\"onCreate\":true,"      \
     "\"onUpdate\":true}"
+#define AVATAR_FIELD                                                                               \
+    "{\"name\":\"avatar\",\"type\":\"file\",\"maxSelect\":1,\"mimeTypes\":[\"image/jpeg\","        \
+    "\"image/png\",\"image/svg+xml\",\"image/gif\",\"image/webp\"]},"
 #define AUTH_FIELDS                                                                                \
     ID_FIELD                                                                                       \
     "{\"name\":\"password\",\"type\":\"password\",\"system\":true,\"hidden\":true,"                \
@@ -83,7 +86,7 @@ const struct bk_system_collection auth_collections[AUTH_COLLECTION_COUNT] = {
                    "\"deleteRule\":\"id = @request.auth.id\","
                    "\"oauth2\":{\"mappedFields\":{\"name\":\"name\",\"avatarURL\":\"avatar\"}},"
                    "\"fields\":[" AUTH_FIELDS
-                   "{\"name\":\"name\",\"type\":\"text\",\"max\":255}," DATE_FIELDS(
+                   "{\"name\":\"name\",\"type\":\"text\",\"max\":255}," AVATAR_FIELD DATE_FIELDS(
                        "false") "]," AUTH_INDEXES("_pb_users_auth_", "users") "}",
      .is_seed = true},
 };

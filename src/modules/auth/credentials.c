@@ -1,13 +1,11 @@
-/* Records of auth collections as signing in sees them, and what a successful one gets. */
+/*
+ * Records of auth collections as signing in sees them: what is needed to judge who somebody is, and
+ * nothing that is shown. By id a row is read on the loop. By identity it is looked for on a reader,
+ * through the unique index of each identity field, since what an application has for an index
+ * decides how long that takes.
+ */
 #include "auth.h"
-#include "bakend/clock.h"
 #include "bakend/failpoint.h"
-
-enum {
-    EVENT_BYTES_MAX = 16 * 1024,
-    USER_AGENT_BYTES_MAX = 512,
-    RECORD_BYTES_MAX = 4 * 1024 * 1024
-};
 
 const struct bk_collection *auth_collection(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
@@ -20,6 +18,28 @@ const struct bk_collection *auth_collection(struct bk_request *request) {
     return NULL;
 }
 
+const struct bk_json *auth_option(const struct bk_collection *collection, const char *group,
+                                  const char *name) {
+    return bk_json_get(bk_json_get(collection->auth, bk_slice_from(group)), bk_slice_from(name));
+}
+
+bool auth_option_is_on(const struct bk_collection *collection, const char *group,
+                       const char *name) {
+    const struct bk_json *option = auth_option(collection, group, name);
+    return option != NULL && option->type == BK_JSON_BOOL && option->boolean;
+}
+
+int64_t auth_option_number(const struct bk_collection *collection, const char *group,
+                           const char *name) {
+    int64_t number = 0;
+    const struct bk_json *option = auth_option(collection, group, name);
+    if (option != NULL)
+        bk_json_to_int64(option, &number);
+    return number;
+}
+
+/* --- rows ------------------------------------------------------------------------------------- */
+
 static struct bk_slice text_of(const struct bk_collection *collection,
                                const struct bk_value *values, struct bk_slice name,
                                struct bk_arena *arena) {
@@ -29,139 +49,90 @@ static struct bk_slice text_of(const struct bk_collection *collection,
     return bk_arena_copy(arena, values[field->index].text);
 }
 
-static void copy_row(struct bk_request *request, const struct bk_collection *collection,
-                     struct bk_statement *statement, struct auth_credentials *credentials) {
-    struct bk_value values[BK_COLLECTION_FIELDS_MAX];
-    struct bk_arena *arena = &request->arena;
-    struct bk_buffer json;
-    bk_record_read(collection, statement, values);
-    bk_buffer_init(&json, RECORD_BYTES_MAX);
-    bk_record_write_json(collection, values, BK_VIEW_PUBLIC, &json);
-    credentials->collection = collection;
-    credentials->id = text_of(collection, values, BK_SLICE("id"), arena);
-    credentials->password_hash = text_of(collection, values, BK_SLICE("password"), arena);
-    credentials->token_key = text_of(collection, values, BK_SLICE("tokenKey"), arena);
-    credentials->record = bk_arena_copy(arena, bk_buffer_slice(&json));
-    bk_buffer_fini(&json);
-}
-
-enum bk_status auth_credentials_read(struct bk_request *request, struct bk_tenant *tenant,
-                                     const struct bk_collection *collection, struct bk_slice by,
-                                     struct bk_slice value, struct auth_credentials *credentials) {
-    struct bk_connection *connection = bk_store_read_now(tenant->database);
+/* Runs a SELECT of the collection's columns whose ?1 is value. */
+static enum bk_status read_row(struct bk_connection *connection, const struct bk_sql *sql,
+                               struct bk_slice value, const struct bk_collection *collection,
+                               struct bk_arena *arena, struct auth_credentials *credentials) {
     struct bk_statement *statement;
-    if (connection == NULL)
-        return BK_CLOSING;
-    enum bk_status status = BK_FAILPOINT("auth.credentials_read");
-    if (status != BK_OK)
-        return status;
-    struct bk_sql sql = collection->select_by_id;
-    if (!bk_slice_is(by, "id"))
-        sql = bk_sql_make(bk_arena_format(&request->arena,
-                                          "SELECT %.*s FROM %.*s WHERE \"%.*s\" = ?1 LIMIT 1",
-                                          BK_SLICE_PRINT(collection->columns),
-                                          BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(by)));
-    status = bk_connection_statement(connection, &sql, &statement);
+    enum bk_status status = bk_connection_statement(connection, sql, &statement);
     if (status != BK_OK)
         return status;
     bk_statement_bind_text(statement, 1, value);
     status = bk_statement_step(statement);
-    if (status == BK_OK)
-        copy_row(request, collection, statement, credentials);
+    if (status == BK_OK) {
+        struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+        bk_record_read(collection, statement, values);
+        credentials->id = text_of(collection, values, BK_SLICE("id"), arena);
+        credentials->password_hash = text_of(collection, values, BK_SLICE("password"), arena);
+        credentials->token_key = text_of(collection, values, BK_SLICE("tokenKey"), arena);
+        status = bk_arena_status(arena);
+    }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-/* --- granting --------------------------------------------------------------------------------- */
-
-static struct bk_slice cut(struct bk_slice text, size_t length) {
-    while (length > 0 && length < text.length &&
-           ((unsigned char)text.data[length] & 0xC0U) == 0x80U)
-        length--;
-    return text.length <= length ? text : bk_slice_make(text.data, length);
+enum bk_status auth_credentials_read(struct bk_arena *arena, struct bk_tenant *tenant,
+                                     const struct bk_collection *collection, struct bk_slice id,
+                                     struct auth_credentials *credentials) {
+    struct bk_connection *connection = bk_store_read_now(tenant->database);
+    enum bk_status status = BK_FAILPOINT("auth.credentials_read");
+    if (connection == NULL)
+        return BK_CLOSING;
+    if (status != BK_OK)
+        return status;
+    return read_row(connection, &collection->select_by_id, id, collection, arena, credentials);
 }
 
-static void write_event(const struct auth_grant *grant, struct bk_buffer *out) {
-    const struct bk_request *request = grant->request;
-    bk_buffer_append_char(out, '{');
-    bk_json_write_member_string(out, BK_SLICE("collection"), grant->credentials.collection->name);
-    bk_json_write_member_string(out, BK_SLICE("id"), grant->credentials.id);
-    bk_json_write_member_string(out, BK_SLICE("method"), grant->method);
-    bk_json_write_member_string(out, BK_SLICE("remoteAddress"), request->remote_address);
-    bk_json_write_member_string(
-        out, BK_SLICE("userAgent"),
-        cut(bk_request_header(request, BK_SLICE("user-agent")), USER_AGENT_BYTES_MAX));
-    bk_buffer_append_char(out, '}');
+/* --- by identity ------------------------------------------------------------------------------ */
+
+/* `!= ''` lets the index serve that leaves out those who have no such name, as the one of email
+ * does. */
+static enum bk_status read_by_field(const struct auth_identity *identity, struct bk_slice name,
+                                    struct bk_connection *connection, struct bk_arena *arena,
+                                    struct auth_credentials *credentials) {
+    const struct bk_collection *collection = identity->collection;
+    const struct bk_field *field = bk_collection_field(collection, name);
+    struct bk_slice collation;
+    if (field == NULL || !bk_collection_unique_collation(collection, name, arena, &collation))
+        return BK_NOT_FOUND;
+    bool ignores_case = bk_slice_equal_ignore_case(collation, BK_SLICE("nocase"));
+    const struct bk_sql sql = bk_sql_make(
+        bk_arena_format(arena, "SELECT %.*s FROM %.*s WHERE %.*s = ?1%s AND %.*s != '' LIMIT 1",
+                        BK_SLICE_PRINT(collection->columns), BK_SLICE_PRINT(collection->quoted),
+                        BK_SLICE_PRINT(field->quoted), ignores_case ? " COLLATE NOCASE" : "",
+                        BK_SLICE_PRINT(field->quoted)));
+    enum bk_status status = bk_arena_status(arena);
+    return status == BK_OK
+               ? read_row(connection, &sql, identity->value, collection, arena, credentials)
+               : status;
 }
 
-static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
-    struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
-    struct bk_buffer payload;
-    bk_buffer_init(&payload, EVENT_BYTES_MAX);
-    write_event(grant, &payload);
-    enum bk_status status = BK_TOO_LARGE;
-    if (!payload.is_overflown) {
-        const struct bk_event_draft draft = {.type = grant->event_type,
-                                             .source = BK_SLICE("auth"),
-                                             .subject = grant->label,
-                                             .payload = bk_buffer_slice(&payload)};
-        status = bk_transaction_emit(transaction, &draft);
-    }
-    bk_buffer_fini(&payload);
+/* Fields of the list but email, or email alone: it is asked first, whatever its place. */
+static enum bk_status read_listed(const struct auth_identity *identity, bool is_email,
+                                  struct bk_connection *connection, struct bk_arena *arena,
+                                  struct auth_credentials *credentials) {
+    const struct bk_json *fields =
+        auth_option(identity->collection, "passwordAuth", "identityFields");
+    enum bk_status status = BK_NOT_FOUND;
+    for (const struct bk_json *item = fields == NULL ? NULL : fields->child;
+         item != NULL && status == BK_NOT_FOUND; item = item->next)
+        if (bk_slice_is(item->string, "email") == is_email)
+            status = read_by_field(identity, item->string, connection, arena, credentials);
     return status;
 }
 
-static void answer_token(struct auth_grant *grant) {
-    struct bk_request *request = grant->request;
-    const struct bk_module_context *context = request->module;
-    const struct bk_collection *collection = grant->credentials.collection;
-    const struct auth_claims claims = {
-        .tenant = request->tenant->name,
-        .key_number = 1,
-        .id = grant->credentials.id,
-        .collection_id = collection->id,
-        .type = BK_SLICE("auth"),
-        .is_refreshable = grant->is_refreshable,
-        .expires_s = bk_clock_wall_ms() / 1000 + grant->duration_s,
-    };
-    const struct auth_secrets secrets = {.instance_key = context->instance_key,
-                                         .collection_secret = collection->token_secret,
-                                         .token_key = grant->credentials.token_key};
-    struct bk_buffer *out = &request->out;
-    bk_buffer_append_literal(out, "{\"record\":");
-    bk_buffer_append_slice(out, grant->credentials.record);
-    bk_buffer_append_literal(out, ",\"token\":\"");
-    auth_token_make(out, &claims, &secrets);
-    bk_buffer_append_literal(out, "\"}");
-    bk_answer(request, 200);
-}
-
-static void on_done(struct bk_write *write, enum bk_status status) {
-    struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
-    if (status == BK_OK)
-        answer_token(grant);
-    else
-        bk_answer_error(grant->request, status, NULL);
-}
-
-/* The collection is in the snapshot that was current when the request came; the write below may
- * outlive it, so what is needed of it is copied first. */
-void auth_grant(struct auth_grant *grant) {
-    struct bk_request *request = grant->request;
-    struct bk_collection *copy = bk_arena_alloc_zero(&request->arena, sizeof(*copy));
-    const struct bk_collection *collection = grant->credentials.collection;
-    copy->id = bk_arena_copy(&request->arena, collection->id);
-    copy->name = bk_arena_copy(&request->arena, collection->name);
-    copy->token_secret = bk_arena_copy(&request->arena, collection->token_secret);
-    grant->credentials.collection = copy;
-    grant->label = bk_arena_format(&request->arena, "%.*s/%.*s", BK_SLICE_PRINT(copy->name),
-                                   BK_SLICE_PRINT(grant->credentials.id));
-    if (grant->origin.actor.length == 0)
-        grant->origin.actor = grant->label;
-    grant->write.origin = &grant->origin;
-    grant->write.run = on_run;
-    grant->write.done = on_done;
-    enum bk_status status = bk_store_write(request->tenant->database, &grant->write);
+enum bk_status auth_identity_find(const struct auth_identity *identity,
+                                  struct bk_connection *connection, struct bk_arena *arena,
+                                  struct auth_credentials *credentials) {
+    enum bk_status status = BK_FAILPOINT("auth.credentials_read");
     if (status != BK_OK)
-        bk_answer_error(request, status, NULL);
+        return status;
+    if (identity->field.length > 0)
+        return read_by_field(identity, identity->field, connection, arena, credentials);
+    status = BK_NOT_FOUND;
+    if (bk_email_is_valid(identity->value))
+        status = read_listed(identity, true, connection, arena, credentials);
+    if (status == BK_NOT_FOUND)
+        status = read_listed(identity, false, connection, arena, credentials);
+    return status;
 }

@@ -2,6 +2,7 @@
  * The field type `password`: the client sends a text, the table holds its Argon2id hash, and no
  * answer and no event ever holds either. Hashing takes 46 ms of a core, so it runs in the module's
  * bounded pool before the write is queued; a full pool refuses (429) instead of making others wait.
+ * So does telling whether a text is the password that is stored.
  */
 #include "auth.h"
 #include "bakend/crypto.h"
@@ -10,6 +11,7 @@
 struct password_options {
     int64_t min, max, cost;
     struct bk_slice pattern;
+    struct bk_pattern *compiled; /* NULL: none */
 };
 
 struct hashing {
@@ -22,30 +24,60 @@ struct hashing {
 
 /* --- definition ------------------------------------------------------------------------------- */
 
-static int64_t read_option(const struct bk_json *definition, struct bk_slice name,
-                           struct bk_slice path, int64_t maximum, struct bk_problems *problems) {
-    const struct bk_json *json = bk_json_get(definition, name);
+enum { COST_MIN = 4, COST_MAX = 31 }; /* of another hash: kept for definitions, used by nobody */
+
+static void add_threshold(struct bk_problems *problems, struct bk_slice field, bool is_minimum,
+                          int64_t threshold) {
+    char message[64], params[64];
+    snprintf(message, sizeof message, "Must be no %s than %lld.", is_minimum ? "less" : "greater",
+             (long long)threshold);
+    snprintf(params, sizeof params, "{\"threshold\":%lld}", (long long)threshold);
+    bk_problems_add_params(problems, field,
+                           is_minimum ? "validation_min_greater_equal_than_required"
+                                      : "validation_max_less_equal_than_required",
+                           message, bk_slice_from(params));
+}
+
+/* 0 and absence: none. */
+static int64_t read_option(const struct bk_json *definition, const char *name, struct bk_slice path,
+                           int64_t minimum, int64_t maximum, struct bk_problems *problems) {
+    const struct bk_json *json = bk_json_get(definition, bk_slice_from(name));
     int64_t value = 0;
     if (json == NULL || json->type == BK_JSON_NULL)
         return 0;
-    if (bk_json_to_int64(json, &value) && value >= 0 && value <= maximum)
-        return value;
-    struct bk_slice field =
-        bk_arena_format(problems->arena, "%.*s.%.*s", BK_SLICE_PRINT(path), BK_SLICE_PRINT(name));
-    bk_problems_add(problems, field, "validation_max_less_equal_than_required",
-                    "Must be a whole number within its bounds.");
-    return 0;
+    struct bk_slice field = bk_arena_format(problems->arena, "%.*s.%s", BK_SLICE_PRINT(path), name);
+    if (!bk_json_to_int64(json, &value))
+        bk_problems_add(problems, field, "validation_invalid_type", "Must be a whole number.");
+    else if (value != 0 && value < minimum)
+        add_threshold(problems, field, true, minimum);
+    else if (value > maximum)
+        add_threshold(problems, field, false, maximum);
+    return value;
+}
+
+static void read_pattern(struct password_options *options, const struct bk_json *definition,
+                         struct bk_slice path, struct bk_problems *problems,
+                         struct bk_arena *arena) {
+    struct bk_error error = BK_ERROR_INIT;
+    options->pattern = bk_arena_copy(arena, bk_json_get_string(definition, BK_SLICE("pattern")));
+    if (options->pattern.length == 0)
+        return;
+    options->compiled = bk_pattern_compile(options->pattern, arena, &error);
+    if (options->compiled == NULL)
+        bk_problems_add(problems,
+                        bk_arena_format(problems->arena, "%.*s.pattern", BK_SLICE_PRINT(path)),
+                        "validation_invalid_regex", error.message);
 }
 
 static void configure(struct bk_field *field, const struct bk_json *definition,
                       struct bk_slice path, struct bk_problems *problems, struct bk_arena *arena) {
+    enum { LENGTH_MAX = AUTH_PASSWORD_CHARACTERS_MAX };
     struct password_options *options = field->options;
-    options->min =
-        read_option(definition, BK_SLICE("min"), path, AUTH_PASSWORD_CHARACTERS_MAX, problems);
-    options->max =
-        read_option(definition, BK_SLICE("max"), path, AUTH_PASSWORD_CHARACTERS_MAX, problems);
-    options->cost = read_option(definition, BK_SLICE("cost"), path, 31, problems);
-    options->pattern = bk_arena_copy(arena, bk_json_get_string(definition, BK_SLICE("pattern")));
+    options->min = read_option(definition, "min", path, 1, LENGTH_MAX, problems);
+    int64_t shortest = options->min > 1 ? options->min : 1;
+    options->max = read_option(definition, "max", path, shortest, LENGTH_MAX, problems);
+    options->cost = read_option(definition, "cost", path, COST_MIN, COST_MAX, problems);
+    read_pattern(options, definition, path, problems, arena);
 }
 
 static void write_options(const struct bk_field *field, struct bk_buffer *out) {
@@ -104,13 +136,17 @@ static void check_plain(const struct bk_field *field, struct bk_slice plain,
     if (field->is_required && length == 0) {
         bk_problems_add(problems, field->name, "validation_required", "Cannot be blank.");
     } else if (length > 0 && length < options->min) {
-        snprintf(message, sizeof(message), "Must be at least %lld character(s)",
+        snprintf(message, sizeof(message), "Must be at least %lld character(s).",
                  (long long)options->min);
         bk_problems_add(problems, field->name, "validation_min_text_constraint", message);
     } else if (length > maximum) {
-        snprintf(message, sizeof(message), "Must be less than %lld character(s)",
+        snprintf(message, sizeof(message), "Must be less than %lld character(s).",
                  (long long)maximum);
         bk_problems_add(problems, field->name, "validation_max_text_constraint", message);
+    } else if (length > 0 && options->compiled != NULL &&
+               !bk_pattern_matches(options->compiled, plain)) {
+        bk_problems_add(problems, field->name, "validation_invalid_format",
+                        "Invalid value format.");
     }
 }
 
@@ -148,6 +184,41 @@ static enum bk_status begin(struct bk_field_work *work) {
     return status == BK_OK ? BK_END : status;
 }
 
+/* --- comparing -------------------------------------------------------------------------------- */
+
+struct comparing {
+    struct bk_job job;
+    struct bk_field_work *work;
+    struct bk_slice plain, stored;
+    enum bk_status status;
+};
+
+static void on_compare(struct bk_job *job, uint32_t thread_index) {
+    struct comparing *comparing = bk_container_of(job, struct comparing, job);
+    (void)thread_index;
+    comparing->status = bk_password_verify(comparing->stored, comparing->plain);
+}
+
+static void on_compared(struct bk_job *job) {
+    struct comparing *comparing = bk_container_of(job, struct comparing, job);
+    comparing->work->done(comparing->work, comparing->status);
+}
+
+static enum bk_status compare(struct bk_field_work *work, struct bk_slice stored) {
+    const struct auth_password_type *password =
+        bk_const_container_of(work->field->type, struct auth_password_type, type);
+    struct comparing *comparing = bk_arena_alloc_zero(work->arena, sizeof *comparing);
+    comparing->work = work;
+    comparing->plain = work->value->text;
+    comparing->stored = stored;
+    comparing->job.run = on_compare;
+    comparing->job.done = on_compared;
+    enum bk_status status = bk_pool_submit(password->pool, &comparing->job);
+    if (status == BK_BUSY)
+        return BK_TOO_MANY;
+    return status == BK_OK ? BK_END : status;
+}
+
 void auth_password_type_init(struct auth_password_type *password, struct bk_pool *pool) {
     password->pool = pool;
     password->type = (struct bk_field_type){
@@ -160,6 +231,7 @@ void auth_password_type_init(struct auth_password_type *password, struct bk_pool
         .empty = empty,
         .validate = validate,
         .begin = begin,
+        .compare = compare,
         .write_json = write_json,
         .is_secret = true,
     };
