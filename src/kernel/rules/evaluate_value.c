@@ -24,9 +24,9 @@ enum filter_affinity filter_value_affinity(const struct filter_evaluation *evalu
         return FILTER_AFFINITY_BLOB;
     if (value->kind != FILTER_VALUE_COLUMN)
         return FILTER_AFFINITY_NONE;
-    if (value->join->kind == FILTER_JOIN_BASE && !evaluation->has_affinity)
-        return FILTER_AFFINITY_NONE;
-    return filter_column_affinity(value->field);
+    if (value->join->kind != FILTER_JOIN_BASE)
+        return filter_column_affinity(value->field);
+    return filter_new_affinity(value->field, evaluation->of);
 }
 
 /* --- constants -------------------------------------------------------------------------------- */

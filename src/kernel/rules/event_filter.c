@@ -232,7 +232,7 @@ bool bk_event_filter_holds(const struct bk_event_filter *filter, struct bk_event
                                                    .arena = &view->arena},
                                            .arena = &arena,
                                            .now_ms = view->fields->timestamp_ms,
-                                           .has_affinity = true,
+                                           .of = BK_QUESTION_OF_EVENT,
                                            .steps = FILTER_ELEMENT_STEPS_MAX,
                                            .like_looks = FILTER_LIKE_LOOKS_MAX};
     enum bk_answer answer = filter_evaluate(&evaluation);

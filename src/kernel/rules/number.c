@@ -20,6 +20,12 @@ enum filter_affinity filter_column_affinity(const struct bk_field *field) {
     return strncmp(column, "TEXT", 4) == 0 ? FILTER_AFFINITY_TEXT : FILTER_AFFINITY_NUMERIC;
 }
 
+enum filter_affinity filter_new_affinity(const struct bk_field *field, enum bk_question_of of) {
+    if (of == BK_QUESTION_OF_VALUES || (of == BK_QUESTION_OF_EVENT && bk_field_is_multiple(field)))
+        return FILTER_AFFINITY_NONE;
+    return filter_column_affinity(field);
+}
+
 /* --- texts that are numbers ------------------------------------------------------------------- */
 
 static size_t skip_digits(struct bk_slice text, size_t at) {
@@ -98,6 +104,8 @@ static struct bk_slice write_real(struct bk_arena *arena, double real) {
     char text[40];
     if (isinf(real))
         return real > 0 ? BK_SLICE("Inf") : BK_SLICE("-Inf");
+    if (real == 0)
+        real = 0; /* -0 has no sign */
     int length = snprintf(text, sizeof text, "%.15g", real);
     struct bk_slice whole = bk_slice_make(text, (size_t)length);
     size_t exponent = bk_slice_find(whole, 'e');

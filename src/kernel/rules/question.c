@@ -42,16 +42,14 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
 
 /* --- making ----------------------------------------------------------------------------------- */
 
-/* Casts give the columns the types that they have in the table; a list is no number, whatever its
- * column says. */
+/* Casts give the columns the types that they have in the table. */
 static void write_new_value(const struct bk_field *field, enum bk_question_of of,
                             struct bk_buffer *out) {
-    uint32_t number = field->index + 1;
-    bool is_number = filter_column_affinity(field) == FILTER_AFFINITY_NUMERIC;
-    if (of == BK_QUESTION_OF_VALUES || bk_field_is_multiple(field))
-        bk_buffer_format(out, "?%u", number);
-    else
-        bk_buffer_format(out, is_number ? "CAST(?%u AS NUMERIC)" : "CAST(?%u AS TEXT)", number);
+    static const char *const formats[] = {[FILTER_AFFINITY_NONE] = "?%u",
+                                          [FILTER_AFFINITY_BLOB] = "?%u",
+                                          [FILTER_AFFINITY_TEXT] = "CAST(?%u AS TEXT)",
+                                          [FILTER_AFFINITY_NUMERIC] = "CAST(?%u AS NUMERIC)"};
+    bk_buffer_format(out, formats[filter_new_affinity(field, of)], field->index + 1);
 }
 
 static void write_new_row(const struct bk_collection *collection, enum bk_question_of of,
@@ -168,7 +166,7 @@ enum bk_answer bk_question_judge(const struct bk_question *question,
                  .arena = &arena},
         .arena = &arena,
         .now_ms = question->now_ms,
-        .has_affinity = question->of != BK_QUESTION_OF_VALUES,
+        .of = question->of,
         .steps = FILTER_ELEMENT_STEPS_MAX,
         .like_looks = FILTER_LIKE_LOOKS_MAX};
     enum bk_answer answer = filter_evaluate(&evaluation);

@@ -293,6 +293,9 @@ enum filter_affinity {
     FILTER_AFFINITY_NUMERIC,
 };
 enum filter_affinity filter_column_affinity(const struct bk_field *field);
+/* Of the records that are asked. A list that is in no table has none: it is no number, and SQL has
+ * no cast that would leave it as it is. */
+enum filter_affinity filter_new_affinity(const struct bk_field *field, enum bk_question_of of);
 /* Less than, equal to or greater than 0; neither is NULL. arena: for numbers as texts. */
 int filter_compare_values(struct bk_arena *arena, const struct bk_value *left,
                           enum filter_affinity left_affinity, const struct bk_value *right,
@@ -332,7 +335,7 @@ struct filter_evaluation {
     struct filter_row row, auth; /* auth.values NULL: not known here */
     struct bk_arena *arena;
     int64_t now_ms;
-    bool has_affinity; /* the record is, or will be, in its table */
+    enum bk_question_of of; /* what the row is */
     struct filter_elements *elements;
     uint32_t element_count, steps, like_looks;
 };
