@@ -217,12 +217,14 @@ void bk_answer_refusal(struct bk_request *request, int http_status, const char *
  * 1,400 bytes) and the body is text. Not on the loop. */
 void bk_answer_compress(struct bk_request *request);
 
-/* Keeps only what `fields` names ("id,title,expand.*") of the JSON in out: an object, an array, or
- * a list answer whose items are cut. Empty fields: nothing happens. Any thread. */
+/* Keeps only what `fields` names ("id,body:excerpt(20),expand.*") of the JSON in out: an object, an
+ * array, or a list answer whose items are cut. Empty fields: nothing happens. BK_INVALID: it cannot
+ * be read. Any thread. */
 enum { BK_FIELDS_MAX = 200 };
 enum bk_status bk_answer_pick_fields(struct bk_request *request, struct bk_slice fields);
-/* Whether `fields` names no more than BK_FIELDS_MAX paths: for those who must know before they
- * pick. */
+/* For those who must know before they pick: BK_LIMIT past BK_FIELDS_MAX paths, BK_INVALID. */
+enum bk_status bk_fields_check(struct bk_slice fields);
+/* Whether the check is BK_OK. */
 bool bk_fields_fit(struct bk_slice fields);
 /* The same for any JSON text: appends what `fields` (not empty) names of it. The tree is made in
  * the arena. BK_INVALID when json is none, BK_LIMIT past BK_FIELDS_MAX paths, BK_TOO_LARGE when

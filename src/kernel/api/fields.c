@@ -4,64 +4,139 @@
  *   id,title            these members of the object (or of each object of the array)
  *   expand.author.name  a path; an array of objects on the way is cut element by element
  *   *                   all members of this level that no other path names
+ *   body:excerpt(20)    a text without its HTML, at most 20 characters; body:excerpt(20,true) with
+ *                       "..." when it was longer
  *
  * In a list answer ({"page", "perPage", "items" …}) the items are cut and the envelope stays. What
- * is neither an object nor an array of objects stays as it is. A modifier behind a colon
- * (":excerpt(20)") is read and has no effect. Members keep their order and their bytes.
+ * is neither an object nor an array of objects stays as it is. Members keep their order and their
+ * bytes.
  */
 #include "api_private.h"
+#include "excerpt.h"
 
 enum { FIELDS_MAX = BK_FIELDS_MAX, FIELDS_DEPTH_MAX = BK_JSON_DEPTH_MAX };
 
+struct field_path {
+    struct bk_slice text;
+    int64_t excerpt; /* 0: as it is */
+    bool has_ellipsis;
+};
+
 struct field_list {
-    struct bk_slice *paths;
+    struct field_path *paths;
     size_t count;
 };
 
 /* --- reading the parameter -------------------------------------------------------------------- */
 
-/* The part before the next comma outside parentheses; modifiers have arguments. */
-static bool next_field(struct bk_slice *rest, struct bk_slice *field) {
+static bool is_quote(char c) { return c == '\'' || c == '"' || c == '`'; }
+
+/* The length of what is before the next separator outside quotes and parentheses; false: one of
+ * these does not end. */
+static bool find_end(struct bk_slice text, const char *separators, bool has_parentheses,
+                     size_t *length) {
     size_t depth = 0, i = 0;
-    if (rest->length == 0)
-        return false;
-    for (; i < rest->length; i++) {
-        char c = rest->data[i];
-        if (c == '(')
+    char quote = '\0', before = '\0';
+    for (; i < text.length; i++) {
+        char c = text.data[i];
+        bool is_escaped = before == '\\';
+        if (is_quote(c) && !is_escaped && (quote == '\0' || quote == c))
+            quote = quote == c ? '\0' : c;
+        else if (quote == '\0' && has_parentheses && !is_escaped && c == '(')
             depth++;
-        else if (c == ')' && depth > 0)
+        else if (quote == '\0' && has_parentheses && !is_escaped && c == ')' && depth > 0)
             depth--;
-        else if (c == ',' && depth == 0)
+        else if (quote == '\0' && depth == 0 && strchr(separators, c) != NULL && c != '\0')
             break;
+        before = c;
     }
-    *field = bk_slice_trim(bk_slice_make(rest->data, i));
-    field->length = bk_slice_find(*field, ':');
-    *rest =
-        i < rest->length ? bk_slice_make(rest->data + i + 1, rest->length - i - 1) : BK_SLICE_EMPTY;
-    return true;
+    *length = i;
+    return quote == '\0' && depth == 0;
 }
 
-bool bk_fields_fit(struct bk_slice fields) {
-    struct bk_slice field;
-    size_t count = 0;
-    while (next_field(&fields, &field))
-        count += field.length > 0;
-    return count <= FIELDS_MAX;
+/* The next part that is not empty. BK_END: there is none; BK_INVALID: it does not end. */
+static enum bk_status next_part(struct bk_slice *rest, const char *separators, bool has_parentheses,
+                                struct bk_slice *part) {
+    while (rest->length > 0) {
+        size_t length;
+        if (!find_end(*rest, separators, has_parentheses, &length))
+            return BK_INVALID;
+        *part = bk_slice_trim(bk_slice_make(rest->data, length));
+        size_t taken = length < rest->length ? length + 1 : length;
+        *rest = bk_slice_make(rest->data + taken, rest->length - taken);
+        if (part->length > 0)
+            return BK_OK;
+    }
+    return BK_END;
 }
+
+static bool is_true(struct bk_slice text) {
+    return bk_slice_is(text, "1") || bk_slice_is(text, "t") || bk_slice_is(text, "T") ||
+           bk_slice_is(text, "true") || bk_slice_is(text, "TRUE") || bk_slice_is(text, "True");
+}
+
+/* "20", and "20.0" too. */
+static bool read_count(struct bk_slice text, int64_t *count) {
+    struct bk_slice digits = bk_slice_make(text.data, bk_slice_find(text, '.'));
+    for (size_t i = digits.length + 1; i < text.length; i++)
+        if (text.data[i] != '0')
+            return false;
+    return bk_slice_to_int64(digits, count) && *count > 0;
+}
+
+/* "excerpt(20,true)" */
+static enum bk_status read_modifier(struct bk_slice text, struct field_path *path) {
+    struct bk_slice name, max, flag, more;
+    if (next_part(&text, "(), ", false, &name) != BK_OK || !bk_slice_is(name, "excerpt") ||
+        next_part(&text, "(), ", false, &max) != BK_OK || !read_count(max, &path->excerpt))
+        return BK_INVALID;
+    enum bk_status status = next_part(&text, "(), ", false, &flag);
+    path->has_ellipsis = status == BK_OK && is_true(flag);
+    if (status == BK_OK)
+        status = next_part(&text, "(), ", false, &more);
+    return status == BK_END ? BK_OK : BK_INVALID;
+}
+
+static enum bk_status next_path(struct bk_slice *rest, struct field_path *path) {
+    struct bk_slice part;
+    enum bk_status status = next_part(rest, ",", true, &part);
+    if (status != BK_OK)
+        return status;
+    size_t colon = bk_slice_find(part, ':');
+    *path = (struct field_path){.text = bk_slice_make(part.data, colon)};
+    if (colon == part.length)
+        return BK_OK;
+    return read_modifier(bk_slice_make(part.data + colon + 1, part.length - colon - 1), path);
+}
+
+enum bk_status bk_fields_check(struct bk_slice fields) {
+    struct field_path path;
+    enum bk_status status;
+    size_t count = 0;
+    while ((status = next_path(&fields, &path)) == BK_OK)
+        if (++count > FIELDS_MAX)
+            return BK_LIMIT;
+    return status == BK_END ? BK_OK : status;
+}
+
+bool bk_fields_fit(struct bk_slice fields) { return bk_fields_check(fields) == BK_OK; }
 
 static enum bk_status read_fields(struct bk_arena *arena, struct bk_slice text,
                                   struct field_list *list) {
-    struct bk_slice field;
+    struct field_path path;
+    enum bk_status status;
     list->paths = bk_arena_alloc(arena, FIELDS_MAX * sizeof(*list->paths));
     list->count = 0;
-    while (next_field(&text, &field)) {
-        if (field.length == 0)
-            continue;
+    while ((status = next_path(&text, &path)) == BK_OK) {
         if (list->count == FIELDS_MAX)
             return BK_LIMIT;
-        list->paths[list->count++] = field;
+        if (!arena->is_overflown)
+            list->paths[list->count] = path;
+        list->count++;
     }
-    return BK_OK;
+    if (status == BK_END)
+        status = bk_arena_status(arena);
+    return status;
 }
 
 /* --- choosing --------------------------------------------------------------------------------- */
@@ -82,25 +157,32 @@ static bool leads_to(struct bk_slice path, struct bk_slice key, struct bk_slice 
 
 enum choice { LEFT_OUT, WHOLE, CUT };
 
-/* What becomes of a member; below gets the paths inside it. */
+/* What becomes of a member; below gets the paths inside it. found: the path that names all of it;
+ * of several the last one. */
 static enum choice choose(const struct field_list *list, struct bk_slice key,
-                          struct field_list *below) {
-    bool has_rest = false;
-    struct bk_slice path;
+                          struct field_list *below, const struct field_path **found) {
+    const struct field_path *rest = NULL;
+    *found = NULL;
     below->count = 0;
     for (size_t i = 0; i < list->count; i++) {
-        if (bk_slice_is(list->paths[i], "*"))
-            has_rest = true;
-        else if (!leads_to(list->paths[i], key, &path))
-            continue;
-        else if (path.length == 0)
-            return WHOLE;
-        else
-            below->paths[below->count++] = path;
+        const struct field_path *path = &list->paths[i];
+        struct bk_slice deeper;
+        if (bk_slice_is(path->text, "*")) {
+            rest = path;
+        } else if (leads_to(path->text, key, &deeper)) {
+            below->paths[below->count] = *path;
+            below->paths[below->count].text = deeper;
+            if (deeper.length == 0)
+                *found = path;
+            else
+                below->count++;
+        }
     }
-    if (below->count > 0)
+    if (*found == NULL && below->count > 0)
         return CUT;
-    return has_rest ? WHOLE : LEFT_OUT;
+    if (*found == NULL)
+        *found = rest;
+    return *found == NULL ? LEFT_OUT : WHOLE;
 }
 
 struct picking {
@@ -111,6 +193,19 @@ struct picking {
 static void pick(const struct picking *picking, const struct bk_json *value,
                  const struct field_list *list);
 
+static void write_excerpt(const struct picking *picking, const struct bk_json *value,
+                          const struct field_path *path) {
+    struct bk_buffer text;
+    if (path->excerpt == 0 || value->type != BK_JSON_STRING) {
+        bk_buffer_append_slice(picking->out, value->text);
+        return;
+    }
+    bk_buffer_init(&text, value->string.length + 16);
+    api_excerpt(value->string, (size_t)path->excerpt, path->has_ellipsis, &text);
+    bk_json_write_string(picking->out, bk_buffer_slice(&text));
+    bk_buffer_fini(&text);
+}
+
 static void pick_object(const struct picking *picking, const struct bk_json *object,
                         const struct field_list *list) {
     struct field_list below;
@@ -118,12 +213,13 @@ static void pick_object(const struct picking *picking, const struct bk_json *obj
     below.paths = bk_arena_alloc(picking->arena, list->count * sizeof(*below.paths));
     bk_buffer_append_char(out, '{');
     for (const struct bk_json *member = object->child; member != NULL; member = member->next) {
-        enum choice choice = choose(list, member->key, &below);
+        const struct field_path *found;
+        enum choice choice = choose(list, member->key, &below, &found);
         if (choice == LEFT_OUT)
             continue;
         bk_json_write_key(out, member->key);
         if (choice == WHOLE)
-            bk_buffer_append_slice(out, member->text);
+            write_excerpt(picking, member, found);
         else
             pick(picking, member, &below);
     }
@@ -153,8 +249,8 @@ static void pick(const struct picking *picking, const struct bk_json *value,
 static bool is_list_answer(const struct bk_json *value) {
     const struct bk_json *items = bk_json_get(value, BK_SLICE("items"));
     return items != NULL && items->type == BK_JSON_ARRAY &&
-           bk_json_get(value, BK_SLICE("perPage")) != NULL &&
-           bk_json_get(value, BK_SLICE("page")) != NULL;
+           bk_slice_is(value->child->key, "page") &&
+           bk_json_get(value, BK_SLICE("perPage")) != NULL;
 }
 
 static void pick_items(const struct picking *picking, const struct bk_json *answer,

@@ -109,8 +109,15 @@ bool collections_fields_read(struct bk_request *request, struct bk_slice *fields
                         "The request needs more memory than a request may have.");
         return false;
     }
-    if (bk_fields_fit(*fields))
+    enum bk_status status = bk_fields_check(*fields);
+    if (status == BK_OK)
         return true;
+    if (status == BK_INVALID) {
+        bk_answer_error(request, BK_INVALID,
+                        "Invalid fields: names with commas between them, and name:excerpt(20,true) "
+                        "are expected.");
+        return false;
+    }
     bk_problems_add(&request->problems, BK_SLICE("fields"), "validation_too_many",
                     "At most 200 fields can be named.");
     bk_answer_problems(request, BK_INVALID, "Something went wrong while processing your request.");

@@ -2,7 +2,9 @@
 #include "support.h"
 
 #include "bakend/api.h"
+#include "bakend/assert.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct bk_api *api;
@@ -48,6 +50,51 @@ static void keeps_what_is_named_in_its_order_and_bytes(void **state) {
     expect(RECORD, "n, id", "{\"id\":\"a\",\"n\":1.50}");
     expect(RECORD, "nothing", "{}");
     expect(RECORD, "titl,title2,ID", "{}");
+}
+
+static void excerpts_are_texts_without_html(void **state) {
+    (void)state;
+    static const struct {
+        const char *html, *fields, *left;
+    } cases[] = {
+        {"<p>Hello <b>bold</b> world</p><p>second</p>", "x:excerpt(100)",
+         "Hello bold world second"},
+        {"<p>Hello <b>bold</b> world</p>", "x:excerpt(7)", "Hello b"},
+        {"<p>Hello <b>bold</b> world</p>", "x:excerpt(6, true)", "Hello..."},
+        {"<p>short</p>", "x:excerpt(5,true)", "short"},
+        {"a<p>b</p>c<div>d</div>e<span>f</span>g", "x:excerpt(99)", "a b c d efg"},
+        {"a<p>b<p>c", "x:excerpt(99)", "a b c"},
+        {"<ul><li>one<li>two</ul>three", "x:excerpt(99)", "one two three"},
+        {"&amp;&lt;&nbsp;&euro;&#8211;&#x2014;&copy &unknown; &", "x:excerpt(99)",
+         "&<\xc2\xa0\xe2\x82\xac\xe2\x80\x93\xe2\x80\x94\xc2\xa9 &unknown; &"},
+        {"<script>no()</script>x<style>b{}</style>y<form>gone</form>", "x:excerpt(9)", "xy"},
+        {"<title>head</title>x<title>body</title>", "x:excerpt(99)", "x body"},
+        {"a < b <3 <!-- c -->d <b", "x:excerpt(99)", "a < b <3 d"},
+        {"<img src='x>y'>after<br>line", "x:excerpt(99)", "afterline"},
+        {"\xd0\xb0\xd0\xb1\xd0\xb2", "x:excerpt(2)", "\xd0\xb0\xd0\xb1"},
+        {"<b><p>x</b>y</p>z", "x:excerpt(99)", "xy z"},
+        {"plain", "*:excerpt(3)", "pla"},
+        {"plain", "x:excerpt(1),x:excerpt(2.0)", "pl"},
+    };
+    for (size_t i = 0; i < BK_COUNT_OF(cases); i++) {
+        char json[256], left[256];
+        snprintf(json, sizeof json, "{\"x\":\"%s\",\"n\":12345}", cases[i].html);
+        bool is_all = cases[i].fields[0] == '*';
+        snprintf(left, sizeof left, "{\"x\":\"%s\"%s}", cases[i].left,
+                 is_all ? ",\"n\":12345" : "");
+        expect(json, cases[i].fields, left);
+    }
+}
+
+static void what_is_no_list_of_fields_is_refused(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"x:excerpt",     "x:excerpt()",  "x:excerpt(0)",
+                                        "x:excerpt(-1)", "x:excerpt(a)", "x:excerpt(3",
+                                        "x:nope(3)",     "x:",           "x:excerpt(3,true,1)",
+                                        "x:excerpt(3)'", "\"x",          "x,y:excerpt(1.5)"};
+    for (size_t i = 0; i < BK_COUNT_OF(wrong); i++)
+        assert_int_equal(bk_fields_check(bk_slice_from(wrong[i])), BK_INVALID);
+    assert_int_equal(bk_fields_check(BK_SLICE("x:excerpt( 3 , yes ),'a,b'")), BK_OK);
 }
 
 static void follows_paths(void **state) {
@@ -99,6 +146,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_all_without_fields),
         cmocka_unit_test(keeps_what_is_named_in_its_order_and_bytes),
+        cmocka_unit_test(excerpts_are_texts_without_html),
+        cmocka_unit_test(what_is_no_list_of_fields_is_refused),
         cmocka_unit_test(follows_paths),
         cmocka_unit_test(takes_a_star_for_the_rest),
         cmocka_unit_test(cuts_arrays_and_the_items_of_lists),
