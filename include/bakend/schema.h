@@ -159,6 +159,7 @@ struct bk_collection {
     struct bk_slice secrets;
     struct bk_slice auth_rule;    /* NULL data: null, nobody signs in */
     struct bk_slice token_secret; /* of its tokens */
+    struct bk_slice view_query;   /* view: its SELECT, as it was given */
     /* Made once per snapshot. Columns in the order of fields. */
     struct bk_slice quoted;     /* table name quoted */
     struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */
@@ -270,21 +271,42 @@ enum bk_status bk_schema_verify(const struct bk_schema *schema, struct bk_transa
 
 enum bk_schema_action { BK_SCHEMA_CREATE, BK_SCHEMA_UPDATE, BK_SCHEMA_DELETE };
 
-/* Embed it. Creates, changes or removes one collection: validates, runs the DDL and the row of
- * _collections alone on the writer, emits _collections.created/updated/deleted, installs the new
- * snapshot, then calls done; before bk_schema_change returns only when the database takes no
- * writes. */
+struct bk_schema_step {
+    enum bk_schema_action action;
+    struct bk_slice target;           /* name or id, for update and delete */
+    const struct bk_json *definition; /* for create and update (a patch) */
+};
+
+/* Embed it. Creates, changes or removes one collection, or several in one transaction: validates,
+ * runs the DDL and the rows of _collections alone on the writer, emits
+ * _collections.created/updated/deleted for each, installs the new snapshot, then calls done; before
+ * bk_schema_change returns only when the database takes no writes.
+ *
+ * Views whose columns change with what they read are changed with it, after the steps, and have an
+ * event each, too. */
 struct bk_schema_change {
     struct bk_tenant *tenant; /* the caller holds it */
     enum bk_schema_action action;
     struct bk_slice target;           /* name or id, for update and delete */
     const struct bk_json *definition; /* for create and update (a patch) */
-    struct bk_arena *arena;           /* the request's */
-    struct bk_problems *problems;     /* filled when status is BK_INVALID; empty: see error */
-    const struct bk_origin *origin;   /* borrowed until done; may be NULL */
+    /* Instead of these three: several, in their order, judged by the schema as it will be after all
+     * of them. A view comes after what it reads. An update that changes nothing is left out. */
+    const struct bk_schema_step *steps;
+    uint32_t step_count;
+    /* Optional. On the loop, when its turn has come: makes steps, with the newest schema in view.
+     * Any status but BK_OK ends the change; problems and error are as after a refusal. */
+    enum bk_status (*make_steps)(struct bk_schema_change *change, const struct bk_schema *newest);
+    /* Optional. On the writer, after the steps, in their transaction; maybe more than once.
+     * collection is set for a create or update of one. */
+    enum bk_status (*run_also)(struct bk_schema_change *change, struct bk_transaction *transaction);
+    bool is_trial;                  /* all is done and taken back: the status says how it went */
+    struct bk_arena *arena;         /* the request's */
+    struct bk_problems *problems;   /* filled when status is BK_INVALID; empty: see error */
+    const struct bk_origin *origin; /* borrowed until done; may be NULL */
     void (*done)(struct bk_schema_change *change, enum bk_status status);
+    uint32_t failed_step; /* which one was refused */
     const struct bk_collection
-        *collection;       /* on BK_OK, create and update: in the current snapshot */
+        *collection;       /* on BK_OK, create and update of one: in the current snapshot */
     struct bk_error error; /* its message may be shown to the client, who is a superuser */
     /* The schema's. */
     struct bk_write write;
@@ -292,6 +314,11 @@ struct bk_schema_change {
     void *plan;
 };
 void bk_schema_change(struct bk_schema_kind *kind, struct bk_schema_change *change);
+
+/* What a new collection of this type has before anything is said of it, as the contract's
+ * scaffolds: no id, no name. BK_TOO_LARGE, BK_NO_MEMORY. */
+enum bk_status bk_schema_write_scaffold(const struct bk_schema_kind *kind,
+                                        enum bk_collection_type type, struct bk_buffer *out);
 
 /* --- records ---------------------------------------------------------------------------------- */
 

@@ -85,6 +85,26 @@ enum bk_status bk_connection_execute(struct bk_connection *connection, struct bk
 /* Forgets cached statements (after DDL; the store does it for other connections itself). */
 void bk_connection_forget_statements(struct bk_connection *connection);
 
+/* SQL that a client has written, looked at before it may run. Nothing of it runs here. */
+struct bk_sql_column {
+    struct bk_slice name, type; /* type: as its table declares it; empty: an expression's */
+};
+struct bk_sql_judge {
+    struct bk_arena *arena; /* of the columns */
+    /* Whether a column of a table or view may be read; column empty: some row of it. through: the
+     * view or the WITH that it is read through, or empty. */
+    bool (*may_read)(void *user, struct bk_slice table, struct bk_slice column,
+                     struct bk_slice through);
+    void *user;
+    struct bk_sql_column *columns; /* what it gives */
+    uint32_t column_count;
+};
+/* Compiles what must be one SELECT without parameters, which reads what may_read allows and calls
+ * no function that reaches outside of the database. BK_INVALID: with the reason in
+ * bk_connection_error. Whatever may_read refuses, and PRAGMAs, are "not allowed" there. */
+enum bk_status bk_connection_judge(struct bk_connection *connection, struct bk_slice sql,
+                                   struct bk_sql_judge *judge);
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 enum bk_lane { BK_LANE_REQUEST, BK_LANE_BACKGROUND };

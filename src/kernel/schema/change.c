@@ -2,8 +2,13 @@
  * A change, from the request to the new snapshot.
  *
  *   loop    queued behind the tenant's other changes → planned against the newest schema
- *   writer  the head's generation rises → the table → the row → the event: alone in a transaction
+ *   writer  the head's generation rises → tables and views → rows → events: alone in a transaction
+ *           (change_run.c)
  *   loop    the new snapshot is installed, statements are forgotten → the next is planned → done
+ *
+ * A change is a list of steps, one collection each, as a rule of one. All are read and judged
+ * before the first of them runs, against the schema as it will be after the last, so that they may
+ * speak of each other. Only what a view's fields have to be known for is left to the writer.
  *
  * Changes of one tenant run one after the other, each planned when the one before it is installed,
  * so none can be stale. When the plan finds problems nothing goes to the writer but a write that
@@ -14,45 +19,112 @@
 #include "bakend/alloc.h"
 #include "bakend/assert.h"
 
-enum { PLAN_BYTES_MAX = SCHEMA_BOX_BYTES_MAX };
-
-struct schema_plan {
-    struct bk_list link;
-    struct schema_state *state;
-    struct bk_schema_change *change;
-    enum bk_status status;                /* of planning */
-    struct schema_box *old_box, *new_box; /* references; either may be NULL */
-    uint64_t generation;                  /* that the change makes */
-    struct schema_head *head;             /* of the schema that it changes */
-    struct bk_arena arena;                /* of parsing */
-};
+enum { PLAN_BYTES_MAX = 4 * SCHEMA_BOX_BYTES_MAX };
 
 static void start_first(struct schema_state *state);
 
-/* --- planning --------------------------------------------------------------------------------- */
+/* --- refusals --------------------------------------------------------------------------------- */
 
-/* PocketBase's SDK shows the message of a refusal that has no fields. */
-static enum bk_status refuse(struct bk_schema_change *change, const char *action,
-                             const struct bk_error *reason) {
-    return bk_error_set(&change->error, reason->status, "Failed to %s collection: %s.", action,
-                        reason->message);
-}
-
-static const char *action_name(const struct bk_schema_change *change) {
+const char *schema_action_name(enum bk_schema_action action) {
     static const char *const names[] = {"create", "update", "delete"};
-    return names[change->action];
+    return names[action];
 }
+
+enum bk_status schema_refuse(struct bk_schema_change *change, enum bk_schema_action action,
+                             const struct bk_error *reason) {
+    return bk_error_set(&change->error, reason->status, "Failed to %s collection: %s.",
+                        schema_action_name(action), reason->message);
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static enum bk_status read_definition(struct schema_plan *plan, struct schema_step *step,
+                                      const struct bk_json *definition, struct bk_error *error) {
+    const struct schema_box *old_box = step->old_box;
+    struct schema_box *box = step->new_box;
+    struct bk_json *former = NULL;
+    enum bk_status status = BK_OK;
+    if (old_box != NULL) {
+        box->collection.secrets = bk_arena_copy(&box->arena, old_box->collection.secrets);
+        status = bk_json_parse(&plan->arena, old_box->collection.definition, &former, error);
+    }
+    if (status != BK_OK)
+        return status;
+    const struct schema_source source = {
+        .given = definition, .former = former, .arena = &plan->arena};
+    status = schema_definition_read(plan->state->kind, &source, box, &step->option_problems, error);
+    if (status == BK_OK && old_box != NULL &&
+        !bk_slice_equal(box->collection.id, old_box->collection.id))
+        status = bk_error_set(error, BK_INVALID, "the id cannot be changed");
+    return status;
+}
+
+/* Puts the box into the planned schema in the place of the former one. */
+static void plan_box(struct schema_plan *plan, const struct schema_box *old_box,
+                     struct schema_box *new_box) {
+    struct bk_schema *planned = schema_snapshot_change(
+        plan->planned, old_box, new_box == NULL ? NULL : schema_box_ref(new_box), plan->generation);
+    bk_schema_unref(plan->planned);
+    plan->planned = planned;
+}
+
+static enum bk_status plan_definition(struct schema_plan *plan, struct schema_step *step,
+                                      const struct bk_json *definition) {
+    struct bk_schema_change *change = plan->change;
+    struct bk_error error = BK_ERROR_INIT;
+    bk_problems_init(&step->option_problems, &plan->arena);
+    step->new_box = schema_box_create();
+    enum bk_status status = read_definition(plan, step, definition, &error);
+    if (status != BK_OK)
+        return schema_refuse(change, step->action, &error);
+    struct schema_box *box = step->new_box;
+    schema_definition_set_id(box, plan->planned);
+    box->folded = schema_fold(box->collection.name, &box->arena);
+    if (plan->arena.is_overflown || change->arena->is_overflown)
+        return bk_error_set(&change->error, BK_TOO_LARGE, "The definition is too large.");
+    if (step->old_box == NULL && plan->planned->count >= BK_COLLECTIONS_MAX)
+        return bk_error_set(&change->error, BK_LIMIT,
+                            "There are %d collections already: delete some first.",
+                            BK_COLLECTIONS_MAX);
+    if (box->collection.type == BK_COLLECTION_VIEW) {
+        schema_box_set_role(plan->state->kind, box);
+        step->draft = schema_box_ref(box);
+    }
+    plan_box(plan, step->old_box, box);
+    return BK_OK;
+}
+
+static enum bk_status plan_step(struct schema_plan *plan, struct schema_step *step,
+                                const struct bk_schema_step *wanted) {
+    struct bk_schema_change *change = plan->change;
+    step->action = wanted->action;
+    if (step->action == BK_SCHEMA_CREATE)
+        return plan_definition(plan, step, wanted->definition);
+    const struct bk_collection *target = bk_schema_find(plan->planned, wanted->target);
+    if (target == NULL)
+        return bk_error_set(&change->error, BK_NOT_FOUND, "There is no collection \"%.*s\".",
+                            BK_SLICE_PRINT(wanted->target));
+    step->old_box = schema_box_ref(schema_box_of(target));
+    if (step->action == BK_SCHEMA_UPDATE)
+        return plan_definition(plan, step, wanted->definition);
+    if (target->is_system)
+        return bk_error_set(&change->error, BK_INVALID,
+                            "Failed to delete collection: it is a system collection.");
+    plan_box(plan, step->old_box, NULL);
+    return BK_OK;
+}
+
+/* --- judging ---------------------------------------------------------------------------------- */
 
 /* Who else relates to the collection that is to go. */
 struct references {
-    const struct bk_collection *target;
     struct bk_buffer names;
     const struct bk_collection *last;
 };
 
 static bool on_relation(void *user, const struct bk_relation *relation) {
     struct references *references = user;
-    if (relation->collection == references->target || relation->collection == references->last)
+    if (relation->collection == references->last)
         return true;
     references->last = relation->collection;
     if (references->names.length > 0)
@@ -61,15 +133,11 @@ static bool on_relation(void *user, const struct bk_relation *relation) {
     return true;
 }
 
-static enum bk_status plan_delete(struct schema_plan *plan) {
+static enum bk_status judge_delete(struct schema_plan *plan, const struct schema_step *step) {
     struct bk_schema_change *change = plan->change;
-    const struct bk_collection *target = &plan->old_box->collection;
-    if (target->is_system)
-        return bk_error_set(&change->error, BK_INVALID,
-                            "Failed to delete collection: it is a system collection.");
-    struct references references = {.target = target};
+    struct references references = {.last = NULL};
     bk_buffer_init(&references.names, BK_ERROR_MESSAGE_BYTES);
-    bk_schema_relations_to(plan->state->current, target, on_relation, &references);
+    bk_schema_relations_to(plan->planned, &step->old_box->collection, on_relation, &references);
     enum bk_status status = BK_OK;
     if (references.names.length > 0)
         status =
@@ -80,123 +148,91 @@ static enum bk_status plan_delete(struct schema_plan *plan) {
     return status;
 }
 
-static enum bk_status read_definition(struct schema_plan *plan, struct bk_problems *problems,
-                                      struct bk_error *error) {
-    struct schema_box *old_box = plan->old_box, *box = plan->new_box;
-    struct bk_json *former = NULL;
-    enum bk_status status = BK_OK;
-    if (old_box != NULL) {
-        box->collection.secrets = bk_arena_copy(&box->arena, old_box->collection.secrets);
-        status = bk_json_parse(&plan->arena, old_box->collection.definition, &former, error);
-    }
-    if (status != BK_OK)
-        return status;
-    const struct schema_source source = {
-        .given = plan->change->definition, .former = former, .arena = &plan->arena};
-    status = schema_definition_read(plan->state->kind, &source, box, problems, error);
-    if (status == BK_OK && old_box != NULL &&
-        !bk_slice_equal(box->collection.id, old_box->collection.id))
-        status = bk_error_set(error, BK_INVALID, "the id cannot be changed");
-    return status;
-}
-
-static enum bk_status plan_definition(struct schema_plan *plan) {
+static enum bk_status judge_definition(struct schema_plan *plan, struct schema_step *step) {
     struct bk_schema_change *change = plan->change;
-    struct bk_schema *current = plan->state->current;
-    struct bk_error error = BK_ERROR_INIT;
-    struct bk_problems option_problems;
-    bk_problems_init(&option_problems, &plan->arena);
-    plan->new_box = schema_box_create();
-    enum bk_status status = read_definition(plan, &option_problems, &error);
-    if (status != BK_OK)
-        return refuse(change, action_name(change), &error);
-    schema_definition_set_id(plan->new_box, current);
-    plan->new_box->folded = schema_fold(plan->new_box->collection.name, &plan->new_box->arena);
-    schema_definition_check(plan->state->kind, current, plan->new_box, plan->old_box, false,
-                            &option_problems, change->problems);
+    const struct bk_schema_kind *kind = plan->state->kind;
+    schema_definition_check(kind, plan->planned, step->new_box, step->old_box, false,
+                            &step->option_problems, change->problems);
+    if (!plan->defers_rules)
+        schema_rules_check(kind, plan->planned, step->new_box, step->old_box, false,
+                           change->problems);
     if (plan->arena.is_overflown || change->arena->is_overflown)
         return bk_error_set(&change->error, BK_TOO_LARGE, "The definition is too large.");
     if (change->problems->count > 0)
         return bk_error_set(&change->error, BK_INVALID, "Failed to %s collection.",
-                            action_name(change));
-    if (plan->old_box == NULL && current->count >= BK_COLLECTIONS_MAX)
-        return bk_error_set(&change->error, BK_LIMIT,
-                            "There are %d collections already: delete some first.",
-                            BK_COLLECTIONS_MAX);
-    status = schema_box_finish(plan->state->kind, plan->new_box);
+                            schema_action_name(step->action));
+    enum bk_status status = schema_box_finish(kind, step->new_box);
     if (status == BK_TOO_LARGE)
         bk_error_set(&change->error, status, "The definition is too large.");
+    return status;
+}
+
+static enum bk_status judge_step(struct schema_plan *plan, struct schema_step *step) {
+    if (step->action == BK_SCHEMA_DELETE)
+        return judge_delete(plan, step);
+    return step->draft != NULL ? BK_OK : judge_definition(plan, step);
+}
+
+/* --- the plan --------------------------------------------------------------------------------- */
+
+static enum bk_status plan_steps(struct schema_plan *plan, const struct bk_schema_step *wanted) {
+    struct bk_schema_change *change = plan->change;
+    enum bk_status status = BK_OK;
+    for (uint32_t i = 0; i < plan->step_count && status == BK_OK; i++) {
+        change->failed_step = i;
+        status = plan_step(plan, &plan->steps[i], &wanted[i]);
+        plan->defers_rules |= !plan->is_single && plan->steps[i].draft != NULL;
+    }
+    for (uint32_t i = 0; i < plan->step_count && status == BK_OK; i++) {
+        change->failed_step = i;
+        status = judge_step(plan, &plan->steps[i]);
+    }
     return status;
 }
 
 static enum bk_status make_plan(struct schema_plan *plan) {
     struct bk_schema_change *change = plan->change;
     struct bk_schema *current = plan->state->current;
+    const struct bk_schema_step single = {change->action, change->target, change->definition};
     plan->generation = current->generation + 1;
     plan->head = current->head;
-    if (change->action == BK_SCHEMA_CREATE)
-        return plan_definition(plan);
-    const struct bk_collection *target = bk_schema_find(current, change->target);
-    if (target == NULL)
-        return bk_error_set(&change->error, BK_NOT_FOUND, "There is no such collection.");
-    plan->old_box = schema_box_ref(schema_box_of(target));
-    return change->action == BK_SCHEMA_DELETE ? plan_delete(plan) : plan_definition(plan);
-}
-
-/* --- on the writer ---------------------------------------------------------------------------- */
-
-static enum bk_status emit(struct bk_transaction *transaction, const struct schema_plan *plan) {
-    static const char *const types[] = {"_collections.created", "_collections.updated",
-                                        "_collections.deleted"};
-    const struct bk_collection *subject =
-        plan->new_box != NULL ? &plan->new_box->collection : &plan->old_box->collection;
-    struct bk_event_draft draft = {
-        .type = bk_slice_from(types[plan->change->action]),
-        .source = BK_SLICE("collections"),
-        .subject = bk_arena_format(bk_transaction_arena(transaction), "_collections/%.*s",
-                                   BK_SLICE_PRINT(subject->id)),
-        .payload = subject->definition,
-    };
-    if (plan->old_box != NULL && plan->new_box != NULL)
-        draft.previous = plan->old_box->collection.definition;
-    return bk_transaction_emit(transaction, &draft);
+    plan->planned = bk_schema_ref(current);
+    enum bk_status status =
+        change->make_steps == NULL ? BK_OK : change->make_steps(change, current);
+    if (status != BK_OK)
+        return status;
+    plan->is_single = change->steps == NULL;
+    plan->step_count = plan->is_single ? 1 : change->step_count;
+    plan->steps = bk_alloc_zero(sizeof *plan->steps * (plan->step_count + 1));
+    return plan_steps(plan, plan->is_single ? &single : change->steps);
 }
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct bk_schema_change *change = bk_container_of(write, struct bk_schema_change, write);
     struct schema_plan *plan = change->plan;
-    if (plan->status != BK_OK)
-        return plan->status;
-    schema_head_set(plan->head, plan->generation);
-    struct bk_error error = BK_ERROR_INIT;
-    enum bk_status status =
-        schema_table_change(transaction, plan->old_box, plan->new_box, change->problems, &error);
-    if (status == BK_OK)
-        status = schema_row_write(transaction, plan->old_box, plan->new_box, BK_SLICE(""), &error);
-    if (status == BK_OK)
-        status = emit(transaction, plan);
-    if (status != BK_OK)
-        refuse(change, action_name(change), &error);
-    return status;
+    return plan->status == BK_OK ? schema_plan_run(plan, transaction) : plan->status;
 }
 
 /* --- back on the loop ------------------------------------------------------------------------- */
 
 static void install(struct schema_plan *plan) {
     struct schema_state *state = plan->state;
-    struct bk_schema *former = state->current;
-    state->current = schema_snapshot_change(
-        former, plan->old_box, plan->new_box == NULL ? NULL : schema_box_ref(plan->new_box),
-        plan->generation);
-    bk_schema_unref(former);
+    bk_schema_unref(state->current);
+    state->current = bk_schema_ref(plan->after);
     bk_database_forget_statements(state->tenant->database);
-    if (plan->new_box != NULL)
-        plan->change->collection = &plan->new_box->collection;
+    if (plan->is_single && plan->steps[0].new_box != NULL)
+        plan->change->collection = &plan->steps[0].new_box->collection;
 }
 
 static void plan_destroy(struct schema_plan *plan) {
-    schema_box_unref(plan->old_box);
-    schema_box_unref(plan->new_box);
+    schema_plan_forget_run(plan);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        schema_box_unref(plan->steps[i].old_box);
+        schema_box_unref(plan->steps[i].new_box);
+        schema_box_unref(plan->steps[i].draft);
+    }
+    bk_free(plan->steps);
+    bk_schema_unref(plan->planned);
     bk_arena_fini(&plan->arena);
     bk_free(plan);
 }
@@ -209,8 +245,11 @@ static void finish(struct schema_plan *plan, enum bk_status status) {
         install(plan);
     else
         schema_head_set(plan->head, state->current->generation);
+    if (plan->is_proven)
+        status = BK_OK;
     if (status != BK_OK && change->error.message[0] == '\0')
-        bk_error_set(&change->error, status, "Failed to %s collection.", action_name(change));
+        bk_error_set(&change->error, status, "Failed to %s collection.",
+                     schema_action_name(change->action));
     change->plan = NULL;
     plan_destroy(plan);
     /* The next one first: done may bring another change, or give up the last hold on the tenant. */
@@ -242,7 +281,8 @@ static void start_first(struct schema_state *state) {
 
 void bk_schema_change(struct bk_schema_kind *kind, struct bk_schema_change *change) {
     BK_ASSERT(change->done != NULL && change->problems != NULL);
-    BK_ASSERT(change->action == BK_SCHEMA_CREATE || change->target.length > 0);
+    BK_ASSERT(change->action == BK_SCHEMA_CREATE || change->target.length > 0 ||
+              change->make_steps != NULL || change->steps != NULL);
     struct schema_state *state = schema_state_of(kind, change->tenant);
     struct schema_plan *plan = bk_alloc_zero(sizeof *plan);
     plan->state = state;

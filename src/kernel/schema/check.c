@@ -76,27 +76,46 @@ static bool check_via(const struct checking *checking, struct bk_slice path, str
 
 /* --- the collection itself -------------------------------------------------------------------- */
 
+/* The schema may be one that has the box already, and then another one twice. */
+static bool is_other(const struct checking *checking, const struct schema_box *box) {
+    return box != checking->box && box != checking->old;
+}
+
+static bool has_other_with_id(const struct checking *checking, struct bk_slice id) {
+    for (size_t i = 0; i < checking->schema->count; i++)
+        if (is_other(checking, checking->schema->boxes[i]) &&
+            bk_slice_equal(checking->schema->boxes[i]->collection.id, id))
+            return true;
+    return false;
+}
+
+static bool has_other_with_name(const struct checking *checking, struct bk_slice folded) {
+    for (size_t i = 0; i < checking->schema->count; i++)
+        if (is_other(checking, checking->schema->boxes[i]) &&
+            bk_slice_equal(checking->schema->boxes[i]->folded, folded))
+            return true;
+    return false;
+}
+
 static void check_id(const struct checking *checking) {
     static const struct bk_slice path = BK_SLICE_INIT("id");
     struct bk_slice id = checking->box->collection.id;
     if (checking->old != NULL)
         return; /* cannot change: see change.c */
     if (check_length(checking, path, id, COLLECTION_ID_BYTES_MAX) &&
-        check_word(checking, path, id) && bk_map_get(&checking->schema->by_id, id) != NULL)
+        check_word(checking, path, id) && has_other_with_id(checking, id))
         add(checking, path, "validation_invalid_or_existing_id",
             "The model id is invalid or already exists.");
 }
 
 static bool check_name_is_free(const struct checking *checking, struct bk_slice name) {
     static const struct bk_slice path = BK_SLICE_INIT("name");
-    const struct bk_schema *schema = checking->schema;
-    const struct schema_box *named = bk_map_get(&schema->by_name, checking->box->folded);
-    if (named != NULL && named != checking->old) {
+    if (has_other_with_name(checking, checking->box->folded)) {
         add(checking, path, "validation_collection_name_exists",
             "Collection name must be unique (case insensitive).");
         return false;
     }
-    if (bk_map_get(&schema->by_id, name) != NULL) {
+    if (bk_map_get(&checking->schema->by_id, name) != NULL) {
         add(checking, path, "validation_collection_name_id_duplicate",
             "The name must not match an existing collection id.");
         return false;
@@ -140,9 +159,6 @@ static void check_type(const struct checking *checking) {
     if (old != NULL && old->type != collection->type)
         add(checking, path, "validation_collection_type_change",
             "Collection type cannot be changed.");
-    else if (old == NULL && !checking->is_own && collection->type == BK_COLLECTION_VIEW)
-        add(checking, path, "validation_invalid_type",
-            "Collections of this type are not available yet: use \"base\" or \"auth\".");
     if (old != NULL && old->is_system != collection->is_system)
         add(checking, BK_SLICE("system"), "validation_collection_system_flag_change",
             "System collection state cannot be changed.");
@@ -152,12 +168,23 @@ static bool is_same_rule(struct bk_slice a, struct bk_slice b) {
     return (a.data == NULL) == (b.data == NULL) && bk_slice_equal(a, b);
 }
 
+/* Nobody writes to a view. */
+static bool check_no_rule(const struct checking *checking, size_t operation, struct bk_slice path) {
+    if (checking->box->collection.type != BK_COLLECTION_VIEW || operation < BK_MAY_CREATE ||
+        operation > BK_MAY_DELETE || checking->box->collection.rules[operation].data == NULL)
+        return true;
+    add(checking, path, "validation_nil", "Must be blank.");
+    return false;
+}
+
 static void check_rules(const struct checking *checking) {
     static const char *const names[] = {"listRule",   "viewRule",   "createRule",
                                         "updateRule", "deleteRule", "manageRule"};
     for (size_t i = 0; i < BK_OPERATION_COUNT; i++) {
         struct bk_slice rule = checking->box->collection.rules[i];
         struct bk_slice path = bk_slice_from(names[i]);
+        if (!check_no_rule(checking, i, path))
+            continue;
         if (rule.length > 0 &&
             !checking->kind->is_rule_valid(checking->schema, &checking->box->collection, rule, path,
                                            checking->problems))
@@ -214,6 +241,10 @@ static bool check_id_field(const struct checking *checking) {
     const struct bk_field *field = checking->box->collection.id_field;
     if (field != NULL && field->is_primary_key)
         return true;
+    if (checking->box->collection.field_count == 0) {
+        add(checking, BK_SLICE("fields"), "validation_required", "Cannot be blank.");
+        return false;
+    }
     add(checking, BK_SLICE("fields"), "validation_missing_primary_key",
         "Missing or invalid \"id\" PK field.");
     return false;
@@ -221,6 +252,8 @@ static bool check_id_field(const struct checking *checking) {
 
 static bool check_system_fields(const struct checking *checking) {
     const struct schema_box *old = checking->old;
+    if (checking->box->collection.type == BK_COLLECTION_VIEW)
+        return true;
     for (uint32_t i = 0; old != NULL && i < old->collection.field_count; i++) {
         const struct bk_field *field = &old->collection.fields[i];
         const struct bk_field *kept = find_by_id(checking->box, field->id);
@@ -236,7 +269,8 @@ static bool check_system_fields(const struct checking *checking) {
 static bool check_field_types(const struct checking *checking) {
     uint32_t before = checking->problems->count;
     const struct bk_collection *collection = &checking->box->collection;
-    for (uint32_t i = 0; i < collection->field_count; i++) {
+    for (uint32_t i = 0; collection->type != BK_COLLECTION_VIEW && i < collection->field_count;
+         i++) {
         const struct bk_field *old = find_by_id(checking->old, collection->fields[i].id);
         if (old != NULL && old->type != collection->fields[i].type)
             add(checking, field_path(checking, i, ""), "validation_field_type_change",
@@ -301,14 +335,15 @@ static void check_relation(const struct checking *checking, const struct bk_fiel
     const struct schema_box *target = bk_map_get(&checking->schema->by_id, relation.target_id);
     bool is_own =
         bk_slice_equal(relation.target_id, checking->box->collection.id) && checking->old != NULL;
-    if (old != NULL && bk_relation_of(old, &former) &&
+    bool is_of_view = checking->box->collection.type == BK_COLLECTION_VIEW;
+    if (old != NULL && !is_of_view && bk_relation_of(old, &former) &&
         !bk_slice_equal(former.target_id, relation.target_id))
         add(checking, path, "validation_field_relation_change",
             "The relation collection cannot be changed.");
     else if (target == NULL && !is_own)
         add(checking, path, "validation_field_relation_missing_collection",
             "The relation collection doesn't exist.");
-    else if (target != NULL && target->collection.type == BK_COLLECTION_VIEW)
+    else if (target != NULL && target->collection.type == BK_COLLECTION_VIEW && !is_of_view)
         add(checking, path, "validation_relation_field_non_view_base_collection",
             "Only view collections are allowed to have relations to other views.");
 }
@@ -361,7 +396,13 @@ void schema_definition_check(const struct bk_schema_kind *kind, const struct bk_
     check_type(&checking);
     check_name(&checking);
     check_fields(&checking, option_problems);
-    check_rules(&checking);
     schema_indexes_check(schema, box, old, problems);
     schema_auth_check(kind, schema, box, old, is_own, problems);
+}
+
+void schema_rules_check(const struct bk_schema_kind *kind, const struct bk_schema *schema,
+                        const struct schema_box *box, const struct schema_box *old, bool is_own,
+                        struct bk_problems *problems) {
+    const struct checking checking = {kind, schema, box, old, is_own, problems};
+    check_rules(&checking);
 }

@@ -46,10 +46,9 @@ static struct bk_slice essence(struct schema_index index, struct bk_arena *arena
 /* The name of a collection, other than this one, whose index has this name. */
 static struct bk_slice find_owner(const struct bk_schema *schema, const struct schema_box *box,
                                   const struct schema_box *old, struct bk_slice name) {
-    (void)box;
     for (size_t i = 0; i < schema->count; i++) {
         const struct schema_box *other = schema->boxes[i];
-        for (uint32_t k = 0; other != old && k < other->collection.index_count; k++)
+        for (uint32_t k = 0; other != old && other != box && k < other->collection.index_count; k++)
             if (bk_slice_equal_ignore_case(other->collection.indexes[k].name, name))
                 return other->collection.name;
     }
@@ -138,6 +137,12 @@ static void check_kept(const struct schema_box *old, const struct parsed_indexes
 void schema_indexes_check(const struct bk_schema *schema, const struct schema_box *box,
                           const struct schema_box *old, struct bk_problems *problems) {
     const struct bk_collection *collection = &box->collection;
+    if (collection->type == BK_COLLECTION_VIEW) {
+        if (collection->index_count > 0)
+            bk_problems_add(problems, BK_SLICE("indexes"), "validation_indexes_not_supported",
+                            "View collections don't support indexes.");
+        return;
+    }
     struct parsed_indexes parsed = {.count = 0};
     parsed.items =
         bk_arena_alloc_zero(problems->arena, sizeof *parsed.items * (collection->index_count + 1));

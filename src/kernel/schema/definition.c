@@ -208,6 +208,8 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
         status = schema_fields_read(kind, source, box, option_problems, error);
     if (status == BK_OK)
         status = read_indexes(source, box, error);
+    if (status == BK_OK && collection->type == BK_COLLECTION_VIEW)
+        status = read_text(source, box, "viewQuery", &collection->view_query, error);
     if (status != BK_OK)
         return status;
     read_dates(source, box);
@@ -233,10 +235,11 @@ static void write_rule(struct bk_buffer *out, const char *name, struct bk_slice 
         bk_json_write_member_string(out, bk_slice_from(name), rule);
 }
 
-static void write_field(const struct bk_field *field, struct bk_buffer *out) {
+void schema_field_write(const struct bk_field *field, struct bk_slice id, struct bk_slice name,
+                        struct bk_buffer *out) {
     bk_buffer_append_char(out, '{');
-    bk_json_write_member_string(out, BK_SLICE("id"), field->id);
-    bk_json_write_member_string(out, BK_SLICE("name"), field->name);
+    bk_json_write_member_string(out, BK_SLICE("id"), id);
+    bk_json_write_member_string(out, BK_SLICE("name"), name);
     bk_json_write_member_string(out, BK_SLICE("type"), bk_slice_from(field->type->name));
     bk_json_write_member_bool(out, BK_SLICE("system"), field->is_system);
     bk_json_write_member_bool(out, BK_SLICE("hidden"), field->is_hidden);
@@ -261,7 +264,8 @@ void schema_definition_write(const struct bk_collection *collection, struct bk_b
     bk_buffer_append_char(out, '[');
     for (uint32_t i = 0; i < collection->field_count; i++) {
         bk_json_write_separator(out);
-        write_field(&collection->fields[i], out);
+        const struct bk_field *field = &collection->fields[i];
+        schema_field_write(field, field->id, field->name, out);
     }
     bk_buffer_append_char(out, ']');
     bk_json_write_key(out, BK_SLICE("indexes"));
@@ -278,5 +282,7 @@ void schema_definition_write(const struct bk_collection *collection, struct bk_b
         bk_buffer_append_char(out, ',');
         bk_buffer_append_slice(out, collection->options);
     }
+    if (collection->type == BK_COLLECTION_VIEW)
+        bk_json_write_member_string(out, BK_SLICE("viewQuery"), collection->view_query);
     bk_buffer_append_char(out, '}');
 }

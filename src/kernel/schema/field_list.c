@@ -33,6 +33,8 @@ static const struct default_field id_field = {
     "\"autogeneratePattern\":\"[a-z0-9]{15}\",\"system\":true,\"required\":true,"
     "\"primaryKey\":true}",
     false};
+/* "text" and the CRC-32 of "id". */
+static const struct bk_slice id_field_id = BK_SLICE_INIT("text3208210256");
 static const struct default_field auth_fields[] = {
     {"password", "password",
      "{\"name\":\"password\",\"type\":\"password\",\"min\":8,\"required\":true}", true},
@@ -134,6 +136,8 @@ static void add_default(struct draft_list *list, const struct default_field *wan
     struct draft draft = {.definition = definition,
                           .name = bk_slice_from(wanted->name),
                           .type = bk_slice_from(wanted->type)};
+    if (is_first && find_by_id(list, id_field_id) != NULL)
+        return; /* renamed: its place is taken, and that it is missing is said */
     make_id(list, &draft);
     uint32_t place = is_first ? 0 : list->count;
     memmove(list->drafts + place + 1, list->drafts + place,
@@ -145,6 +149,8 @@ static void add_default(struct draft_list *list, const struct default_field *wan
 /* A type that no module has registered is left out: a program without passwords has no logins. */
 static void add_defaults(const struct bk_schema_kind *kind, struct draft_list *list,
                          enum bk_collection_type type) {
+    if (type == BK_COLLECTION_VIEW)
+        return;
     if (!has_default(list, &id_field))
         add_default(list, &id_field, true);
     if (type != BK_COLLECTION_AUTH)
@@ -235,6 +241,8 @@ enum bk_status schema_fields_read(const struct bk_schema_kind *kind,
         fields = NULL;
     if (fields != NULL && fields->type != BK_JSON_ARRAY)
         return bk_error_set(error, BK_INVALID, "fields must be a list");
+    if (collection->type == BK_COLLECTION_VIEW && !source->is_stored)
+        fields = NULL; /* its query tells them: see view.c */
     if (fields != NULL && fields->child_count > BK_COLLECTION_FIELDS_MAX)
         return bk_error_set(error, BK_INVALID, "fields are more than %d", BK_COLLECTION_FIELDS_MAX);
     size_t room = DEFAULTS_MAX + (fields == NULL ? 0 : (size_t)fields->child_count);

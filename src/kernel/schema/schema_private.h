@@ -11,7 +11,10 @@
  *   index.c          CREATE INDEX, read and written
  *   table.c          a collection's table and its changes
  *   row.c            rows of _collections
- *   change.c         a change from the request to the new snapshot
+ *   change.c         a change from the request to the new snapshot; change_run.c its part on the
+ *                    writer
+ *   view.c           a view's fields and its SQL; view_query.c its SELECT, as far as fields need it
+ *   scaffold.c       what a new collection has
  *   system.c         collections that modules declare
  *   record.c         rows → values → JSON
  *   types/           one file a field type
@@ -75,9 +78,10 @@ struct schema_state *schema_state_of(struct bk_schema_kind *kind, struct bk_tena
 struct schema_box {
     struct bk_collection collection; /* first, so that one leads to the other */
     struct bk_arena arena;
-    struct bk_slice folded; /* its name in lower case */
-    enum bk_status status;  /* of what is prebuilt: whether there was room for it */
-    int reference_count;    /* atomic */
+    struct bk_slice folded;   /* its name in lower case */
+    struct bk_slice view_sql; /* of one that view.c has made: what its SQL view selects */
+    enum bk_status status;    /* of what is prebuilt: whether there was room for it */
+    int reference_count;      /* atomic */
 };
 
 struct schema_box *schema_box_create(void); /* empty, one reference */
@@ -175,6 +179,88 @@ void schema_definition_check(const struct bk_schema_kind *kind, const struct bk_
 /* The rules for indexes among them. (check_indexes.c) */
 void schema_indexes_check(const struct bk_schema *schema, const struct schema_box *box,
                           const struct schema_box *old, struct bk_problems *problems);
+
+/* The rules by the rules' own language, which may speak of any collection of the schema. */
+void schema_rules_check(const struct bk_schema_kind *kind, const struct bk_schema *schema,
+                        const struct schema_box *box, const struct schema_box *old, bool is_own,
+                        struct bk_problems *problems);
+/* The JSON of one field, with this id and name. (definition.c) */
+void schema_field_write(const struct bk_field *field, struct bk_slice id, struct bk_slice name,
+                        struct bk_buffer *out);
+
+/* --- changes (change.c, change_run.c) --------------------------------------------------------- */
+
+/* What happens to one collection. */
+struct schema_step {
+    enum bk_schema_action action;
+    struct schema_box *old_box, *new_box; /* references; either may be NULL */
+    struct schema_box *draft;             /* a view as it was read, without its fields; or NULL */
+    struct bk_problems option_problems;   /* in the plan's arena */
+};
+
+struct schema_plan {
+    struct bk_list link;
+    struct schema_state *state;
+    struct bk_schema_change *change;
+    enum bk_status status;     /* of planning */
+    struct schema_step *steps; /* those asked for, then the views that follow them */
+    uint32_t step_count;       /* asked for */
+    uint32_t follower_count;   /* made anew by each run */
+    bool is_single;            /* one collection, not a list of steps */
+    bool defers_rules;         /* they are judged when the views have their fields */
+    bool is_proven;            /* a trial that would have worked */
+    struct bk_schema *planned; /* the schema after the steps, its new views without fields */
+    struct bk_schema *after;   /* the same as the writer has made it; NULL before */
+    uint64_t generation;       /* that the change makes */
+    struct schema_head *head;  /* of the schema that it changes */
+    struct bk_arena arena;     /* of parsing */
+};
+
+/* On the writer: all of it, in the transaction. (change_run.c) */
+enum bk_status schema_plan_run(struct schema_plan *plan, struct bk_transaction *transaction);
+/* Gives up what the last run has made. Any thread that has the plan. */
+void schema_plan_forget_run(struct schema_plan *plan);
+/* PocketBase's SDK shows the message of a refusal that has no fields. */
+enum bk_status schema_refuse(struct bk_schema_change *change, enum bk_schema_action action,
+                             const struct bk_error *reason);
+const char *schema_action_name(enum bk_schema_action action);
+
+/* --- views (view.c) --------------------------------------------------------------------------- */
+
+/* Makes the collection of a draft: what its query gives as fields. The query is judged: problems of
+ * viewQuery. The box is made in any case, maybe without fields; BK_OK unless something failed. On
+ * the writer; schema: with everything that the query may read. */
+enum bk_status schema_view_make(const struct bk_schema_kind *kind, const struct bk_schema *schema,
+                                const struct schema_box *draft, struct bk_connection *connection,
+                                struct schema_box **box, struct bk_problems *problems,
+                                struct bk_error *error);
+/* Creates the SQL view in place of the former one (NULL: there is none). BK_INVALID: SQLite
+ * does not take it, or what it gives cannot be records: a problem of viewQuery. */
+enum bk_status schema_view_create(const struct bk_schema *schema, const struct schema_box *old_box,
+                                  const struct schema_box *new_box,
+                                  struct bk_connection *connection, struct bk_problems *problems);
+/* Whether two collections have the same fields, but for their ids. */
+bool schema_view_has_same_fields(const struct schema_box *a, const struct schema_box *b);
+/* A problem of viewQuery, where there is one of a field that it gives. */
+void schema_view_refuse_fields(const struct schema_box *box, struct bk_problems *problems);
+
+/* --- a view's SELECT (view_query.c) ----------------------------------------------------------- */
+
+struct schema_view_name {
+    struct bk_slice original, alias;
+};
+struct schema_view_query {
+    struct schema_view_name *columns, *tables; /* the first table is the main one */
+    uint32_t column_count, table_count;
+};
+/* What it selects from where, as far as it can be told without a parser of SQL: the contract's
+ * way. Any thread. */
+enum bk_status schema_view_query_read(struct bk_slice text, struct bk_arena *arena,
+                                      struct schema_view_query *query, struct bk_error *error);
+/* Without the space and the semicolons around it. */
+struct bk_slice schema_view_query_trim(struct bk_slice text);
+/* False when there is a semicolon between two parts. */
+bool schema_view_query_is_single(struct bk_slice text);
 
 /* --- CREATE INDEX (index.c) ------------------------------------------------------------------- */
 

@@ -93,6 +93,7 @@ static enum bk_status check(struct preparing *preparing, const struct schema_box
     bk_problems_init(&problems, &preparing->arena);
     schema_definition_check(preparing->kind, preparing->schema, box, old, true, option_problems,
                             &problems);
+    schema_rules_check(preparing->kind, preparing->schema, box, old, true, &problems);
     if (problems.count == 0)
         return BK_OK;
     const struct bk_problem *first = problems.first;

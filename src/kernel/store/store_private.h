@@ -9,7 +9,8 @@
  *   batch.c        one commit, and once more       journal.c     append, counter, read, seek
  *   transaction.c  what a write's run may do       prune.c  checkpoint.c  copy.c
  *   database.c     open and close on the loop      opening.c     the same on the writer
- *   inspect.c      is this file ours and whole?    head.c         is it an older one, put back?
+ * *   inspect.c      is this file ours and whole?    head.c         is it an older one, put back?
+ *   judge.c        may this SELECT of a client run?
  *   event*.c  tenant*.c
  */
 #ifndef STORE_PRIVATE_H

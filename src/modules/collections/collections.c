@@ -13,6 +13,8 @@
  *   snapshot.c        all records as a stream, to begin a copy with
  *   record_event.c    a change as an event
  *   request.c         what requests have in common
+ *   definitions_….c   beside one collection: list.c all of them, import.c many at once, truncate.c
+ *                     the records of one, meta.c what there may be
  */
 #include "collections.h"
 #include "bakend/encode.h"
@@ -39,6 +41,7 @@ static const struct bk_route_parameter list_parameters[] = {
 static const struct bk_route_parameter definition_list_parameters[] = {
     {"page", "query", "integer=1", "The page, from 1."},
     {"perPage", "query", "integer=30", "Items a page, at most 1000; 30 when absent."},
+    {"filter", "query", "string", "Which ones, by name, id, type, system, created and updated."},
     {"sort", "query", "string", "name, type, system, created, updated or id; '-' turns it round."},
     {"skipTotal", "query", "boolean=false", "Leaves totalItems and totalPages uncounted (-1)."},
     {"fields", "query", "string",
@@ -118,6 +121,43 @@ static const struct bk_route routes[] = {
      .tag = "collections",
      .parameters = fields_parameter,
      .handle = collections_definition_create},
+    {.method = BK_PUT,
+     .path = "/api/collections/import",
+     .access = BK_ACCESS_SUPERUSER,
+     .body_max_bytes = BK_BODY_MAX_BYTES,
+     .has_json_body = true,
+     .summary = "Creates, changes and, if asked, deletes many collections at once.",
+     .tag = "collections",
+     .handle = collections_definitions_import},
+    {.method = BK_GET,
+     .path = "/api/collections/meta/scaffolds",
+     .access = BK_ACCESS_SUPERUSER,
+     .summary = "Answers what a new collection of each type has.",
+     .tag = "collections",
+     .parameters = fields_parameter,
+     .handle = collections_definition_scaffolds},
+    {.method = BK_GET,
+     .path = "/api/collections/meta/oauth2-providers",
+     .access = BK_ACCESS_SUPERUSER,
+     .summary = "Lists the OAuth2 providers that an auth collection may name.",
+     .tag = "collections",
+     .parameters = fields_parameter,
+     .handle = collections_definition_providers},
+    {.method = BK_POST,
+     .path = "/api/collections/meta/dry-run-view",
+     .access = BK_ACCESS_SUPERUSER,
+     .body_max_bytes = BK_BODY_MAX_BYTES,
+     .has_json_body = true,
+     .summary = "Answers the fields of a view's query and some of its records.",
+     .tag = "collections",
+     .handle = collections_definition_dry_run},
+    {.method = BK_DELETE,
+     .path = "/api/collections/{collection}/truncate",
+     .access = BK_ACCESS_SUPERUSER,
+     .body_max_bytes = 4096,
+     .summary = "Deletes all records of a collection, and what refers to them.",
+     .tag = "collections",
+     .handle = collections_definition_truncate},
     {.method = BK_GET,
      .path = "/api/collections/{collection}",
      .access = BK_ACCESS_SUPERUSER,

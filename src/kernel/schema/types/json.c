@@ -1,6 +1,7 @@
 /*
  * json: any JSON value, kept as compact text with the client's own numbers. Its column has TEXT
- * affinity, since SQLite would make a double of a long number in any other. null is NULL.
+ * affinity, since SQLite would make a double of a long number in any other. null is NULL. Of a view
+ * it is whatever an expression gives: numbers, and texts that need not be JSON.
  *
  * A string is looked into, in JSON bodies too, so that a form and a JSON body mean the same: true,
  * false, null, numbers, arrays, objects and quoted texts become what they say; any other is a JSON
@@ -10,7 +11,10 @@
 
 struct json_options {
     int64_t maximum; /* bytes; 0: 1 MiB */
+    bool is_of_view;
 };
+
+enum { VIEW_TEXT_FACTOR = 64, VIEW_TEXT_BYTES_MIN = 64 * 1024 };
 
 /* Without the spaces between its parts. input: valid JSON. */
 static struct bk_slice compact(struct bk_slice input, struct bk_arena *arena) {
@@ -80,6 +84,8 @@ static void configure(struct bk_field *field, const struct bk_json *definition,
     struct json_options *options = field->options;
     const struct schema_options reader = {definition, path, problems, arena};
     options->maximum = schema_option_int_within(&reader, "maxSize", 0, SCHEMA_INTEGER_MAX);
+    options->is_of_view =
+        field->collection != NULL && field->collection->type == BK_COLLECTION_VIEW;
 }
 
 static void write_options(const struct bk_field *field, struct bk_buffer *out) {
@@ -87,9 +93,37 @@ static void write_options(const struct bk_field *field, struct bk_buffer *out) {
     bk_json_write_member_int(out, BK_SLICE("maxSize"), options->maximum);
 }
 
+/* A text that is JSON is what it says, any other a JSON string. */
+static void write_any(const struct bk_value *value, struct bk_buffer *out) {
+    struct bk_arena arena;
+    switch (value->type) {
+    case BK_VALUE_INT:
+        bk_json_write_int(out, value->integer);
+        break;
+    case BK_VALUE_REAL:
+        bk_json_write_double(out, value->real);
+        break;
+    case BK_VALUE_TEXT:
+        bk_arena_init(&arena, VIEW_TEXT_BYTES_MIN + VIEW_TEXT_FACTOR * value->text.length);
+        if (speaks_for_itself(value->text, &arena))
+            bk_buffer_append_slice(out, value->text);
+        else
+            bk_json_write_string(out, value->text);
+        bk_arena_fini(&arena);
+        break;
+    case BK_VALUE_NULL:
+        bk_buffer_append_literal(out, "null");
+        break;
+    }
+}
+
 static void write_json(const struct bk_field *field, const struct bk_value *value,
                        struct bk_buffer *out) {
-    (void)field;
+    const struct json_options *options = field->options;
+    if (options->is_of_view) {
+        write_any(value, out);
+        return;
+    }
     if (value->type == BK_VALUE_TEXT && value->text.length > 0)
         bk_buffer_append_slice(out, value->text);
     else

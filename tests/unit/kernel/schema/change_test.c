@@ -78,7 +78,7 @@ static void names_are_refused_with_the_contracts_codes(void **state) {
     assert_refused(fixture, "{'name':'_own'}", "name", "validation_collection_name_invalid");
     assert_refused(fixture, "{'name':'Job'}", "name", "validation_collection_name_invalid");
     assert_refused(fixture, "{'name':'v','type':'nope'}", "type", "validation_in_invalid");
-    assert_refused(fixture, "{'name':'v','type':'view'}", "type", "validation_invalid_type");
+    assert_refused(fixture, "{'name':'v','type':'view'}", "viewQuery", "validation_required");
     assert_refused(fixture, "{'name':'v','listRule':'a = 1'}", "listRule",
                    "validation_invalid_rule");
     char long_name[400];
