@@ -93,6 +93,13 @@ enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *a
                                 const struct bk_asker *asker,
                                 const struct bk_collection *collection, struct bk_slice rule,
                                 enum bk_question_of of);
+/* The same of any filter; of a client's, at most BK_FILTER_BYTES_MAX long, what filter.h says of
+ * BK_FILTER_OF_CLIENT. error: what is wrong with it, or NULL. */
+enum bk_status bk_question_make_filter(struct bk_question *question, struct bk_arena *arena,
+                                       const struct bk_asker *asker,
+                                       const struct bk_collection *collection, struct bk_slice text,
+                                       enum bk_question_of of, enum bk_filter_trust trust,
+                                       struct bk_error *error);
 /* BK_NOT_FOUND: there is no such record, or the rule does not hold for it. */
 enum bk_status bk_question_ask(const struct bk_question *question, struct bk_connection *connection,
                                struct bk_slice id);

@@ -84,30 +84,47 @@ static enum bk_status make_sql(struct bk_arena *arena, const struct bk_collectio
     return status == BK_OK ? bk_arena_status(arena) : status;
 }
 
-enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *arena,
-                                const struct bk_asker *asker,
-                                const struct bk_collection *collection, struct bk_slice rule,
-                                enum bk_question_of of) {
+static enum bk_status resolve(struct bk_question *question, struct bk_arena *arena,
+                              const struct bk_filter_scope *scope, struct bk_slice text,
+                              enum bk_filter_trust trust, struct bk_error *error) {
+    size_t bytes_max = trust == BK_FILTER_OF_CLIENT ? BK_FILTER_BYTES_MAX : BK_RULE_BYTES_MAX;
+    struct bk_filter *filter;
+    question->query = bk_filter_query_create(arena, scope);
+    if (question->query == NULL)
+        return bk_arena_status(arena);
+    enum bk_status status = bk_filter_parse(arena, text, bytes_max, &filter, error);
+    if (status == BK_OK)
+        status = bk_filter_query_add(question->query, filter, trust, error);
+    question->query->error = NULL;
+    return status;
+}
+
+enum bk_status bk_question_make_filter(struct bk_question *question, struct bk_arena *arena,
+                                       const struct bk_asker *asker,
+                                       const struct bk_collection *collection, struct bk_slice text,
+                                       enum bk_question_of of, enum bk_filter_trust trust,
+                                       struct bk_error *error) {
     bool is_new = of != BK_QUESTION_OF_STORED;
     struct bk_filter_scope scope;
-    struct bk_filter *filter;
     *question = (struct bk_question){
-        .is_there = rule.length > 0, .collection = collection, .of = of, .now_ms = asker->now_ms};
+        .is_there = text.length > 0, .collection = collection, .of = of, .now_ms = asker->now_ms};
     if (!question->is_there)
         return BK_OK;
     question->first_parameter = is_new ? (int)collection->field_count + 1 : 2;
     bk_asker_scope(asker, collection, question->first_parameter, &scope);
     scope.rows = is_new ? new_rows : BK_SLICE_EMPTY;
-    struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
-    if (query == NULL)
-        return bk_arena_status(arena);
-    question->query = query;
-    enum bk_status status = bk_filter_parse(arena, rule, BK_RULE_BYTES_MAX, &filter, NULL);
+    enum bk_status status = resolve(question, arena, &scope, text, trust, error);
     if (status == BK_OK)
-        status = bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, NULL);
-    if (status == BK_OK)
-        status = bk_filter_query_finish(query, &question->condition);
+        status = bk_filter_query_finish(question->query, &question->condition);
     return status == BK_OK ? make_sql(arena, collection, question) : status;
+}
+
+enum bk_status bk_question_make(struct bk_question *question, struct bk_arena *arena,
+                                const struct bk_asker *asker,
+                                const struct bk_collection *collection, struct bk_slice rule,
+                                enum bk_question_of of) {
+    return bk_question_make_filter(question, arena, asker, collection, rule, of, BK_FILTER_OF_RULE,
+                                   NULL);
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
