@@ -209,6 +209,13 @@ void bk_answer_empty(struct bk_request *request);
 void bk_answer_error(struct bk_request *request, enum bk_status status, const char *message);
 /* The same with request->problems as data; 400 "message". */
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message);
+/* The same with data as it is, a JSON object. */
+void bk_answer_error_data(struct bk_request *request, enum bk_status status, const char *message,
+                          struct bk_slice data);
+/* Appends the error shape without the id of a request, for an answer that tells of several. Any
+ * thread. */
+void bk_answer_describe(const struct bk_problems *problems, enum bk_status status,
+                        const char *message, struct bk_buffer *out);
 /* 413 that says how large a body the route takes. */
 void bk_answer_too_large(struct bk_request *request);
 /* The error shape with a status that no bk_status has (408, 414, 431 …): for transports. */

@@ -55,6 +55,14 @@ struct bk_field_work {
     void *user;
 };
 
+/* What a key of a body may ask for instead of a new value. */
+enum bk_modifier {
+    BK_MODIFIER_APPEND = 1,      /* "tags+": one more; of a number: plus */
+    BK_MODIFIER_PREPEND = 2,     /* "+tags" */
+    BK_MODIFIER_REMOVE = 4,      /* "tags-"; of a number: minus */
+    BK_MODIFIER_AUTOGENERATE = 8 /* "code:autogenerate": what is sent, and a made text behind it */
+};
+
 /* A file that came with a request. Borrowed from its body. */
 struct bk_upload {
     struct bk_upload *next;
@@ -79,6 +87,11 @@ struct bk_field_type {
     /* JSON → value. Never fails: what cannot be read becomes the type's empty value. */
     void (*normalise)(const struct bk_field *field, const struct bk_json *input,
                       struct bk_value *value, struct bk_arena *arena);
+    /* optional. Those of enum bk_modifier that it knows, and what they do to the value. Pure, any
+     * thread. */
+    uint32_t modifiers;
+    void (*modify)(const struct bk_field *field, enum bk_modifier modifier,
+                   const struct bk_json *input, struct bk_value *value, struct bk_arena *arena);
     /* The empty value. */
     void (*empty)(const struct bk_field *field, struct bk_value *value);
     /* optional. Pure, any thread. */
@@ -225,6 +238,12 @@ size_t bk_schema_count(const struct bk_schema *schema);
 const struct bk_collection *bk_schema_at(const struct bk_schema *schema, size_t index);
 const struct bk_field *bk_collection_field(const struct bk_collection *collection,
                                            struct bk_slice name);
+/* Whether a unique index is over this column alone; its WHERE is not looked at. */
+bool bk_collection_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
+                                struct bk_arena *scratch);
+/* Whether an index begins with this column, so that it can be searched and sorted by. */
+bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
+                              struct bk_arena *scratch);
 /* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect >
  * 1. */
 bool bk_field_is_multiple(const struct bk_field *field);
@@ -255,12 +274,6 @@ struct bk_relation {
 bool bk_relation_of(const struct bk_field *field, struct bk_relation *relation);
 /* Calls with every relation field, of any collection, that points at target; until on_relation
  * returns false. Any thread. */
-/* Whether a unique index is over this column alone; its WHERE is not looked at. */
-bool bk_collection_is_unique_on(const struct bk_collection *collection, struct bk_slice column,
-                                struct bk_arena *scratch);
-/* Whether an index begins with this column, so that it can be searched and sorted by. */
-bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
-                              struct bk_arena *scratch);
 void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_collection *target,
                             bool (*on_relation)(void *user, const struct bk_relation *relation),
                             void *user);

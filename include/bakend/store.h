@@ -152,7 +152,7 @@ enum { BK_TRANSACTION_ARENA_BYTES_MAX = 64 * 1024 * 1024 };
 struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction);
 /* Gives the rest of this run so much time. SELECTs end with BK_TIMEOUT when it is over, instead of
  * after 50 ms each; a run that does much between them asks bk_transaction_is_late and returns
- * BK_TIMEOUT. */
+ * BK_TIMEOUT. 0: no budget again, as at the start. */
 void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms);
 bool bk_transaction_is_late(const struct bk_transaction *transaction);
 

@@ -85,39 +85,6 @@ test('what is stored is answered as stored', async (t) => {
   });
 });
 
-test('what a write asks for and does not get is refused', async (t) => {
-  const api = await operator(t);
-  await api.define({
-    name: 'posts',
-    fields: [
-      { name: 'title', type: 'text' },
-      { name: 'views', type: 'number' },
-    ],
-  });
-  const { id } = await api.create('posts', { title: 'x', views: 1 });
-  const path = recordsPath('posts', id);
-
-  await t.test('an Idempotency-Key', async () => {
-    const headers = { 'idempotency-key': 'k1' };
-    const code = { 'Idempotency-Key': 'validation_not_supported' };
-    assertProblems(await api.post(recordsPath('posts'), { title: 'y' }, { headers }), code);
-    assertProblems(await api.patch(path, { title: 'y' }, { headers }), code);
-    assertProblems(await api.remove(path, { headers }), code);
-    const { items } = (await api.get(recordsPath('posts'))).body;
-    assert.deepEqual(
-      items.map(({ title }) => title),
-      ['x'],
-    );
-  });
-
-  await t.test('modifiers', async () => {
-    for (const key of ['views+', '+views', 'views-', 'title:autogenerate'])
-      assertProblems(await api.patch(path, { [key]: 1 }), { [key]: 'validation_not_supported' });
-    assert.equal((await api.patch(path, { 'nothing+': 1 })).status, 200);
-    assert.equal((await api.get(path)).body.views, 1);
-  });
-});
-
 /** A parent's collection, its children that go with it, and what refers to those. */
 async function family(t) {
   const api = await operator(t);

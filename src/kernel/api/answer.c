@@ -106,8 +106,10 @@ static void write_sentence(struct bk_buffer *out, struct bk_slice text) {
     bk_buffer_append_literal(out, ".\"");
 }
 
+static const struct bk_slice no_data = BK_SLICE_INIT("{}");
+
 static void write_error(struct bk_request *request, int http_status, struct bk_slice message,
-                        const struct bk_problems *problems) {
+                        const struct bk_problems *problems, struct bk_slice data) {
     struct bk_buffer *out = &request->out;
     bk_buffer_clear(out);
     out->is_overflown = false;
@@ -115,7 +117,7 @@ static void write_error(struct bk_request *request, int http_status, struct bk_s
     if (problems != NULL)
         bk_problems_write_json(problems, out);
     else
-        bk_buffer_append_literal(out, "{}");
+        bk_buffer_append_slice(out, data);
     bk_buffer_append_literal(out, ",\"message\":");
     write_sentence(out, message);
     bk_json_write_member_int(out, BK_SLICE("status"), http_status);
@@ -128,13 +130,13 @@ static void write_error(struct bk_request *request, int http_status, struct bk_s
 }
 
 static void send_error(struct bk_request *request, int http_status, struct bk_slice message,
-                       const struct bk_problems *problems) {
+                       const struct bk_problems *problems, struct bk_slice data) {
     if (http_status == 429 || http_status == 503)
         bk_answer_header(request, "Retry-After", BK_SLICE(RETRY_AFTER_SECONDS));
     write_security(request);
     if (request->head.lacks_memory)
         bk_buffer_clear(&request->head);
-    write_error(request, http_status, message, problems);
+    write_error(request, http_status, message, problems, data);
     request->status = http_status;
     send_whole(request);
 }
@@ -157,7 +159,7 @@ void bk_answer_error(struct bk_request *request, enum bk_status status, const ch
         status = BK_NO_MEMORY;
         message = NULL;
     }
-    send_error(request, bk_status_http(status), message_of(status, message), NULL);
+    send_error(request, bk_status_http(status), message_of(status, message), NULL, no_data);
 }
 
 void bk_answer_problems(struct bk_request *request, enum bk_status status, const char *message) {
@@ -165,7 +167,26 @@ void bk_answer_problems(struct bk_request *request, enum bk_status status, const
         bk_answer_error(request, BK_NO_MEMORY, NULL);
         return;
     }
-    send_error(request, bk_status_http(status), message_of(status, message), &request->problems);
+    send_error(request, bk_status_http(status), message_of(status, message), &request->problems,
+               no_data);
+}
+
+void bk_answer_error_data(struct bk_request *request, enum bk_status status, const char *message,
+                          struct bk_slice data) {
+    if (lacks_memory(request))
+        bk_answer_error(request, BK_NO_MEMORY, NULL);
+    else
+        send_error(request, bk_status_http(status), message_of(status, message), NULL, data);
+}
+
+void bk_answer_describe(const struct bk_problems *problems, enum bk_status status,
+                        const char *message, struct bk_buffer *out) {
+    bk_buffer_append_literal(out, "{\"data\":");
+    bk_problems_write_json(problems, out);
+    bk_buffer_append_literal(out, ",\"message\":");
+    write_sentence(out, message_of(status, message));
+    bk_json_write_member_int(out, BK_SLICE("status"), bk_status_http(status));
+    bk_buffer_append_char(out, '}');
 }
 
 void bk_answer_too_large(struct bk_request *request) {
@@ -177,7 +198,7 @@ void bk_answer_too_large(struct bk_request *request) {
 }
 
 void bk_answer_refusal(struct bk_request *request, int http_status, const char *message) {
-    send_error(request, http_status, bk_slice_from(message), NULL);
+    send_error(request, http_status, bk_slice_from(message), NULL, no_data);
 }
 
 /* --- whole answers ---------------------------------------------------------------------------- */

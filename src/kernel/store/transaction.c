@@ -34,7 +34,8 @@ struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction) {
 }
 
 void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms) {
-    transaction->connection->budget_end_ns = bk_clock_monotonic_ns() + budget_ms * STORE_NS_PER_MS;
+    transaction->connection->budget_end_ns =
+        budget_ms == 0 ? 0 : bk_clock_monotonic_ns() + budget_ms * STORE_NS_PER_MS;
 }
 
 bool bk_transaction_is_late(const struct bk_transaction *transaction) {

@@ -336,6 +336,7 @@ enum bk_status collections_record_remove(struct bk_transaction *transaction,
     enum bk_status status = remove_row(&cascade, collection, id);
     if (status == BK_OK)
         status = run(&cascade);
+    bk_transaction_set_budget(transaction, 0); /* other changes may follow in the same write */
     *message = cascade.message;
     bk_arena_fini(&cascade.row_room);
     bk_map_fini(&cascade.gone);

@@ -4,10 +4,15 @@
  * transaction.
  *
  *   definitions.c     the collections themselves
- *   record_write.c    create and update: loop (read, normalise, begin) → writer (check, SQL, event)
- *                     → answer
- *   record_delete.c   delete
+ *   record_request.c  create, update, delete as requests
+ *   record_change.c   the engine behind them: prepare on the loop, run on the writer
+ *   record_input.c    from the keys of a body to values, modifiers
+ *   record_ask.c      who may, and how the answer shows the record
+ *   record_auth.c     what records of auth collections have besides
+ *   record_write.c    create and update on the writer: check, SQL, event
+ *   batch.c           several changes at once, all or nothing
  *   cascade.c         what refers to a deleted record
+ *   retry.c           requests that are sent again, with an Idempotency-Key
  *   record_read.c     one record by id, on the loop
  *   record_list.c     pages of records, on a reader
  *   snapshot.c        all records as a stream, to begin a copy with
@@ -16,8 +21,8 @@
  *   definitions_….c   beside one collection: list.c all of them, import.c many at once, truncate.c
  *                     the records of one, meta.c what there may be
  */
-#include "collections.h"
 #include "bakend/encode.h"
+#include "retry.h"
 
 struct collections_state {
     struct bk_fallback fallback;
@@ -99,6 +104,14 @@ static const struct bk_route routes[] = {
                       .summary = "Deletes a record, and what refers to it as its relation says.",
                       .tag = "records",
                       .handle = collections_record_delete},
+    {.method = BK_POST,
+     .path = "/api/batch",
+     .scope = "records:write",
+     .body_max_bytes = COLLECTIONS_BATCH_BYTES_MAX,
+     .has_json_body = true,
+     .summary = "Creates, updates and deletes several records, all or none.",
+     .tag = "records",
+     .handle = collections_batch},
     {.method = BK_GET,
      .path = "/api/collections/{collection}/snapshot",
      .scope = "records:read",
@@ -291,6 +304,8 @@ const struct bk_module bk_module_collections = {
     .summary = "Collections and their records over REST.",
     .routes = routes,
     .route_count = BK_COUNT_OF(routes),
+    .migrations = retry_migrations,
+    .migration_count = RETRY_MIGRATION_COUNT,
     .events = events,
     .event_count = BK_COUNT_OF(events),
     .state_size = sizeof(struct collections_state),

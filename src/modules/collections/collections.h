@@ -12,6 +12,7 @@ enum {
     COLLECTIONS_PAGE_MAX = 1000000000, /* so that an offset fits in 63 bits */
     COLLECTIONS_SORT_KEYS_MAX = 8,
     COLLECTIONS_CASCADE_MAX = 10000, /* rows that one delete may touch */
+    COLLECTIONS_BATCH_BYTES_MAX = 128 * 1024 * 1024, /* the contract's, where settings name none */
     COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
 
@@ -64,6 +65,7 @@ void collections_record_view(struct bk_request *request);
 void collections_record_create(struct bk_request *request);
 void collections_record_update(struct bk_request *request);
 void collections_record_delete(struct bk_request *request);
+void collections_batch(struct bk_request *request);
 
 void collections_snapshot(struct bk_request *request);
 

@@ -167,7 +167,7 @@ static bool read_double(struct bk_slice text, double *number) {
     return isfinite(*number);     /* too large is unreadable, not infinite */
 }
 
-static void set_number(struct bk_value *value, double number) {
+void schema_number_set(struct bk_value *value, double number) {
     if (isfinite(number) && number >= -9223372036854775808.0 && number < 9223372036854775808.0 &&
         floor(number) == number) /* NOLINT: exact on purpose */
         *value = BK_VALUE_OF_INT((int64_t)number);
@@ -187,13 +187,13 @@ void schema_cast_number(const struct bk_json *input, struct bk_value *value) {
         if (bk_json_to_int64(input, &integer))
             value->integer = integer;
         else if (bk_json_to_double(input, &number))
-            set_number(value, number);
+            schema_number_set(value, number);
         break;
     case BK_JSON_STRING:
         if (bk_slice_to_int64(input->string, &integer))
             value->integer = integer;
         else if (read_double(input->string, &number))
-            set_number(value, number);
+            schema_number_set(value, number);
         break;
     default:
         break;

@@ -36,6 +36,26 @@ static void normalise(const struct bk_field *field, const struct bk_json *input,
     schema_cast_number(input, value);
 }
 
+/* Integers as such as long as they fit, else as doubles. */
+static void modify(const struct bk_field *field, enum bk_modifier modifier,
+                   const struct bk_json *input, struct bk_value *value, struct bk_arena *arena) {
+    struct bk_value change, sum;
+    (void)field;
+    (void)arena;
+    schema_cast_number(input, &change);
+    bool is_minus = modifier == BK_MODIFIER_REMOVE;
+    if (value->type == BK_VALUE_NULL)
+        *value = BK_VALUE_OF_INT(0);
+    sum = BK_VALUE_OF_INT(0);
+    if (value->type == BK_VALUE_INT && change.type == BK_VALUE_INT &&
+        !(is_minus ? __builtin_sub_overflow(value->integer, change.integer, &sum.integer)
+                   : __builtin_add_overflow(value->integer, change.integer, &sum.integer)))
+        *value = sum;
+    else
+        schema_number_set(value,
+                          real_of(value) + (is_minus ? -real_of(&change) : real_of(&change)));
+}
+
 static void empty(const struct bk_field *field, struct bk_value *value) {
     (void)field;
     *value = BK_VALUE_OF_INT(0);
@@ -111,6 +131,8 @@ const struct bk_field_type schema_type_number = {
     .configure = configure,
     .write_options = write_options,
     .normalise = normalise,
+    .modifiers = BK_MODIFIER_APPEND | BK_MODIFIER_REMOVE,
+    .modify = modify,
     .empty = empty,
     .validate = validate,
     .write_json = write_json,

@@ -123,24 +123,43 @@ static enum bk_status check(const struct bk_field *field, const struct bk_value 
     return status == BK_END ? BK_OK : status;
 }
 
+/* A text that the pattern of the field describes. */
+static struct bk_slice generate(const struct text_options *options, struct bk_arena *arena) {
+    struct bk_buffer out;
+    bk_buffer_init(&out, SCHEMA_GENERATED_BYTES_MAX);
+    enum bk_status status = schema_generate(options->autogenerate, &out, NULL);
+    BK_ASSERT(status == BK_OK); /* tried when the definition was read */
+    struct bk_slice text = bk_arena_copy(arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return text;
+}
+
+/* "code:autogenerate": what is sent, and a made text behind it. */
+static void modify(const struct bk_field *field, enum bk_modifier modifier,
+                   const struct bk_json *input, struct bk_value *value, struct bk_arena *arena) {
+    const struct text_options *options = field->options;
+    (void)modifier;
+    struct bk_slice text = schema_cast_text(input, arena);
+    if (options->autogenerate.length > 0) {
+        struct bk_slice made = generate(options, arena);
+        text = bk_arena_format(arena, "%.*s%.*s", BK_SLICE_PRINT(text), BK_SLICE_PRINT(made));
+    }
+    *value = BK_VALUE_OF_TEXT(text);
+}
+
 static void fill(const struct bk_field *field, struct bk_value *value, bool is_create, bool given,
                  int64_t now_ms, struct bk_arena *arena) {
     (void)given; /* an empty value is filled too, as the contract has it */
     const struct text_options *options = field->options;
     if (!is_create || options->autogenerate.length == 0 || !schema_value_is_empty_text(value))
         return;
-    if (options->makes_record_ids) {
-        char *id = bk_arena_alloc(arena, BK_RECORD_ID_BYTES);
-        bk_record_id_make(id, now_ms);
-        *value = BK_VALUE_OF_TEXT(bk_slice_make(id, BK_RECORD_ID_BYTES));
+    if (!options->makes_record_ids) {
+        *value = BK_VALUE_OF_TEXT(generate(options, arena));
         return;
     }
-    struct bk_buffer out;
-    bk_buffer_init(&out, SCHEMA_GENERATED_BYTES_MAX);
-    enum bk_status status = schema_generate(options->autogenerate, &out, NULL);
-    BK_ASSERT(status == BK_OK); /* tried when the definition was read */
-    *value = BK_VALUE_OF_TEXT(bk_arena_copy(arena, bk_buffer_slice(&out)));
-    bk_buffer_fini(&out);
+    char *id = bk_arena_alloc(arena, BK_RECORD_ID_BYTES);
+    bk_record_id_make(id, now_ms);
+    *value = BK_VALUE_OF_TEXT(bk_slice_make(id, BK_RECORD_ID_BYTES));
 }
 
 /* --- definition ------------------------------------------------------------------------------- */
@@ -240,6 +259,8 @@ const struct bk_field_type schema_type_text = {
     .write_options = write_options,
     .column_of = column_of,
     .normalise = schema_text_normalise,
+    .modifiers = BK_MODIFIER_AUTOGENERATE,
+    .modify = modify,
     .empty = schema_text_empty,
     .validate = validate,
     .fill = fill,

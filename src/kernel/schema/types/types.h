@@ -39,6 +39,7 @@ struct bk_slice schema_cast_text(const struct bk_json *input, struct bk_arena *a
 bool schema_cast_bool(const struct bk_json *input);
 /* An integer where it is one and fits, else a real. */
 void schema_cast_number(const struct bk_json *input, struct bk_value *value);
+void schema_number_set(struct bk_value *value, double number);
 
 struct schema_list {
     struct bk_slice *items;
@@ -53,6 +54,10 @@ struct schema_list schema_cast_list(const struct bk_json *input, struct bk_arena
 /* What a select or relation stores of a list: JSON of all, or the last one. */
 void schema_list_store(const struct schema_list *list, bool is_multiple, struct bk_value *value,
                        struct bk_arena *arena);
+/* What a modifier does to a list that is stored: appends, prepends or removes the texts of input. Of
+ * a single value the last one stays, as when a list is sent for it. */
+void schema_list_modify(bool is_multiple, enum bk_modifier modifier, const struct bk_json *input,
+                        struct bk_value *value, struct bk_arena *arena);
 /* Takes the next element off JSON text of an array, as it is written there; false at the end. Start
  * with the whole array. */
 bool schema_list_next(struct bk_slice *rest, struct bk_slice *element);

@@ -1,0 +1,51 @@
+/* What the files of the batch route share. */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "retry.h"
+
+/* One request of the list. It has memory and an answer of its own. */
+struct batch_part {
+    struct bk_request request;
+    struct record_change change;
+    enum record_action action;
+    struct bk_slice collection_name, id; /* of its URL, or of its body */
+    struct bk_slice fields;              /* of its answer */
+    enum bk_status read_status;          /* BK_OK unless what it asks for does not exist */
+    enum bk_status status;               /* why it cannot be run; BK_OK: it can */
+    const char *message;                 /* beside a status; or NULL */
+    int http_status;
+};
+
+struct batch {
+    struct bk_write write;
+    struct bk_request *request;
+    struct batch_part *parts;
+    uint32_t part_count, prepared_count;
+    uint32_t failed_index; /* of the part that failed, when one did */
+    bool has_failed_part;
+    bool is_preparing, is_waiting; /* see prepare_next */
+    bool is_done_before;           /* the answer is to a batch that was here before */
+    struct retry retry;
+    uint64_t timeout_ns;
+    uint32_t plans;
+};
+
+/* --- batch_part.c ----------------------------------------------------------------------------- */
+
+/* Reads the list: false when its form is no good. *list: its elements. */
+bool batch_list_read(const struct bk_json *body, const struct bk_json **list);
+/* What a part asks for. Sets its status when it asks for nothing that there is. */
+void batch_part_init(struct batch_part *part, struct bk_request *request,
+                     const struct bk_json *element);
+/* All parts, before the batch is answered. */
+void batch_release(struct batch *batch);
+
+/* --- batch_answer.c --------------------------------------------------------------------------- */
+
+/* All parts are done: the answer into the batch's request->out. On the writer. */
+enum bk_status batch_answer_write(struct batch *batch);
+/* Releases the parts and answers with the failure. */
+void batch_answer_failure(struct batch *batch, enum bk_status status);
+
+#endif
