@@ -239,7 +239,7 @@ test('wrong messages are answered and end nothing', async (t) => {
   const filtered = await listener.ask({ op: 'subscribe', filter: 'a = 1' });
   assert.deepEqual(
     [filtered.error.code, filtered.error.field],
-    ['validation_not_supported', 'filter'],
+    ['validation_invalid_filter', 'filter'],
   );
   for (let i = 0; i < 100; i++) await listener.subscribe({ subject: `posts/${i}` });
   const more = await listener.ask({ op: 'subscribe', subject: 'posts/more' });

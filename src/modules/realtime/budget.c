@@ -16,6 +16,8 @@ enum {
     ALLOCATION_BYTES = 16,
     MATCHED_SLOTS = 2, /* of the tenant's list of those that an event concerns, which doubles */
     TENANT_SHARE = 2,
+    FILTER_BYTES = 4096,        /* of one, as if nobody else had it … */
+    FILTER_BYTES_PER_BYTE = 16, /* … and for each byte of its text */
 };
 
 size_t realtime_subscription_bytes(const struct realtime_request *request) {
@@ -23,6 +25,13 @@ size_t realtime_subscription_bytes(const struct realtime_request *request) {
                    MATCHED_SLOTS * sizeof(struct realtime_subscription *) +
                    request->type_count * sizeof(struct bk_slice) + request->subject.length +
                    request->topic.length + request->fields.length;
+    if (request->filter != NULL)
+        bytes +=
+            FILTER_BYTES + FILTER_BYTES_PER_BYTE * bk_event_filter_text(request->filter).length;
+    if (request->wording.options.length > 0)
+        bytes += ALLOCATION_BYTES + sizeof(struct realtime_asker) +
+                 request->wording.options.length + request->wording.filter.length +
+                 request->wording.expand.length;
     for (size_t i = 0; i < request->type_count; i++)
         bytes += request->types[i].length;
     return bytes;

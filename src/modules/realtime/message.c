@@ -2,7 +2,8 @@
  * What a client says over a WebSocket, one JSON object a message:
  *
  *   {"id":1,"op":"auth","token":"…"}
- *   {"id":2,"op":"subscribe","types":["posts.*"],"subject":"posts/abc","after":"<cursor>"}
+ *   {"id":2,"op":"subscribe","types":["posts.*"],"subject":"posts/abc","after":"<cursor>",
+ *    "filter":"payload.total > 5"}
  *   {"id":3,"op":"unsubscribe","types":["posts.*"],"subject":"posts/abc"}
  *   {"id":4,"op":"ping"}
  *
@@ -193,22 +194,53 @@ static bool read_subject(struct realtime_session *session, struct bk_slice id,
 }
 
 /* Who asks for a filter and gets everything would act on it. */
-static bool read_request(struct realtime_session *session, struct bk_slice id,
-                         const struct bk_json *message, struct realtime_request *request) {
+static bool read_filter(struct realtime_session *session, struct bk_slice id,
+                        const struct bk_json *message, struct realtime_request *request) {
     const struct bk_json *filter = bk_json_get(message, BK_SLICE("filter"));
-    if (filter != NULL && filter->type != BK_JSON_NULL && !bk_slice_is(filter->text, "\"\"")) {
-        realtime_refuse(session, id, "validation_not_supported",
-                        "filter: not supported by this version of the server: leave it out, and "
-                        "filter what you get.",
-                        "filter");
-        return false;
-    }
-    return read_types(session, id, message, request) && read_subject(session, id, message, request);
+    struct bk_error error = BK_ERROR_INIT;
+    if (filter == NULL || filter->type == BK_JSON_NULL || bk_slice_is(filter->text, "\"\""))
+        return true;
+    enum bk_status status = BK_INVALID;
+    if (filter->type == BK_JSON_STRING)
+        status = bk_event_filter_parse(filter->string, &request->filter, &error);
+    else
+        (void)bk_error_set(&error, status, "it must be a text");
+    if (status == BK_OK)
+        return true;
+    struct bk_slice text =
+        bk_arena_format(&session->peer.realtime->arena, "filter: %s.",
+                        error.message[0] == '\0' ? bk_status_name(status) : error.message);
+    realtime_refuse(session, id, "validation_invalid_filter", text.data, "filter");
+    return false;
 }
 
-static bool is_same(const struct bk_interest *interest, const struct realtime_request *request) {
+/* What it has refers to a filter: release_request follows. */
+static bool read_request(struct realtime_session *session, struct bk_slice id,
+                         const struct bk_json *message, struct realtime_request *request) {
+    return read_types(session, id, message, request) &&
+           read_subject(session, id, message, request) &&
+           read_filter(session, id, message, request);
+}
+
+static void release_request(struct realtime_request *request) {
+    bk_event_filter_unref(request->filter);
+    request->filter = NULL;
+}
+
+static bool is_same_filter(const struct realtime_subscription *subscription,
+                           const struct bk_event_filter *filter) {
+    if (subscription->filter == NULL || filter == NULL)
+        return subscription->filter == NULL && filter == NULL;
+    return bk_slice_equal(bk_event_filter_text(subscription->filter->filter),
+                          bk_event_filter_text(filter));
+}
+
+static bool is_same(const struct realtime_subscription *subscription,
+                    const struct realtime_request *request) {
+    const struct bk_interest *interest = &subscription->interest;
     if (interest->type_count != request->type_count ||
-        !bk_slice_equal(interest->subject, request->subject))
+        !bk_slice_equal(interest->subject, request->subject) ||
+        !is_same_filter(subscription, request->filter))
         return false;
     for (size_t i = 0; i < interest->type_count; i++)
         if (!bk_slice_equal(interest->types[i], request->types[i]))
@@ -221,7 +253,7 @@ static struct realtime_subscription *find_same(const struct realtime_session *se
     BK_LIST_FOR_EACH(node, &session->peer.subscriptions) {
         struct realtime_subscription *subscription =
             bk_container_of(node, struct realtime_subscription, link);
-        if (is_same(&subscription->interest, request))
+        if (is_same(subscription, request))
             return subscription;
     }
     return NULL;
@@ -310,26 +342,28 @@ static void subscribe_after(struct realtime_session *session, struct bk_slice id
                         "after");
 }
 
-static void do_subscribe(struct realtime_session *session, struct bk_slice id,
-                         const struct bk_json *message) {
-    struct realtime_request request = {0};
-    const struct bk_json *after = bk_json_get(message, BK_SLICE("after"));
-    if (!read_request(session, id, message, &request))
-        return;
+static void subscribe(struct realtime_session *session, struct bk_slice id,
+                      const struct realtime_request *request, const struct bk_json *after) {
     if (session->peer.subscription_count >= REALTIME_SUBSCRIPTIONS_MAX &&
-        find_same(session, &request) == NULL) {
+        find_same(session, request) == NULL)
         realtime_refuse(session, id, "too_many_subscriptions",
                         "A connection may have 100 subscriptions: name more types in one, or "
                         "unsubscribe.",
                         NULL);
+    else if (refuse_full(session, id, request))
         return;
-    }
-    if (refuse_full(session, id, &request))
-        return;
-    if (after == NULL || after->type == BK_JSON_NULL)
-        realtime_answer_subscribed(session, id, subscribe_live(session, &request), -1);
+    else if (after == NULL || after->type == BK_JSON_NULL)
+        realtime_answer_subscribed(session, id, subscribe_live(session, request), -1);
     else
-        subscribe_after(session, id, &request, after->string);
+        subscribe_after(session, id, request, after->string);
+}
+
+static void do_subscribe(struct realtime_session *session, struct bk_slice id,
+                         const struct bk_json *message) {
+    struct realtime_request request = {0};
+    if (read_request(session, id, message, &request))
+        subscribe(session, id, &request, bk_json_get(message, BK_SLICE("after")));
+    release_request(&request);
 }
 
 /* --- unsubscribe ------------------------------------------------------------------------------ */
@@ -342,6 +376,8 @@ static void take_out(struct realtime_subscription *subscription, const struct bk
     const struct bk_slice *types = interest->type_count == 0 ? everything : interest->types;
     size_t count = interest->type_count == 0 ? 1 : interest->type_count;
     struct realtime_request rest = {.types = kept, .subject = interest->subject};
+    if (subscription->filter != NULL)
+        rest.filter = subscription->filter->filter;
     for (size_t i = 0; i < count && named->count > 0; i++)
         if (bk_map_get(named, types[i]) == NULL)
             kept[rest.type_count++] = types[i];
@@ -357,8 +393,10 @@ static void do_unsubscribe(struct realtime_session *session, struct bk_slice id,
                            const struct bk_json *message) {
     struct realtime_request request = {0};
     struct bk_map named; /* 100 subscriptions of 100 types are met by 100 names */
-    if (!read_request(session, id, message, &request))
+    if (!read_request(session, id, message, &request)) {
+        release_request(&request);
         return;
+    }
     bk_map_init(&named);
     for (size_t i = 0; i < request.type_count; i++)
         (void)bk_map_put(&named, request.types[i], session);
@@ -367,13 +405,15 @@ static void do_unsubscribe(struct realtime_session *session, struct bk_slice id,
         struct realtime_subscription *subscription =
             bk_container_of(node, struct realtime_subscription, link);
         bool is_last = node == last; /* what is put behind it is new */
-        if (request.subject.length == 0 ||
-            bk_slice_equal(request.subject, subscription->interest.subject))
+        if ((request.subject.length == 0 ||
+             bk_slice_equal(request.subject, subscription->interest.subject)) &&
+            (request.filter == NULL || is_same_filter(subscription, request.filter)))
             take_out(subscription, &named);
         if (is_last)
             break;
     }
     bk_map_fini(&named);
+    release_request(&request);
     if (session->peer.subscription_count == 0)
         realtime_unsubscribe_all(&session->peer); /* a replay too */
     realtime_answer_ok(session, id);

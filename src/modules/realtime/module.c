@@ -6,7 +6,9 @@
  *   stream.c, topic.c                 the contract's event streams
  *   peer.c                            what both have in common: tenant, viewer, subscriptions
  *   budget.c                          what subscriptions take in memory
- *   viewer.c                          who looks, what they may see, and whether they still may
+ *   viewer.c                          who looks, and whether they still may
+ *   asker.c, judge.c                  what they may see: rules, asked once for each who asks
+ *   filter.c                          which events they want, beyond their types
  *   item.c                            an event on its way, made once for each view of it
  *   fan_out.c                         from the bus to all that ask, in slices
  *   replay.c                          what was missed, from the journal
@@ -87,6 +89,25 @@ static void write_connections(struct bk_buffer *out, const struct realtime_figur
     bk_buffer_format(out, "bakend_realtime_connections{kind=\"stream\"} %u\n", figures->streams);
 }
 
+static void write_judgements(struct bk_buffer *out, const struct realtime_figures *figures) {
+    bk_buffer_append_literal(
+        out,
+        "# HELP bakend_realtime_rules_asked_total Rules asked of events, once for each asker.\n"
+        "# TYPE bakend_realtime_rules_asked_total counter\n");
+    bk_buffer_format(out, "bakend_realtime_rules_asked_total{of=\"memory\"} %llu\n",
+                     (unsigned long long)figures->judged_in_memory);
+    bk_buffer_format(out, "bakend_realtime_rules_asked_total{of=\"tables\"} %llu\n",
+                     (unsigned long long)figures->judged_by_tables);
+    bk_metric_write(out, "bakend_realtime_rules_late_total", "counter",
+                    "Rules that were too slow, and answered no.", (double)figures->judged_too_late);
+    bk_metric_write(out, "bakend_realtime_filters_asked_total", "counter",
+                    "Filters asked of events, once for each filter and form.",
+                    (double)figures->filtered);
+    bk_metric_write(out, "bakend_realtime_overtaken_total", "counter",
+                    "Times that rules held up so much that subscribers went on in the journal.",
+                    (double)figures->overtaken);
+}
+
 static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) {
     const struct realtime_figures *figures =
         &bk_container_of(source, struct realtime, metrics)->figures;
@@ -107,6 +128,7 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
     bk_metric_write(out, "bakend_realtime_replays_refused_total", "counter",
                     "Subscriptions that began too far back to be sent it.",
                     (double)figures->replays_refused);
+    write_judgements(out, figures);
     bk_metric_write(out, "bakend_realtime_revoked_total", "counter",
                     "Connections whose token was no longer valid.", (double)figures->revoked);
 }
@@ -146,6 +168,7 @@ static enum bk_status init(struct bk_module_context *context, struct bk_error *e
     bk_list_init(&realtime->sessions);
     bk_list_init(&realtime->streams);
     bk_list_init(&realtime->replays);
+    bk_list_init(&realtime->questions);
     bk_map_init(&realtime->viewers);
     bk_map_init(&realtime->streams_by_id);
     bk_arena_init(&realtime->arena, MESSAGE_ARENA_BYTES);
@@ -166,6 +189,7 @@ static void fini(struct bk_module_context *context) {
     for (size_t i = 0; i < BK_COUNT_OF(realtime->hearings); i++)
         bk_bus_unsubscribe(context->bus, &realtime->hearings[i].subscription);
     bk_task_cancel(&realtime->task);
+    BK_ASSERT(realtime->question_count == 0);
     bk_timer_close(realtime->tick);
     realtime_drain_stop(realtime);
     bk_map_fini(&realtime->viewers);

@@ -45,7 +45,8 @@ static struct bk_slice keep(char **cursor, struct bk_slice text) {
     return bk_slice_make(start, text.length);
 }
 
-static struct realtime_subscription *create(const struct realtime_request *request) {
+static struct realtime_subscription *create(struct realtime_peer *peer,
+                                            const struct realtime_request *request) {
     size_t types_bytes = request->type_count * sizeof(struct bk_slice), bytes = types_bytes;
     for (size_t i = 0; i < request->type_count; i++)
         bytes += request->types[i].length;
@@ -62,14 +63,19 @@ static struct realtime_subscription *create(const struct realtime_request *reque
     subscription->topic = keep(&cursor, request->topic);
     subscription->fields = keep(&cursor, request->fields);
     subscription->tells_cursor = request->tells_cursor;
+    if (request->filter != NULL)
+        subscription->filter = realtime_filter_get(peer->tenant, request->filter);
+    if (request->wording.options.length > 0)
+        subscription->asker =
+            realtime_asker_get(peer->tenant, &peer->viewer->actor, &request->wording);
     return subscription;
 }
 
 struct realtime_subscription *realtime_subscribe(struct realtime_peer *peer,
                                                  const struct realtime_request *request,
                                                  uint64_t from) {
-    struct realtime_subscription *subscription = create(request);
     BK_ASSERT(peer->tenant != NULL && peer->viewer != NULL);
+    struct realtime_subscription *subscription = create(peer, request);
     subscription->peer = peer;
     subscription->from = subscription->until = from;
     if (!request->is_deaf)
@@ -107,6 +113,8 @@ void realtime_unsubscribe(struct realtime_subscription *subscription) {
     peer->realtime->figures.subscriptions--;
     BK_ASSERT(tenant->subscription_bytes >= subscription->bytes);
     tenant->subscription_bytes -= subscription->bytes;
+    realtime_filter_unref(subscription->filter);
+    realtime_asker_unref(subscription->asker);
     bk_free(subscription);
     realtime_count_bytes(tenant);
 }
@@ -116,7 +124,8 @@ void realtime_succeed(struct realtime_subscription *subscription,
     struct realtime_tenant *tenant = subscription->peer->tenant;
     successor->until = subscription->until;
     if (tenant->event == NULL || subscription->serial != tenant->item.serial ||
-        !bk_interest_matches(&successor->interest, tenant->item.type, tenant->item.subject))
+        !bk_interest_matches(&successor->interest, tenant->item.fields.type,
+                             tenant->item.fields.subject))
         return;
     tenant->matched[subscription->slot] = successor;
     successor->serial = subscription->serial;

@@ -52,6 +52,7 @@ void realtime_pending_drop(struct realtime_session *session) {
 }
 
 static void destroy(struct realtime_pending *pending) {
+    bk_event_filter_unref(pending->request.filter);
     bk_arena_fini(&pending->arena);
     bk_buffer_fini(&pending->kept);
     bk_buffer_fini(&pending->page);
@@ -140,6 +141,8 @@ static void copy_request(struct realtime_pending *pending, const struct realtime
         types[i] = bk_arena_copy(&pending->arena, request->types[i]);
     pending->request.types = types;
     pending->request.subject = bk_arena_copy(&pending->arena, request->subject);
+    if (request->filter != NULL)
+        pending->request.filter = bk_event_filter_ref(request->filter);
 }
 
 void realtime_pending_time(struct realtime_session *session, struct bk_slice id,

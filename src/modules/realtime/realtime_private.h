@@ -2,9 +2,11 @@
 #ifndef REALTIME_PRIVATE_H
 #define REALTIME_PRIVATE_H
 
+#include "bakend/event_filter.h"
 #include "bakend/interest.h"
 #include "bakend/map.h"
 #include "bakend/module.h"
+#include "bakend/show.h"
 
 enum {
     REALTIME_SUBSCRIPTIONS_MAX = 100, /* of one WebSocket connection */
@@ -27,12 +29,15 @@ enum realtime_code {
 };
 
 struct realtime_tenant;
+struct realtime_filter;
 struct realtime_peer;
 struct realtime_replay;
 struct realtime_stream;
+struct realtime_subscription;
 
 struct realtime_figures {
     uint64_t frames, slow, revoked, replays, replays_refused, subscriptions_refused;
+    uint64_t judged_in_memory, judged_by_tables, judged_too_late, filtered, overtaken;
     uint64_t subscription_bytes;
     uint32_t sessions, streams, subscriptions;
 };
@@ -57,8 +62,10 @@ struct realtime {
     struct bk_list sessions;
     struct bk_list streams; /* the one that was idle longest first */
     struct bk_map streams_by_id;
-    struct bk_list replays; /* that wait for their next page */
-    uint32_t pages;         /* being read */
+    struct bk_list replays;   /* that wait for their next page */
+    uint32_t pages;           /* being read or sent */
+    struct bk_list questions; /* asker.c: those kept, the one asked longest ago first */
+    uint32_t question_count;
     struct bk_timer *tick, *drain_timer;
     uint32_t drain_ticks; /* left */
     struct bk_drain_hook drain;
@@ -74,18 +81,67 @@ static inline uint64_t realtime_now_ms(const struct realtime *realtime) {
 
 /* --- item.c: an event on its way -------------------------------------------------------------- */
 
-enum { REALTIME_VIEW_COUNT = 2 };
+/* Where the part, which is not empty, begins in the text; its length when it is not there. */
+size_t realtime_find(struct bk_slice text, struct bk_slice part);
+
+enum { REALTIME_VIEW_COUNT = 3, REALTIME_FORM_COUNT = 2 * REALTIME_VIEW_COUNT };
+
+/* How some see it: by their view, and with or without what it was before. */
+struct realtime_form {
+    bool is_made;
+    struct bk_slice payload, previous; /* of the event, or in text */
+    struct bk_buffer text;
+    struct bk_buffer record; /* for streams */
+    struct bk_shared *frame; /* for WebSockets */
+    /* For filters. */
+    struct bk_event_fields fields;
+    struct bk_event_view *view;
+};
+
+/* What is asked of it; a rule of the collection, now and before, or what a subscription says. */
+enum realtime_asked {
+    REALTIME_LIST,
+    REALTIME_VIEW,
+    REALTIME_MANAGE,
+    REALTIME_LIST_BEFORE,
+    REALTIME_VIEW_BEFORE,
+    REALTIME_RULE_COUNT,
+    REALTIME_FILTER = REALTIME_RULE_COUNT,
+    REALTIME_EXPAND,
+    REALTIME_ASKED_COUNT
+};
+
+/* What is known of a rule as soon as it is asked for the first time. */
+struct realtime_rule {
+    bool is_known;
+    bool lacks_values; /* it speaks of what the event does not say: the table is asked */
+    enum { REALTIME_OF_ANYBODY, REALTIME_OF_ACTOR, REALTIME_OF_SUBSCRIPTION } of;
+};
+
+struct realtime_verdict;
 
 /* What is made of it is made at first need and shared by all who get it. */
 struct realtime_item {
     uint64_t serial;   /* of its sending: told apart by it */
     uint64_t sequence; /* 0: transient */
-    struct bk_slice type, subject, source, json, payload, hidden;
+    struct bk_event_fields fields;
+    struct bk_slice json;
     /* Of a record: where it is from, borrowed for this turn, and what has become of it. */
     const struct bk_collection *collection;
     enum { REALTIME_CREATED, REALTIME_UPDATED, REALTIME_DELETED } change;
-    struct bk_shared *frames[REALTIME_VIEW_COUNT]; /* for WebSockets */
-    struct bk_buffer records[REALTIME_VIEW_COUNT]; /* for streams */
+    uint64_t generation; /* of the schema that it was judged by */
+    /* What it was made of, at first need. */
+    struct bk_arena arena;
+    bool is_read, is_broken; /* broken: its JSON cannot be read */
+    const struct bk_json *payload, *previous, *hidden;
+    struct bk_value *values, *before; /* as it is by it, and as it was before */
+    struct realtime_form forms[REALTIME_FORM_COUNT];
+    struct bk_shared *leaving; /* the frame for those who may not see it any more */
+    /* judge.c */
+    struct realtime_verdict *verdicts;
+    uint32_t verdict_count, verdict_capacity;
+    uint32_t open_count; /* questions that a reader has to answer */
+    struct realtime_rule rules[REALTIME_RULE_COUNT];
     char cursor[BK_CURSOR_BYTES];
 };
 void realtime_item_init(struct realtime_item *item, struct realtime_tenant *tenant,
@@ -93,11 +149,124 @@ void realtime_item_init(struct realtime_item *item, struct realtime_tenant *tena
 /* Finds the collection anew: in each turn, before the item is judged. */
 void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *tenant);
 void realtime_item_fini(struct realtime_item *item);
-/* Borrowed. */
-struct bk_shared *realtime_item_frame(struct realtime_item *item, enum bk_view view);
+struct bk_slice realtime_item_cursor(const struct realtime_item *item);
+/* Whether it is an auth record's with an address that it does not show. */
+bool realtime_item_hides_email(struct realtime_item *item);
+/* A value for each field of the collection, as of this event or before it; NULL: it has none. */
+const struct bk_value *realtime_item_values(struct realtime_item *item, bool is_before);
+/* Whether the text may speak of a field of which the event has no value: a secret, one that was
+ * left out, in the journal a hidden one. */
+bool realtime_item_lacks(struct realtime_item *item, struct bk_slice text);
+/* The event as they see it; borrowed. */
+struct realtime_form *realtime_item_form(struct realtime_item *item, enum bk_view view,
+                                         bool with_previous);
+struct bk_event_view *realtime_form_view(struct realtime_item *item, struct realtime_form *form);
+struct bk_shared *realtime_item_frame(struct realtime_item *item, enum bk_view view,
+                                      bool with_previous);
+/* "deleted", and nothing else of the record. */
+struct bk_shared *realtime_item_leaving(struct realtime_item *item);
 /* The record as REST answers it; borrowed. */
 struct bk_slice realtime_item_record(struct realtime_item *item, enum bk_view view);
-struct bk_slice realtime_item_cursor(const struct realtime_item *item);
+
+/* --- asker.c: on whose behalf rules are asked ------------------------------------------------- */
+
+/* What a stream's subscription says of its request. */
+struct realtime_wording {
+    struct bk_slice options; /* "query":{…},"headers":{…} of texts; empty: nothing */
+    struct bk_slice filter, expand;
+};
+
+struct realtime_asker {
+    struct realtime_tenant *tenant;
+    struct bk_slice key; /* label and options */
+    struct bk_slice options, filter, expand;
+    struct bk_actor actor;
+    uint32_t reference_count;
+    struct realtime_asker *base; /* without options; NULL: this one has none */
+    struct bk_list kin;          /* of the base: those with options; of those: the link */
+    struct bk_list questions;
+    uint64_t serial; /* of the item that it has a verdict of … */
+    uint32_t slot;   /* … and where */
+};
+
+/* A text that is asked: of records as they are stored or as an event has them; a rule's or a
+ * client's. */
+struct realtime_words {
+    struct bk_slice text;
+    enum bk_question_of of;
+    enum bk_filter_trust trust;
+    bool is_expand;
+};
+
+/* Ready to be asked, on any thread, while it is referred to. */
+struct realtime_question {
+    struct bk_list link, recent;
+    struct realtime *realtime;
+    uint32_t reference_count;
+    bool is_kept;
+    struct bk_arena arena;
+    struct bk_schema *schema;
+    const struct bk_collection *collection;
+    struct realtime_words words;
+    struct bk_slice text;
+    struct bk_actor actor;
+    struct bk_asker asker;
+    struct bk_question question;
+    enum bk_status status;
+};
+
+/* With one more reference. wording: NULL for none. */
+struct realtime_asker *realtime_asker_get(struct realtime_tenant *tenant,
+                                          const struct bk_actor *actor,
+                                          const struct realtime_wording *wording);
+struct realtime_asker *realtime_asker_ref(struct realtime_asker *asker);
+void realtime_asker_unref(struct realtime_asker *asker); /* NULL is fine */
+/* A record has changed that may stand for one. */
+void realtime_askers_on_change(struct realtime_tenant *tenant, struct bk_slice subject);
+/* Borrowed for this call of the loop. */
+struct realtime_question *realtime_asker_question(struct realtime_asker *asker,
+                                                  const struct bk_collection *collection,
+                                                  const struct realtime_words *words);
+void realtime_question_unref(struct realtime_question *question);
+
+/* --- judge.c: who may see an event, and what of it -------------------------------------------- */
+
+enum realtime_sight {
+    REALTIME_UNSEEN,
+    REALTIME_SEEN,
+    REALTIME_LEFT, /* could be seen until now */
+    REALTIME_OPEN, /* a reader has to be asked first: see realtime_judge */
+};
+struct realtime_look {
+    enum bk_view view;
+    bool with_previous;
+    struct bk_slice shown; /* the record with its relations; empty: as the view has it */
+};
+/* Whether it is judged record by record, so that some may see a change and others its end. */
+bool realtime_item_is_asked(const struct realtime_item *item);
+enum realtime_sight realtime_look(struct realtime_item *item,
+                                  const struct realtime_subscription *subscription,
+                                  struct realtime_look *look);
+/* What is open of the item is answered by a reader: then done comes, never before this returns. The
+ * item is not touched until then. */
+void realtime_judge(struct realtime_tenant *own, struct realtime_item *item,
+                    void (*done)(void *user), void *user);
+void realtime_verdicts_drop(struct realtime_item *item);
+
+/* --- filter.c: of WebSocket subscriptions, over events ---------------------------------------- */
+
+struct realtime_filter {
+    struct realtime_tenant *tenant;
+    struct bk_event_filter *filter;
+    uint32_t reference_count;
+    uint64_t serial; /* of the item that the answers are of */
+    uint8_t answers[REALTIME_FORM_COUNT];
+};
+struct realtime_filter *realtime_filter_get(struct realtime_tenant *tenant,
+                                            struct bk_event_filter *filter);
+void realtime_filter_unref(struct realtime_filter *filter); /* NULL is fine */
+bool realtime_filter_passes(struct realtime_filter *filter, struct realtime_item *item,
+                            const struct realtime_look *look);
 
 /* --- viewer.c: who looks ---------------------------------------------------------------------- */
 
@@ -109,6 +278,7 @@ struct realtime_viewer {
     struct realtime_tenant *tenant;
     struct bk_tenant *home; /* that issued the token, held; NULL for guests and the system */
     struct bk_actor actor;
+    struct realtime_asker *asker;
     struct bk_slice token;
     uint64_t checked_ms;
 };
@@ -122,10 +292,6 @@ void realtime_viewer_leave(struct realtime_peer *peer);
 void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event);
 /* Looks at those that were not looked at for a while. */
 void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms);
-/* Whether they may see the event at all, and which view of it. */
-bool realtime_may_see(const struct realtime_viewer *viewer, const struct realtime_item *item,
-                      bool by_subject, enum bk_view *view);
-
 /* --- peer.c: connections of either kind ------------------------------------------------------- */
 
 struct realtime_peer {
@@ -144,20 +310,24 @@ struct realtime_subscription {
     struct bk_interest interest; /* texts are in this allocation */
     struct realtime_peer *peer;
     struct bk_list link;
-    uint64_t from, until; /* served: from < sequence <= until */
-    uint64_t serial;      /* of the event under way that it is matched by … */
-    uint32_t slot;        /* … and where */
-    uint32_t bytes;       /* budget.c */
+    uint64_t from, until;           /* served: from < sequence <= until */
+    uint64_t serial;                /* of the event under way that it is matched by … */
+    uint32_t slot;                  /* … and where */
+    uint32_t bytes;                 /* budget.c */
+    struct realtime_filter *filter; /* of a WebSocket: filter.c; NULL: none */
     /* Of streams. */
     struct bk_slice topic, fields;
-    bool tells_cursor; /* in its frames' data */
-    bool is_kept;      /* by the set that is about to take the place of this one */
+    struct realtime_asker *asker; /* with what its options say; NULL: the viewer's */
+    bool tells_cursor;            /* in its frames' data */
+    bool is_kept;                 /* by the set that is about to take the place of this one */
 };
 
 struct realtime_request { /* for a subscription */
     const struct bk_slice *types;
     size_t type_count;
     struct bk_slice subject, topic, fields;
+    struct bk_event_filter *filter; /* borrowed; NULL: none */
+    struct realtime_wording wording;
     bool is_deaf;      /* asks for what never happens */
     bool tells_cursor; /* of a stream: in its frames' data too */
 };
@@ -196,6 +366,8 @@ struct realtime_tenant {
     struct bk_tenant *tenant;
     struct bk_interests *interests;
     struct realtime_viewer *guest;
+    struct realtime_asker *anybody; /* for rules that do not say who asks */
+    struct bk_map askers, filters;
     uint64_t watermark;        /* the last durable event that was begun to be sent */
     size_t subscription_bytes; /* without the interests */
     size_t counted_bytes;      /* with them, as they stand in the figures */
@@ -205,8 +377,11 @@ struct realtime_tenant {
     /* The event under way. */
     struct bk_event *event;
     struct realtime_item item;
-    struct realtime_subscription **matched; /* NULL: removed meanwhile */
+    struct realtime_subscription **matched; /* NULL: removed meanwhile, or done */
     size_t matched_count, matched_capacity, matched_next;
+    size_t left_count; /* at the front: those that are looked at once more */
+    bool is_judging;   /* a reader is asked */
+    bool is_last_pass; /* all is answered: who could see it until now is told */
 };
 struct realtime_tenant *realtime_tenant_of(const struct realtime *realtime,
                                            const struct bk_tenant *tenant);
@@ -287,16 +462,20 @@ void realtime_stream_open(struct bk_request *request, struct realtime *realtime)
 void realtime_stream_subscribe(struct bk_request *request);
 /* BK_OK; BK_BUSY: taken, wait for the drain; anything else: the stream is gone. */
 enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
-                                    struct realtime_item *item, enum bk_view view);
+                                    struct realtime_item *item, const struct realtime_look *look);
 void realtime_stream_end(struct realtime_peer *peer);
 void realtime_streams_tick(struct realtime *realtime, uint64_t now_ms);
+/* Calls for each; it may end none. */
+void realtime_streams_each(struct realtime *realtime, struct realtime_tenant *own,
+                           void (*call)(struct realtime_tenant *own, struct realtime_peer *peer));
 /* Ends each with a chance of one in one_of. */
 void realtime_streams_end(struct realtime *realtime, uint32_t one_of);
 
 struct realtime_topic {
     struct bk_slice text; /* as given: the name of its frames */
     struct bk_slice collection, id, fields, since;
-    bool has_expand, has_filter, is_deaf;
+    struct realtime_wording wording;
+    bool is_deaf;
 };
 /* Texts are borrowed or in the arena. */
 void realtime_topic_parse(struct bk_arena *arena, struct bk_slice text,

@@ -14,6 +14,8 @@
  * One replay serves all subscriptions of a peer. When one is added that begins further back, it
  * goes back there, and what the others were served already is not sent again.
  *
+ * Each row is judged as of now (judge.c); where that takes a reader the page waits for it.
+ *
  * Pages being read are bounded, for all peers together; one that the peer cannot take whole is
  * dropped and read again from where it stopped. When the journal cannot be read (what comes next
  * was pruned, the disk fails) the peer is closed and may ask again.
@@ -33,49 +35,79 @@ enum {
 
 struct realtime_replay {
     struct realtime *realtime;
-    struct realtime_peer *peer;     /* NULL: gone during a read */
-    struct realtime_tenant *tenant; /* held by the peer, and during a read */
-    uint64_t position;              /* all up to it was judged */
-    struct bk_list link;            /* waits for a page */
-    bool is_reading, is_stale, is_full;
+    struct realtime_peer *peer;              /* NULL: gone during a read */
+    struct realtime_tenant *tenant;          /* held by the peer, and during a read */
+    uint64_t position;                       /* all up to it was judged */
+    struct bk_list link;                     /* waits for a page */
+    bool is_reading, is_judging, is_sending; /* it does not go before that has come back */
+    bool is_stale, is_full;
     struct bk_feed_read read;
     struct bk_buffer page;
+    struct bk_slice rest;      /* of the page: rows that are still to be sent */
+    struct realtime_item item; /* that is being sent */
+    bool has_item;
     struct bk_arena arena;
     char after[BK_CURSOR_BYTES];
 };
 
 /* --- rows of a page --------------------------------------------------------------------------- */
 
-/* In front of json, type, subject, source and hidden, in this order. */
+enum { TEXT_COUNT = 7 };
+
+/* In front of json and the texts that the event has beside it. */
 struct row {
     uint64_t sequence;
-    uint32_t json_length, payload_at, payload_length;
-    uint32_t type_length, subject_length, source_length, hidden_length;
+    int64_t timestamp_ms;
+    uint32_t version, depth;
+    uint32_t json_length, payload_at, payload_length, previous_at, previous_length;
+    uint32_t lengths[TEXT_COUNT], hidden_length;
 };
 
+static struct bk_slice *text_of(struct bk_event_fields *fields, int index) {
+    struct bk_slice *const texts[TEXT_COUNT] = {&fields->id,     &fields->type,    &fields->source,
+                                                &fields->tenant, &fields->subject, &fields->actor,
+                                                &fields->cause};
+    return texts[index];
+}
+
 /* Nothing before the payload can hold these bytes: inside a text quotes are escaped. */
-static size_t find_payload(struct bk_slice json) {
-    static const struct bk_slice key = BK_SLICE_INIT(",\"payload\":");
-    for (size_t i = 0; i + key.length <= json.length; i++)
-        if (json.data[i] == ',' && memcmp(json.data + i, key.data, key.length) == 0)
-            return i + key.length;
-    BK_UNREACHABLE();
+static void find_json(struct row *row, struct bk_slice json) {
+    static const struct bk_slice payload = BK_SLICE_INIT(",\"payload\":");
+    static const struct bk_slice previous = BK_SLICE_INIT(",\"previous\":");
+    row->payload_at = (uint32_t)(realtime_find(json, payload) + payload.length);
+    if (row->previous_length == 0)
+        return;
+    /* Behind the payload come texts and numbers, and then this. */
+    size_t behind = row->payload_at + row->payload_length;
+    struct bk_slice rest = bk_slice_make(json.data + behind, json.length - behind);
+    row->previous_at = (uint32_t)(behind + realtime_find(rest, previous) + previous.length);
+    BK_ASSERT(row->previous_at + row->previous_length <= json.length);
+}
+
+static struct row make_row(const struct bk_event_fields *fields) {
+    struct bk_event_fields copy = *fields;
+    struct row row = {.sequence = fields->sequence,
+                      .timestamp_ms = fields->timestamp_ms,
+                      .version = fields->version,
+                      .depth = fields->depth,
+                      .payload_length = (uint32_t)fields->payload.length,
+                      .previous_length = (uint32_t)fields->previous.length,
+                      .hidden_length = (uint32_t)fields->hidden.length};
+    for (int i = 0; i < TEXT_COUNT; i++)
+        row.lengths[i] = (uint32_t)text_of(&copy, i)->length;
+    if (row.hidden_length > TEXTS_BYTES_MAX / 2)
+        row.hidden_length = 0;
+    return row;
 }
 
 /* Any thread. */
 static void write_row(struct bk_feed_read *read, struct bk_buffer *out,
                       const struct bk_event_fields *fields, struct bk_slice json, bool is_first) {
-    struct row row = {.sequence = fields->sequence,
-                      .payload_length = (uint32_t)fields->payload.length,
-                      .type_length = (uint32_t)fields->type.length,
-                      .subject_length = (uint32_t)fields->subject.length,
-                      .source_length = (uint32_t)fields->source.length,
-                      .hidden_length = (uint32_t)fields->hidden.length};
+    struct row row = make_row(fields);
+    struct bk_event_fields copy = *fields;
     size_t start = out->length;
     (void)read;
     (void)is_first;
-    if (row.hidden_length > TEXTS_BYTES_MAX / 2)
-        row.hidden_length = 0;
     bk_buffer_append(out, &row, sizeof row);
     if (json.length > 0)
         bk_buffer_append_slice(out, json);
@@ -84,12 +116,10 @@ static void write_row(struct bk_feed_read *read, struct bk_buffer *out,
     if (out->is_overflown)
         return;
     row.json_length = (uint32_t)(out->length - start - sizeof row);
-    row.payload_at =
-        (uint32_t)find_payload(bk_slice_make(out->data + start + sizeof row, row.json_length));
+    find_json(&row, bk_slice_make(out->data + start + sizeof row, row.json_length));
     memcpy(out->data + start, &row, sizeof row);
-    bk_buffer_append_slice(out, fields->type);
-    bk_buffer_append_slice(out, fields->subject);
-    bk_buffer_append_slice(out, fields->source);
+    for (int i = 0; i < TEXT_COUNT; i++)
+        bk_buffer_append_slice(out, *text_of(&copy, i));
     bk_buffer_append(out, fields->hidden.data, row.hidden_length);
 }
 
@@ -106,42 +136,69 @@ static void read_row(struct bk_slice *rest, struct bk_event_fields *fields, stru
     *json = take(rest, row.json_length);
     *fields = (struct bk_event_fields){
         .sequence = row.sequence,
+        .timestamp_ms = row.timestamp_ms,
+        .version = row.version,
+        .depth = row.depth,
         .payload = bk_slice_make(json->data + row.payload_at, row.payload_length)};
-    fields->type = take(rest, row.type_length);
-    fields->subject = take(rest, row.subject_length);
-    fields->source = take(rest, row.source_length);
+    if (row.previous_length > 0)
+        fields->previous = bk_slice_make(json->data + row.previous_at, row.previous_length);
+    for (int i = 0; i < TEXT_COUNT; i++)
+        *text_of(fields, i) = take(rest, row.lengths[i]);
     fields->hidden = take(rest, row.hidden_length);
 }
 
 /* --- one event -------------------------------------------------------------------------------- */
 
-static bool asks(const struct realtime_subscription *subscription, const struct realtime_item *item,
-                 enum bk_view *view) {
-    return item->sequence > subscription->from && subscription->interest.set != NULL &&
-           bk_interest_matches(&subscription->interest, item->type, item->subject) &&
-           realtime_may_see(subscription->peer->viewer, item,
-                            subscription->interest.subject.length > 0, view);
+static struct realtime_subscription *subscription_of(struct bk_list *node) {
+    return bk_container_of(node, struct realtime_subscription, link);
+}
+
+static enum realtime_sight look_at(const struct realtime_subscription *subscription,
+                                   struct realtime_item *item, struct realtime_look *look) {
+    const struct bk_interest *interest = &subscription->interest;
+    const struct bk_event_fields *fields = &item->fields;
+    if (item->sequence <= subscription->from || interest->set == NULL)
+        return REALTIME_UNSEEN;
+    if (!bk_interest_matches(interest, fields->type, fields->subject) &&
+        (item->change != REALTIME_UPDATED || !realtime_item_is_asked(item) ||
+         !bk_interest_matches(interest, item->collection->event_types[REALTIME_DELETED],
+                              fields->subject)))
+        return REALTIME_UNSEEN;
+    return realtime_look(item, subscription, look);
+}
+
+/* Asks for each subscription; whether a reader has to answer. */
+static bool is_open(struct realtime_peer *peer, struct realtime_item *item) {
+    struct realtime_look look;
+    bool is_open = false;
+    BK_LIST_FOR_EACH(node, &peer->subscriptions) {
+        is_open |= look_at(subscription_of(node), item, &look) == REALTIME_OPEN;
+    }
+    return is_open;
 }
 
 /* Once, unless a subscription has brought it before. */
 static enum bk_status send_to_session(struct realtime_session *session,
                                       struct realtime_item *item) {
-    bool is_wanted = false;
-    enum bk_view view = BK_VIEW_PUBLIC, other;
+    enum realtime_sight best = REALTIME_UNSEEN;
+    struct realtime_look look = {0}, other;
     BK_LIST_FOR_EACH(node, &session->peer.subscriptions) {
-        const struct realtime_subscription *subscription =
-            bk_container_of(node, struct realtime_subscription, link);
-        if (!asks(subscription, item, &other))
+        enum realtime_sight sight = look_at(subscription_of(node), item, &other);
+        if (sight == REALTIME_UNSEEN)
             continue;
-        if (item->sequence <= subscription->until)
+        if (item->sequence <= subscription_of(node)->until)
             return BK_OK;
-        view = other;
-        is_wanted = true;
+        if (best != REALTIME_SEEN) {
+            best = sight;
+            look = other;
+        }
     }
-    if (!is_wanted)
+    if (best == REALTIME_UNSEEN)
         return BK_OK;
-    enum bk_status status =
-        bk_channel_send_shared(session->channel, realtime_item_frame(item, view));
+    enum bk_status status = bk_channel_send_shared(
+        session->channel, best == REALTIME_LEFT
+                              ? realtime_item_leaving(item)
+                              : realtime_item_frame(item, look.view, look.with_previous));
     session->peer.realtime->figures.frames += status == BK_OK;
     return status;
 }
@@ -149,13 +206,13 @@ static enum bk_status send_to_session(struct realtime_session *session,
 /* To each of its subscriptions. Once it is full the rest of the event goes too. */
 static enum bk_status send_to_stream(struct realtime_peer *peer, struct realtime_item *item) {
     enum bk_status status = BK_OK;
-    enum bk_view view;
+    struct realtime_look look;
     BK_LIST_FOR_EACH(node, &peer->subscriptions) {
-        struct realtime_subscription *subscription =
-            bk_container_of(node, struct realtime_subscription, link);
-        if (item->sequence <= subscription->until || !asks(subscription, item, &view))
+        struct realtime_subscription *subscription = subscription_of(node);
+        if (item->sequence <= subscription->until ||
+            look_at(subscription, item, &look) != REALTIME_SEEN)
             continue;
-        enum bk_status sent = realtime_stream_send(subscription, item, view);
+        enum bk_status sent = realtime_stream_send(subscription, item, &look);
         if (sent != BK_OK)
             status = sent;
         if (sent != BK_OK && sent != BK_BUSY)
@@ -167,33 +224,59 @@ static enum bk_status send_to_stream(struct realtime_peer *peer, struct realtime
 /* --- one page --------------------------------------------------------------------------------- */
 
 /* The peer is full before this event, or (a stream) after it. Any other status: it is gone. */
-static enum bk_status send_row(struct realtime_replay *replay, struct realtime_item *item) {
+static enum bk_status send_item(struct realtime_replay *replay) {
     struct realtime_peer *peer = replay->peer;
+    struct realtime_item *item = &replay->item;
+    uint64_t sequence = item->sequence;
     enum bk_status status;
-    realtime_item_resolve(item, peer->tenant);
     if (peer->is_stream) {
         status = send_to_stream(peer, item);
         if (status == BK_OK || status == BK_BUSY)
-            replay->position = item->sequence;
+            replay->position = sequence;
         return status;
     }
     status = send_to_session(bk_container_of(peer, struct realtime_session, peer), item);
     if (status == BK_OK)
-        replay->position = item->sequence;
+        replay->position = sequence;
     return status;
 }
 
+static void drop_item(struct realtime_replay *replay) {
+    if (replay->has_item)
+        realtime_item_fini(&replay->item);
+    replay->has_item = false;
+}
+
+static void take_item(struct realtime_replay *replay) {
+    struct bk_event_fields fields;
+    struct bk_slice json;
+    if (replay->has_item)
+        return;
+    read_row(&replay->rest, &fields, &json);
+    realtime_item_init(&replay->item, replay->tenant, &fields, json);
+    replay->has_item = true;
+}
+
+static void on_judged(void *user);
+
+/* BK_END: a reader is asked, and it goes on behind that. A peer that is gone may have taken the
+ * replay with it. */
 static enum bk_status send_page(struct realtime_replay *replay) {
-    struct bk_slice rest = bk_buffer_slice(&replay->page);
     enum bk_status status = BK_OK;
-    while (rest.length > 0 && status == BK_OK) {
-        struct bk_event_fields fields;
-        struct realtime_item item;
-        struct bk_slice json;
-        read_row(&rest, &fields, &json);
-        realtime_item_init(&item, replay->tenant, &fields, json);
-        status = send_row(replay, &item);
-        realtime_item_fini(&item);
+    while ((replay->has_item || replay->rest.length > 0) && status == BK_OK) {
+        take_item(replay);
+        realtime_item_resolve(&replay->item, replay->tenant);
+        if (is_open(replay->peer, &replay->item)) {
+            replay->is_judging = true;
+            realtime_judge(replay->tenant, &replay->item, on_judged, replay);
+            return BK_END;
+        }
+        replay->is_sending = true;
+        status = send_item(replay);
+        replay->is_sending = false;
+        drop_item(replay);
+        if (replay->peer == NULL)
+            return BK_CLOSING;
     }
     return status;
 }
@@ -201,7 +284,8 @@ static enum bk_status send_page(struct realtime_replay *replay) {
 /* --- its course ------------------------------------------------------------------------------- */
 
 static void destroy(struct realtime_replay *replay) {
-    BK_ASSERT(!replay->is_reading);
+    BK_ASSERT(!replay->is_reading && !replay->is_judging && !replay->is_sending);
+    drop_item(replay);
     bk_list_remove(&replay->link);
     bk_buffer_fini(&replay->page);
     bk_arena_fini(&replay->arena);
@@ -247,38 +331,66 @@ static void end_peer(struct realtime_peer *peer) {
                                REALTIME_CODE_REPLAY, BK_SLICE("the journal cannot be read"));
 }
 
+/* The page is done with. What does not go on waits for its peer to go. */
+static void end_page(struct realtime_replay *replay, bool goes_on) {
+    replay->realtime->pages--;
+    drop_item(replay);
+    bk_buffer_fini(&replay->page);
+    replay->rest = BK_SLICE_EMPTY;
+    if (replay->peer == NULL)
+        destroy(replay);
+    else if (goes_on)
+        go_on(replay);
+}
+
+static void send_rest(struct realtime_replay *replay) {
+    uint64_t next = replay->read.next_sequence;
+    enum bk_status status = send_page(replay);
+    if (status == BK_END)
+        return;
+    if (status == BK_OK)
+        replay->position = next;
+    replay->is_full = status == BK_BUSY;
+    end_page(replay, status == BK_OK || status == BK_BUSY);
+}
+
 static void follow(struct realtime_replay *replay, enum bk_status status) {
     struct realtime_peer *peer = replay->peer;
     if (status != BK_OK) {
         bk_log_warn(&replay->realtime->context->log, "replay_failed",
                     BK_TEXT("status", bk_status_name(status)),
                     BK_STRING("tenant", replay->tenant->tenant->name));
+        replay->realtime->pages--;
         end_peer(peer);
         return;
     }
-    if (!replay->is_stale) {
-        uint64_t next = replay->read.next_sequence;
-        status = send_page(replay);
-        if (status == BK_OK)
-            replay->position = next;
-        else if (status != BK_BUSY)
-            return; /* the peer is gone, and the replay with it unless it waits for this */
-        replay->is_full = status == BK_BUSY;
-    }
-    bk_buffer_fini(&replay->page);
-    go_on(replay);
+    replay->rest = bk_buffer_slice(&replay->page);
+    if (replay->is_stale)
+        end_page(replay, true);
+    else
+        send_rest(replay);
+}
+
+static void on_judged(void *user) {
+    struct realtime_replay *replay = user;
+    struct realtime *realtime = replay->realtime;
+    replay->is_judging = false;
+    if (replay->peer == NULL || replay->is_stale)
+        end_page(replay, true);
+    else
+        send_rest(replay);
+    realtime_replays_pump(realtime);
 }
 
 static void on_page(struct bk_feed_read *read, enum bk_status status) {
     struct realtime_replay *replay = bk_container_of(read, struct realtime_replay, read);
     struct realtime *realtime = replay->realtime;
     struct bk_tenant *tenant = replay->tenant->tenant;
-    realtime->pages--;
     replay->is_reading = false;
     if (replay->peer != NULL)
         follow(replay, status);
     else
-        destroy(replay);
+        end_page(replay, false);
     bk_tenant_release(tenant);
     realtime_replays_pump(realtime);
 }
@@ -294,18 +406,28 @@ static void count_types(const struct realtime_peer *peer, size_t *count, bool *h
     }
 }
 
+/* An update may be the end of a record for who may see it no longer. */
+static void ask_for_type(struct bk_arena *arena, struct bk_feed_query *query,
+                         struct bk_slice *types, struct bk_slice type) {
+    static const struct bk_slice deleted = BK_SLICE_INIT("deleted");
+    types[query->type_count++] = bk_arena_copy(arena, type);
+    if (bk_slice_ends_with(type, BK_SLICE(".deleted")))
+        types[query->type_count++] =
+            bk_arena_format(arena, "%.*supdated", (int)(type.length - deleted.length), type.data);
+}
+
 /* What any of its subscriptions asks for, in texts of its own: they may go during the read. */
 static void ask_for_all(struct realtime_replay *replay, struct bk_feed_query *query) {
     const struct realtime_peer *peer = replay->peer;
     size_t count = 0;
     bool has_default = false;
     count_types(peer, &count, &has_default);
-    struct bk_slice *types = bk_arena_alloc(&replay->arena, (count + 1) * sizeof *types);
+    struct bk_slice *types = bk_arena_alloc(&replay->arena, (2 * count + 1) * sizeof *types);
     BK_LIST_FOR_EACH(node, &peer->subscriptions) {
         const struct bk_interest *interest =
             &bk_container_of(node, struct realtime_subscription, link)->interest;
         for (size_t i = 0; types != NULL && i < interest->type_count; i++)
-            types[query->type_count++] = bk_arena_copy(&replay->arena, interest->types[i]);
+            ask_for_type(&replay->arena, query, types, interest->types[i]);
         if (peer->subscription_count == 1)
             query->subject = bk_arena_copy(&replay->arena, interest->subject);
     }
@@ -355,7 +477,7 @@ void realtime_replay_begin(struct realtime_peer *peer, uint64_t position) {
         if (position < replay->position)
             replay->position = position;
         /* The page that is being read lacks what the new one asks for. */
-        replay->is_stale = replay->is_reading;
+        replay->is_stale = replay->is_reading || replay->is_judging || replay->is_sending;
         return;
     }
     replay = bk_alloc_zero(sizeof *replay);
@@ -373,7 +495,7 @@ void realtime_replay_begin(struct realtime_peer *peer, uint64_t position) {
 uint64_t realtime_replay_position(const struct realtime_replay *replay) { return replay->position; }
 
 void realtime_replay_resume(struct realtime_replay *replay) {
-    if (!replay->is_full || replay->is_reading)
+    if (!replay->is_full || replay->is_reading || replay->is_judging || replay->is_sending)
         return;
     replay->is_full = false;
     bk_list_push(&replay->realtime->replays, &replay->link);
@@ -382,7 +504,7 @@ void realtime_replay_resume(struct realtime_replay *replay) {
 
 void realtime_replay_drop(struct realtime_replay *replay) {
     replay->peer = NULL;
-    if (!replay->is_reading)
+    if (!replay->is_reading && !replay->is_judging && !replay->is_sending)
         destroy(replay);
 }
 

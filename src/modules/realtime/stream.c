@@ -85,6 +85,13 @@ void realtime_streams_tick(struct realtime *realtime, uint64_t now_ms) {
     }
 }
 
+void realtime_streams_each(struct realtime *realtime, struct realtime_tenant *own,
+                           void (*call)(struct realtime_tenant *own, struct realtime_peer *peer)) {
+    BK_LIST_FOR_EACH(node, &realtime->streams) {
+        call(own, &bk_container_of(node, struct realtime_stream, link)->peer);
+    }
+}
+
 void realtime_streams_end(struct realtime *realtime, uint32_t one_of) {
     BK_LIST_FOR_EACH(node, &realtime->streams) {
         struct realtime_stream *stream = bk_container_of(node, struct realtime_stream, link);
@@ -184,7 +191,7 @@ static struct bk_slice pick(struct realtime *realtime, struct bk_slice record,
 }
 
 enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
-                                    struct realtime_item *item, enum bk_view view) {
+                                    struct realtime_item *item, const struct realtime_look *look) {
     static const struct bk_slice actions[] = {[REALTIME_CREATED] = BK_SLICE_INIT("create"),
                                               [REALTIME_UPDATED] = BK_SLICE_INIT("update"),
                                               [REALTIME_DELETED] = BK_SLICE_INIT("delete")};
@@ -193,9 +200,10 @@ enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
     struct bk_slice cursor = realtime_item_cursor(item);
     if (item->collection == NULL)
         return BK_OK; /* not a record's */
+    struct bk_slice record =
+        look->shown.length > 0 ? look->shown : realtime_item_record(item, look->view);
     begin_frame(out, subscription, cursor, actions[item->change]);
-    bk_buffer_append_slice(out,
-                           pick(realtime, realtime_item_record(item, view), subscription->fields));
+    bk_buffer_append_slice(out, pick(realtime, record, subscription->fields));
     end_frame(out, subscription, cursor);
     realtime->figures.frames++;
     return write(stream_of(subscription->peer), bk_buffer_slice(out));
@@ -223,17 +231,6 @@ static void add_too_long(struct bk_request *request, struct bk_slice field, int 
                            bk_arena_format(arena, "{\"max\":%d,\"min\":0}", max));
 }
 
-static void add_unready(struct bk_request *request, size_t index, const char *option) {
-    bk_problems_add(
-        &request->problems, bk_arena_format(&request->arena, "subscriptions.%zu", index),
-        "validation_not_supported",
-        bk_arena_format(&request->arena,
-                        "The option %s is not supported by this version of the server: leave it "
-                        "out.",
-                        option)
-            .data);
-}
-
 static void read_topic(struct bk_request *request, struct bk_slice text, size_t index,
                        struct realtime_topic *topic) {
     struct bk_slice field = bk_arena_format(&request->arena, "subscriptions.%zu", index);
@@ -242,10 +239,6 @@ static void read_topic(struct bk_request *request, struct bk_slice text, size_t 
         return;
     }
     realtime_topic_parse(&request->arena, text, topic);
-    if (topic->has_filter)
-        add_unready(request, index, "filter");
-    if (topic->has_expand)
-        add_unready(request, index, "expand");
     if (!bk_fields_fit(topic->fields))
         bk_problems_add(&request->problems, field, "validation_too_many",
                         "At most 200 fields can be named.");
@@ -368,6 +361,7 @@ static void ask_for(const struct realtime_tenant *own, struct bk_arena *arena,
         name = collection->name;
     *request = (struct realtime_request){.topic = topic->text,
                                          .fields = topic->fields,
+                                         .wording = topic->wording,
                                          .is_deaf = topic->is_deaf,
                                          .tells_cursor = topic->since.length > 0};
     if (topic->is_deaf)

@@ -21,16 +21,88 @@ static struct bk_slice find_options(struct bk_arena *arena, struct bk_slice quer
     return BK_SLICE_EMPTY;
 }
 
+/* What the contract makes of a value: one text. */
+static struct bk_slice text_of(const struct bk_json *value) {
+    switch (value->type) {
+    case BK_JSON_STRING:
+        return value->string;
+    case BK_JSON_NUMBER:
+    case BK_JSON_BOOL:
+        return value->text;
+    default:
+        return BK_SLICE_EMPTY;
+    }
+}
+
+static bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+
+static bool is_word(char c) {
+    return is_upper(c) || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
+/* x_token for X-Token and for xToken. */
+static void write_header_name(struct bk_buffer *out, struct bk_slice name) {
+    size_t start = out->length;
+    for (size_t i = 0; i < name.length; i++) {
+        char c = name.data[i];
+        bool begins = i > 0 && is_word(c) &&
+                      (!is_word(name.data[i - 1]) || (is_upper(c) && !is_upper(name.data[i - 1])));
+        if (begins && out->length > start)
+            bk_buffer_append_char(out, '_');
+        if (is_word(c))
+            bk_buffer_append_char(out, is_upper(c) ? (char)(c - 'A' + 'a') : c);
+    }
+}
+
+static void write_texts(struct bk_buffer *out, const struct bk_json *object, bool are_headers) {
+    bk_buffer_append_char(out, '{');
+    for (const struct bk_json *each =
+             object == NULL || object->type != BK_JSON_OBJECT ? NULL : object->child;
+         each != NULL; each = each->next) {
+        struct bk_buffer name;
+        bk_buffer_init(&name, REALTIME_TOPIC_BYTES_MAX * 2);
+        if (are_headers)
+            write_header_name(&name, each->key);
+        else
+            bk_buffer_append_slice(&name, each->key);
+        bk_json_write_member_string(out, bk_buffer_slice(&name), text_of(each));
+        bk_buffer_fini(&name);
+    }
+    bk_buffer_append_char(out, '}');
+}
+
+/* @request.query and @request.headers of those who subscribe so. */
+static struct bk_slice write_options(struct bk_arena *arena, const struct bk_json *options) {
+    struct bk_buffer out;
+    bk_buffer_init(&out, 64 * REALTIME_TOPIC_BYTES_MAX);
+    bk_buffer_append_literal(&out, "\"query\":");
+    write_texts(&out, bk_json_get(options, BK_SLICE("query")), false);
+    bk_buffer_append_literal(&out, ",\"headers\":");
+    write_texts(&out, bk_json_get(options, BK_SLICE("headers")), true);
+    struct bk_slice text =
+        out.is_overflown ? BK_SLICE_EMPTY : bk_arena_copy(arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return text;
+}
+
+static struct bk_slice query_text(const struct bk_json *query, const char *name) {
+    const struct bk_json *value = bk_json_get(query, bk_slice_from(name));
+    return value == NULL ? BK_SLICE_EMPTY : text_of(value);
+}
+
 static void read_options(struct bk_arena *arena, struct bk_slice text,
                          struct realtime_topic *topic) {
     struct bk_json *options = NULL;
-    if (text.length == 0 || bk_json_parse(arena, text, &options, NULL) != BK_OK)
+    if (text.length == 0 || bk_json_parse(arena, text, &options, NULL) != BK_OK ||
+        options->type != BK_JSON_OBJECT)
         return;
     const struct bk_json *query = bk_json_get(options, BK_SLICE("query"));
-    topic->fields = bk_slice_trim(bk_json_get_string(query, BK_SLICE("fields")));
+    topic->fields = bk_slice_trim(query_text(query, "fields"));
     topic->since = bk_json_get_string(query, BK_SLICE("since"));
-    topic->has_expand = bk_json_get_string(query, BK_SLICE("expand")).length > 0;
-    topic->has_filter = bk_json_get_string(query, BK_SLICE("filter")).length > 0;
+    topic->wording.filter = query_text(query, "filter");
+    topic->wording.expand = query_text(query, "expand");
+    if (options->child_count > 0)
+        topic->wording.options = write_options(arena, options);
 }
 
 static bool is_name(struct bk_slice name) {

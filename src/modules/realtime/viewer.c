@@ -1,10 +1,8 @@
 /*
- * Viewers: who looks, and what they may see. All connections of one token share one viewer, all
- * guests of a tenant another one; so what is judged is judged of few.
- *
- * What a viewer may see is decided per event, as of now: a record event by the rules of its
- * collection (list for those who ask by type, view for those who ask for this very record), any
- * other by the scope events:read.
+ * Viewers: who looks. All connections of one token share one viewer, all guests of a tenant another
+ * one. What a viewer may see is decided per event, as of now (judge.c): a record event by the rules
+ * of its collection (list for those who ask by type, view for those who ask for this very record),
+ * any other by the scope events:read.
  *
  * A token that is revoked ends its viewer. It is looked at again when the record that it stands for
  * changes or goes, which the bus tells after the token cache has forgotten it; and once a minute,
@@ -40,10 +38,26 @@ static struct realtime_viewer *create(struct realtime_tenant *tenant, const stru
     put(&cursor, actor->scopes, &viewer->actor.scopes);
     put(&cursor, actor->tenant, &viewer->actor.tenant);
     put(&cursor, token, &viewer->token);
+    viewer->asker = realtime_asker_get(tenant, actor, NULL);
     bk_list_init(&viewer->checked);
     bk_list_init(&viewer->same);
     bk_list_init(&viewer->peers);
     return viewer;
+}
+
+/* What a subscription says of its request is said by somebody else now. */
+static void renew_askers(struct realtime_peer *peer) {
+    BK_LIST_FOR_EACH(node, &peer->subscriptions) {
+        struct realtime_subscription *subscription =
+            bk_container_of(node, struct realtime_subscription, link);
+        struct realtime_asker *former = subscription->asker;
+        if (former == NULL)
+            continue;
+        const struct realtime_wording wording = {
+            .options = former->options, .filter = former->filter, .expand = former->expand};
+        subscription->asker = realtime_asker_get(peer->tenant, &peer->viewer->actor, &wording);
+        realtime_asker_unref(former);
+    }
 }
 
 static void join(struct realtime_peer *peer, struct realtime_viewer *viewer) {
@@ -56,6 +70,7 @@ static void join(struct realtime_peer *peer, struct realtime_viewer *viewer) {
     realtime_forget_served(peer);
     peer->viewer = viewer;
     bk_list_push(peers, &peer->viewer_link);
+    renew_askers(peer);
 }
 
 void realtime_viewer_join_guest(struct realtime_peer *peer) {
@@ -149,25 +164,8 @@ void realtime_viewer_leave(struct realtime_peer *peer) {
     bk_list_remove(&viewer->checked);
     if (viewer->home != NULL)
         bk_tenant_release(viewer->home);
+    realtime_asker_unref(viewer->asker);
     bk_free(viewer);
-}
-
-/* --- what they may see ------------------------------------------------------------------------ */
-
-bool realtime_may_see(const struct realtime_viewer *viewer, const struct realtime_item *item,
-                      bool by_subject, enum bk_view *view) {
-    const struct bk_collection *collection = item->collection;
-    *view = BK_VIEW_PUBLIC;
-    if (collection == NULL) {
-        if (bk_actor_is_superuser(&viewer->actor))
-            *view = BK_VIEW_FULL;
-        return bk_actor_has_scope(&viewer->actor, BK_SLICE("events:read"));
-    }
-    if (bk_rules_authorize(&viewer->actor, collection, by_subject ? BK_MAY_VIEW : BK_MAY_LIST) !=
-        BK_ALLOWED)
-        return false;
-    *view = bk_rules_view(&viewer->actor, collection);
-    return true;
 }
 
 /* --- does the token still hold ---------------------------------------------------------------- */
@@ -265,8 +263,10 @@ void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_e
     if (bk_slice_starts_with(type, BK_SLICE("_collections.")))
         check_all_soon(tenant);
     else if (event->fields.subject.length > 0 && (bk_slice_ends_with(type, BK_SLICE(".updated")) ||
-                                                  bk_slice_ends_with(type, BK_SLICE(".deleted"))))
+                                                  bk_slice_ends_with(type, BK_SLICE(".deleted")))) {
+        realtime_askers_on_change(tenant, event->fields.subject);
         check_label(tenant, event->fields.subject);
+    }
 }
 
 void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms) {

@@ -247,7 +247,7 @@ static void test_each_wrong_message_is_answered_with_what_is_wrong(void **state)
         {"{'id':9,'op':'subscribe','types':[]}", "validation_invalid_type", "types"},
         {"{'id':9,'op':'subscribe','types':['posts..x']}", "validation_invalid_type", "types"},
         {"{'id':9,'op':'subscribe','subject':'posts'}", "validation_invalid_subject", "subject"},
-        {"{'id':9,'op':'subscribe','filter':'a = 1'}", "validation_not_supported", "filter"},
+        {"{'id':9,'op':'subscribe','filter':'a = 1'}", "validation_invalid_filter", "filter"},
         {"{'id':9,'op':'subscribe','after':'yesterday'}", "cursor_invalid", "after"},
         {"{'id':9,'op':'subscribe','after':5}", "cursor_invalid", "after"},
     };
@@ -559,7 +559,8 @@ static void test_a_member_that_means_nothing_is_refused_by_its_name(void **state
     }
     assert_has(say(client, "{'op':'subscribe','type':1}"),
                "which has only: id, op, types, subject, after, filter.");
-    assert_has(say(client, "{'op':'subscribe','filter':'a = 1'}"), "validation_not_supported");
+    assert_has(say(client, "{'op':'subscribe','filter':'a = 1'}"),
+               "'code':'validation_invalid_filter','message':'filter: at 1: ");
     assert_int_equal(realtime_of_world()->figures.subscriptions, 0);
     assert_int_equal(realtime_of_world()->viewers.count, 0);
     assert_has(say(client, "{'op':'subscribe','filter':'','after':null,'subject':null}"),
