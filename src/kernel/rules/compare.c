@@ -1,7 +1,7 @@
 /*
  * Comparisons as SQL, with the contract's idea of empty: NULL and '' are equal, whichever side they
- * are on, but for JSON values. Where one side is known not to be empty the comparison is a plain
- * one, which an index can serve.
+ * are on, but for JSON values. Where one side is known not to be empty, or neither can be NULL, the
+ * comparison is a plain one, which an index can serve.
  *
  * A value that stands for several (the names of all editors) must match with each of them: what is
  * asked then is whether there is none that does not. With "?" before the operator one is enough.
@@ -49,8 +49,32 @@ static void write_pair(struct side left, const char *sign, struct side right,
     write_side_or_empty(right, out);
 }
 
+/* Whether it is a column of a row that is there, and that has no NULL. */
+static bool is_never_null(struct side side) {
+    const struct filter_value *value = side.value;
+    if (value->kind != FILTER_VALUE_COLUMN || value->is_lower)
+        return false;
+    const struct filter_join *join = value->join;
+    bool is_there =
+        join->kind == FILTER_JOIN_BASE || (join->is_required && side.letter == FILTER_LETTER);
+    return is_there && join->collection->type != BK_COLLECTION_VIEW &&
+           strcmp(value->field->type->name, "json") != 0;
+}
+
+/* Whether an index may serve it: nothing is NULL, and the values are of one kind, so that what the
+ * columns' types would make of them does not matter. */
+static bool is_plain_equality(struct side left, struct side right) {
+    return is_never_null(left) && is_never_null(right) &&
+           filter_column_affinity(left.value->field) == filter_column_affinity(right.value->field);
+}
+
 /* (a = '' OR a IS NULL) */
 static void write_emptiness(struct side side, bool is_equal, struct bk_buffer *out) {
+    if (is_never_null(side)) {
+        write_side(side, out);
+        bk_buffer_append_slice(out, is_equal ? BK_SLICE("=''") : BK_SLICE(" IS NOT ''"));
+        return;
+    }
     bk_buffer_append_char(out, '(');
     write_side(side, out);
     bk_buffer_append_slice(out, is_equal ? BK_SLICE("='' OR ") : BK_SLICE(" IS NOT '' AND "));
@@ -68,7 +92,7 @@ static void write_equality(struct side left, bool is_equal, struct side right,
         bk_buffer_append_slice(out, is_equal ? BK_SLICE(" IS ") : BK_SLICE(" IS NOT "));
         write_side(right, out);
     } else if ((is_left_empty && is_right_empty) || filter_value_is_filled(left.value) ||
-               filter_value_is_filled(right.value)) {
+               filter_value_is_filled(right.value) || is_plain_equality(left, right)) {
         write_pair(left, is_equal ? "=" : " IS NOT ", right, out);
     } else if (is_left_empty) {
         write_emptiness(right, is_equal, out);
@@ -211,4 +235,46 @@ void filter_compare_write(const struct filter_test *test, struct bk_buffer *out)
     write_visible(&test->left, out);
     write_visible(&test->right, out);
     bk_buffer_append_char(out, ')');
+}
+
+/* --- rows that must be there ------------------------------------------------------------------ */
+
+/* Whether it is NULL where there is no row. */
+static bool is_of_row(const struct filter_value *value) {
+    return value->join != NULL &&
+           (value->kind == FILTER_VALUE_COLUMN || value->kind == FILTER_VALUE_ELEMENT ||
+            value->kind == FILTER_VALUE_JSON);
+}
+
+static void require(const struct filter_value *value) {
+    if (is_of_row(value))
+        for (struct filter_join *join = value->join; join != NULL; join = join->parent)
+            join->is_required = true;
+}
+
+static void require_of_comparison(const struct filter_test *test) {
+    enum filter_operator sign = test->node->sign;
+    if (sign == FILTER_NOT_EQUAL)
+        return;
+    if (sign != FILTER_EQUAL) {
+        require(&test->left);
+        require(&test->right);
+        return;
+    }
+    if (filter_value_is_filled(&test->right))
+        require(&test->left);
+    if (filter_value_is_filled(&test->left))
+        require(&test->right);
+}
+
+void filter_compare_require(const struct filter_test *first) {
+    for (const struct filter_test *test = first->next; test != NULL; test = test->next)
+        if (test->is_or)
+            return;
+    for (const struct filter_test *test = first; test != NULL; test = test->next) {
+        if (test->group != NULL)
+            filter_compare_require(test->group);
+        else
+            require_of_comparison(test);
+    }
 }

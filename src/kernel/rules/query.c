@@ -351,6 +351,9 @@ static void write_where(const struct bk_filter_query *query, struct bk_buffer *o
 
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
     struct bk_buffer out;
+    for (struct filter_condition *each = query->conditions; each != NULL; each = each->next)
+        if (each->if_there == NULL)
+            filter_compare_require(each->tests);
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     write_joins(query, false, &out);
     enum bk_status status = memory_status(query, &out);

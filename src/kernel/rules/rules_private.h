@@ -127,6 +127,7 @@ struct filter_join {
     bool is_many;                 /* may be several rows for one record */
     bool is_judged;               /* the list rule of its collection holds for it */
     bool is_of_path;              /* elements of what name leads to in the field's JSON */
+    bool is_required;             /* its row is there wherever the conditions hold */
 };
 
 /* Finds it or makes it. */
@@ -244,6 +245,8 @@ struct filter_test {
 /* Makes the pattern of a test whose values are resolved. */
 void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *test);
 void filter_compare_write(const struct filter_test *test, struct bk_buffer *out);
+/* Marks the joins without whose rows the tests cannot hold: NULL is less, equal or like nothing. */
+void filter_compare_require(const struct filter_test *first);
 /* Whether it is '' or null, whatever the record; whether it surely is neither. */
 bool filter_value_is_empty(const struct filter_value *value);
 bool filter_value_is_filled(const struct filter_value *value);
