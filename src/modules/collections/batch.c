@@ -17,13 +17,9 @@
 
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
+#include "bakend/settings.h"
 
-enum { PLANS_MAX = 2, NS_PER_MS = 1000000, URL_BYTES_MAX = 2000 };
-
-struct batch_limits {
-    bool is_enabled;
-    int64_t requests_max, timeout_ms, body_max_bytes;
-};
+enum { PLANS_MAX = 2, NS_PER_SECOND = 1000000000, URL_BYTES_MAX = 2000 };
 
 static void prepare_next(struct batch *batch);
 
@@ -156,13 +152,18 @@ static void on_prepared(struct record_change *change, enum bk_status status) {
 }
 
 static void prepare(struct batch *batch, struct batch_part *part) {
-    bk_problems_init(&part->request.problems, &part->request.arena);
+    struct bk_arena *arena = &part->request.arena;
+    uint32_t index = batch->prepared_count;
+    bk_problems_init(&part->request.problems, arena);
     part->change = (struct record_change){
         .request = &part->request,
         .action = part->action,
         .collection_name = part->collection_name,
         .id = part->id,
         .context = BK_SLICE("batch"),
+        .files = batch->request->files,
+        .file_prefixes = {bk_arena_format(arena, "requests.%u", index),
+                          bk_arena_format(arena, "requests[%u]", index)},
         .prepared = on_prepared,
         .user = batch,
     };
@@ -231,8 +232,7 @@ static void check_elements(struct bk_request *request, const struct bk_json *lis
 }
 
 /* The list, when it may be one; else the request was answered. */
-static const struct bk_json *read_list(struct bk_request *request,
-                                       const struct batch_limits *limits) {
+static const struct bk_json *read_list(struct bk_request *request, int64_t requests_max) {
     static const struct bk_slice field = BK_SLICE_INIT("requests");
     const struct bk_json *list;
     if (!batch_list_read(request->json, &list)) {
@@ -241,8 +241,8 @@ static const struct bk_json *read_list(struct bk_request *request,
     }
     if (list == NULL || list->child_count == 0)
         add_problem(request, field, "validation_required", "Cannot be blank.");
-    else if (list->child_count > limits->requests_max)
-        problem_too_long(request, field, limits->requests_max);
+    else if (list->child_count > requests_max)
+        problem_too_long(request, field, requests_max);
     else
         check_elements(request, list);
     if (request->arena.is_overflown)
@@ -254,27 +254,26 @@ static const struct bk_json *read_list(struct bk_request *request,
     return NULL;
 }
 
-static struct batch_limits read_limits(const struct bk_request *request) {
-    (void)request;
-    return (struct batch_limits){true, 50, 3000, 128 * 1024 * 1024};
+static uint64_t timeout_ns(int64_t seconds) {
+    return (uint64_t)(seconds > 0 ? seconds : BK_BATCH_SECONDS_MAX) * NS_PER_SECOND;
 }
 
 void collections_batch(struct bk_request *request) {
-    struct batch_limits limits = read_limits(request);
-    if (!limits.is_enabled || limits.requests_max <= 0) {
+    const struct bk_settings *settings = bk_settings_of(request->tenant);
+    if (!settings->allows_batch || settings->batch_requests_max <= 0) {
         bk_answer_error(request, BK_FORBIDDEN, "Batch requests are not allowed.");
         return;
     }
-    if (request->body.length > (uint64_t)limits.body_max_bytes) {
+    if (request->body.length > (uint64_t)settings->batch_body_bytes_max) {
         bk_answer_error(request, BK_TOO_LARGE, NULL);
         return;
     }
     struct batch *batch = bk_arena_alloc_zero(&request->arena, sizeof(*batch));
-    const struct bk_json *list = read_list(request, &limits);
+    const struct bk_json *list = read_list(request, settings->batch_requests_max);
     if (list == NULL || !retry_read(request, &batch->retry))
         return;
     batch->request = request;
-    batch->timeout_ns = (uint64_t)limits.timeout_ms * NS_PER_MS;
+    batch->timeout_ns = timeout_ns(settings->batch_seconds_max);
     batch->parts = bk_alloc(list->child_count * sizeof(*batch->parts));
     for (const struct bk_json *element = list->child; element != NULL; element = element->next)
         batch_part_init(&batch->parts[batch->part_count++], request, element);

@@ -240,7 +240,28 @@ static struct bk_sql referrers_sql(struct cascade *cascade, const struct bk_rela
                                        BK_SLICE_PRINT(table), BK_SLICE_PRINT(column)));
 }
 
-/* Who refers to any of the slice, all found before the first is changed; at most one too many. */
+/* All rows of a statement, found before the first is changed; at most one too many. */
+static enum bk_status gather(struct cascade *cascade, struct bk_statement *statement,
+                             const struct bk_collection *collection, struct row **rows) {
+    enum bk_status status;
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        struct row *row = make_row(cascade, collection, bk_statement_text(statement, 0));
+        if (row == NULL) {
+            status = BK_LIMIT;
+            break;
+        }
+        *rows = row;
+        rows = &row->next;
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+static int64_t rows_left(const struct cascade *cascade) {
+    return COLLECTIONS_CASCADE_MAX - cascade->touched_count + 1;
+}
+
+/* Who refers to any of the slice. */
 static enum bk_status find_referrers(struct cascade *cascade, const struct bk_relation *relation,
                                      struct row **referrers) {
     struct bk_sql sql = referrers_sql(cascade, relation);
@@ -249,32 +270,61 @@ static enum bk_status find_referrers(struct cascade *cascade, const struct bk_re
     if (status != BK_OK)
         return status;
     bk_statement_bind_text(statement, 1, bk_buffer_slice(&cascade->slice));
-    bk_statement_bind_int(statement, 2, COLLECTIONS_CASCADE_MAX - cascade->touched_count + 1);
-    while ((status = bk_statement_step(statement)) == BK_OK) {
-        struct row *row = make_row(cascade, relation->collection, bk_statement_text(statement, 0));
-        if (row == NULL) {
-            status = BK_LIMIT;
-            break;
-        }
-        *referrers = row;
-        referrers = &row->next;
+    bk_statement_bind_int(statement, 2, rows_left(cascade));
+    return gather(cascade, statement, relation->collection, referrers);
+}
+
+/* One more row was changed: whether it may go on. */
+static enum bk_status count_row(struct cascade *cascade) {
+    if (++cascade->touched_count > COLLECTIONS_CASCADE_MAX)
+        return BK_LIMIT;
+    return bk_transaction_is_late(cascade->transaction) ? BK_TIMEOUT : BK_OK;
+}
+
+/* What belongs to auth records goes with them. */
+static enum bk_status remove_belongings(struct cascade *cascade,
+                                        const struct bk_collection *belongings) {
+    struct bk_statement *statement;
+    struct row *row = NULL;
+    enum bk_status status =
+        collections_belonging_find(cascade->transaction, belongings, cascade->target->id,
+                                   bk_buffer_slice(&cascade->slice), &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 3, rows_left(cascade));
+    status = gather(cascade, statement, belongings, &row);
+    for (; status == BK_OK && row != NULL; row = row->next) {
+        status = remove_row(cascade, belongings, row->id);
+        if (status == BK_OK)
+            status = count_row(cascade);
     }
-    bk_statement_reset(statement);
-    return status == BK_END ? BK_OK : status;
+    return status;
+}
+
+static enum bk_status remove_all_belongings(struct cascade *cascade) {
+    enum bk_status status = BK_OK;
+    size_t count =
+        cascade->target->type == BK_COLLECTION_AUTH ? bk_schema_count(cascade->schema) : 0;
+    for (size_t i = 0; i < count && status == BK_OK; i++) {
+        const struct bk_collection *collection = bk_schema_at(cascade->schema, i);
+        if (collections_belongs(collection))
+            status = remove_belongings(cascade, collection);
+    }
+    return status;
 }
 
 static bool on_relation(void *user, const struct bk_relation *relation) {
     struct cascade *cascade = user;
     struct row *referrer = NULL;
+    if (relation->collection->type == BK_COLLECTION_VIEW)
+        return true; /* it is made of others' rows */
     cascade->status = find_referrers(cascade, relation, &referrer);
     for (; cascade->status == BK_OK && referrer != NULL; referrer = referrer->next) {
         cascade->status = release(cascade, relation, referrer->id);
         if (cascade->status == BK_NOT_FOUND) /* gone by another way */
             cascade->status = BK_OK;
-        if (cascade->status == BK_OK && ++cascade->touched_count > COLLECTIONS_CASCADE_MAX)
-            cascade->status = BK_LIMIT;
-        if (cascade->status == BK_OK && bk_transaction_is_late(cascade->transaction))
-            cascade->status = BK_TIMEOUT;
+        if (cascade->status == BK_OK)
+            cascade->status = count_row(cascade);
     }
     return cascade->status == BK_OK;
 }
@@ -319,6 +369,8 @@ static enum bk_status run(struct cascade *cascade) {
         if (cascade->slice.is_overflown)
             return cascade->slice.lacks_memory ? BK_NO_MEMORY : BK_LIMIT;
         bk_schema_relations_to(cascade->schema, cascade->target, on_relation, cascade);
+        if (cascade->status == BK_OK)
+            cascade->status = remove_all_belongings(cascade);
     }
     return cascade->status == BK_OK ? check_blocked(cascade) : cascade->status;
 }

@@ -9,6 +9,7 @@
  *   record_input.c    from the keys of a body to values, modifiers
  *   record_ask.c      who may, and how the answer shows the record
  *   record_auth.c     what records of auth collections have besides
+ *   record_belonging.c what belongs to auth records
  *   record_write.c    create and update on the writer: check, SQL, event
  *   batch.c           several changes at once, all or nothing
  *   cascade.c         what refers to a deleted record
@@ -22,6 +23,7 @@
  *                     the records of one, meta.c what there may be
  */
 #include "bakend/encode.h"
+#include "bakend/settings.h"
 #include "retry.h"
 
 struct collections_state {
@@ -107,7 +109,7 @@ static const struct bk_route routes[] = {
     {.method = BK_POST,
      .path = "/api/batch",
      .scope = "records:write",
-     .body_max_bytes = COLLECTIONS_BATCH_BYTES_MAX,
+     .body_max_bytes = BK_BATCH_BODY_MAX_BYTES,
      .has_json_body = true,
      .summary = "Creates, updates and deletes several records, all or none.",
      .tag = "records",

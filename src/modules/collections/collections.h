@@ -12,7 +12,6 @@ enum {
     COLLECTIONS_PAGE_MAX = 1000000000, /* so that an offset fits in 63 bits */
     COLLECTIONS_SORT_KEYS_MAX = 8,
     COLLECTIONS_CASCADE_MAX = 10000, /* rows that one delete may touch */
-    COLLECTIONS_BATCH_BYTES_MAX = 128 * 1024 * 1024, /* the contract's, where settings name none */
     COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
 
@@ -23,7 +22,11 @@ struct collections_page {
     bool skip_total;
 };
 bool collections_page_read(struct bk_request *request, struct collections_page *page);
-/* `"page":…,"perPage":…,"totalItems":…,"totalPages":…`; total -1: not counted. */
+/* `"page":…,"perPage":…` and `"totalItems":…,"totalPages":…`; total -1: not counted. */
+void collections_page_write_head(struct bk_buffer *out, const struct collections_page *page);
+void collections_page_write_totals(struct bk_buffer *out, const struct collections_page *page,
+                                   int64_t total);
+/* Both, one after the other. */
 void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
                             int64_t total);
 
@@ -114,5 +117,13 @@ enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,
                                          const char **message);
+
+/* Ids of those records in belongings that belong to some of one auth collection; ids: a JSON array of
+ * those. ?3 of the statement is how many at most. On the writer. */
+bool collections_belongs(const struct bk_collection *collection);
+enum bk_status collections_belonging_find(struct bk_transaction *transaction,
+                                          const struct bk_collection *belongings,
+                                          struct bk_slice collection_id, struct bk_slice ids,
+                                          struct bk_statement **statement);
 
 #endif

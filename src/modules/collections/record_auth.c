@@ -43,7 +43,7 @@ enum bk_status collections_auth_make(struct record_change *change) {
 
 /* As the password itself is read. */
 static struct bk_slice read_secret(struct record_change *change, struct bk_slice key) {
-    const struct bk_json *input = bk_json_get(change->request->json, key);
+    const struct bk_json *input = bk_json_get(change->body, key);
     const struct bk_field *field = change->auth->password_field;
     struct bk_value value;
     if (input == NULL || field == NULL)

@@ -14,6 +14,7 @@
 #include "bakend/show.h"
 #include "collections.h"
 
+enum { RECORD_FILE_PREFIXES_MAX = 2 };
 enum record_action { RECORD_CREATE, RECORD_UPDATE, RECORD_DELETE, RECORD_UPSERT };
 
 /* A key of the body with a modifier, "tags+". */
@@ -33,6 +34,9 @@ struct record_change {
     struct bk_slice collection_name;
     struct bk_slice id;      /* of all but a create */
     struct bk_slice context; /* @request.context */
+    /* Of a form; prefixes: what the keys of those that are meant begin with. */
+    const struct bk_request_file *files;
+    struct bk_slice file_prefixes[RECORD_FILE_PREFIXES_MAX];
     /* Anything but BK_OK: it will not do; see collections_change_explain. */
     void (*prepared)(struct record_change *change, enum bk_status status);
     void *user;
@@ -45,6 +49,8 @@ struct record_change {
 
     /* The engine's. */
     struct bk_slice rule;
+    const struct bk_json *body; /* the request's, with its files under the names of their fields */
+    struct bk_upload *uploads;
     struct bk_value *sent;   /* one a field: what the body says, or empty */
     struct bk_value *values; /* the record as it is going to be */
     bool *is_given;          /* the body has a value for the field, or a modifier */
@@ -131,6 +137,12 @@ void collections_auth_fill(struct record_change *change, const struct bk_value *
 /* No two auth records have the same id, in whatever collection. */
 enum bk_status collections_auth_check_id(struct record_change *change,
                                          struct bk_transaction *transaction);
+
+/* --- record_belonging.c: what belongs to auth records, on the writer --------------------------- */
+
+/* Whether what a record belongs to is there; BK_INVALID with a problem. */
+enum bk_status collections_belonging_check(struct record_change *change,
+                                           struct bk_transaction *transaction);
 
 /* --- record_write.c, on the writer ------------------------------------------------------------ */
 

@@ -62,7 +62,7 @@ static const struct bk_field *field_of_key(const struct record_change *change, s
 }
 
 static const struct bk_json *first_member(const struct record_change *change) {
-    const struct bk_json *body = change->request->json;
+    const struct bk_json *body = change->body;
     return body == NULL || body->type != BK_JSON_OBJECT ? NULL : body->child;
 }
 
@@ -78,8 +78,8 @@ static void read_modifications(struct record_change *change) {
         if (field == NULL || modifier == 0 || !collections_input_is_settable(change, field))
             continue;
         if (change->modification_count == 0)
-            change->modifications = bk_arena_alloc(arena, change->request->json->child_count *
-                                                              sizeof(*change->modifications));
+            change->modifications =
+                bk_arena_alloc(arena, change->body->child_count * sizeof(*change->modifications));
         if (arena->is_overflown)
             return;
         change->modifications[change->modification_count++] =
@@ -88,12 +88,24 @@ static void read_modifications(struct record_change *change) {
     }
 }
 
+/* The body with the files of a form. */
+static void take_files(struct record_change *change) {
+    struct bk_request *request = change->request;
+    change->body = request->json;
+    change->uploads = NULL;
+    for (size_t i = 0; i < RECORD_FILE_PREFIXES_MAX && change->files != NULL; i++)
+        if (i == 0 || change->file_prefixes[i].length > 0)
+            (void)bk_request_take_uploads(&request->arena, change->files, change->file_prefixes[i],
+                                          change->collection, &change->body, &change->uploads);
+}
+
 void collections_input_read(struct record_change *change) {
     struct bk_request *request = change->request;
     const struct bk_collection *collection = change->collection;
+    take_files(change);
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
-        const struct bk_json *input = bk_json_get(request->json, field->name);
+        const struct bk_json *input = bk_json_get(change->body, field->name);
         change->is_given[i] = input != NULL && collections_input_is_settable(change, field);
         if (change->is_given[i])
             field->type->normalise(field, input, &change->sent[i], &request->arena);
@@ -111,7 +123,7 @@ void collections_input_merge(struct record_change *change, const struct bk_value
         const struct record_modification *modification = &change->modifications[i];
         const struct bk_field *field = modification->field;
         /* Without a plain key a modifier begins with what the record has. */
-        bool is_first = before != NULL && bk_json_get(change->request->json, field->name) == NULL;
+        bool is_first = before != NULL && bk_json_get(change->body, field->name) == NULL;
         for (uint32_t j = 0; j < i; j++)
             is_first = is_first && change->modifications[j].field != field;
         if (is_first)

@@ -122,6 +122,7 @@ static void plan(struct record_request *record) {
         .action = record->action,
         .collection_name = bk_request_parameter(request, BK_SLICE("collection")),
         .context = BK_SLICE("default"),
+        .files = request->files,
         .prepared = on_prepared,
         .user = record,
     };

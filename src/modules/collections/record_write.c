@@ -9,7 +9,19 @@ enum { ID_DRAWS_MAX = 3 };
 
 /* --- the record whole ------------------------------------------------------------------------- */
 
-static void fill_and_validate(struct record_change *change, int64_t now_ms) {
+static void validate(struct record_change *change, const struct bk_field *field,
+                     const struct bk_value *before) {
+    const struct bk_value *value = &change->values[field->index];
+    struct bk_problems *problems = &change->request->problems;
+    if (field->type->validate_change != NULL)
+        field->type->validate_change(field, before == NULL ? NULL : &before[field->index], value,
+                                     change->uploads, problems);
+    else if (field->type->validate != NULL)
+        field->type->validate(field, value, problems);
+}
+
+static void fill_and_validate(struct record_change *change, const struct bk_value *before,
+                              int64_t now_ms) {
     struct bk_request *request = change->request;
     const struct bk_collection *collection = change->collection;
     for (uint32_t i = 0; i < collection->field_count; i++) {
@@ -21,8 +33,8 @@ static void fill_and_validate(struct record_change *change, int64_t now_ms) {
         /* What takes time was judged when it began; what is stored now is not what the client
          * sent. */
         bool is_begun = field->type->begin != NULL && change->is_given[i];
-        if (field->type->validate != NULL && !is_begun)
-            field->type->validate(field, value, &request->problems);
+        if (!is_begun)
+            validate(change, field, before);
     }
 }
 
@@ -73,10 +85,12 @@ static enum bk_status judge(struct record_change *change, struct bk_transaction 
     take_begun_problems(change);
     if (before != NULL)
         check_same_id(change, before);
-    fill_and_validate(change, bk_transaction_now_ms(transaction));
+    fill_and_validate(change, before, bk_transaction_now_ms(transaction));
     status = check_fields(change, transaction, before);
     if (status == BK_OK && change->auth != NULL)
         status = collections_auth_check_id(change, transaction);
+    else if (status == BK_OK && collections_belongs(change->collection))
+        status = collections_belonging_check(change, transaction);
     return status;
 }
 

@@ -75,6 +75,11 @@ static void normalise(const struct bk_field *field, const struct bk_json *input,
     schema_list_store(&list, is_multiple(field), value, arena);
 }
 
+static void modify(const struct bk_field *field, enum bk_modifier modifier,
+                   const struct bk_json *input, struct bk_value *value, struct bk_arena *arena) {
+    schema_list_modify(is_multiple(field), modifier, input, value, arena);
+}
+
 static void empty(const struct bk_field *field, struct bk_value *value) {
     *value = BK_VALUE_OF_TEXT(is_multiple(field) ? BK_SLICE("[]") : BK_SLICE(""));
 }
@@ -293,6 +298,8 @@ const struct bk_field_type schema_type_file = {
     .write_options = write_options,
     .column_of = column_of,
     .normalise = normalise,
+    .modifiers = BK_MODIFIER_APPEND | BK_MODIFIER_PREPEND | BK_MODIFIER_REMOVE,
+    .modify = modify,
     .empty = empty,
     .validate_change = validate_change,
     .write_json = write_json,
