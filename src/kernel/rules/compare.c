@@ -204,7 +204,11 @@ static void write_match_all(const struct filter_test *test, struct bk_buffer *ou
             filter_join_write_chain(sides[i].value->join, sides[i].letter, out);
     bk_buffer_append_literal(out, " WHERE NOT (");
     write_plain(test, sides[0], sides[1], out);
-    bk_buffer_append_literal(out, "))");
+    bk_buffer_append_char(out, ')');
+    for (size_t i = 0; i < 2 && test->is_of_client; i++)
+        if (sides[i].value->is_many)
+            filter_value_write_seen(sides[i].value, sides[i].letter, out);
+    bk_buffer_append_char(out, ')');
 }
 
 static void write_visible(const struct filter_value *value, struct bk_buffer *out) {

@@ -277,7 +277,7 @@ static enum truth judge_conditions(struct filter_evaluation *evaluation) {
     for (const struct filter_condition *condition = evaluation->query->conditions;
          condition != NULL && answer != FALSE; condition = condition->next) {
         enum truth one =
-            condition->if_there != NULL ? IN_TABLES : judge_tests(evaluation, condition->tests);
+            condition->judged != NULL ? IN_TABLES : judge_tests(evaluation, condition->tests);
         answer = both(answer, one == UNKNOWN ? FALSE : one);
     }
     return answer;

@@ -121,6 +121,36 @@ void filter_join_write(const struct filter_join *join, char letter, struct bk_bu
     }
 }
 
+/* (f$3."id" IS NULL OR EXISTS (SELECT 1 FROM "teams" v$4 … WHERE v$4."id"=f$3."id" AND (…))) */
+void filter_join_write_judge(const struct filter_join *join, char letter, struct bk_buffer *out) {
+    const struct filter_join *rows = join->judge->rows;
+    bk_buffer_append_char(out, '(');
+    write_column(join, BK_SLICE("\"id\""), letter, out);
+    bk_buffer_format(out, " IS NULL OR EXISTS (SELECT 1 FROM %.*s %.*s",
+                     BK_SLICE_PRINT(rows->collection->quoted), BK_SLICE_PRINT(rows->name));
+    for (const struct filter_join *each = rows->next; each != NULL; each = each->next)
+        filter_join_write(each, FILTER_LETTER, out);
+    bk_buffer_format(out, " WHERE %.*s.\"id\"=", BK_SLICE_PRINT(rows->name));
+    write_column(join, BK_SLICE("\"id\""), letter, out);
+    bk_buffer_append_literal(out, " AND ");
+    filter_tests_write(join->judge->tests, out);
+    bk_buffer_append_literal(out, "))");
+}
+
+void filter_value_write_seen(const struct filter_value *value, char letter, struct bk_buffer *out) {
+    for (const struct filter_join *join = value->join; join != NULL; join = join->parent) {
+        if (join->judge == NULL)
+            continue;
+        bk_buffer_append_literal(out, " AND ");
+        filter_join_write_judge(join, letter, out);
+    }
+    if (value->needs_visible_email) {
+        bk_buffer_append_literal(out, " AND ");
+        write_column(value->join, BK_SLICE("\"emailVisibility\""), letter, out);
+        bk_buffer_append_literal(out, "=1");
+    }
+}
+
 void filter_join_write_chain(const struct filter_join *join, char letter, struct bk_buffer *out) {
     if (join->parent != NULL)
         filter_join_write_chain(join->parent, letter, out);

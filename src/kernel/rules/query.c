@@ -55,31 +55,10 @@ static enum bk_status memory_status(const struct bk_filter_query *query,
     return status == BK_OK ? bk_arena_status(query->arena) : status;
 }
 
-/* What a client may ask of several records, some of which it may not see: whether there is one. All
- * of them, or the first one, would tell of the others. */
-static bool is_partly_hidden(const struct bk_filter_query *query,
-                             const struct filter_value *value) {
-    if (query->trust != BK_FILTER_OF_CLIENT || !value->is_many)
-        return false;
-    for (const struct filter_join *join = value->join; join != NULL && join != query->base;
-         join = join->parent)
-        if (join->collection != NULL && join->collection->rules[BK_MAY_LIST].length > 0)
-            return true;
-    return value->needs_visible_email;
-}
-
-static enum bk_status check_comparison(struct bk_filter_query *query,
-                                       const struct filter_node *node,
-                                       const struct filter_value *left,
-                                       const struct filter_value *right) {
+static enum bk_status check_joins(struct bk_filter_query *query, const struct filter_node *node) {
     if (query->join_count > BK_FILTER_JOINS_MAX)
         return filter_refuse_name(query, &node->left, "at most %d relations are followed in all",
                                   BK_FILTER_JOINS_MAX);
-    if (!node->is_any && (is_partly_hidden(query, left) || is_partly_hidden(query, right)))
-        return filter_refuse_name(
-            query, &node->left,
-            "of several records that a rule shows in part only \"any\" can be "
-            "asked: put ? before the operator");
     return BK_OK;
 }
 
@@ -107,7 +86,7 @@ static enum bk_status resolve_comparison(struct bk_filter_query *query, struct f
     if (status == BK_OK)
         status = filter_value_resolve(query, &node->right, &test->right);
     if (status == BK_OK)
-        status = check_comparison(query, node, &test->left, &test->right);
+        status = check_joins(query, node);
     if (status != BK_OK)
         return status;
     if (query->is_of_event) {
@@ -126,6 +105,7 @@ static enum bk_status resolve_test(struct bk_filter_query *query, const struct f
         return bk_arena_status(query->arena);
     (*test)->node = node;
     (*test)->is_or = node->is_or;
+    (*test)->is_of_client = query->trust == BK_FILTER_OF_CLIENT;
     return node->group == NULL ? resolve_comparison(query, *test)
                                : filter_tests_resolve(query, node->group, &(*test)->group);
 }
@@ -157,12 +137,12 @@ void filter_tests_write(const struct filter_test *first, struct bk_buffer *out) 
 /* --- conditions ------------------------------------------------------------------------------- */
 
 static void keep_condition(struct bk_filter_query *query, struct filter_test *tests,
-                           struct filter_join *if_there) {
+                           struct filter_join *judged) {
     struct filter_condition *condition = bk_arena_alloc_zero(query->arena, sizeof *condition);
     if (query->arena->is_overflown)
         return;
     condition->tests = tests;
-    condition->if_there = if_there;
+    condition->judged = judged;
     condition->is_many = query->has_many;
     *query->conditions_end = condition;
     query->conditions_end = &condition->next;
@@ -192,41 +172,58 @@ static enum bk_status add_nodes(struct bk_filter_query *query, const struct filt
 
 /* --- list rules of other collections ---------------------------------------------------------- */
 
-/* (no record is there) || (rule) */
-static enum bk_status add_list_rule(struct bk_filter_query *query, struct filter_join *join) {
-    struct bk_filter *rule;
-    struct filter_test *tests = NULL;
-    enum bk_status status = bk_filter_parse(query->arena, join->collection->rules[BK_MAY_LIST],
-                                            BK_RULE_BYTES_MAX, &rule, query->error);
-    query->has_many = join->is_many;
-    if (status == BK_OK)
-        status = filter_tests_resolve(query, rule->first, &tests);
-    if (status == BK_OK)
-        keep_condition(query, tests, join);
-    return status == BK_OK ? bk_arena_status(query->arena) : status;
+/* Whose rule it is, with joins of its own. */
+static void begin_judge(struct bk_filter_query *query, const struct filter_join *join,
+                        struct filter_join *rows) {
+    rows->kind = FILTER_JOIN_BASE;
+    rows->collection = join->collection;
+    rows->number = query->join_count++;
+    rows->name = bk_arena_format(query->arena, "v$%u", rows->number);
+    query->base = query->joins = rows;
+    query->joins_end = &rows->next;
 }
 
 /* Rules may lead on, but not to more rules: they see everything. */
-static enum bk_status add_list_rules(struct bk_filter_query *query) {
-    struct filter_join *base = query->base;
-    struct bk_error *error = query->error;
-    enum bk_filter_trust trust = query->trust;
-    query->error = NULL; /* what is wrong with a rule is not for clients */
-    enum bk_status status = BK_OK;
+static enum bk_status make_judge(struct bk_filter_query *query, struct filter_join *join) {
+    struct bk_slice rule = join->collection->rules[BK_MAY_LIST];
+    struct filter_judge *judge = bk_arena_alloc_zero(query->arena, sizeof *judge);
+    struct filter_join *rows = bk_arena_alloc_zero(query->arena, sizeof *rows);
+    struct bk_filter *filter;
+    if (query->arena->is_overflown)
+        return bk_arena_status(query->arena);
+    const struct bk_filter_query outer = *query;
     query->trust = BK_FILTER_OF_RULE;
+    query->error = NULL; /* what is wrong with a rule is not for clients */
+    begin_judge(query, join, rows);
+    enum bk_status status =
+        bk_filter_parse(query->arena, rule, BK_RULE_BYTES_MAX, &filter, query->error);
+    if (status == BK_OK)
+        status = filter_tests_resolve(query, filter->first, &judge->tests);
+    query->trust = outer.trust;
+    query->error = outer.error;
+    query->base = outer.base;
+    query->joins = outer.joins;
+    query->joins_end = outer.joins_end;
+    judge->rows = rows;
+    join->judge = judge;
+    if (status == BK_INVALID)
+        bk_error_set(query->error, status, "a list rule of what it leads to cannot be read");
+    return status == BK_OK ? bk_arena_status(query->arena) : status;
+}
+
+static enum bk_status add_list_rules(struct bk_filter_query *query) {
+    enum bk_status status = BK_OK;
     for (struct filter_join *join = query->joins; join != NULL && status == BK_OK;
          join = join->next) {
-        if (!join->is_judged)
+        if (!join->is_judged || join->judge != NULL)
             continue;
-        join->is_judged = false;
-        query->base = join;
-        status = add_list_rule(query, join);
+        status = make_judge(query, join);
+        query->has_many = join->is_many;
+        if (status == BK_OK) {
+            filter_compare_require(join->judge->tests);
+            keep_condition(query, NULL, join);
+        }
     }
-    query->base = base;
-    query->error = error;
-    query->trust = trust;
-    if (status == BK_INVALID)
-        bk_error_set(error, status, "a list rule of what it leads to cannot be read");
     return status;
 }
 
@@ -240,12 +237,14 @@ enum bk_status bk_filter_query_add(struct bk_filter_query *query, const struct b
 
 /* --- sorting ---------------------------------------------------------------------------------- */
 
-/* (SELECT m2."name" FROM (SELECT 1) LEFT JOIN … LIMIT 1) */
+/* (SELECT m2."name" FROM (SELECT 1) LEFT JOIN … WHERE 1 LIMIT 1) */
 static void write_first(const struct filter_value *value, struct bk_buffer *out) {
     bk_buffer_append_literal(out, "(SELECT ");
     filter_value_write(value, FILTER_MATCH_LETTER, out);
     bk_buffer_append_literal(out, " FROM (SELECT 1)");
     filter_join_write_chain(value->join, FILTER_MATCH_LETTER, out);
+    bk_buffer_append_literal(out, " WHERE 1");
+    filter_value_write_seen(value, FILTER_MATCH_LETTER, out);
     bk_buffer_append_literal(out, " LIMIT 1)");
 }
 
@@ -258,14 +257,15 @@ static enum bk_status write_sort(struct bk_filter_query *query, const struct fil
     enum bk_status status =
         is_of_request ? BK_INVALID : filter_field_resolve(query, &operand, &value);
     if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL ||
-        value.needs_visible_email || is_partly_hidden(query, &value))
+        value.needs_visible_email)
         return filter_refuse_name(query, &operand, "there is no field %.*s to sort by",
                                   BK_SLICE_PRINT(token->text));
+    status = add_list_rules(query);
     if (value.is_many)
         write_first(&value, out);
     else
         filter_value_write(&value, FILTER_LETTER, out);
-    return BK_OK;
+    return status;
 }
 
 enum bk_status bk_filter_query_sort(struct bk_filter_query *query, struct bk_slice path,
@@ -289,7 +289,7 @@ enum bk_status bk_filter_query_sort(struct bk_filter_query *query, struct bk_sli
     if (status == BK_OK)
         status = memory_status(query, &out);
     bk_buffer_fini(&out);
-    return status == BK_OK ? add_list_rules(query) : status;
+    return status;
 }
 
 /* --- the statement ---------------------------------------------------------------------------- */
@@ -301,14 +301,10 @@ static void write_joins(const struct bk_filter_query *query, bool is_many, struc
 }
 
 static void write_condition(const struct filter_condition *condition, struct bk_buffer *out) {
-    if (condition->if_there != NULL) {
-        bk_buffer_append_char(out, '(');
-        filter_join_write_name(condition->if_there, FILTER_LETTER, out);
-        bk_buffer_append_literal(out, ".\"id\" IS NULL OR ");
-    }
-    filter_tests_write(condition->tests, out);
-    if (condition->if_there != NULL)
-        bk_buffer_append_char(out, ')');
+    if (condition->judged != NULL)
+        filter_join_write_judge(condition->judged, FILTER_LETTER, out);
+    else
+        filter_tests_write(condition->tests, out);
 }
 
 static bool write_conditions(const struct bk_filter_query *query, bool is_many,
@@ -352,7 +348,7 @@ static void write_where(const struct bk_filter_query *query, struct bk_buffer *o
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
     struct bk_buffer out;
     for (struct filter_condition *each = query->conditions; each != NULL; each = each->next)
-        if (each->if_there == NULL)
+        if (each->judged == NULL)
             filter_compare_require(each->tests);
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     write_joins(query, false, &out);

@@ -125,9 +125,18 @@ struct filter_join {
     uint32_t number;
     struct filter_constant *list; /* of ids, of elements */
     bool is_many;                 /* may be several rows for one record */
-    bool is_judged;               /* the list rule of its collection holds for it */
+    struct filter_judge *judge;   /* says which of its rows a client may know of; NULL: all */
+    bool is_judged;               /* it has one, or gets one when the filter is read */
     bool is_of_path;              /* elements of what name leads to in the field's JSON */
     bool is_required;             /* its row is there wherever the conditions hold */
+};
+
+struct filter_test;
+
+/* The list rule of a collection, asked of a row of a join by its id. */
+struct filter_judge {
+    struct filter_join *rows; /* the base of the rule, and the joins that it needs behind it */
+    struct filter_test *tests;
 };
 
 /* Finds it or makes it. */
@@ -137,6 +146,11 @@ struct filter_join *filter_join_get(struct bk_filter_query *query,
 void filter_join_write(const struct filter_join *join, char letter, struct bk_buffer *out);
 /* All from the base to this one, with names of their own. */
 void filter_join_write_chain(const struct filter_join *join, char letter, struct bk_buffer *out);
+/* Whether a client may know of the row, or there is none. */
+void filter_join_write_judge(const struct filter_join *join, char letter, struct bk_buffer *out);
+/* " AND " each judge, and that an email address is shown, of what a value goes over. */
+struct filter_value;
+void filter_value_write_seen(const struct filter_value *value, char letter, struct bk_buffer *out);
 /* The name of its rows. The base has one name only. */
 void filter_join_write_name(const struct filter_join *join, char letter, struct bk_buffer *out);
 /* json_each(…) of a column, whether or not it has a list. */
@@ -158,8 +172,6 @@ enum filter_value_kind {
     FILTER_VALUE_STRFTIME,
     FILTER_VALUE_CONDITION, /* whether the tests hold */
 };
-
-struct filter_test;
 
 /* What to do with NULL in a comparison. */
 enum filter_fallback { FILTER_FALLBACK_AUTO, FILTER_FALLBACK_NONE, FILTER_FALLBACK_ALWAYS };
@@ -240,6 +252,7 @@ struct filter_test {
     struct filter_value left, right;
     struct filter_value pattern; /* of LIKE with a constant on its right */
     bool has_pattern;
+    bool is_of_client; /* all rows that it may know of must match, not those that it may not */
 };
 
 /* Makes the pattern of a test whose values are resolved. */
@@ -257,9 +270,9 @@ struct bk_value filter_make_pattern(struct bk_arena *arena, const struct bk_valu
 
 struct filter_condition {
     struct filter_condition *next;
-    struct filter_test *tests;    /* as one group */
-    struct filter_join *if_there; /* the rule of a record that need not be there; or NULL */
-    bool is_many;                 /* it speaks of rows of which there may be several */
+    struct filter_test *tests;  /* as one group */
+    struct filter_join *judged; /* instead of tests: its judge; or NULL */
+    bool is_many;               /* it speaks of rows of which there may be several */
 };
 
 struct bk_filter_query {
