@@ -119,6 +119,10 @@ static bool decode_extended(struct bk_arena *arena, struct bk_slice text, struct
 bool api_header_value_read(struct bk_arena *arena, struct bk_slice text, struct bk_slice *main,
                            struct api_header_parameter *wanted, size_t count) {
     struct bk_slice rest = text, name, value;
+    if (text.length == 0) {
+        *main = BK_SLICE_EMPTY;
+        return true;
+    }
     main->data = text.data;
     main->length = bk_slice_find(text, ';');
     skip(&rest, main->length);

@@ -29,6 +29,8 @@ static void reads_tokens_and_quoted_values(void **state) {
     expect(" form-data ; NAME = \"a b\" ;filename=\"\"; ", "a b", "");
     expect("form-data; name=\"a\"; x=y; filename=\"b;c=\\\"d\\\".txt\"", "a", "b;c=\"d\".txt");
     expect("form-data", "", "");
+    assert_true(reads(NULL));
+    assert_int_equal(head.length + found[0].value.length, 0);
 }
 
 static void keeps_the_backslashes_of_old_browsers(void **state) {
