@@ -23,6 +23,7 @@ static const struct bk_field_type *const types[] = {
     &schema_type_text,     &schema_type_number, &schema_type_bool,      &schema_type_email,
     &schema_type_url,      &schema_type_date,   &schema_type_autodate,  &schema_type_select,
     &schema_type_relation, &schema_type_editor, &schema_type_geo_point, &schema_type_json,
+    &schema_type_file,
 };
 
 static const char definition[] =
@@ -46,6 +47,8 @@ static const char definition[] =
     "{\"name\":\"friends\",\"type\":\"relation\",\"collectionId\":\"pbc_1\",\"maxSelect\":3},"
     "{\"name\":\"page\",\"type\":\"editor\",\"maxSize\":64},"
     "{\"name\":\"place\",\"type\":\"geoPoint\"},"
+    "{\"name\":\"doc\",\"type\":\"file\"},"
+    "{\"name\":\"docs\",\"type\":\"file\",\"maxSelect\":3},"
     "{\"name\":\"data\",\"type\":\"json\"},"
     "{\"name\":\"small\",\"type\":\"json\",\"maxSize\":32,\"required\":true}]}";
 
@@ -148,7 +151,7 @@ static bool looks_into(const struct bk_field *field, const struct bk_value *valu
         return false;
     if (field->type == &schema_type_json)
         return value->text.data[0] == '"';
-    return field->type == &schema_type_relation &&
+    return (field->type == &schema_type_relation || field->type == &schema_type_file) &&
            (bk_slice_find(value->text, '[') < value->text.length) && !bk_field_is_multiple(field);
 }
 

@@ -81,6 +81,8 @@ struct bk_slice schema_cast_text(const struct bk_json *input, struct bk_arena *a
     case BK_JSON_BOOL:
         return input->boolean ? BK_SLICE("true") : BK_SLICE("false");
     case BK_JSON_NUMBER:
+        if (bk_json_to_int64(input, &integer) && integer == 0)
+            return input->text.data[0] == '-' ? BK_SLICE("-0") : BK_SLICE("0");
         if (bk_json_to_int64(input, &integer))
             return bk_arena_format(arena, "%lld", (long long)integer);
         if (bk_json_to_double(input, &real))

@@ -15,9 +15,11 @@ static struct place read_place(const struct bk_json *input) {
     struct place place = {0, 0};
     for (const struct bk_json *member = input->child;
          input->type == BK_JSON_OBJECT && member != NULL; member = member->next) {
-        double *target = bk_slice_is(member->key, "lon")   ? &place.longitude
-                         : bk_slice_is(member->key, "lat") ? &place.latitude
-                                                           : NULL;
+        double *target = NULL;
+        if (bk_slice_equal_ignore_case(member->key, BK_SLICE("lon")))
+            target = &place.longitude;
+        else if (bk_slice_equal_ignore_case(member->key, BK_SLICE("lat")))
+            target = &place.latitude;
         if (target != NULL && member->type == BK_JSON_NUMBER)
             bk_json_to_double(member, target);
     }

@@ -36,6 +36,14 @@ static bool has(const struct schema_list *list, struct bk_slice text) {
     return false;
 }
 
+/* Ends in a full stop, unless the value ends the sentence itself. */
+static struct bk_slice sentence(struct bk_arena *arena, struct bk_slice value) {
+    struct bk_slice text = bk_arena_format(arena, "Invalid value %.*s", BK_SLICE_PRINT(value));
+    text = bk_slice_trim(text);
+    bool is_ended = text.length > 0 && strchr(".?!", text.data[text.length - 1]) != NULL;
+    return bk_arena_format(arena, "%.*s%s", BK_SLICE_PRINT(text), is_ended ? "" : ".");
+}
+
 /* value: as JSON, or plain. */
 static void problem_value(const struct bk_field *field, struct bk_problems *problems,
                           struct bk_slice value, bool is_encoded) {
@@ -47,9 +55,10 @@ static void problem_value(const struct bk_field *field, struct bk_problems *prob
     else
         bk_json_write_string(&params, value);
     bk_buffer_append_char(&params, '}');
-    struct bk_slice plain = is_encoded ? bk_slice_make(value.data + 1, value.length - 2) : value;
-    struct bk_slice message =
-        bk_arena_format(problems->arena, "Invalid value %.*s.", BK_SLICE_PRINT(plain));
+    struct bk_json *decoded = NULL;
+    if (is_encoded && bk_json_parse(problems->arena, value, &decoded, NULL) == BK_OK)
+        value = decoded->string;
+    struct bk_slice message = sentence(problems->arena, value);
     bk_problems_add_params(problems, field->name, "validation_invalid_value", message.data,
                            bk_buffer_slice(&params));
     bk_buffer_fini(&params);
