@@ -204,6 +204,18 @@ enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read)
  * too). */
 struct bk_connection *bk_store_read_now(struct bk_database *database);
 
+/* How many rows a table has. Its count is kept from bk_rows_keep on (which counts what there is) by
+ * every transaction that inserts or deletes, but for tables whose names begin with "_". Any thread
+ * that has the connection; BK_NOT_FOUND: it is not kept. */
+enum bk_status bk_rows_read(struct bk_connection *connection, struct bk_slice table,
+                            int64_t *count);
+/* On the writer, in a transaction, with what is done to the table. quoted: its name for SQL. */
+enum bk_status bk_rows_keep(struct bk_connection *connection, struct bk_slice table,
+                            struct bk_slice quoted);
+enum bk_status bk_rows_rename(struct bk_connection *connection, struct bk_slice from,
+                              struct bk_slice to);
+enum bk_status bk_rows_forget(struct bk_connection *connection, struct bk_slice table);
+
 /* --- the journal ------------------------------------------------------------------------------ */
 
 struct bk_journal_state {

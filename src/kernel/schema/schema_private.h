@@ -291,6 +291,15 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
                                    const struct schema_box *new_box, struct bk_problems *problems,
                                    struct bk_error *error);
 
+/* Keeps the count of the records, with a change of the collection. old, new: NULL when there is
+ * none. (totals.c) */
+enum bk_status schema_totals_change(struct bk_connection *connection,
+                                    const struct bk_collection *old,
+                                    const struct bk_collection *new);
+/* In the opening transaction: counts what is not counted yet. */
+enum bk_status schema_totals_prepare(const struct bk_schema *schema,
+                                     struct bk_connection *connection);
+
 /* Rows of _collections. (row.c) */
 extern const struct bk_migration schema_migrations[];
 extern const size_t schema_migration_count;

@@ -189,6 +189,8 @@ enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
             bk_error_prefix(error, "system collection \"%.*s\"", BK_SLICE_PRINT(system->name));
         bk_arena_reset(&preparing.arena);
     }
+    if (status == BK_OK)
+        status = schema_totals_prepare(preparing.schema, bk_transaction_connection(transaction));
     bk_arena_fini(&preparing.arena);
     bk_schema_unref(preparing.schema);
     return status;

@@ -296,5 +296,9 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
         status = execute(&altering);
     }
     bk_buffer_fini(&altering.sql);
+    if (status == BK_OK)
+        status = schema_totals_change(altering.connection,
+                                      old_box == NULL ? NULL : &old_box->collection,
+                                      new_box == NULL ? NULL : &new_box->collection);
     return status;
 }

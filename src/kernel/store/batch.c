@@ -58,6 +58,7 @@ enum step { STEP_NEXT, STEP_SPOILT, STEP_LOST };
 struct mark {
     size_t event_count;
     struct store_counter counter;
+    size_t row_mark;
     int64_t change_count; /* rows that the connection has changed */
 };
 
@@ -123,12 +124,14 @@ void store_batch_recycle(struct store_batch *batch) {
 static struct mark take_mark(const struct bk_transaction *transaction) {
     return (struct mark){.event_count = transaction->batch->event_count,
                          .counter = transaction->database->counter,
+                         .row_mark = store_rows_mark(transaction->connection),
                          .change_count = store_connection_change_count(transaction->connection)};
 }
 
 static void return_to_mark(struct bk_transaction *transaction, const struct mark *mark) {
     store_batch_drop_events(transaction->batch, mark->event_count);
     transaction->database->counter = mark->counter;
+    store_rows_return(transaction->connection, mark->row_mark);
 }
 
 /* What an interrupted write does to its neighbours, for tests: SQLite rolls everything back. */
@@ -289,12 +292,16 @@ enum bk_status store_batch_commit(struct bk_transaction *transaction, size_t fir
     *is_unknown = false;
     if (status == BK_OK && memcmp(counter, former, sizeof(*counter)) != 0)
         status = store_journal_store_counter(transaction->connection, counter);
+    if (status == BK_OK)
+        status = store_rows_store(transaction->connection);
     if (status == BK_OK && !store_connection_has_transaction(transaction->connection))
         status = BK_IO;
     if (status == BK_OK)
         status = BK_FAILPOINT("store.before_commit");
     if (status == BK_OK)
         status = commit(transaction, is_unknown);
+    if (status != BK_OK)
+        store_rows_doubt(transaction->connection);
     return status;
 }
 
@@ -363,6 +370,7 @@ static enum outcome attempt(struct store_batch *batch, struct bk_write **writes,
     struct bk_database *database = batch->database;
     struct bk_transaction transaction = {
         .batch = batch, .database = database, .connection = database->connection};
+    store_rows_begin(transaction.connection);
     struct mark mark = take_mark(&transaction);
     enum step step = STEP_LOST;
     size_t success_count = 0;

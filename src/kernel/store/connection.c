@@ -242,6 +242,8 @@ enum bk_status store_connection_open(struct bk_database *database, const char *p
         store_connection_close(opened, false);
         return status;
     }
+    if (kind == STORE_CONNECTION_WRITER)
+        store_rows_watch(opened);
     if (database != NULL)
         opened->generation = __atomic_load_n(&database->generation, __ATOMIC_ACQUIRE);
     *connection = opened;
@@ -289,6 +291,7 @@ enum bk_status store_connection_settle_wal(struct bk_connection *connection) {
 
 void store_connection_close(struct bk_connection *connection, bool allow_checkpoint) {
     store_connection_drop_statements(connection);
+    store_rows_fini(connection);
     for (size_t i = 0; i < STORE_FIXED_COUNT; i++)
         (void)sqlite3_finalize(connection->fixed[i]);
     if (allow_checkpoint)

@@ -274,6 +274,7 @@ static enum bk_status run_opening_transaction(struct bk_database *database,
                                          .database = database,
                                          .connection = database->connection,
                                          .now_ms = bk_clock_wall_ms()};
+    store_rows_begin(database->connection);
     enum bk_status status =
         store_connection_run_fixed(database->connection, STORE_FIXED_BEGIN_IMMEDIATE);
     if (status == BK_OK)

@@ -11,6 +11,7 @@
  *   database.c     open and close on the loop      opening.c     the same on the writer
  * *   inspect.c      is this file ours and whole?    head.c         is it an older one, put back?
  *   judge.c        may this SELECT of a client run?
+ *   rows.c         how many rows a table has
  *   event*.c  tenant*.c
  */
 #ifndef STORE_PRIVATE_H
@@ -89,6 +90,14 @@ struct bk_statement {
 /* A deadline from when the progress handler first looks: a short statement needs no clock. */
 #define STORE_DEADLINE_FROM_NOW UINT64_MAX
 
+/* How many rows have come and gone, of the transaction under way. (rows.c) */
+struct store_rows {
+    struct store_rows_slot *slots; /* tables */
+    uint32_t slot_count, slot_capacity, last_slot;
+    struct store_rows_change *changes;
+    size_t change_count, change_capacity, mark;
+};
+
 struct bk_connection {
     sqlite3 *handle;
     struct bk_database *database;
@@ -107,6 +116,7 @@ struct bk_connection {
     bool is_certain;          /* nothing of a COMMIT that has failed can be on the disk */
     uint64_t wal_bytes;       /* writer: as of the last commit */
     struct bk_list pool_link; /* reader: the thread's, newest first */
+    struct store_rows rows; /* writer */
     char error[256];
     char conflict[256];
 };
@@ -126,6 +136,17 @@ void store_connection_give_back(struct bk_connection *connection);
 bool store_connection_is_late(struct bk_connection *connection);
 /* LIKE that keeps deadlines; SQLite's code. (like.c) */
 int store_like_register(struct bk_connection *connection);
+/* Counting rows. (rows.c) */
+void store_rows_watch(struct bk_connection *connection);
+void store_rows_fini(struct bk_connection *connection);
+void store_rows_begin(struct bk_connection *connection);
+/* What was gathered by now, to return to. */
+size_t store_rows_mark(struct bk_connection *connection);
+void store_rows_return(struct bk_connection *connection, size_t mark);
+/* Stores the counts of the tables that have changed: the last thing before the commit. */
+enum bk_status store_rows_store(struct bk_connection *connection);
+/* What is remembered of them may be wrong: the commit has failed, or the schema changes. */
+void store_rows_doubt(struct bk_connection *connection);
 /* Forgets the cache when the database's generation has moved on. */
 void store_connection_refresh(struct bk_connection *connection);
 /* NULL when it does not compile. */

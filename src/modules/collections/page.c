@@ -45,15 +45,25 @@ bool collections_page_read(struct bk_request *request, struct collections_page *
     return request->problems.count == 0;
 }
 
-void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
-                            int64_t total) {
-    int64_t pages = total < 0 ? -1 : (total + page->per_page - 1) / page->per_page;
+void collections_page_write_head(struct bk_buffer *out, const struct collections_page *page) {
     bk_buffer_append_literal(out, "\"page\":");
     bk_buffer_append_int(out, page->page);
     bk_buffer_append_literal(out, ",\"perPage\":");
     bk_buffer_append_int(out, page->per_page);
-    bk_buffer_append_literal(out, ",\"totalItems\":");
+}
+
+void collections_page_write_totals(struct bk_buffer *out, const struct collections_page *page,
+                                   int64_t total) {
+    int64_t pages = total < 0 ? -1 : (total + page->per_page - 1) / page->per_page;
+    bk_buffer_append_literal(out, "\"totalItems\":");
     bk_buffer_append_int(out, total);
     bk_buffer_append_literal(out, ",\"totalPages\":");
     bk_buffer_append_int(out, pages);
+}
+
+void collections_page_write(struct bk_buffer *out, const struct collections_page *page,
+                            int64_t total) {
+    collections_page_write_head(out, page);
+    bk_buffer_append_char(out, ',');
+    collections_page_write_totals(out, page, total);
 }

@@ -467,12 +467,9 @@ static void bind_condition(const struct record_list *list, struct bk_statement *
         bk_statement_bind(statement, FILTER_PARAMETER + (int)i, &list->condition.values[i]);
 }
 
-static enum bk_status count(struct record_list *list, struct bk_connection *connection,
-                            int64_t *total) {
+static enum bk_status count_by_query(struct record_list *list, struct bk_connection *connection,
+                                     int64_t *total) {
     struct bk_statement *statement;
-    *total = -1;
-    if (list->page.skip_total || list->is_by_cursor)
-        return BK_OK;
     enum bk_status status = bk_connection_statement(connection, &list->count_sql, &statement);
     if (status != BK_OK)
         return status;
@@ -484,9 +481,28 @@ static enum bk_status count(struct record_list *list, struct bk_connection *conn
     return status;
 }
 
+/* A page that is not full is the last one: it tells the total by itself. That of a whole collection
+ * is kept; only what is selected has to be counted. */
+static enum bk_status count(struct record_list *list, struct bk_connection *connection,
+                            int64_t row_count, int64_t *total) {
+    const struct collections_page *page = &list->page;
+    enum bk_status status = BK_NOT_FOUND;
+    *total = -1;
+    if (page->skip_total || list->is_by_cursor)
+        return BK_OK;
+    if (row_count < page->per_page && (row_count > 0 || page->page == 1)) {
+        *total = (page->page - 1) * page->per_page + row_count;
+        return BK_OK;
+    }
+    if (list->condition.where.length == 0 && bk_collection_is_counted(list->collection))
+        status = bk_rows_read(connection, list->collection->name, total);
+    return status == BK_NOT_FOUND ? count_by_query(list, connection, total) : status;
+}
+
 /* One row more than the page is asked for by cursor: whether there is a next page. */
 static enum bk_status write_items(struct record_list *list, struct bk_connection *connection,
-                                  struct bk_statement *statement, struct bk_buffer *out) {
+                                  struct bk_statement *statement, struct bk_buffer *out,
+                                  int64_t *written) {
     BK_UNINITIALIZED struct bk_value values[BK_COLLECTION_FIELDS_MAX];
     struct bk_buffer cursor;
     enum bk_status status;
@@ -508,6 +524,7 @@ static enum bk_status write_items(struct record_list *list, struct bk_connection
     }
     bool has_next = status == BK_OK && row_count == list->page.per_page;
     bk_statement_reset(statement);
+    *written = row_count;
     bk_buffer_append_char(out, ']');
     if (list->is_by_cursor)
         bk_json_write_member_string(out, BK_SLICE("nextCursor"),
@@ -517,7 +534,7 @@ static enum bk_status write_items(struct record_list *list, struct bk_connection
 }
 
 static enum bk_status write_page(struct record_list *list, struct bk_connection *connection,
-                                 struct bk_buffer *out) {
+                                 struct bk_buffer *out, int64_t *row_count) {
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &list->sql, &statement);
     if (status != BK_OK)
@@ -529,28 +546,32 @@ static enum bk_status write_page(struct record_list *list, struct bk_connection 
                           list->page.per_page + (list->is_by_cursor ? 1 : 0));
     bk_statement_bind_int(statement, limit_parameter(list) + 1,
                           list->is_by_cursor ? 0 : (list->page.page - 1) * list->page.per_page);
-    return write_items(list, connection, statement, out);
+    return write_items(list, connection, statement, out, row_count);
 }
 
 /* Once more when a path of `expand` was found to lead nowhere on the way. */
 static enum bk_status write_answer(struct record_list *list, struct bk_connection *connection,
                                    struct bk_buffer *out) {
-    int64_t total;
-    enum bk_status status = count(list, connection, &total);
+    int64_t total, row_count = 0;
     bk_buffer_clear(out);
     bk_buffer_append_char(out, '{');
-    collections_page_write(out, &list->page, total);
+    collections_page_write_head(out, &list->page);
     bk_buffer_append_char(out, ',');
     size_t head_bytes = out->length;
     uint32_t dropped = bk_show_dropped(list->show);
-    if (status == BK_OK)
-        status = write_page(list, connection, out);
+    enum bk_status status = write_page(list, connection, out, &row_count);
     if (status == BK_OK && dropped != bk_show_dropped(list->show) && !out->is_overflown) {
         out->length = head_bytes;
-        status = write_page(list, connection, out);
+        status = write_page(list, connection, out, &row_count);
     }
+    if (status == BK_OK)
+        status = count(list, connection, row_count, &total);
+    if (status != BK_OK)
+        return status;
+    bk_buffer_append_char(out, ',');
+    collections_page_write_totals(out, &list->page, total);
     bk_buffer_append_char(out, '}');
-    return status;
+    return BK_OK;
 }
 
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
