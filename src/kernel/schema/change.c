@@ -151,11 +151,12 @@ static enum bk_status judge_delete(struct schema_plan *plan, const struct schema
 static enum bk_status judge_definition(struct schema_plan *plan, struct schema_step *step) {
     struct bk_schema_change *change = plan->change;
     const struct bk_schema_kind *kind = plan->state->kind;
-    schema_definition_check(kind, plan->planned, step->new_box, step->old_box, false,
+    /* One that is not there yet cannot be related to, but among many it can. */
+    const struct bk_schema *schema = plan->is_single ? plan->state->current : plan->planned;
+    schema_definition_check(kind, schema, step->new_box, step->old_box, false,
                             &step->option_problems, change->problems);
     if (!plan->defers_rules)
-        schema_rules_check(kind, plan->planned, step->new_box, step->old_box, false,
-                           change->problems);
+        schema_rules_check(kind, schema, step->new_box, step->old_box, false, change->problems);
     if (plan->arena.is_overflown || change->arena->is_overflown)
         return bk_error_set(&change->error, BK_TOO_LARGE, "The definition is too large.");
     if (change->problems->count > 0)

@@ -324,6 +324,12 @@ static void check_primary_key(const struct checking *checking, const struct bk_f
         add(checking, field_path(checking, field->index, ".primaryKey"),
             "validation_unsupported_composite_pk",
             "Composite PKs are not supported and the collection must have only 1 PK.");
+    if (field->is_primary_key && !field->is_required)
+        add(checking, field_path(checking, field->index, ".required"), "validation_required",
+            "Cannot be blank.");
+    if (field->is_primary_key && field->is_hidden)
+        add(checking, field_path(checking, field->index, ".hidden"), "validation_empty",
+            "Must be blank.");
 }
 
 static void check_relation(const struct checking *checking, const struct bk_field *field) {

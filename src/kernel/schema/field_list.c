@@ -200,6 +200,18 @@ static void enforce(struct bk_field *field, enum bk_collection_type type) {
     }
 }
 
+/* An option of another JSON type is no option that is wrong: it has not the form of one. */
+static enum bk_status refuse_wrong_type(const struct bk_problems *problems, struct bk_slice path,
+                                        struct bk_error *error) {
+    for (const struct bk_problem *problem = problems->first; problem != NULL;
+         problem = problem->next)
+        if (bk_slice_is(problem->code, "validation_unsupported_value_type") &&
+            bk_slice_starts_with(problem->field, path))
+            return bk_error_set(error, BK_INVALID, "%.*s: %.*s", BK_SLICE_PRINT(problem->field),
+                                BK_SLICE_PRINT(problem->message));
+    return BK_OK;
+}
+
 static enum bk_status fill_in(const struct bk_schema_kind *kind, struct schema_box *box,
                               const struct draft *draft, uint32_t index,
                               struct bk_problems *problems, struct bk_error *error) {
@@ -229,7 +241,7 @@ static enum bk_status fill_in(const struct bk_schema_kind *kind, struct schema_b
     struct bk_slice path = bk_arena_format(problems->arena, "fields.%u", index);
     if (field->type->configure != NULL)
         field->type->configure(field, definition, path, problems, &box->arena);
-    return BK_OK;
+    return refuse_wrong_type(problems, path, error);
 }
 
 enum bk_status schema_fields_read(const struct bk_schema_kind *kind,

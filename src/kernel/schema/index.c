@@ -29,9 +29,10 @@ static bool is_word(char c) {
 
 static bool is_quote(char c) { return c == '`' || c == '"' || c == '\'' || c == '[' || c == ']'; }
 
+/* What no name of an index or table may have in it. */
 static bool has_quote(struct bk_slice text) {
     for (size_t i = 0; i < text.length; i++)
-        if (is_quote(text.data[i]))
+        if (is_quote(text.data[i]) || is_space(text.data[i]))
             return true;
     return false;
 }

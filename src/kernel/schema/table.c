@@ -78,18 +78,27 @@ static enum bk_status create_index(struct altering *altering, uint32_t number) {
     if (status != BK_INVALID && status != BK_CONFLICT)
         return status;
     struct bk_arena *arena = altering->problems->arena;
+    const char *format = status == BK_CONFLICT
+                             ? "Failed to create index %.*s - constraint failed: %.*s (2067)."
+                             : "Failed to create index %.*s - SQL logic error: %.*s (1).";
     struct bk_slice message = bk_arena_format(
-        arena, "Failed to create index %.*s - %.*s.",
-        BK_SLICE_PRINT(altering->new_box->collection.indexes[number].name), BK_SLICE_PRINT(reason));
+        arena, format, BK_SLICE_PRINT(altering->new_box->collection.indexes[number].name),
+        BK_SLICE_PRINT(reason));
     bk_problems_add(altering->problems, bk_arena_format(arena, "indexes.%u", number),
                     "validation_invalid_index_expression", message.data);
     return BK_INVALID;
 }
 
+/* All of them are tried, so that all that are wrong are told. */
 static enum bk_status create_indexes(struct altering *altering) {
     enum bk_status status = BK_OK;
-    for (uint32_t i = 0; i < altering->new_box->collection.index_count && status == BK_OK; i++)
-        status = create_index(altering, i);
+    for (uint32_t i = 0; i < altering->new_box->collection.index_count; i++) {
+        enum bk_status created = create_index(altering, i);
+        if (created != BK_OK)
+            status = created;
+        if (created != BK_OK && created != BK_INVALID)
+            break;
+    }
     return status;
 }
 
@@ -100,6 +109,82 @@ static bool has_same_indexes(const struct bk_collection *a, const struct bk_coll
         if (!bk_slice_equal(a->indexes[i].sql, b->indexes[i].sql))
             return false;
     return true;
+}
+
+/* --- SQL views -------------------------------------------------------------------------------- */
+
+/* SQLite alters no table while there is a view that does not compile, and none that a view names a
+ * column of can be made anew. Such views are taken out meanwhile. */
+struct views {
+    struct bk_slice *names, *statements;
+    uint32_t count;
+};
+
+static enum bk_status read_views(struct altering *altering, struct views *views) {
+    static const struct bk_slice text =
+        BK_SLICE_INIT("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY rowid");
+    struct bk_arena *arena = altering->problems->arena;
+    const struct bk_sql sql = bk_sql_make(text);
+    struct bk_statement *statement;
+    size_t room = sizeof(struct bk_slice) * BK_COLLECTIONS_MAX;
+    views->names = bk_arena_alloc(arena, room);
+    views->statements = bk_arena_alloc(arena, room);
+    if (arena->is_overflown)
+        return bk_arena_status(arena);
+    enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    while ((status = bk_statement_step(statement)) == BK_OK && views->count < BK_COLLECTIONS_MAX) {
+        views->names[views->count] = bk_arena_copy(arena, bk_statement_text(statement, 0));
+        views->statements[views->count++] = bk_arena_copy(arena, bk_statement_text(statement, 1));
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? bk_arena_status(arena) : status;
+}
+
+static bool compiles(struct altering *altering, struct bk_slice name) {
+    struct bk_statement *statement;
+    bk_buffer_append_literal(&altering->sql, "SELECT 1 FROM ");
+    schema_write_quoted(&altering->sql, name);
+    const struct bk_sql sql = bk_sql_make(bk_buffer_slice(&altering->sql));
+    enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
+    if (status == BK_OK)
+        bk_statement_reset(statement);
+    bk_buffer_clear(&altering->sql);
+    return status != BK_INVALID;
+}
+
+/* Leaves those that do not compile. */
+static void keep_broken(struct altering *altering, struct views *views) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < views->count; i++) {
+        if (compiles(altering, views->names[i]))
+            continue;
+        views->names[count] = views->names[i];
+        views->statements[count++] = views->statements[i];
+    }
+    views->count = count;
+}
+
+static enum bk_status drop_views(struct altering *altering, struct views *views, bool only_broken) {
+    enum bk_status status = read_views(altering, views);
+    if (status == BK_OK && only_broken)
+        keep_broken(altering, views);
+    for (uint32_t i = 0; i < views->count && status == BK_OK; i++) {
+        bk_buffer_append_literal(&altering->sql, "DROP VIEW ");
+        schema_write_quoted(&altering->sql, views->names[i]);
+        status = execute(altering);
+    }
+    return status;
+}
+
+static enum bk_status restore_views(struct altering *altering, const struct views *views) {
+    enum bk_status status = BK_OK;
+    for (uint32_t i = 0; i < views->count && status == BK_OK; i++) {
+        bk_buffer_append_slice(&altering->sql, views->statements[i]);
+        status = execute(altering);
+    }
+    return status;
 }
 
 /* --- create ----------------------------------------------------------------------------------- */
@@ -137,8 +222,9 @@ static void write_temporary(struct bk_buffer *sql, uint32_t index) {
     bk_buffer_format(sql, "\"new %u\"", index);
 }
 
+/* To SQLite a name is the same in another case. */
 static enum bk_status rename_table(struct altering *altering) {
-    if (bk_slice_equal(altering->old_box->collection.name, altering->new_box->collection.name))
+    if (bk_slice_equal(altering->old_box->folded, altering->new_box->folded))
         return BK_OK;
     bk_buffer_format(&altering->sql, "ALTER TABLE %.*s RENAME TO %.*s",
                      BK_SLICE_PRINT(altering->old_box->collection.quoted),
@@ -230,13 +316,20 @@ static enum bk_status convert_column(struct altering *altering, const struct bk_
 static enum bk_status convert_columns(struct altering *altering) {
     const struct bk_collection *collection = &altering->new_box->collection;
     enum bk_status status = BK_OK;
+    struct views views = {.count = 0};
+    bool is_out = false;
     for (uint32_t i = 0; i < collection->field_count && status == BK_OK; i++) {
         const struct bk_field *field = &collection->fields[i];
         const struct bk_field *old = find_by_id(altering->old_box, field->id);
-        if (old != NULL && bk_field_is_multiple(old) != bk_field_is_multiple(field))
+        if (old == NULL || bk_field_is_multiple(old) == bk_field_is_multiple(field))
+            continue;
+        if (!is_out)
+            status = drop_views(altering, &views, false);
+        is_out = true;
+        if (status == BK_OK)
             status = convert_column(altering, field);
     }
-    return status;
+    return status == BK_OK ? restore_views(altering, &views) : status;
 }
 
 /* Whether columns change at all: most changes are to rules and options. */
@@ -260,7 +353,10 @@ static enum bk_status alter_table(struct altering *altering) {
     bool is_same = bk_slice_equal(old->name, new->name) && has_same_columns(altering);
     if (is_same && has_same_indexes(old, new))
         return BK_OK;
+    struct views broken = {.count = 0};
     enum bk_status status = drop_indexes(altering);
+    if (status == BK_OK && !is_same)
+        status = drop_views(altering, &broken, true);
     if (status == BK_OK)
         status = rename_table(altering);
     if (status == BK_OK)
@@ -269,6 +365,8 @@ static enum bk_status alter_table(struct altering *altering) {
         status = set_names(altering);
     if (status == BK_OK)
         status = convert_columns(altering);
+    if (status == BK_OK)
+        status = restore_views(altering, &broken);
     return status == BK_OK ? create_indexes(altering) : status;
 }
 

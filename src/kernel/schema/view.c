@@ -77,6 +77,8 @@ void schema_view_refuse_fields(const struct schema_box *box, struct bk_problems 
         struct bk_slice text = problem->message;
         if (bk_slice_is(problem->code, "validation_match_invalid"))
             text = BK_SLICE("must be in a valid format");
+        else if (bk_slice_is(problem->code, "validation_not_in_invalid"))
+            text = BK_SLICE("must not be in list");
         refuse(problems,
                bk_arena_format(problems->arena, "invalid field \"%.*s\" (%u): %.*s: %.*s.",
                                BK_SLICE_PRINT(field->name), field->index, BK_SLICE_PRINT(member),

@@ -222,6 +222,17 @@ static struct bk_slice last_part(struct bk_slice path) {
     return part;
 }
 
+/* Its words with one space between them. */
+static enum bk_status refuse_parts(struct bk_slice text, struct bk_arena *arena,
+                                   struct bk_error *error) {
+    struct scanner scanner = {text, " \n\t", false};
+    struct bk_slice word, all = BK_SLICE("");
+    while (scan(&scanner, &word, error) == BK_OK)
+        all = bk_arena_format(arena, "%.*s%s%.*s", BK_SLICE_PRINT(all), all.length > 0 ? " " : "",
+                              BK_SLICE_PRINT(word));
+    return bk_error_set(error, BK_INVALID, "invalid identifier parts [%.*s]", BK_SLICE_PRINT(all));
+}
+
 static enum bk_status read_name(struct bk_slice text, struct bk_arena *arena,
                                 struct schema_view_name *name, struct bk_error *error) {
     struct scanner scanner = {text, " \n\t", false};
@@ -233,8 +244,7 @@ static enum bk_status read_name(struct bk_slice text, struct bk_arena *arena,
     if (status == BK_INVALID)
         return status;
     if (count == 0 || count == PARTS_MAX)
-        return bk_error_set(error, BK_INVALID, "invalid identifier parts [%.*s]",
-                            BK_SLICE_PRINT(bk_slice_trim(text)));
+        return refuse_parts(text, arena, error);
     if (count == 3 && !bk_slice_equal_ignore_case(parts[1], BK_SLICE("as")))
         return bk_error_set(error, BK_INVALID,
                             "invalid identifier part - expected \"as\", got %.*s",

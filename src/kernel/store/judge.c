@@ -93,6 +93,17 @@ static enum bk_status read_columns(sqlite3_stmt *handle, struct bk_sql_judge *ju
     return bk_arena_status(judge->arena);
 }
 
+/* A table function is declared when a connection first names it, which is more than a SELECT. */
+static void open_table_functions(struct bk_connection *connection) {
+    static const char *const statements[] = {"SELECT 1 FROM json_each('[]')",
+                                             "SELECT 1 FROM json_tree('[]')"};
+    for (size_t i = 0; i < BK_COUNT_OF(statements); i++) {
+        sqlite3_stmt *handle = NULL;
+        (void)sqlite3_prepare_v2(connection->handle, statements[i], -1, &handle, NULL);
+        (void)sqlite3_finalize(handle);
+    }
+}
+
 enum bk_status bk_connection_judge(struct bk_connection *connection, struct bk_slice sql,
                                    struct bk_sql_judge *judge) {
     struct judging judging = {.judge = judge};
@@ -100,6 +111,7 @@ enum bk_status bk_connection_judge(struct bk_connection *connection, struct bk_s
     const char *rest = NULL;
     enum bk_status status = BK_OK;
     connection->error[0] = '\0';
+    open_table_functions(connection);
     if (sql.length == 0 || memchr(sql.data, '\0', sql.length) != NULL)
         return refuse(connection, "it must be one SELECT");
     (void)sqlite3_set_authorizer(connection->handle, on_authorize, &judging);

@@ -215,9 +215,23 @@ static enum bk_status make_steps(struct bk_schema_change *change, const struct b
 
 /* --- the request ------------------------------------------------------------------------------ */
 
-/* All that is wrong is one problem, of `collections`. */
+/* What SQLite has against an index is told as it is. */
+static bool is_of_indexes(const struct bk_problems *problems) {
+    for (const struct bk_problem *problem = problems->first; problem != NULL;
+         problem = problem->next)
+        if (!bk_slice_starts_with(problem->field, BK_SLICE("indexes.")) ||
+            !bk_slice_starts_with(problem->message, BK_SLICE("Failed to create index")))
+            return false;
+    return problems->count > 0;
+}
+
+/* All else that is wrong is one problem, of `collections`. */
 static void refuse(struct definitions_import *import) {
     struct bk_request *request = import->request;
+    if (is_of_indexes(&request->problems)) {
+        bk_answer_problems(request, BK_INVALID, failure);
+        return;
+    }
     struct bk_buffer out;
     bk_buffer_init(&out, BK_BODY_MAX_BYTES);
     if (request->problems.count > 0) {

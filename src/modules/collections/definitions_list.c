@@ -95,6 +95,8 @@ static int compare(const void *left, const void *right, void *user) {
 static bool read_order(struct bk_request *request, struct order *order) {
     struct bk_slice rest = bk_request_query(request, BK_SLICE("sort")), word;
     order->count = 0;
+    if (rest.length == 0)
+        return true;
     while (bk_slice_split(&rest, ',', &word)) {
         word = bk_slice_trim(word);
         bool is_signed = word.length > 0 && (word.data[0] == '-' || word.data[0] == '+');
@@ -223,6 +225,21 @@ static void write_rows(struct definitions_list *list) {
     bk_buffer_fini(&out);
 }
 
+/* The language of records has modifiers, name:lower, which are not for these. */
+static bool has_modifier(struct bk_slice text) {
+    char quote = '\0';
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if (quote == '\0' && c == ':')
+            return true;
+        if (quote == '\0' && (c == '"' || c == '\''))
+            quote = c;
+        else if (quote == c && text.data[i - 1] != '\\')
+            quote = '\0';
+    }
+    return false;
+}
+
 static enum bk_status compile(struct definitions_list *list, struct bk_slice text) {
     struct bk_request *request = list->request;
     struct bk_filter *filter;
@@ -232,6 +249,8 @@ static enum bk_status compile(struct definitions_list *list, struct bk_slice tex
                                     .first_parameter = 2};
     enum bk_status status =
         bk_filter_parse(&request->arena, text, BK_FILTER_BYTES_MAX, &filter, NULL);
+    if (status == BK_OK && has_modifier(text))
+        status = BK_INVALID;
     if (status != BK_OK)
         return status;
     struct bk_filter_query *query = bk_filter_query_create(&request->arena, &scope);

@@ -52,10 +52,6 @@ static void configure(struct bk_field *field, const struct bk_json *definition,
     const struct schema_options reader = {definition, path, problems, arena};
     options->minimum = schema_date_normalise(schema_option_text(&reader, "min"), arena);
     options->maximum = schema_date_normalise(schema_option_text(&reader, "max"), arena);
-    if (options->minimum.length > 0 && options->maximum.length > 0 &&
-        bk_slice_compare(options->maximum, options->minimum) < 0)
-        schema_option_problem(&reader, "max", "validation_date_out_of_range",
-                              "The date is out of range.");
 }
 
 static void write_options(const struct bk_field *field, struct bk_buffer *out) {

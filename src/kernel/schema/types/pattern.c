@@ -46,8 +46,55 @@ static void release_on_heap(void *memory, void *user) {
     bk_free(memory);
 }
 
+static bool is_among(char c, const char *characters) {
+    return c != '\0' && strchr(characters, c) != NULL;
+}
+
+/* A group that begins here and is more than one: (?: (?P<name> (?<name> and (?i) are known. */
+static bool is_foreign_group(struct bk_slice rest) {
+    if (rest.length < 3 || rest.data[0] != '(' || rest.data[1] != '?')
+        return bk_slice_starts_with(rest, BK_SLICE("(*"));
+    char kind = rest.data[2], next = rest.length > 3 ? rest.data[3] : '\0';
+    if (kind == '<')
+        return next == '=' || next == '!';
+    if (kind == 'P')
+        return next != '<';
+    return !is_among(kind, ":imsU-");
+}
+
+/* Where PCRE2 knows more than the contract's patterns, which match in linear time; text.length when
+ * nowhere. */
+static size_t find_foreign(struct bk_slice text) {
+    bool is_in_class = false;
+    for (size_t i = 0; i < text.length; i++) {
+        struct bk_slice rest = bk_slice_make(text.data + i, text.length - i);
+        char c = text.data[i], next = rest.length > 1 ? rest.data[1] : '\0';
+        if (c == '\\' && !is_in_class && is_among(next, "123456789gkGKRXZNHVhvC"))
+            return i;
+        if (c == '\\')
+            i++;
+        else if (is_in_class)
+            is_in_class = c != ']';
+        else if (c == '[')
+            is_in_class = true;
+        else if (is_foreign_group(rest) || (is_among(c, "*+?}") && next == '+'))
+            return i;
+        if (c == '[' && is_in_class && bk_slice_starts_with(rest, BK_SLICE("[^]")))
+            i += 2;
+        else if (c == '[' && is_in_class && next == ']')
+            i++;
+    }
+    return text.length;
+}
+
 struct schema_pattern *schema_pattern_compile(struct bk_slice text, struct bk_arena *arena,
                                               struct bk_error *error) {
+    size_t foreign = find_foreign(text);
+    if (foreign < text.length) {
+        bk_error_set(error, BK_INVALID, "look-around and references are not supported, at byte %zu",
+                     foreign);
+        return NULL;
+    }
     if (text.length > PATTERN_BYTES_MAX) {
         bk_error_set(error, BK_INVALID, "longer than %d bytes", PATTERN_BYTES_MAX);
         return NULL;

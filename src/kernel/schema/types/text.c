@@ -222,12 +222,18 @@ static void configure(struct bk_field *field, const struct bk_json *definition,
     uint32_t before = problems->count;
     read_bounds(options, &reader);
     options->pattern = schema_option_text(&reader, "pattern");
-    if (field->is_primary_key && options->pattern.length == 0)
-        options->pattern = DEFAULT_ID_PATTERN;
+    if (field->is_primary_key && options->pattern.length == 0) {
+        if (bk_slice_is(field->name, "id"))
+            options->pattern = DEFAULT_ID_PATTERN;
+        else
+            schema_option_problem(&reader, "pattern", "validation_required", "Cannot be blank.");
+    }
     options->has_default_pattern = bk_slice_equal(options->pattern, DEFAULT_ID_PATTERN);
     if (options->pattern.length > 0)
         options->matcher = compile(&reader, "pattern", options->pattern);
     options->autogenerate = schema_option_text(&reader, "autogeneratePattern");
+    if (options->autogenerate.length > 0)
+        (void)compile(&reader, "autogeneratePattern", options->autogenerate);
     options->makes_record_ids = field->is_primary_key && options->has_default_pattern &&
                                 bk_slice_equal(options->autogenerate, DEFAULT_ID_AUTOGENERATE) &&
                                 options->minimum <= BK_RECORD_ID_BYTES &&

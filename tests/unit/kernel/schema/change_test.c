@@ -137,8 +137,6 @@ static void fields_are_refused_with_the_contracts_codes(void **state) {
          "validation_is_domain"},
         {"{'name':'a','type':'url','onlyDomains':['a.com'],'exceptDomains':['b.com']}",
          "fields.1.exceptDomains", "validation_empty"},
-        {"{'name':'a','type':'date','min':'2024-01-02','max':'2024-01-01'}", "fields.1.max",
-         "validation_date_out_of_range"},
         {"{'name':'a','type':'autodate'}", "fields.1.onCreate", "validation_required"},
         {"{'name':'a','type':'select'}", "fields.1.values", "validation_required"},
         {"{'name':'a','type':'select','values':['x'],'maxSelect':2}", "fields.1.maxSelect",
