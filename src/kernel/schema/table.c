@@ -395,8 +395,8 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
     }
     bk_buffer_fini(&altering.sql);
     if (status == BK_OK)
-        status = schema_totals_change(altering.connection,
-                                      old_box == NULL ? NULL : &old_box->collection,
-                                      new_box == NULL ? NULL : &new_box->collection);
+        status =
+            schema_totals_change(altering.connection, old_box == NULL ? NULL : &old_box->collection,
+                                 new_box == NULL ? NULL : &new_box->collection);
     return status;
 }

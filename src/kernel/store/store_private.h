@@ -116,7 +116,7 @@ struct bk_connection {
     bool is_certain;          /* nothing of a COMMIT that has failed can be on the disk */
     uint64_t wal_bytes;       /* writer: as of the last commit */
     struct bk_list pool_link; /* reader: the thread's, newest first */
-    struct store_rows rows; /* writer */
+    struct store_rows rows;   /* writer */
     char error[256];
     char conflict[256];
 };
