@@ -77,6 +77,7 @@ struct bk_module_context {
     struct bk_api *api;
     const char *data_directory;
     const char *app_directory;
+    bool is_serving; /* `bakend serve`; false: opened for one command, that does no more */
     struct bk_slice instance_key; /* 32 bytes: derive from it, never use it as it is */
     uint32_t tenant_slot;         /* tenant->slots[tenant_slot], when there is tenant state */
     /* All modules, for documents about the whole (catalog, openapi); ended by NULL. */

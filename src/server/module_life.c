@@ -71,6 +71,7 @@ static void fill_context(struct server *server, struct bk_module_context *contex
         .api = server->api,
         .data_directory = server->options->data,
         .app_directory = server->options->app,
+        .is_serving = server->is_serving,
         .instance_key = {(const char *)server->instance_key, sizeof server->instance_key},
         .modules = server->modules};
 }

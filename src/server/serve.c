@@ -189,6 +189,7 @@ int program_serve(void *user) {
     if (program_prepare(program, false, &error) != BK_OK ||
         listen_address_parse(&serving.address, program->options.listen, &error) != BK_OK)
         return fail(&error, 2);
+    program->server.is_serving = true;
     if (server_open(&program->server, &error) != BK_OK)
         return fail(&error, 1);
     enum bk_status status = run_listening(&serving, &error);

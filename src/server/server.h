@@ -35,6 +35,7 @@ struct server {
     const struct bk_module *const *modules; /* ended by NULL */
     void *const *module_options;            /* in the same order */
     enum bk_log_level log_level;
+    bool is_serving; /* not for one command */
 
     enum server_stage stage;
     int lock;

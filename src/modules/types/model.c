@@ -99,8 +99,8 @@ static struct bk_slice only_column(struct bk_slice sql) {
 }
 
 static bool is_unique_index(struct bk_slice sql) {
-    struct bk_slice word, rest = bk_slice_trim(sql);
-    return bk_slice_split(&rest, ' ', &word) && bk_slice_split(&rest, ' ', &word) &&
+    struct bk_slice create, word, rest = bk_slice_trim(sql);
+    return bk_slice_split(&rest, ' ', &create) && bk_slice_split(&rest, ' ', &word) &&
            bk_slice_equal_ignore_case(word, BK_SLICE("UNIQUE"));
 }
 
