@@ -15,7 +15,7 @@ enum {
     BK_FILTER_FUNCTION_DEPTH_MAX = 3,
     BK_FILTER_ARGUMENTS_MAX = 10,
     BK_FILTER_RELATIONS_MAX = 6, /* from field to field in a path */
-    BK_FILTER_JOINS_MAX = 30,    /* of all paths: SQLite joins 64 tables, a list takes two */
+    BK_FILTER_JOINS_MAX = 60,    /* tables of all paths: SQLite joins 64 */
     BK_FILTER_SQL_BYTES_MAX = 1024 * 1024,
 };
 

@@ -17,9 +17,16 @@ bool filter_value_is_empty(const struct filter_value *value) {
            value->constant->value.type == BK_VALUE_TEXT && value->constant->value.text.length == 0;
 }
 
+static bool has_filled_constants(const struct filter_value *function) {
+    for (uint32_t i = 0; i < function->argument_count; i++)
+        if (filter_value_is_empty(&function->arguments[i]))
+            return false;
+    return function->argument_count > 0;
+}
+
 bool filter_value_is_filled(const struct filter_value *value) {
     if (value->fallback == FILTER_FALLBACK_ALWAYS)
-        return false;
+        return value->is_of_all && has_filled_constants(value);
     return value->kind == FILTER_VALUE_LITERAL ||
            (value->kind == FILTER_VALUE_PARAMETER && !filter_value_is_empty(value));
 }
@@ -196,8 +203,11 @@ static void write_plain(const struct filter_test *test, struct side left, struct
 /* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)) */
 static void write_match_all(const struct filter_test *test, struct bk_buffer *out) {
     const struct filter_value *left = &test->left, *right = &test->right;
-    struct side sides[] = {{left, left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
-                           {right, right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
+    struct filter_value one = filter_compare_one(left->is_many ? right : left);
+    struct side sides[] = {
+        {left->is_many ? left : &one, left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
+        {right->is_many ? right : &one,
+         right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
     bk_buffer_append_literal(out, " AND NOT EXISTS (SELECT 1 FROM (SELECT 1)");
     for (size_t i = 0; i < 2; i++)
         if (sides[i].value->is_many)
@@ -211,6 +221,12 @@ static void write_match_all(const struct filter_test *test, struct bk_buffer *ou
     bk_buffer_append_char(out, ')');
 }
 
+struct filter_value filter_compare_one(const struct filter_value *value) {
+    struct filter_value one = *value;
+    one.is_of_all = true;
+    return one;
+}
+
 static void write_visible(const struct filter_value *value, struct bk_buffer *out) {
     if (!value->needs_visible_email)
         return;
@@ -219,15 +235,43 @@ static void write_visible(const struct filter_value *value, struct bk_buffer *ou
     bk_buffer_append_literal(out, ".\"emailVisibility\"=1");
 }
 
+static void bind_pattern(struct bk_filter_query *query, const struct filter_value *right,
+                         struct filter_value *pattern) {
+    struct bk_value text = filter_make_pattern(query->arena, &right->constant->value);
+    filter_value_bind(query, &text, pattern);
+    pattern->is_lower = right->is_lower;
+}
+
+/* As in the contract, it is the constants of a function that become patterns; what it gives is one
+ * as it is. False: it has none. */
+static bool bind_patterns(struct bk_filter_query *query, const struct filter_value *function,
+                          struct filter_value *pattern) {
+    size_t size = (function->argument_count + 1) * sizeof *pattern;
+    bool has_constant = false;
+    *pattern = *function;
+    pattern->arguments = bk_arena_alloc_zero(query->arena, size);
+    if (query->arena->is_overflown)
+        return false;
+    for (uint32_t i = 0; i < function->argument_count; i++) {
+        pattern->arguments[i] = function->arguments[i];
+        if (function->arguments[i].kind == FILTER_VALUE_PARAMETER) {
+            bind_pattern(query, &function->arguments[i], &pattern->arguments[i]);
+            has_constant = true;
+        }
+    }
+    return has_constant;
+}
+
 void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *test) {
-    bool is_like = test->node->sign == FILTER_LIKE || test->node->sign == FILTER_NOT_LIKE;
-    test->has_pattern = is_like && test->right.kind == FILTER_VALUE_PARAMETER &&
-                        test->right.constant->macro.length == 0;
-    if (!test->has_pattern)
+    const struct filter_value *right = &test->right;
+    if (test->node->sign != FILTER_LIKE && test->node->sign != FILTER_NOT_LIKE)
         return;
-    struct bk_value text = filter_make_pattern(query->arena, &test->right.constant->value);
-    filter_value_bind(query, &text, &test->pattern);
-    test->pattern.is_lower = test->right.is_lower;
+    if (right->argument_count > 0)
+        test->has_pattern = bind_patterns(query, right, &test->pattern);
+    else if (right->kind == FILTER_VALUE_PARAMETER && right->constant->macro.length == 0)
+        test->has_pattern = true;
+    if (test->has_pattern && right->argument_count == 0)
+        bind_pattern(query, right, &test->pattern);
 }
 
 void filter_compare_write(const struct filter_test *test, struct bk_buffer *out) {

@@ -58,19 +58,11 @@ void filter_write_each(const struct filter_join *join, const struct bk_field *fi
 }
 
 static void write_relation(const struct filter_join *join, char letter, struct bk_buffer *out) {
-    bool is_list = bk_field_is_multiple(join->field);
-    if (is_list) {
-        bk_buffer_append_literal(out, " LEFT JOIN ");
-        filter_write_each(join->parent, join->field, letter, out);
-        bk_buffer_format(out, " e%c$%u", letter, join->number);
-    }
     bk_buffer_format(
         out, " LEFT JOIN %.*s %c$%u ON %c$%u.\"id\"=", BK_SLICE_PRINT(join->collection->quoted),
         letter, join->number, letter, join->number);
-    if (is_list)
-        bk_buffer_format(out, "e%c$%u.value", letter, join->number);
-    else
-        write_column(join->parent, join->field->quoted, letter, out);
+    bool is_of_list = join->parent->kind == FILTER_JOIN_EACH;
+    write_column(join->parent, is_of_list ? BK_SLICE("value") : join->field->quoted, letter, out);
 }
 
 static void write_back(const struct filter_join *join, char letter, struct bk_buffer *out) {

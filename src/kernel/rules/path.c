@@ -70,16 +70,29 @@ static enum bk_status enter(struct bk_filter_query *query, struct filter_path *p
     return BK_OK;
 }
 
+/* Of several, by way of the list of their ids: what is asked of its elements with :each is asked of
+ * the same ones. */
+static struct filter_join *elements_of(struct bk_filter_query *query,
+                                       const struct filter_path *path,
+                                       const struct bk_field *field) {
+    const struct filter_join wanted = {.kind = FILTER_JOIN_EACH,
+                                       .parent = path->join,
+                                       .field = field,
+                                       .is_many = bk_field_is_multiple(field)};
+    return filter_join_get(query, &wanted);
+}
+
 static enum bk_status follow(struct bk_filter_query *query, struct filter_path *path,
                              const struct bk_relation *relation, struct filter_value *value) {
     const struct bk_collection *target = filter_find_collection(query, relation->target_id);
     if (target == NULL)
         return miss(query, path, relation->field->name, value);
-    const struct filter_join wanted = {.kind = FILTER_JOIN_RELATION,
-                                       .parent = path->join,
-                                       .collection = target,
-                                       .field = relation->field,
-                                       .is_many = relation->is_multiple};
+    const struct filter_join wanted = {
+        .kind = FILTER_JOIN_RELATION,
+        .parent = relation->is_multiple ? elements_of(query, path, relation->field) : path->join,
+        .collection = target,
+        .field = relation->field,
+        .is_many = relation->is_multiple};
     return enter(query, path, &wanted);
 }
 
@@ -233,12 +246,8 @@ static enum bk_status enter_json(struct bk_filter_query *query, struct filter_pa
 
 static void set_elements(struct bk_filter_query *query, struct filter_path *path,
                          const struct bk_field *field, struct filter_value *value) {
-    const struct filter_join wanted = {.kind = FILTER_JOIN_EACH,
-                                       .parent = path->join,
-                                       .field = field,
-                                       .is_many = bk_field_is_multiple(field)};
     value->kind = FILTER_VALUE_ELEMENT;
-    value->join = filter_join_get(query, &wanted);
+    value->join = elements_of(query, path, field);
     value->is_many = value->join->is_many;
 }
 

@@ -57,7 +57,7 @@ static enum bk_status memory_status(const struct bk_filter_query *query,
 
 static enum bk_status check_joins(struct bk_filter_query *query, const struct filter_node *node) {
     if (query->join_count > BK_FILTER_JOINS_MAX)
-        return filter_refuse_name(query, &node->left, "at most %d relations are followed in all",
+        return filter_refuse_name(query, &node->left, "at most %d tables are joined in all",
                                   BK_FILTER_JOINS_MAX);
     return BK_OK;
 }

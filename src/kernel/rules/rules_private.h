@@ -104,7 +104,7 @@ struct bk_filter {
 
 enum filter_join_kind {
     FILTER_JOIN_BASE,       /* the records that are selected */
-    FILTER_JOIN_RELATION,   /* what the field of the parent points at */
+    FILTER_JOIN_RELATION,   /* what the field of the parent points at, or the parent's elements */
     FILTER_JOIN_BACK,       /* what points at the parent with the field */
     FILTER_JOIN_COLLECTION, /* every record of a collection */
     FILTER_JOIN_IDS,        /* the records of a list of ids: a value that is bound */
@@ -182,6 +182,7 @@ struct filter_value {
     bool is_lower;
     bool is_many;             /* several: all of them must match */
     bool is_of_path;          /* a length of what the path leads to */
+    bool is_of_all;           /* what all of several are compared with */
     bool needs_visible_email; /* it is an email: only where its owner shows it */
     struct filter_join *join; /* whose row it is in; NULL: none */
     const struct bk_field *field;
@@ -260,6 +261,9 @@ void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *t
 void filter_compare_write(const struct filter_test *test, struct bk_buffer *out);
 /* Marks the joins without whose rows the tests cannot hold: NULL is less, equal or like nothing. */
 void filter_compare_require(const struct filter_test *first);
+/* The value that all of several are compared with: as in the contract, a function of constants is
+ * then taken not to be empty. */
+struct filter_value filter_compare_one(const struct filter_value *value);
 /* Whether it is '' or null, whatever the record; whether it surely is neither. */
 bool filter_value_is_empty(const struct filter_value *value);
 bool filter_value_is_filled(const struct filter_value *value);

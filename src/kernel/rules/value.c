@@ -66,13 +66,18 @@ static void set_literal(struct filter_value *value, struct bk_slice text) {
     *value = (struct filter_value){.kind = FILTER_VALUE_LITERAL, .text = text};
 }
 
+/* A double, as in the contract: a text is compared with "5.0". Whole numbers that a double would
+ * round are kept. */
 static enum bk_status resolve_number(struct bk_filter_query *query,
                                      const struct filter_operand *operand,
                                      struct filter_value *value) {
+    static const double exact_max = 9007199254740992.0; /* 2^53 */
     struct bk_slice copy = bk_arena_copy(query->arena, operand->text);
     struct bk_value number = BK_VALUE_OF_REAL(copy.length == 0 ? 0 : strtod(copy.data, NULL));
-    if (number.real < 9e15 && number.real > -9e15 && number.real == (double)(int64_t)number.real)
-        number = BK_VALUE_OF_INT((int64_t)number.real);
+    int64_t integer;
+    if ((number.real >= exact_max || number.real <= -exact_max) &&
+        bk_slice_to_int64(operand->text, &integer))
+        number = BK_VALUE_OF_INT(integer);
     filter_value_bind(query, &number, value);
     return BK_OK;
 }
