@@ -540,6 +540,24 @@ test('with --automigrate=false nothing is written', async (t) => {
   assert.deepEqual(await files(folder), []);
 });
 
+test('without --app, files are written only for data in the working folder', async (t) => {
+  for (const isInside of [true, false]) {
+    const folder = await temporaryFolder(t);
+    const elsewhere = isInside ? folder : await temporaryFolder(t);
+    const data = join(elsewhere, 'data');
+    await mkdir(data);
+    const server = await startServer(t, { folder, args: ['--app', '.', '--data', data] });
+    server.data = data;
+    await createSuperuser(server);
+    const pb = new PocketBase(server.url);
+    await pb.collection('_superusers').authWithPassword(email, password);
+    await pb.collections.create({ name: 'posts' });
+    assert.equal((await files(folder)).length, isInside ? 1 : 0);
+    if (!isInside) await server.logged('automigrate_off');
+    await server.stop();
+  }
+});
+
 test('a folder that cannot be written costs nothing but the file, which comes later', async (t) => {
   const folder = await temporaryFolder(t);
   await symlink(join(folder, 'away', 'migrations'), join(folder, 'migrations'));

@@ -48,6 +48,8 @@ async function addCollections(pb) {
       { name: 'contact', type: 'email' },
       { name: 'day', type: 'date' },
       { name: 'place', type: 'geoPoint' },
+      { name: 'cover', type: 'file', maxSelect: 1 },
+      { name: 'attachments', type: 'file', maxSelect: 5 },
       { name: 'meta', type: 'json' },
       { name: 'more_meta', type: 'json' },
       { name: 'notes', type: 'text', hidden: true },
@@ -94,6 +96,9 @@ export async function read(id: string): Promise<void> {
   const longitude: number = post.place.lon;
   const notes: string | undefined = post.notes;
   const author: string = post.author;
+  const cover1: string = post.cover;
+  const attachments: string[] = post.attachments;
+  const url: string = pb.files.getURL(post, attachments[0] ?? cover1);
   const tags: string[] = post.tags;
   const kind: 'posts' = post.collectionName;
   const model: RecordModel = post;
@@ -122,7 +127,7 @@ export async function read(id: string): Promise<void> {
   const second: string = odd['2nd'] + first['2nd'];
   const each: keyof CollectionRecords = 'posts';
   void [title, state, mood, colours, views, isPublic, longitude, notes, author, tags, kind, model];
-  void [email, names, commentIds, cover, maybe, size, words, verified, second, each];
+  void [url, email, names, commentIds, cover, maybe, size, words, verified, second, each];
 }
 
 export async function write(id: string): Promise<void> {
@@ -130,7 +135,8 @@ export async function write(id: string): Promise<void> {
   await service.create(created);
   const changed: PostsUpdate = {
     'views+': 1, 'tags+': id, '+tags': [id], 'tags-': [id], 'colours+': 'red', mood: '',
-    day: new Date(), author: null,
+    day: new Date(), author: null, cover: new Blob(['x']), 'attachments+': [new Blob(['y'])],
+    'attachments-': 'old.txt', 'cover-': ['c.png'],
   };
   await anywhere.update(id, changed);
   const user: UsersCreate = { email: 'b@example.com', password: 'x', passwordConfirm: 'x' };

@@ -11,6 +11,8 @@
 #include "migrations_private.h"
 
 #include "bakend/file.h"
+#include <limits.h>
+#include <stdlib.h>
 
 extern const struct bk_module bk_module_migrations;
 
@@ -20,7 +22,8 @@ static const struct bk_option options[] = {
      .offset = offsetof(struct migrations_options, automigrate),
      .default_value = "true",
      .help = "Write each change that a superuser makes to the collections of the tenant default as "
-             "a file into migrations/ of the app's folder."},
+             "a file into migrations/ of the app's folder. Where --app is not given, only if the "
+             "data directory lies in the working folder."},
 };
 
 static const struct bk_route routes[] = {
@@ -191,11 +194,29 @@ static enum bk_status on_start(struct bk_module_context *context, struct bk_erro
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* Where --app was not given, the data must lie inside the working folder: a server that happens to
+ * be started somewhere, on data elsewhere, leaves no files there. */
+static bool is_at_home(const struct bk_module_context *context) {
+    char here[PATH_MAX], data[PATH_MAX];
+    if (strcmp(context->app_directory, ".") != 0)
+        return true;
+    if (realpath(".", here) == NULL || realpath(context->data_directory, data) == NULL)
+        return false;
+    struct bk_slice folder = bk_slice_from(here), inside = bk_slice_from(data);
+    bool is_root = folder.length == 1;
+    return bk_slice_starts_with(inside, folder) &&
+           (is_root || inside.length == folder.length || inside.data[folder.length] == '/');
+}
+
 static enum bk_status on_init(struct bk_module_context *context, struct bk_error *error) {
     struct migrations_state *state = context->state;
     const struct migrations_options *given = context->options;
     state->context = context;
-    state->is_recording = given->automigrate;
+    state->is_recording = given->automigrate && is_at_home(context);
+    if (given->automigrate && !state->is_recording && context->is_serving)
+        bk_log_info(&context->log, "automigrate_off",
+                    BK_TEXT("reason", "the data directory lies outside the working folder"),
+                    BK_TEXT("remedy", "name the folder of the app with --app"));
     if (!bk_path_join(state->directory, sizeof state->directory, context->app_directory,
                       "migrations"))
         return bk_error_set(error, BK_INVALID, "--app: the path is too long");
