@@ -362,6 +362,48 @@ test('auth-methods', async (t) => {
   });
 });
 
+test('auth-methods of OAuth2', async (t) => {
+  const api = await operator(t);
+  const id = { clientId: 'a b', clientSecret: 'canary-of-a-client-secret' };
+  const url = 'https://login.example.com/?x=1';
+  const providers = [
+    { name: 'github', ...id },
+    { name: 'linear', ...id, displayName: 'Lines' },
+    { name: 'apple', ...id, pkce: false },
+    { name: 'oidc', ...id, authURL: url, tokenURL: url, userInfoURL: url },
+  ];
+  await api.define(people('members', { oauth2: { enabled: true, providers } }));
+  const answer = await api.get(route('members', 'auth-methods'), guest);
+  assert.ok(!answer.text.includes('canary'));
+  const [github, linear, apple, oidc] = answer.body.oauth2.providers;
+  assert.deepEqual(answer.body.authProviders, [github, linear, apple, oidc]);
+
+  const { createHash } = await import('node:crypto');
+  const challenge = createHash('sha256').update(github.codeVerifier).digest('base64url');
+  assert.equal(github.codeVerifier.length, 43);
+  assert.deepEqual(github, {
+    name: 'github',
+    displayName: 'GitHub',
+    logo: '',
+    state: github.state,
+    authURL:
+      `https://github.com/login/oauth/authorize?client_id=a+b&code_challenge=${challenge}` +
+      '&code_challenge_method=S256&response_type=code&scope=read%3Auser+user%3Aemail' +
+      `&state=${github.state}&redirect_uri=`,
+    authUrl: github.authURL,
+    codeVerifier: github.codeVerifier,
+    codeChallenge: challenge,
+    codeChallengeMethod: 'S256',
+  });
+  assert.equal(linear.displayName, 'Lines');
+  assert.equal(linear.codeChallengeMethod, '');
+  assert.ok(!linear.authURL.includes('code_challenge'));
+  assert.match(apple.authURL, /&response_mode=form_post&response_type=code&scope=name\+email&/);
+  assert.ok(oidc.authURL.startsWith(`${url}&client_id=a+b&`), oidc.authURL);
+  const again = await api.get(route('members', 'auth-methods'), guest);
+  assert.notEqual(again.body.oauth2.providers[0].state, github.state);
+});
+
 test('the SDK registers, signs in and renews', async (t) => {
   const api = await operator(t);
   const client = new PocketBase(api.server.url);

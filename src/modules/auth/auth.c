@@ -9,7 +9,7 @@
  *   login.c              by password
  *   refresh.c            a token for a token; a superuser's for another record
  *   grant.c              what one gets who has shown who they are
- *   methods.c            how one may sign in
+ *   methods.c            how one may sign in; providers.c: OAuth2's part of it
  *   token.c              what a token is, how it is signed and what revokes it
  *   authenticate.c       from a request's token to its actor
  *   token_cache.c        tokens verified before

@@ -165,6 +165,10 @@ void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
 /* Answers {"record","token"}, or why not. */
 void auth_grant(struct auth_grant *grant);
 
+/* --- providers.c ---- */
+/* Appends the list of those that the collection has, `[]` where OAuth2 is off. */
+void auth_providers_write(const struct bk_collection *collection, struct bk_buffer *out);
+
 /* --- routes ---- */
 void auth_with_password(struct bk_request *request);
 void auth_refresh(struct bk_request *request);

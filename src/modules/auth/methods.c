@@ -33,19 +33,20 @@ static bool has_identity_field(const struct bk_collection *collection, struct bk
 }
 
 /* The last three members are older forms of what comes before them, which old clients read. */
-static void write_methods(const struct bk_collection *collection, struct bk_buffer *out) {
+static void write_methods(const struct bk_collection *collection, struct bk_slice providers,
+                          struct bk_buffer *out) {
     bool has_password = auth_option_is_on(collection, "passwordAuth", "enabled");
     bool has_oauth2 = auth_option_is_on(collection, "oauth2", "enabled");
     bk_buffer_append_char(out, '{');
     write_password(collection, has_password, out);
-    bk_json_write_key(out, BK_SLICE("oauth2"));
-    bk_buffer_append_literal(out, "{\"providers\":[]");
+    bk_buffer_append_literal(out, ",\"oauth2\":{");
+    bk_json_write_member_raw(out, BK_SLICE("providers"), providers);
     bk_json_write_member_bool(out, BK_SLICE("enabled"), has_oauth2);
     bk_buffer_append_char(out, '}');
     write_timed(collection, "mfa", out);
     write_timed(collection, "otp", out);
     bk_json_write_member_raw(out, BK_SLICE("authProviders"),
-                             has_oauth2 ? BK_SLICE("[]") : BK_SLICE("null"));
+                             has_oauth2 ? providers : BK_SLICE("null"));
     bk_json_write_member_bool(out, BK_SLICE("usernamePassword"),
                               has_password && has_identity_field(collection, BK_SLICE("username")));
     bk_json_write_member_bool(out, BK_SLICE("emailPassword"),
@@ -54,12 +55,19 @@ static void write_methods(const struct bk_collection *collection, struct bk_buff
 }
 
 void auth_methods(struct bk_request *request) {
+    enum { PROVIDERS_BYTES_MAX = 4 * 1024 * 1024 };
     const struct bk_collection *collection = auth_collection(request);
+    struct bk_buffer providers;
     if (collection == NULL)
         return;
-    write_methods(collection, &request->out);
-    enum bk_status status =
-        bk_answer_pick_fields(request, bk_request_query(request, BK_SLICE("fields")));
+    bk_buffer_init(&providers, PROVIDERS_BYTES_MAX);
+    auth_providers_write(collection, &providers);
+    enum bk_status status = bk_buffer_status(&providers);
+    if (status == BK_OK) {
+        write_methods(collection, bk_buffer_slice(&providers), &request->out);
+        status = bk_answer_pick_fields(request, bk_request_query(request, BK_SLICE("fields")));
+    }
+    bk_buffer_fini(&providers);
     if (status == BK_OK)
         bk_answer(request, 200);
     else
