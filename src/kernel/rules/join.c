@@ -32,10 +32,13 @@ struct filter_join *filter_join_get(struct bk_filter_query *query,
 }
 
 void filter_join_write_name(const struct filter_join *join, char letter, struct bk_buffer *out) {
-    if (join->kind == FILTER_JOIN_BASE)
+    if (join->kind == FILTER_JOIN_BASE) {
         bk_buffer_append_slice(out, join->name);
-    else
-        bk_buffer_format(out, "%c$%u", letter, join->number);
+        return;
+    }
+    bk_buffer_append_char(out, letter);
+    bk_buffer_append_char(out, '$');
+    bk_json_write_int(out, join->number);
 }
 
 static void write_column(const struct filter_join *join, struct bk_slice quoted, char letter,

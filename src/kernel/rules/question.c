@@ -45,11 +45,13 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
 /* Casts give the columns the types that they have in the table. */
 static void write_new_value(const struct bk_field *field, enum bk_question_of of,
                             struct bk_buffer *out) {
-    static const char *const formats[] = {[FILTER_AFFINITY_NONE] = "?%u",
-                                          [FILTER_AFFINITY_BLOB] = "?%u",
-                                          [FILTER_AFFINITY_TEXT] = "CAST(?%u AS TEXT)",
-                                          [FILTER_AFFINITY_NUMERIC] = "CAST(?%u AS NUMERIC)"};
-    bk_buffer_format(out, formats[filter_new_affinity(field, of)], field->index + 1);
+    enum filter_affinity affinity = filter_new_affinity(field, of);
+    bool is_cast = affinity == FILTER_AFFINITY_TEXT || affinity == FILTER_AFFINITY_NUMERIC;
+    bk_buffer_append_slice(out, is_cast ? BK_SLICE("CAST(?") : BK_SLICE("?"));
+    bk_json_write_int(out, field->index + 1);
+    if (is_cast)
+        bk_buffer_append_slice(out, affinity == FILTER_AFFINITY_TEXT ? BK_SLICE(" AS TEXT)")
+                                                                     : BK_SLICE(" AS NUMERIC)"));
 }
 
 static void write_new_row(const struct bk_collection *collection, enum bk_question_of of,

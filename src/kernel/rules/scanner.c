@@ -11,7 +11,9 @@ static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n'; }
 static bool is_special(char c) { return c == '@' || c == '_' || c == '#'; }
 static bool is_joint(char c) { return c == '.' || c == ':'; }
 static bool is_in_name(char c) { return is_letter(c) || is_digit(c) || is_joint(c) || c == '_'; }
-static bool is_in_operator(char c) { return c != '\0' && strchr("=?!><~", c) != NULL; }
+static bool is_in_operator(char c) {
+    return c == '=' || c == '?' || c == '!' || c == '>' || c == '<' || c == '~';
+}
 static bool is_in_join(char c) { return c == '&' || c == '|'; }
 
 enum bk_status filter_refuse(struct bk_error *error, size_t position, const char *expected,

@@ -53,7 +53,8 @@ static void number_constant(struct filter_constant *constant) {
 void filter_constant_write(struct filter_constant *constant, struct bk_buffer *out) {
     if (constant->number == 0)
         number_constant(constant);
-    bk_buffer_format(out, "?%u", constant->number);
+    bk_buffer_append_char(out, '?');
+    bk_json_write_int(out, constant->number);
 }
 
 void filter_value_bind(struct bk_filter_query *query, const struct bk_value *constant,
@@ -154,7 +155,9 @@ static bool resolve_macro(struct bk_filter_query *query, struct bk_slice name,
                           struct filter_value *value) {
     char text[BK_TIME_TEXT_BYTES];
     struct bk_value now;
-    if (name.data[0] != '@' || !filter_macro_value(name, query->scope.now_ms, text, &now))
+    bool is_path = bk_slice_find(name, '.') < name.length; /* @request.auth.id is one */
+    if (name.data[0] != '@' || is_path ||
+        !filter_macro_value(name, query->scope.now_ms, text, &now))
         return false;
     if (now.type == BK_VALUE_TEXT)
         now.text = bk_arena_copy(query->arena, now.text);
