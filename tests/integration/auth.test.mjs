@@ -173,10 +173,10 @@ test('signing in by password', async (t) => {
     assertRefused(answer, 400);
     assert.equal(answer.body.message, 'An error occurred while loading the submitted data.');
     await api.define({ name: 'plain', ...open, fields: [] });
-    for (const collection of ['plain', 'nowhere']) {
+    for (const [collection, what] of Object.entries({ plain: 'auth ', nowhere: '' })) {
       const missing = await login(api, collection, { identity: 'a', password: 'b' });
       assertRefused(missing, 404);
-      assert.equal(missing.body.message, 'Missing or invalid auth collection context.');
+      assert.equal(missing.body.message, `Missing or invalid ${what}collection context.`);
     }
   });
 
@@ -333,6 +333,32 @@ test('tokens', async (t) => {
     await api.create('room', {});
     assert.deepEqual((await api.get(recordsPath('room'), { token })).body.items, []);
   });
+});
+
+test('a password that nobody signs in with is seen to be there, and no more', async (t) => {
+  const api = await operator(t);
+  const fields = [
+    { name: 'door', type: 'password', pattern: '^[a-z-]+$', min: 4 },
+    { name: 'safe', type: 'password', hidden: true },
+  ];
+  await api.define({ name: 'houses', ...open, fields });
+  const canary = 'canary-of-a-door';
+  const made = await api.create('houses', { door: canary, safe: canary });
+  assert.deepEqual([made.door, made.safe], ['', '']);
+  const seen = (await api.get(recordsPath('houses', made.id), guest)).body;
+  assert.equal(seen.door, '');
+  assert.equal('safe' in seen, false);
+  for (const path of ['/api/events?types=*,_*&limit=1000', '/api/logs?perPage=500']) {
+    const { text } = await api.get(path);
+    assert.ok(!text.includes(canary) && !text.includes('argon2'), path);
+  }
+  const wrong = await api.post(recordsPath('houses'), { door: 'NO WAY' });
+  assertProblems(wrong, { door: 'validation_invalid_format' });
+  const bad = { name: 'huts', fields: [{ name: 'door', type: 'password', pattern: '[', cost: 3 }] };
+  const { data } = (await api.post('/api/collections', bad)).body;
+  const door = Object.values(data.fields)[0];
+  assert.equal(door.cost.code, 'validation_min_greater_equal_than_required');
+  assert.equal(door.pattern.code, 'validation_invalid_regex');
 });
 
 test('auth-methods', async (t) => {

@@ -136,13 +136,15 @@ static void add_default(struct draft_list *list, const struct default_field *wan
     struct draft draft = {.definition = definition,
                           .name = bk_slice_from(wanted->name),
                           .type = bk_slice_from(wanted->type)};
-    if (is_first && find_by_id(list, id_field_id) != NULL)
+    if (!is_first) { /* in the place of a field of its name that has another type */
+        add(list, draft);
+        return;
+    }
+    if (find_by_id(list, id_field_id) != NULL)
         return; /* renamed: its place is taken, and that it is missing is said */
     make_id(list, &draft);
-    uint32_t place = is_first ? 0 : list->count;
-    memmove(list->drafts + place + 1, list->drafts + place,
-            sizeof *list->drafts * (list->count - place));
-    list->drafts[place] = draft;
+    memmove(list->drafts + 1, list->drafts, sizeof *list->drafts * list->count);
+    list->drafts[0] = draft;
     list->count++;
 }
 

@@ -15,6 +15,13 @@ bool bk_record_hides_email(const struct bk_collection *collection, const struct 
             values[visibility->index].integer == 0);
 }
 
+/* Of a password it is seen that there is such a field: its type writes "" of any value. Of those
+ * that one signs in with not even that. */
+static bool shows_secret(const struct bk_field *field) {
+    return field->type->is_secret &&
+           (field->collection->type != BK_COLLECTION_AUTH || !field->is_system);
+}
+
 void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
                              enum bk_view view, struct bk_buffer *out) {
     const struct bk_field *left_out = NULL;
@@ -22,8 +29,8 @@ void bk_record_write_members(const struct bk_collection *collection, const struc
         left_out = collection->email_field;
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
-        /* A secret that is not hidden is seen to be there: its type writes "" of any value. */
-        if ((field->is_hidden && (field->is_secret || view != BK_VIEW_FULL)) || field == left_out)
+        if (field == left_out || (field->is_hidden && view != BK_VIEW_FULL) ||
+            (field->is_secret && !shows_secret(field)))
             continue;
         /* The byte before a key is its comma (see box.c). */
         bk_buffer_append(out, field->json_key.data - 1, field->json_key.length + 1);

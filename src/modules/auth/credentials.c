@@ -14,7 +14,9 @@ const struct bk_collection *auth_collection(struct bk_request *request) {
         bk_schema_find(schema, bk_request_parameter(request, BK_SLICE("collection")));
     if (collection != NULL && collection->type == BK_COLLECTION_AUTH)
         return collection;
-    bk_answer_error(request, BK_NOT_FOUND, "Missing or invalid auth collection context.");
+    bk_answer_error(request, BK_NOT_FOUND,
+                    collection == NULL ? "Missing or invalid collection context."
+                                       : "Missing or invalid auth collection context.");
     return NULL;
 }
 

@@ -11,14 +11,18 @@
 static const struct bk_collection *own_collection(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct bk_schema *schema = bk_schema_current(context->schema, request->tenant);
+    const struct bk_collection *asked =
+        bk_schema_find(schema, bk_request_parameter(request, BK_SLICE("collection")));
+    if (asked == NULL) {
+        bk_answer_error(request, BK_NOT_FOUND, "Missing or invalid collection context.");
+        return NULL;
+    }
     if (request->actor.collection_id.length == 0) {
         bk_answer_error(request, BK_UNAUTHORIZED,
                         "The request requires valid record authorization token.");
         return NULL;
     }
     const struct bk_collection *own = bk_schema_find(schema, request->actor.collection_id);
-    const struct bk_collection *asked =
-        bk_schema_find(schema, bk_request_parameter(request, BK_SLICE("collection")));
     if (own != NULL && own == asked)
         return own;
     struct bk_slice message =

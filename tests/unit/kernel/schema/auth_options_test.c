@@ -154,6 +154,17 @@ static void a_mapped_field_that_is_gone_is_forgotten(void **state) {
     assert_shows(fixture, "'mappedFields':{'id':'','name':'nick','username':'','avatarURL':''}");
 }
 
+static void a_field_of_another_type_gives_its_name_up(void **state) {
+    struct support_schema *fixture = *state;
+    assert_int_equal(
+        CREATE("{'name':'others','type':'auth','fields':[{'name':'email','type':'text'},"
+               "{'name':'z','type':'bool'}]}"),
+        BK_OK);
+    const struct bk_collection *others = support_schema_find(fixture, "others");
+    assert_string_equal(bk_collection_field(others, BK_SLICE("email"))->type->name, "email");
+    assert_int_equal(bk_collection_field(others, BK_SLICE("email"))->index, 1);
+}
+
 /* As it was stored before options were kept as a whole. */
 static void a_row_with_the_secret_of_tokens_alone_is_read(void **state) {
     struct support_schema *fixture = *state;
@@ -178,6 +189,7 @@ int main(void) {
         TEST(what_is_wrong_has_its_path),
         TEST(identity_fields_name_one_record_each),
         TEST(a_mapped_field_that_is_gone_is_forgotten),
+        TEST(a_field_of_another_type_gives_its_name_up),
         TEST(a_row_with_the_secret_of_tokens_alone_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
