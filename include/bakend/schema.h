@@ -143,6 +143,15 @@ struct bk_index {
     struct bk_slice name;
 };
 
+/* Full-text search, an option of a collection: the words of these fields are found. */
+enum { BK_SEARCH_BYTES_MAX = 1000, BK_SEARCH_WORDS_MAX = 32 }; /* of what is searched for */
+struct bk_search {
+    const struct bk_field **fields;
+    uint32_t field_count;
+    struct bk_slice tokenizer;
+    struct bk_slice table; /* of FTS5, quoted; its rowid is the record's */
+};
+
 struct bk_collection {
     struct bk_slice id, name;
     enum bk_collection_type type;
@@ -173,6 +182,7 @@ struct bk_collection {
     struct bk_slice auth_rule;    /* NULL data: null, nobody signs in */
     struct bk_slice token_secret; /* of its tokens */
     struct bk_slice view_query;   /* view: its SELECT, as it was given */
+    struct bk_search *search;     /* NULL: it cannot be searched */
     /* Made once per snapshot. Columns in the order of fields. */
     struct bk_slice quoted;     /* table name quoted */
     struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */

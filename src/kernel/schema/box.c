@@ -191,6 +191,7 @@ enum bk_status schema_box_finish(const struct bk_schema_kind *kind, struct schem
     box->folded = schema_fold(box->collection.name, &box->arena);
     find_email(&box->collection);
     build_names(box, &out);
+    schema_search_finish(box);
     build_sql(box, &out);
     build_heads(box, &out);
     schema_definition_write(&box->collection, &out);

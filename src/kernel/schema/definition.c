@@ -213,7 +213,8 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
     if (status != BK_OK)
         return status;
     read_dates(source, box);
-    if (collection->type == BK_COLLECTION_AUTH)
+    status = schema_search_read(source, box, option_problems, error);
+    if (status == BK_OK && collection->type == BK_COLLECTION_AUTH)
         status = schema_auth_options_read(source, box, error);
     if (status != BK_OK)
         return status;
@@ -284,5 +285,6 @@ void schema_definition_write(const struct bk_collection *collection, struct bk_b
     }
     if (collection->type == BK_COLLECTION_VIEW)
         bk_json_write_member_string(out, BK_SLICE("viewQuery"), collection->view_query);
+    schema_search_write(collection, out);
     bk_buffer_append_char(out, '}');
 }

@@ -291,6 +291,20 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
                                    const struct schema_box *new_box, struct bk_problems *problems,
                                    struct bk_error *error);
 
+/* The option `search`. (search.c) */
+enum bk_status schema_search_read(const struct schema_source *source, struct schema_box *box,
+                                  struct bk_problems *problems, struct bk_error *error);
+void schema_search_write(const struct bk_collection *collection, struct bk_buffer *out);
+void schema_search_finish(struct schema_box *box);
+/* Before the table changes: nothing may speak of its columns. What is removed is made again. */
+enum bk_status schema_search_remove(struct bk_connection *connection,
+                                    const struct bk_collection *old,
+                                    const struct bk_collection *new, bool is_table_kept,
+                                    bool *is_removed, struct bk_error *error);
+/* Behind it. */
+enum bk_status schema_search_create(struct bk_connection *connection,
+                                    const struct bk_collection *new, struct bk_error *error);
+
 /* Keeps the count of the records, with a change of the collection. old, new: NULL when there is
  * none. (totals.c) */
 enum bk_status schema_totals_change(struct bk_connection *connection,

@@ -43,6 +43,8 @@ static const struct bk_route_parameter list_parameters[] = {
      "Which members of an item to answer, separated by commas; all when absent."},
     {"cursor", "query", "string",
      "Pages by key: empty for the first page, then the nextCursor of the page before."},
+    {"expand", "query", "string", "Relations whose records come along: author.boss,editors."},
+    {"search", "query", "string", "Words, \"phrases\" and begin* of the fields that are searched."},
     {NULL, NULL, NULL, NULL},
 };
 static const struct bk_route_parameter definition_list_parameters[] = {

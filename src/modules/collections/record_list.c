@@ -20,6 +20,7 @@ enum {
     CURSOR_BYTES_MAX = 8192,
     SQL_BYTES_MAX = 4 * 1024 * 1024,
     SORT_BYTES_MAX = 255, /* of one word */
+    NAMES_BYTES_MAX = 512,
     FILTER_PARAMETER = 1, /* then the cursor's, the limit and the offset */
 };
 
@@ -46,6 +47,7 @@ struct record_list {
     struct bk_slice sort;           /* as asked, also in the cursor */
     struct bk_filter_query *query;  /* NULL: none is needed */
     struct bk_filter_sql condition; /* empty where: none */
+    struct bk_slice match;          /* what is searched for; empty: nothing */
     struct bk_sql sql, count_sql;
     struct bk_show *show;
 };
@@ -303,8 +305,12 @@ static void write_cursor(struct record_list *list, const struct bk_value *last,
 
 /* Parameters have no gap: SQLite keeps, and clears, what is in between. The limit comes last, since
  * there are no values for numbers above those that a statement has. */
-static uint32_t behind_parameter(const struct record_list *list) {
+static uint32_t match_parameter(const struct record_list *list) {
     return FILTER_PARAMETER + list->condition.value_count;
+}
+
+static uint32_t behind_parameter(const struct record_list *list) {
+    return match_parameter(list) + (list->match.length > 0 ? 1 : 0);
 }
 
 static int limit_parameter(const struct record_list *list) {
@@ -385,7 +391,13 @@ static void write_behind(struct record_list *list, struct bk_buffer *sql) {
 
 static void write_order(struct record_list *list, struct bk_buffer *sql) {
     if (list->key_count == 0) {
-        bk_buffer_format(sql, " ORDER BY %.*s._rowid_", BK_SLICE_PRINT(list->collection->quoted));
+        if (list->match.length > 0)
+            bk_buffer_format(sql, " ORDER BY %.*s.rank, %.*s._rowid_",
+                             BK_SLICE_PRINT(list->collection->search->table),
+                             BK_SLICE_PRINT(list->collection->quoted));
+        else if (list->collection->type != BK_COLLECTION_VIEW)
+            bk_buffer_format(sql, " ORDER BY %.*s._rowid_",
+                             BK_SLICE_PRINT(list->collection->quoted));
         return;
     }
     for (uint32_t i = 0; i < list->key_count; i++) {
@@ -397,14 +409,36 @@ static void write_order(struct record_list *list, struct bk_buffer *sql) {
     }
 }
 
-/* SELECT … FROM posts, with what the filter joins to it and where it holds. */
-static void write_source(const struct record_list *list, struct bk_buffer *sql) {
-    bk_buffer_format(sql, " FROM %.*s", BK_SLICE_PRINT(list->collection->quoted));
+/* FROM posts, with what the filter joins to it and where it holds. What is searched for is found
+ * first. Returns the word before a further condition. */
+static const char *write_source(const struct record_list *list, struct bk_buffer *sql) {
+    struct bk_slice table = list->collection->quoted;
+    const char *word = " WHERE ";
+    bk_buffer_append_literal(sql, " FROM ");
+    if (list->match.length > 0) {
+        struct bk_slice words = list->collection->search->table;
+        bk_buffer_format(sql, "%.*s CROSS JOIN %.*s ON %.*s._rowid_=%.*s.rowid",
+                         BK_SLICE_PRINT(words), BK_SLICE_PRINT(table), BK_SLICE_PRINT(table),
+                         BK_SLICE_PRINT(words));
+    } else {
+        bk_buffer_append_slice(sql, table);
+    }
     bk_buffer_append_slice(sql, list->condition.joins);
+    if (list->match.length > 0) {
+        bk_buffer_format(sql, " WHERE %.*s MATCH ?%u",
+                         BK_SLICE_PRINT(list->collection->search->table), match_parameter(list));
+        word = " AND ";
+    }
+    if (list->condition.where.length > 0) {
+        bk_buffer_append_slice(sql, bk_slice_from(word));
+        bk_buffer_append_slice(sql, list->condition.where);
+        word = " AND ";
+    }
+    return word;
 }
 
 static void write_columns(const struct record_list *list, struct bk_buffer *sql) {
-    if (list->condition.joins.length == 0) {
+    if (list->condition.joins.length == 0 && list->match.length == 0) {
         bk_buffer_append_slice(sql, list->collection->columns);
         return;
     }
@@ -417,15 +451,9 @@ static void write_columns(const struct record_list *list, struct bk_buffer *sql)
 }
 
 static void write_select(struct record_list *list, struct bk_buffer *sql) {
-    const char *word = " WHERE ";
     bk_buffer_append_literal(sql, "SELECT ");
     write_columns(list, sql);
-    write_source(list, sql);
-    if (list->condition.where.length > 0) {
-        bk_buffer_append_slice(sql, bk_slice_from(word));
-        bk_buffer_append_slice(sql, list->condition.where);
-        word = " AND ";
-    }
+    const char *word = write_source(list, sql);
     if (list->is_behind) {
         bk_buffer_append_slice(sql, bk_slice_from(word));
         write_behind(list, sql);
@@ -437,11 +465,7 @@ static void write_select(struct record_list *list, struct bk_buffer *sql) {
 
 static void write_count(const struct record_list *list, struct bk_buffer *sql) {
     bk_buffer_append_literal(sql, "SELECT COUNT(*)");
-    write_source(list, sql);
-    if (list->condition.where.length == 0)
-        return;
-    bk_buffer_append_literal(sql, " WHERE ");
-    bk_buffer_append_slice(sql, list->condition.where);
+    (void)write_source(list, sql);
 }
 
 static enum bk_status make_sql(struct record_list *list) {
@@ -465,6 +489,8 @@ static enum bk_status make_sql(struct record_list *list) {
 static void bind_condition(const struct record_list *list, struct bk_statement *statement) {
     for (uint32_t i = 0; i < list->condition.value_count; i++)
         bk_statement_bind(statement, FILTER_PARAMETER + (int)i, &list->condition.values[i]);
+    if (list->match.length > 0)
+        bk_statement_bind_text(statement, (int)match_parameter(list), list->match);
 }
 
 static enum bk_status count_by_query(struct record_list *list, struct bk_connection *connection,
@@ -494,7 +520,8 @@ static enum bk_status count(struct record_list *list, struct bk_connection *conn
         *total = (page->page - 1) * page->per_page + row_count;
         return BK_OK;
     }
-    if (list->condition.where.length == 0 && bk_collection_is_counted(list->collection))
+    if (list->condition.where.length == 0 && list->match.length == 0 &&
+        bk_collection_is_counted(list->collection))
         status = bk_rows_read(connection, list->collection->name, total);
     return status == BK_NOT_FOUND ? count_by_query(list, connection, total) : status;
 }
@@ -586,17 +613,73 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
 
 /* --- on the loop ------------------------------------------------------------------------------ */
 
+/* Names a field that has no index, once. */
+static void name_field(const struct record_list *list, struct bk_slice word,
+                       struct bk_buffer *out) {
+    const struct bk_field *field = bk_collection_field(list->collection, word);
+    if (field == NULL || field == list->collection->id_field || field->is_secret ||
+        (field->is_hidden && trust_of(list) == BK_FILTER_OF_CLIENT) ||
+        bk_collection_is_indexed(list->collection, field->name, &list->request->arena))
+        return;
+    for (size_t i = 0; i + field->quoted.length <= out->length; i++)
+        if (memcmp(out->data + i, field->quoted.data, field->quoted.length) == 0)
+            return;
+    bk_buffer_format(out, "%s%.*s", out->length == 0 ? "" : ", ", BK_SLICE_PRINT(field->quoted));
+}
+
+static bool is_of_word(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+/* The fields of filter and sort that have none: what stands in quotes is text. */
+static void name_fields(const struct record_list *list, struct bk_slice text,
+                        struct bk_buffer *out) {
+    char quote = '\0';
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if (c == '\\')
+            i++;
+        else if ((c == '"' || c == '\'') && (quote == '\0' || quote == c))
+            quote = quote == c ? '\0' : c;
+        if (quote != '\0' || !is_of_word(c))
+            continue;
+        size_t begin = i;
+        while (i + 1 < text.length && is_of_word(text.data[i + 1]))
+            i++;
+        if (begin == 0 || (text.data[begin - 1] != '.' && text.data[begin - 1] != '@'))
+            name_field(list, bk_slice_make(text.data + begin, i + 1 - begin), out);
+    }
+}
+
+static void refuse_late(struct record_list *list) {
+    struct bk_request *request = list->request;
+    struct bk_buffer names;
+    bk_buffer_init(&names, NAMES_BYTES_MAX);
+    name_fields(list, bk_request_query(request, BK_SLICE("filter")), &names);
+    name_fields(list, list->sort, &names);
+    const char *message =
+        names.length == 0 || names.is_overflown
+            ? "The query took too long: filter and sort by indexed fields, page by cursor, or "
+              "leave out the totals with skipTotal=1."
+            : bk_arena_format(&request->arena,
+                              "The query took too long: give %.*s an index, page by cursor, or "
+                              "leave out the totals with skipTotal=1.",
+                              BK_SLICE_PRINT(bk_buffer_slice(&names)))
+                  .data;
+    bk_buffer_fini(&names);
+    bk_answer_error(request, BK_INVALID, message);
+}
+
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct record_list *list = bk_container_of(read, struct record_list, read);
-    bk_schema_unref(list->schema);
+    struct bk_schema *schema = list->schema;
     if (status == BK_OK)
         bk_answer(list->request, 200);
     else if (status == BK_TIMEOUT)
-        bk_answer_error(list->request, BK_INVALID,
-                        "The query took too long: sort by an indexed field, page by cursor, or "
-                        "leave out the totals with skipTotal=1.");
+        refuse_late(list);
     else
         bk_answer_error(list->request, status, NULL);
+    bk_schema_unref(schema);
 }
 
 static bool read_query(struct record_list *list) {
@@ -605,6 +688,7 @@ static bool read_query(struct record_list *list) {
     list->fields = bk_request_query(request, BK_SLICE("fields"));
     list->is_by_cursor = bk_request_query(request, BK_SLICE("cursor")).data != NULL;
     collections_page_read(request, &list->page);
+    list->match = collections_search_read(request, list->collection);
     read_sort(list);
     if (request->problems.count == 0)
         read_cursor(list);

@@ -52,7 +52,10 @@ void collections_answer_query_problems(struct bk_request *request) {
 bool collections_refuse_special_names(struct bk_request *request) {
     static const char *const parameters[] = {"filter", "sort"};
     static const char *const names[] = {"@collection.", "@request."};
-    if (is_superuser(request))
+    /* Nearly always there is no "@" at all. */
+    bool has_at = bk_slice_find(request->query, '@') < request->query.length ||
+                  bk_slice_find(request->query, '%') < request->query.length;
+    if (!has_at || is_superuser(request))
         return false;
     for (size_t i = 0; i < BK_COUNT_OF(parameters) * BK_COUNT_OF(names); i++) {
         struct bk_slice text = bk_request_query(request, bk_slice_from(parameters[i / 2]));

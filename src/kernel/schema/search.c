@@ -1,0 +1,255 @@
+/*
+ * Full-text search, an option of a collection:
+ *
+ *   "search": {"fields": ["title", "body"], "tokenizer": "unicode61"}
+ *
+ * The words are in a table of FTS5 beside the collection's, which keeps no text of its own. Triggers
+ * follow every row, in the transaction that writes it; a change of what is searched, or of the table,
+ * makes it anew. It is called after the collection's id, so that nothing else can have its name.
+ *
+ * Whoever may list records finds out which words are in them: a hidden field cannot be searched.
+ */
+#include "schema_private.h"
+
+#include "bakend/assert.h"
+
+enum { FIELDS_MAX = 20 };
+
+static const char *const tokenizers[] = {"unicode61", "porter", "trigram"};
+
+/* --- the option ------------------------------------------------------------------------------- */
+
+static bool is_searchable(const struct bk_field *field) {
+    return strcmp(field->type->name, "text") == 0 || strcmp(field->type->name, "editor") == 0;
+}
+
+static const char *what_is_wrong(const struct bk_collection *collection,
+                                 const struct bk_field *field) {
+    if (field == NULL)
+        return "There is no such field.";
+    if (bk_slice_equal_ignore_case(field->name, BK_SLICE("rank")) ||
+        bk_slice_equal_ignore_case(field->name, BK_SLICE("rowid")))
+        return "The search has this name for itself: call the field something else.";
+    if (!is_searchable(field))
+        return "Only text and editor fields can be searched.";
+    if (field->is_hidden || field->is_secret)
+        return "A hidden field cannot be searched: whoever may list would find out what is in it.";
+    for (uint32_t i = 0; i < collection->search->field_count; i++)
+        if (collection->search->fields[i] == field)
+            return "The field is named twice.";
+    return NULL;
+}
+
+static void read_fields(struct schema_box *box, const struct bk_json *names,
+                        struct bk_problems *problems) {
+    struct bk_collection *collection = &box->collection;
+    struct bk_search *search = collection->search;
+    uint32_t number = 0;
+    for (const struct bk_json *name = names->child; name != NULL; name = name->next, number++) {
+        const struct bk_field *field = bk_collection_field(collection, name->string);
+        const char *message = number >= FIELDS_MAX ? "At most 20 fields can be searched."
+                                                   : what_is_wrong(collection, field);
+        if (message != NULL)
+            bk_problems_add(problems, bk_arena_format(&box->arena, "search.fields.%u", number),
+                            "validation_invalid_search_field", message);
+        else
+            search->fields[search->field_count++] = field;
+    }
+}
+
+static void read_tokenizer(struct schema_box *box, const struct bk_json *option,
+                           struct bk_problems *problems) {
+    struct bk_slice given = bk_json_get_string(option, BK_SLICE("tokenizer"));
+    struct bk_search *search = box->collection.search;
+    search->tokenizer = bk_slice_from(tokenizers[0]);
+    for (size_t i = 0; i < BK_COUNT_OF(tokenizers); i++) {
+        if (!bk_slice_equal(given, bk_slice_from(tokenizers[i])))
+            continue;
+        search->tokenizer = bk_slice_from(tokenizers[i]);
+        return;
+    }
+    if (given.length > 0)
+        bk_problems_add(problems, BK_SLICE("search.tokenizer"), "validation_in_invalid",
+                        "Must be unicode61, porter or trigram.");
+}
+
+enum bk_status schema_search_read(const struct schema_source *source, struct schema_box *box,
+                                  struct bk_problems *problems, struct bk_error *error) {
+    struct bk_collection *collection = &box->collection;
+    const struct bk_json *option = schema_source_get(source, "search");
+    const struct bk_json *names = bk_json_get(option, BK_SLICE("fields"));
+    if (option == NULL || option->type == BK_JSON_NULL)
+        return BK_OK;
+    if (option->type != BK_JSON_OBJECT || (names != NULL && names->type != BK_JSON_ARRAY))
+        return bk_error_set(error, BK_INVALID, "search must be an object with a list of fields");
+    if (names == NULL || names->child_count == 0)
+        return BK_OK;
+    if (collection->type == BK_COLLECTION_VIEW) {
+        bk_problems_add(problems, BK_SLICE("search"), "validation_not_supported",
+                        "A view cannot be searched: search the collections that it is made of.");
+        return BK_OK;
+    }
+    collection->search = bk_arena_alloc_zero(&box->arena, sizeof *collection->search);
+    struct bk_search *search = collection->search;
+    search->fields = bk_arena_alloc_zero(&box->arena, FIELDS_MAX * sizeof(*search->fields));
+    if (box->arena.is_overflown)
+        return bk_arena_status(&box->arena);
+    read_fields(box, names, problems);
+    read_tokenizer(box, option, problems);
+    return BK_OK;
+}
+
+void schema_search_write(const struct bk_collection *collection, struct bk_buffer *out) {
+    const struct bk_search *search = collection->search;
+    if (search == NULL)
+        return;
+    bk_json_write_key(out, BK_SLICE("search"));
+    bk_buffer_append_literal(out, "{\"fields\":[");
+    for (uint32_t i = 0; i < search->field_count; i++) {
+        bk_json_write_separator(out);
+        bk_json_write_string(out, search->fields[i]->name);
+    }
+    bk_buffer_append_char(out, ']');
+    bk_json_write_member_string(out, BK_SLICE("tokenizer"), search->tokenizer);
+    bk_buffer_append_char(out, '}');
+}
+
+/* --- the table of words ----------------------------------------------------------------------- */
+
+static void write_table(const struct bk_collection *collection, struct bk_buffer *out) {
+    bk_buffer_append_literal(out, "_search_");
+    bk_buffer_append_slice(out, collection->id);
+}
+
+void schema_search_finish(struct schema_box *box) {
+    struct bk_buffer name, quoted;
+    if (box->collection.search == NULL)
+        return;
+    bk_buffer_init(&name, SCHEMA_DEFINITION_BYTES_MAX);
+    bk_buffer_init(&quoted, SCHEMA_DEFINITION_BYTES_MAX);
+    write_table(&box->collection, &name);
+    schema_write_quoted(&quoted, bk_buffer_slice(&name));
+    box->collection.search->table = bk_arena_copy(&box->arena, bk_buffer_slice(&quoted));
+    bk_buffer_fini(&name);
+    bk_buffer_fini(&quoted);
+}
+
+/* "new."title", … */
+static void write_values(const struct bk_search *search, const char *row, struct bk_buffer *out) {
+    for (uint32_t i = 0; i < search->field_count; i++)
+        bk_buffer_format(out, ",%s%.*s", row, BK_SLICE_PRINT(search->fields[i]->quoted));
+}
+
+static void write_added(const struct bk_search *search, struct bk_buffer *out) {
+    bk_buffer_format(out, "INSERT INTO %.*s(rowid", BK_SLICE_PRINT(search->table));
+    write_values(search, "", out);
+    bk_buffer_append_literal(out, ") VALUES (new._rowid_");
+    write_values(search, "new.", out);
+    bk_buffer_append_literal(out, ");");
+}
+
+static void write_removed(const struct bk_search *search, struct bk_buffer *out) {
+    bk_buffer_format(out, "INSERT INTO %.*s(%.*s,rowid", BK_SLICE_PRINT(search->table),
+                     BK_SLICE_PRINT(search->table));
+    write_values(search, "", out);
+    bk_buffer_append_literal(out, ") VALUES ('delete',old._rowid_");
+    write_values(search, "old.", out);
+    bk_buffer_append_literal(out, ");");
+}
+
+static void write_trigger(const struct bk_collection *collection, const char *kind,
+                          const char *event, struct bk_buffer *out) {
+    struct bk_slice table = collection->search->table;
+    bk_buffer_format(out, "CREATE TRIGGER %.*s_%s\" AFTER %s ON %.*s ", (int)table.length - 1,
+                     table.data, kind, event, BK_SLICE_PRINT(collection->quoted));
+}
+
+/* Records are written whole: what has not changed is not touched. */
+static void write_changed(const struct bk_search *search, struct bk_buffer *out) {
+    bk_buffer_append_literal(out, "WHEN ");
+    for (uint32_t i = 0; i < search->field_count; i++)
+        bk_buffer_format(out, "%sold.%.*s IS NOT new.%.*s", i == 0 ? "" : " OR ",
+                         BK_SLICE_PRINT(search->fields[i]->quoted),
+                         BK_SLICE_PRINT(search->fields[i]->quoted));
+    bk_buffer_append_literal(out, " BEGIN ");
+    write_removed(search, out);
+    write_added(search, out);
+    bk_buffer_append_literal(out, " END;");
+}
+
+static void write_creation(const struct bk_collection *collection, struct bk_buffer *out) {
+    const struct bk_search *search = collection->search;
+    bool is_porter = bk_slice_is(search->tokenizer, "porter");
+    bk_buffer_format(out, "CREATE VIRTUAL TABLE %.*s USING fts5(", BK_SLICE_PRINT(search->table));
+    for (uint32_t i = 0; i < search->field_count; i++)
+        bk_buffer_format(out, "%.*s,", BK_SLICE_PRINT(search->fields[i]->quoted));
+    bk_buffer_format(out, "content=%.*s,content_rowid=_rowid_,tokenize='%.*s%s');",
+                     BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(search->tokenizer),
+                     is_porter ? " unicode61" : "");
+    write_trigger(collection, "insert", "INSERT", out);
+    bk_buffer_append_literal(out, "BEGIN ");
+    write_added(search, out);
+    bk_buffer_append_literal(out, " END;");
+    write_trigger(collection, "delete", "DELETE", out);
+    bk_buffer_append_literal(out, "BEGIN ");
+    write_removed(search, out);
+    bk_buffer_append_literal(out, " END;");
+    write_trigger(collection, "update", "UPDATE", out);
+    write_changed(search, out);
+    bk_buffer_format(out, "INSERT INTO %.*s(%.*s) VALUES ('rebuild');",
+                     BK_SLICE_PRINT(search->table), BK_SLICE_PRINT(search->table));
+}
+
+static void write_removal(const struct bk_collection *collection, struct bk_buffer *out) {
+    static const char *const kinds[] = {"insert", "delete", "update"};
+    struct bk_slice table = collection->search->table;
+    for (size_t i = 0; i < BK_COUNT_OF(kinds); i++)
+        bk_buffer_format(out, "DROP TRIGGER IF EXISTS %.*s_%s\";", (int)table.length - 1,
+                         table.data, kinds[i]);
+    bk_buffer_format(out, "DROP TABLE IF EXISTS %.*s;", BK_SLICE_PRINT(table));
+}
+
+static bool is_same(const struct bk_collection *old, const struct bk_collection *new) {
+    if (old->search == NULL || new->search == NULL)
+        return old->search == new->search;
+    if (old->search->field_count != new->search->field_count ||
+        !bk_slice_equal(old->search->tokenizer, new->search->tokenizer) ||
+        !bk_slice_equal(old->name, new->name))
+        return false;
+    for (uint32_t i = 0; i < old->search->field_count; i++)
+        if (!bk_slice_equal(old->search->fields[i]->name, new->search->fields[i]->name))
+            return false;
+    return true;
+}
+
+static enum bk_status run(struct bk_connection *connection,
+                          void (*write)(const struct bk_collection *, struct bk_buffer *),
+                          const struct bk_collection *collection, struct bk_error *error) {
+    struct bk_buffer sql;
+    bk_buffer_init(&sql, SCHEMA_DEFINITION_BYTES_MAX);
+    write(collection, &sql);
+    enum bk_status status = bk_buffer_status(&sql);
+    if (status == BK_OK)
+        status = bk_connection_execute(connection, bk_buffer_slice(&sql));
+    if (status != BK_OK)
+        bk_error_set(error, status, "the search of %.*s: %s", BK_SLICE_PRINT(collection->name),
+                     bk_connection_error(connection));
+    bk_buffer_fini(&sql);
+    return status;
+}
+
+enum bk_status schema_search_remove(struct bk_connection *connection,
+                                    const struct bk_collection *old,
+                                    const struct bk_collection *new, bool is_table_kept,
+                                    bool *is_removed, struct bk_error *error) {
+    *is_removed = false;
+    if (old == NULL || old->search == NULL || (new != NULL &&is_table_kept &&is_same(old, new)))
+        return BK_OK;
+    *is_removed = true;
+    return run(connection, write_removal, old, error);
+}
+
+enum bk_status schema_search_create(struct bk_connection *connection,
+                                    const struct bk_collection *new, struct bk_error *error) {
+    return new->search == NULL ? BK_OK : run(connection, write_creation, new, error);
+}
