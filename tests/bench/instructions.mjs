@@ -75,7 +75,7 @@ async function main() {
 async function countServer() {
   const data = path.join(folder, 'data');
   const run = countedRun(folder, 'server', 'handle_health*', BAKEND,
-    ['serve', '--listen', '127.0.0.1:0', '--data', data, '--logs-max-days', '0', '--websocket-ping-interval', '1d', '--idle-timeout', '1h']);
+    ['serve', '--listen', '127.0.0.1:0', '--data', data, '--app', data, '--logs-max-days', '0', '--websocket-ping-interval', '1d', '--idle-timeout', '1h']);
   const connection = await Connection.open(await run.port());
   const marks = [];
   const mark = async (name) => {

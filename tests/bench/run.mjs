@@ -6,8 +6,10 @@
  *   --seconds N       of load for each figure and round (5)
  *   --rounds N        interleaved rounds; each figure is their median (3)
  *   --only NAME,…     tables: one-write, readers; or their figures: create, list, read, feed, bus, start;
- *                     realtime, idle, beside, longpoll; growth, only when it is named. A table of which a part is measured is not published
+ *                     realtime, idle, beside, longpoll; and, only when they are named, growth and workloads (chat, posts). A table of
+ *                     which a part is measured is not published
  *   --rivals PROGRAM  a PocketBase program to measure beside it
+ *   --sizes N,…       powers of ten of the rows that workloads have (3,5)
  *   --data DIR        keeps the databases of growth there, or uses those of a run before
  *   --no-publish      prints the tables and leaves docs/benchmarks alone
  *
@@ -21,9 +23,10 @@ import path from 'node:path';
 import * as growth from './growth.mjs';
 import * as oneWrite from './one_write.mjs';
 import * as readers from './readers.mjs';
+import * as workloads from './workloads.mjs';
 import { ROOT, endAll } from './support/processes.mjs';
 
-const TABLES = [oneWrite, readers, growth];
+const TABLES = [oneWrite, readers, growth, workloads];
 
 const options = readOptions(process.argv.slice(2));
 const folder = mkdtempSync(path.join(os.tmpdir(), 'bakend-bench-'));
@@ -61,13 +64,14 @@ function readNames(text) {
 }
 
 function readOptions(words) {
-  const read = { seconds: 5, rounds: 3, only: null, rivals: null, data: null, publish: true };
+  const read = { seconds: 5, rounds: 3, only: null, rivals: null, data: null, sizes: [3, 5], publish: true };
   while (words.length > 0) {
     const word = words.shift();
     if (word === '--seconds') read.seconds = Number(words.shift());
     else if (word === '--rounds') read.rounds = Number(words.shift());
     else if (word === '--only') read.only = readNames(words.shift() ?? '');
     else if (word === '--rivals') read.rivals = path.resolve(words.shift() ?? '');
+    else if (word === '--sizes') read.sizes = (words.shift() ?? '').split(',').map(Number);
     else if (word === '--data') read.data = path.resolve(words.shift() ?? '');
     else if (word === '--no-publish') read.publish = false;
     else wrongUsage(word);

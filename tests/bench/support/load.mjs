@@ -9,9 +9,9 @@ import { launchProgram } from './processes.mjs';
 const ANSWER_SECONDS = 30;
 
 /** One wrk run: requests a second, latency percentiles in ms, and the server's CPU in µs a request. */
-export function load({ folder, options }, target, connections, where, body = null) {
+export function load({ folder, options }, target, connections, where, body = null, token = null) {
   const script = path.join(folder, `load-${body ? 'post' : 'get'}.lua`);
-  writeFileSync(script, `${posting(body)}
+  writeFileSync(script, `${posting(body)}${signing(token)}
 done = function(summary, latency) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", summary.requests,
   summary.duration, latency:percentile(50), latency:percentile(95), latency:percentile(99),
   summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout)) end`);
@@ -38,6 +38,10 @@ end`);
 
 function posting(body) {
   return body ? `wrk.method="POST" wrk.headers["Content-Type"]="application/json" wrk.body='${body}'` : '';
+}
+
+function signing(token) {
+  return token ? ` wrk.headers["Authorization"]="${token}"` : '';
 }
 
 function wrk(target, connections, seconds, script, where) {

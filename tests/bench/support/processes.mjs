@@ -34,6 +34,11 @@ export function program(name, ...args) {
   return execFileSync(path.join(PROGRAMS, name), args.map(String), { encoding: 'utf8' }).trim();
 }
 
+/** The same with something to read. */
+export function programWith(input, name, ...args) {
+  return execFileSync(path.join(PROGRAMS, name), args.map(String), { input, encoding: 'utf8' }).trim();
+}
+
 /** The same beside other work. */
 export async function programBeside(name, ...args) {
   return (await promisify(execFile)(path.join(PROGRAMS, name), args.map(String))).stdout.trim();

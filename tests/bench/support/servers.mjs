@@ -17,10 +17,14 @@ const STOP_MS = 30_000;
 
 export async function startBakend({ folder }, data, { exists = false } = {}) {
   const began = process.hrtime.bigint();
-  const child = launch(BAKEND, ['serve', '--listen', '127.0.0.1:0', '--data', data], { log: path.join(folder, 'bakend.log') });
+  /* Migrations are written there: in a folder for all, each server would take over the collections of the others. */
+  const app = `${data}-app`;
+  mkdirSync(app, { recursive: true });
+  const child = launch(BAKEND, ['serve', '--listen', '127.0.0.1:0', '--data', data, '--app', app], { log: path.join(folder, 'bakend.log') });
   const line = await firstLine(child);
   const port = Number(line.match(/:(\d+)\s*$/)[1]);
-  const server = { child, gone: child.gone, port, name: 'Bakend', createPath: RECORDS, data };
+  const database = path.join(data, 'tenants/default/data.db');
+  const server = { child, gone: child.gone, port, name: 'Bakend', createPath: RECORDS, data, database };
   await ask(server, 'GET', '/api/health');
   server.startMs = Number(process.hrtime.bigint() - began) / 1e6;
   const cli = (args, input) => execFileSync(BAKEND, [...args, '--data', data], { input, encoding: 'utf8' }).trim();
@@ -28,6 +32,10 @@ export async function startBakend({ folder }, data, { exists = false } = {}) {
   server.token = cli(['superuser', 'token', 'bench@example.com']);
   if (!exists) await createCollection(server, 'bench');
   return server;
+}
+
+export function restartBakend(bench, { data }) {
+  return startBakend(bench, data, { exists: true });
 }
 
 /** A PocketBase that is ready, or null: without --rivals, or when it cannot be measured. */
@@ -54,16 +62,21 @@ export async function besideRival(rival, measure) {
  * Built into a cache folder it takes itself for a `go run` and prints every statement, which costs it much and, once
  * nobody reads, stops it.
  */
-async function startPocketBase({ folder, options }) {
+export async function startPocketBase(bench) {
+  const data = mkdtempSync(path.join(bench.folder, 'pocketbase-'));
+  execFileSync(bench.options.rivals, ['superuser', 'upsert', 'bench@example.com', PASSWORD, '--dir', data]);
+  const server = await restartPocketBase(bench, { data });
+  await createCollection(server, 'bench');
+  return server;
+}
+
+export async function restartPocketBase({ options }, { data }) {
   const port = await freePort();
-  const data = mkdtempSync(path.join(folder, 'pocketbase-'));
-  execFileSync(options.rivals, ['superuser', 'upsert', 'bench@example.com', PASSWORD, '--dir', data]);
   const child = launch(options.rivals, ['serve', '--dev=false', '--http', `127.0.0.1:${port}`, '--dir', data], { isSilent: true });
   await accepts(port);
-  const server = { child, gone: child.gone, port, name: 'PocketBase', createPath: RECORDS };
+  const server = { child, gone: child.gone, port, name: 'PocketBase', createPath: RECORDS, data, database: path.join(data, 'data.db') };
   const login = JSON.stringify({ identity: 'bench@example.com', password: PASSWORD });
   server.token = (await ask(server, 'POST', '/api/collections/_superusers/auth-with-password', login)).token;
-  await createCollection(server, 'bench');
   return server;
 }
 
