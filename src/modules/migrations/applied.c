@@ -52,8 +52,8 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     rows->done(rows, status);
 }
 
-enum bk_status migration_rows_read(struct migration_rows *rows, struct bk_arena *arena,
-                                   struct bk_database *database) {
+enum bk_status migrations_rows_read(struct migration_rows *rows, struct bk_arena *arena,
+                                    struct bk_database *database) {
     BK_ASSERT(rows->done != NULL);
     rows->arena = arena;
     bk_list_init(&rows->all);
@@ -62,8 +62,8 @@ enum bk_status migration_rows_read(struct migration_rows *rows, struct bk_arena 
     return bk_store_read(database, &rows->read);
 }
 
-enum bk_status migration_row_seconds(struct bk_connection *connection, int64_t now_ms,
-                                     int64_t *seconds) {
+enum bk_status migrations_row_seconds(struct bk_connection *connection, int64_t now_ms,
+                                      int64_t *seconds) {
     /* A name that somebody has given a far date does not pull the others along. */
     const struct bk_sql sql =
         bk_sql_make(BK_SLICE("SELECT coalesce(max(CAST(substr(name, 1, 10) AS INTEGER)), 0) FROM "
@@ -95,8 +95,8 @@ static enum bk_status prepare(struct bk_transaction *transaction, struct bk_slic
     return status;
 }
 
-enum bk_status migration_row_insert(struct bk_transaction *transaction, struct bk_slice name,
-                                    struct bk_slice hash, struct bk_slice body) {
+enum bk_status migrations_row_insert(struct bk_transaction *transaction, struct bk_slice name,
+                                     struct bk_slice hash, struct bk_slice body) {
     struct bk_statement *statement;
     char now[BK_TIME_TEXT_BYTES];
     enum bk_status status =
@@ -114,15 +114,15 @@ enum bk_status migration_row_insert(struct bk_transaction *transaction, struct b
     return bk_statement_run(statement);
 }
 
-enum bk_status migration_row_delete(struct bk_transaction *transaction, struct bk_slice name) {
+enum bk_status migrations_row_delete(struct bk_transaction *transaction, struct bk_slice name) {
     struct bk_statement *statement;
     enum bk_status status = prepare(
         transaction, BK_SLICE("DELETE FROM _migrations_applied WHERE name = ?1"), name, &statement);
     return status == BK_OK ? bk_statement_run(statement) : status;
 }
 
-enum bk_status migration_row_set_hash(struct bk_transaction *transaction, struct bk_slice name,
-                                      struct bk_slice hash) {
+enum bk_status migrations_row_set_hash(struct bk_transaction *transaction, struct bk_slice name,
+                                       struct bk_slice hash) {
     struct bk_statement *statement;
     enum bk_status status =
         prepare(transaction, BK_SLICE("UPDATE _migrations_applied SET hash = ?2 WHERE name = ?1"),
@@ -133,7 +133,7 @@ enum bk_status migration_row_set_hash(struct bk_transaction *transaction, struct
     return bk_statement_run(statement);
 }
 
-enum bk_status migration_row_written(struct bk_transaction *transaction, struct bk_slice name) {
+enum bk_status migrations_row_written(struct bk_transaction *transaction, struct bk_slice name) {
     struct bk_statement *statement;
     enum bk_status status =
         prepare(transaction, BK_SLICE("UPDATE _migrations_applied SET body = '' WHERE name = ?1"),

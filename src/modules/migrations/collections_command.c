@@ -23,7 +23,7 @@ static int add_page(struct migrations_command *command, int page, struct bk_buff
     for (const struct bk_json *item = items == NULL ? NULL : items->child; item != NULL;
          item = item->next) {
         bk_buffer_append_slice(text, text->length == 1 ? BK_SLICE("\n  ") : BK_SLICE(",\n  "));
-        migrations_write_pretty(text, migration_definition(&command->arena, item), 1);
+        migrations_write_pretty(text, migrations_definition(&command->arena, item), 1);
     }
     *is_last = items == NULL || items->child_count < PAGE_SIZE;
     return 0;

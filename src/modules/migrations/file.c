@@ -29,7 +29,7 @@ static const char *const kind_names[] = {
     [MIGRATION_PUT] = "put",
 };
 
-const char *migration_kind_name(enum migration_kind kind) { return kind_names[kind]; }
+const char *migrations_kind_name(enum migration_kind kind) { return kind_names[kind]; }
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -41,7 +41,7 @@ static bool is_letter(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_' || c == '-';
 }
 
-bool migration_name_is_valid(struct bk_slice name) {
+bool migrations_name_is_valid(struct bk_slice name) {
     if (!bk_slice_ends_with(name, BK_SLICE(".json")) || name.length > MIGRATIONS_NAME_BYTES_MAX)
         return false;
     size_t digits = 0, end = name.length - sizeof ".json" + 1;
@@ -55,8 +55,8 @@ bool migration_name_is_valid(struct bk_slice name) {
     return true;
 }
 
-struct bk_slice migration_name_make(struct bk_arena *arena, int64_t seconds, const char *action,
-                                    struct bk_slice what) {
+struct bk_slice migrations_name_make(struct bk_arena *arena, int64_t seconds, const char *action,
+                                     struct bk_slice what) {
     char text[WHAT_BYTES_MAX + 1];
     size_t length = what.length < WHAT_BYTES_MAX ? what.length : WHAT_BYTES_MAX;
     for (size_t i = 0; i < length; i++)
@@ -166,9 +166,9 @@ static enum bk_status read_root(const struct bk_json *root, const struct bk_json
     return BK_OK;
 }
 
-enum bk_status migration_parse(struct migration *migration, struct bk_slice name,
-                               struct bk_slice text, struct bk_arena *arena,
-                               struct bk_error *error) {
+enum bk_status migrations_parse(struct migration *migration, struct bk_slice name,
+                                struct bk_slice text, struct bk_arena *arena,
+                                struct bk_error *error) {
     struct bk_json *root;
     const struct bk_json *operations = NULL;
     *migration = (struct migration){.name = name};
@@ -191,9 +191,9 @@ enum bk_status migration_parse(struct migration *migration, struct bk_slice name
     return hash_of(migration, operations, error);
 }
 
-enum bk_status migration_read(struct migration *migration, const char *directory,
-                              struct bk_slice name, struct bk_arena *arena,
-                              struct bk_error *error) {
+enum bk_status migrations_read(struct migration *migration, const char *directory,
+                               struct bk_slice name, struct bk_arena *arena,
+                               struct bk_error *error) {
     char path[MIGRATIONS_PATH_BYTES];
     struct bk_buffer text;
     *migration = (struct migration){.name = name};
@@ -206,12 +206,12 @@ enum bk_status migration_read(struct migration *migration, const char *directory
     bk_buffer_fini(&text);
     if (status == BK_TOO_LARGE)
         return bk_error_set(error, status, "it is larger than %d bytes", MIGRATIONS_FILE_BYTES_MAX);
-    return status == BK_OK ? migration_parse(migration, name, copy, arena, error) : status;
+    return status == BK_OK ? migrations_parse(migration, name, copy, arena, error) : status;
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-void migration_write_begin(struct bk_buffer *out) {
+void migrations_write_begin(struct bk_buffer *out) {
     bk_buffer_append_literal(out, "{\n  \"format\": 1,\n  \"operations\": [");
 }
 
@@ -228,7 +228,8 @@ static void write_definition(struct bk_buffer *out, const char *key,
     migrations_write_pretty(out, definition, 3);
 }
 
-void migration_write_operation(struct bk_buffer *out, const struct migration_operation *operation) {
+void migrations_write_operation(struct bk_buffer *out,
+                                const struct migration_operation *operation) {
     bool is_first = out->length > 0 && out->data[out->length - 1] == '[';
     bk_buffer_format(out, "%s\n    {\n      \"operation\": \"%s\"", is_first ? "" : ",",
                      kind_names[operation->kind]);
@@ -239,7 +240,7 @@ void migration_write_operation(struct bk_buffer *out, const struct migration_ope
     bk_buffer_append_literal(out, "\n    }");
 }
 
-void migration_write_end(struct bk_buffer *out) {
+void migrations_write_end(struct bk_buffer *out) {
     bool is_empty = out->length > 0 && out->data[out->length - 1] == '[';
     bk_buffer_format(out, "%s]\n}\n", is_empty ? "" : "\n  ");
 }
@@ -267,8 +268,8 @@ static struct bk_json *copy_without(struct bk_arena *arena, const struct bk_json
     return copy;
 }
 
-const struct bk_json *migration_definition(struct bk_arena *arena,
-                                           const struct bk_json *definition) {
+const struct bk_json *migrations_definition(struct bk_arena *arena,
+                                            const struct bk_json *definition) {
     static const char *const dates[] = {"created", "updated"};
     static const char *const providers[] = {"providers"};
     if (definition == NULL || definition->type != BK_JSON_OBJECT)
@@ -285,8 +286,8 @@ const struct bk_json *migration_definition(struct bk_arena *arena,
     return copy;
 }
 
-bool migration_reverse(const struct migration_operation *operation,
-                       struct migration_operation *reverse) {
+bool migrations_reverse(const struct migration_operation *operation,
+                        struct migration_operation *reverse) {
     *reverse = *operation;
     reverse->before = operation->after;
     reverse->after = operation->before;

@@ -105,7 +105,7 @@ static enum bk_status on_write(struct bk_transaction *transaction, struct bk_wri
     BK_LIST_FOR_EACH(link, &flush->rows.all) {
         const struct migration_row *row = bk_container_of(link, struct migration_row, link);
         if (status == BK_OK)
-            status = migration_row_written(transaction, row->name);
+            status = migrations_row_written(transaction, row->name);
     }
     return status;
 }
@@ -152,7 +152,7 @@ void migrations_flush(struct migrations_state *state, struct bk_tenant *tenant,
     bk_arena_init(&flush->arena, MIGRATIONS_ARENA_BYTES_MAX);
     migrations_begin(state);
     bk_tenant_ref(tenant);
-    enum bk_status status = migration_rows_read(&flush->rows, &flush->arena, tenant->database);
+    enum bk_status status = migrations_rows_read(&flush->rows, &flush->arena, tenant->database);
     if (status != BK_OK)
         finish(flush, status);
 }

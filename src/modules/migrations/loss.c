@@ -6,7 +6,7 @@
  */
 #include "migrations_private.h"
 
-void migration_losses_init(struct migration_losses *losses, struct bk_arena *arena) {
+void migrations_losses_init(struct migration_losses *losses, struct bk_arena *arena) {
     *losses = (struct migration_losses){.arena = arena};
     bk_list_init(&losses->all);
 }
@@ -79,8 +79,8 @@ static void add_field(struct migration_losses *losses, const struct migration_st
             "json_valid(\"value\") AND json_array_length(\"value\") > 1");
 }
 
-void migration_losses_add(struct migration_losses *losses, const struct bk_schema *schema,
-                          const struct migration_step *step) {
+void migrations_losses_add(struct migration_losses *losses, const struct bk_schema *schema,
+                           const struct migration_step *step) {
     if (!step->is_needed || step->action == BK_SCHEMA_CREATE)
         return;
     const struct bk_collection *collection = bk_schema_find(schema, step->target);
@@ -136,8 +136,8 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     losses->done(losses, status);
 }
 
-enum bk_status migration_losses_count(struct migration_losses *losses,
-                                      struct bk_database *database) {
+enum bk_status migrations_losses_count(struct migration_losses *losses,
+                                       struct bk_database *database) {
     if (losses->arena->is_overflown)
         return bk_arena_status(losses->arena);
     if (bk_list_is_empty(&losses->all))
@@ -149,7 +149,7 @@ enum bk_status migration_losses_count(struct migration_losses *losses,
 
 /* --- saying ----------------------------------------------------------------------------------- */
 
-void migration_loss_write(struct bk_buffer *out, const struct migration_loss *loss) {
+void migrations_loss_write(struct bk_buffer *out, const struct migration_loss *loss) {
     bk_buffer_format(out, "%.*s%s%.*s %s: ", BK_SLICE_PRINT(loss->collection),
                      loss->field.length > 0 ? "." : "", BK_SLICE_PRINT(loss->field), loss->reason);
     if (loss->record_count < 0)
@@ -159,7 +159,7 @@ void migration_loss_write(struct bk_buffer *out, const struct migration_loss *lo
                          loss->record_count == 1 ? "" : "s");
 }
 
-void migration_losses_write_json(struct bk_buffer *out, const struct migration_losses *losses) {
+void migrations_losses_write_json(struct bk_buffer *out, const struct migration_losses *losses) {
     bk_buffer_append_char(out, '[');
     BK_LIST_FOR_EACH(link, &losses->all) {
         const struct migration_loss *loss = bk_container_of(link, struct migration_loss, link);

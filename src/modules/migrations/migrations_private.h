@@ -47,7 +47,7 @@ bool migrations_json_covers(const struct bk_json *there, const struct bk_json *w
 /* --- one migration (file.c) ------------------------------------------------------------------- */
 
 enum migration_kind { MIGRATION_CREATE, MIGRATION_UPDATE, MIGRATION_DELETE, MIGRATION_PUT };
-const char *migration_kind_name(enum migration_kind kind);
+const char *migrations_kind_name(enum migration_kind kind);
 
 struct migration_operation {
     enum migration_kind kind;
@@ -63,28 +63,29 @@ struct migration {
     uint32_t count;
 };
 
-bool migration_name_is_valid(struct bk_slice name);
+bool migrations_name_is_valid(struct bk_slice name);
 /* "1795340000_created_posts.json": what is put into letters that a name may have. */
-struct bk_slice migration_name_make(struct bk_arena *arena, int64_t seconds, const char *action,
-                                    struct bk_slice what);
+struct bk_slice migrations_name_make(struct bk_arena *arena, int64_t seconds, const char *action,
+                                     struct bk_slice what);
 /* Lives in the arena and borrows text. BK_INVALID with what is wrong and where. */
-enum bk_status migration_parse(struct migration *migration, struct bk_slice name,
-                               struct bk_slice text, struct bk_arena *arena,
-                               struct bk_error *error);
+enum bk_status migrations_parse(struct migration *migration, struct bk_slice name,
+                                struct bk_slice text, struct bk_arena *arena,
+                                struct bk_error *error);
 /* Reads the file of this name and parses it. BK_NOT_FOUND. */
-enum bk_status migration_read(struct migration *migration, const char *directory,
-                              struct bk_slice name, struct bk_arena *arena, struct bk_error *error);
+enum bk_status migrations_read(struct migration *migration, const char *directory,
+                               struct bk_slice name, struct bk_arena *arena,
+                               struct bk_error *error);
 /* Writes the text of a file: begin, an operation each, end. */
-void migration_write_begin(struct bk_buffer *out);
-void migration_write_operation(struct bk_buffer *out, const struct migration_operation *operation);
-void migration_write_end(struct bk_buffer *out);
+void migrations_write_begin(struct bk_buffer *out);
+void migrations_write_operation(struct bk_buffer *out, const struct migration_operation *operation);
+void migrations_write_end(struct bk_buffer *out);
 /* A definition as files hold it: without dates, and without what no file should have (the
  * providers of OAuth2, for their secrets). */
-const struct bk_json *migration_definition(struct bk_arena *arena,
-                                           const struct bk_json *definition);
+const struct bk_json *migrations_definition(struct bk_arena *arena,
+                                            const struct bk_json *definition);
 /* The operation that takes this one back. False: there is none. */
-bool migration_reverse(const struct migration_operation *operation,
-                       struct migration_operation *reverse);
+bool migrations_reverse(const struct migration_operation *operation,
+                        struct migration_operation *reverse);
 
 /* --- from an operation to a change (patch.c) -------------------------------------------------- */
 
@@ -99,14 +100,14 @@ struct migration_step {
 /* Fills steps[number], those before it being the ones of the same file. Lives in the arena. What
  * others have changed since `before` stays. BK_CONFLICT when it cannot be brought together with
  * what is there. */
-enum bk_status migration_resolve(const struct migration_operation *operation,
-                                 const struct bk_schema *schema, struct bk_arena *arena,
-                                 struct migration_step *steps, uint32_t number,
-                                 struct bk_error *error);
+enum bk_status migrations_resolve(const struct migration_operation *operation,
+                                  const struct bk_schema *schema, struct bk_arena *arena,
+                                  struct migration_step *steps, uint32_t number,
+                                  struct bk_error *error);
 
 /* The members of patch, and those of current that it lacks. */
-const struct bk_json *migration_overlay(struct bk_arena *arena, const struct bk_json *current,
-                                        const struct bk_json *patch);
+const struct bk_json *migrations_overlay(struct bk_arena *arena, const struct bk_json *current,
+                                         const struct bk_json *patch);
 
 /* --- what would be lost (loss.c) -------------------------------------------------------------- */
 
@@ -125,17 +126,17 @@ struct migration_losses {
     void (*done)(struct migration_losses *losses, enum bk_status status);
     struct bk_read read;
 };
-void migration_losses_init(struct migration_losses *losses, struct bk_arena *arena);
+void migrations_losses_init(struct migration_losses *losses, struct bk_arena *arena);
 /* Adds what the step may lose; nothing is counted yet. */
-void migration_losses_add(struct migration_losses *losses, const struct bk_schema *schema,
-                          const struct migration_step *step);
+void migrations_losses_add(struct migration_losses *losses, const struct bk_schema *schema,
+                           const struct migration_step *step);
 /* BK_OK: done comes later. BK_END: there is nothing to count. Else as bk_store_read. */
-enum bk_status migration_losses_count(struct migration_losses *losses,
-                                      struct bk_database *database);
+enum bk_status migrations_losses_count(struct migration_losses *losses,
+                                       struct bk_database *database);
 /* "posts.title is removed: 3 records" */
-void migration_loss_write(struct bk_buffer *out, const struct migration_loss *loss);
+void migrations_loss_write(struct bk_buffer *out, const struct migration_loss *loss);
 /* [{"collection","field","reason","records"}] */
-void migration_losses_write_json(struct bk_buffer *out, const struct migration_losses *losses);
+void migrations_losses_write_json(struct bk_buffer *out, const struct migration_losses *losses);
 
 /* --- what was applied (applied.c) ------------------------------------------------------------- */
 
@@ -156,19 +157,19 @@ struct migration_rows {
     void (*done)(struct migration_rows *rows, enum bk_status status);
     struct bk_read read;
 };
-enum bk_status migration_rows_read(struct migration_rows *rows, struct bk_arena *arena,
-                                   struct bk_database *database);
+enum bk_status migrations_rows_read(struct migration_rows *rows, struct bk_arena *arena,
+                                    struct bk_database *database);
 /* On the writer. body empty: the file is there. */
-enum bk_status migration_row_insert(struct bk_transaction *transaction, struct bk_slice name,
-                                    struct bk_slice hash, struct bk_slice body);
-enum bk_status migration_row_delete(struct bk_transaction *transaction, struct bk_slice name);
-enum bk_status migration_row_set_hash(struct bk_transaction *transaction, struct bk_slice name,
-                                      struct bk_slice hash);
+enum bk_status migrations_row_insert(struct bk_transaction *transaction, struct bk_slice name,
+                                     struct bk_slice hash, struct bk_slice body);
+enum bk_status migrations_row_delete(struct bk_transaction *transaction, struct bk_slice name);
+enum bk_status migrations_row_set_hash(struct bk_transaction *transaction, struct bk_slice name,
+                                       struct bk_slice hash);
 /* The file of this body is there, durably. */
-enum bk_status migration_row_written(struct bk_transaction *transaction, struct bk_slice name);
+enum bk_status migrations_row_written(struct bk_transaction *transaction, struct bk_slice name);
 /* Seconds for a new name: now, or later than all that were recorded about now. */
-enum bk_status migration_row_seconds(struct bk_connection *connection, int64_t now_ms,
-                                     int64_t *seconds);
+enum bk_status migrations_row_seconds(struct bk_connection *connection, int64_t now_ms,
+                                      int64_t *seconds);
 
 /* --- the module's state ----------------------------------------------------------------------- */
 
@@ -223,7 +224,7 @@ enum migration_state {
     MIGRATION_EMPTY,     /* no operations: nothing to apply */
     MIGRATION_BROKEN,    /* not applied, and not to be understood */
 };
-const char *migration_state_name(enum migration_state state);
+const char *migrations_state_name(enum migration_state state);
 
 struct migration_entry {
     struct bk_list link;
@@ -248,9 +249,9 @@ struct migration_survey {
     enum bk_status status;
 };
 /* As bk_store_read. */
-enum bk_status migration_survey_start(struct migration_survey *survey,
-                                      struct migrations_state *state, struct bk_tenant *tenant,
-                                      struct bk_arena *arena);
+enum bk_status migrations_survey_start(struct migration_survey *survey,
+                                       struct migrations_state *state, struct bk_tenant *tenant,
+                                       struct bk_arena *arena);
 
 /* --- applying (run.c) ------------------------------------------------------------------------- */
 

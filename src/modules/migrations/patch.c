@@ -119,8 +119,8 @@ static struct bk_json **append(struct bk_arena *arena, struct bk_json *object, s
     return &copy->next;
 }
 
-const struct bk_json *migration_overlay(struct bk_arena *arena, const struct bk_json *current,
-                                        const struct bk_json *patch) {
+const struct bk_json *migrations_overlay(struct bk_arena *arena, const struct bk_json *current,
+                                         const struct bk_json *patch) {
     struct bk_json *whole = bk_arena_alloc_zero(arena, sizeof *whole);
     struct bk_json **end = &whole->child;
     whole->type = BK_JSON_OBJECT;
@@ -145,7 +145,7 @@ static enum bk_status resolve_update(const struct migration_operation *operation
     if (status != BK_OK)
         return status;
     step->is_needed = !migrations_json_covers(current, step->definition);
-    step->result = migration_overlay(arena, current, step->definition);
+    step->result = migrations_overlay(arena, current, step->definition);
     return BK_OK;
 }
 
@@ -185,10 +185,10 @@ static enum bk_status find_current(const struct bk_schema *schema, struct bk_are
     return status;
 }
 
-enum bk_status migration_resolve(const struct migration_operation *operation,
-                                 const struct bk_schema *schema, struct bk_arena *arena,
-                                 struct migration_step *steps, uint32_t number,
-                                 struct bk_error *error) {
+enum bk_status migrations_resolve(const struct migration_operation *operation,
+                                  const struct bk_schema *schema, struct bk_arena *arena,
+                                  struct migration_step *steps, uint32_t number,
+                                  struct bk_error *error) {
     struct migration_step *step = &steps[number];
     const struct bk_json *current;
     *step = (struct migration_step){.target = operation->id};

@@ -67,7 +67,7 @@ static enum bk_status read_definition(struct bk_arena *arena, struct bk_slice te
         return BK_OK;
     enum bk_status status = bk_json_parse(arena, text, &parsed, NULL);
     if (status == BK_OK)
-        *definition = migration_definition(arena, parsed);
+        *definition = migrations_definition(arena, parsed);
     return status;
 }
 
@@ -123,7 +123,7 @@ static enum bk_status add_event(struct recording *recording, const struct bk_eve
     if (operation.kind == MIGRATION_UPDATE && operation.before != NULL &&
         migrations_json_equal(operation.before, operation.after))
         return BK_OK;
-    migration_write_operation(&recording->text, &operation);
+    migrations_write_operation(&recording->text, &operation);
     recording->kind = operation.kind;
     recording->what = bk_arena_copy(&recording->arena, operation.name);
     recording->count++;
@@ -144,22 +144,22 @@ static enum bk_status keep(const struct migrations_state *state, struct recordin
     struct migration parsed;
     int64_t seconds = 0;
     enum bk_status status =
-        migration_row_seconds(bk_transaction_connection(recording->transaction),
-                              bk_transaction_now_ms(recording->transaction), &seconds);
+        migrations_row_seconds(bk_transaction_connection(recording->transaction),
+                               bk_transaction_now_ms(recording->transaction), &seconds);
     if (status != BK_OK)
         return status;
     bool is_one = recording->count == 1;
-    struct bk_slice name = migration_name_make(
+    struct bk_slice name = migrations_name_make(
         &recording->arena, seconds, is_one ? verbs[recording->kind] : "changed",
         is_one ? recording->what
                : bk_arena_format(&recording->arena, "%u_collections", recording->count));
     struct bk_slice text = bk_buffer_slice(&recording->text);
     status = bk_buffer_status(&recording->text);
     if (status == BK_OK)
-        status = migration_parse(&parsed, name, text, &recording->arena, NULL);
+        status = migrations_parse(&parsed, name, text, &recording->arena, NULL);
     if (status == BK_OK)
-        status = migration_row_insert(recording->transaction, name,
-                                      bk_slice_make(parsed.hash, sizeof parsed.hash), text);
+        status = migrations_row_insert(recording->transaction, name,
+                                       bk_slice_make(parsed.hash, sizeof parsed.hash), text);
     if (status == BK_OK) {
         prepare_file(state, name, text);
         status = BK_FAILPOINT("migrations.prepared");
@@ -174,11 +174,11 @@ static enum bk_status record(const struct migrations_state *state,
     enum bk_status status = BK_OK;
     bk_arena_init(&recording.arena, MIGRATIONS_ARENA_BYTES_MAX);
     bk_buffer_init(&recording.text, MIGRATIONS_FILE_BYTES_MAX);
-    migration_write_begin(&recording.text);
+    migrations_write_begin(&recording.text);
     for (size_t i = 0; i < event_count && status == BK_OK; i++)
         if (is_of_definitions(&events[i]->fields))
             status = add_event(&recording, &events[i]->fields);
-    migration_write_end(&recording.text);
+    migrations_write_end(&recording.text);
     if (status == BK_OK && recording.count > 0)
         status = keep(state, &recording);
     if (status == BK_OK)
@@ -259,14 +259,15 @@ static void write_put(struct bk_buffer *out, const struct bk_collection *collect
     const struct migration_operation operation = {.kind = MIGRATION_PUT,
                                                   .id = collection->id,
                                                   .name = collection->name,
-                                                  .after = migration_definition(arena, definition)};
-    migration_write_operation(out, &operation);
+                                                  .after =
+                                                      migrations_definition(arena, definition)};
+    migrations_write_operation(out, &operation);
 }
 
 /* Views last, since they read the others. */
 void migrations_snapshot_write(struct bk_buffer *out, const struct bk_schema *schema,
                                struct bk_arena *arena) {
-    migration_write_begin(out);
+    migrations_write_begin(out);
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < bk_schema_count(schema); i++) {
             const struct bk_collection *collection = bk_schema_at(schema, i);
@@ -274,5 +275,5 @@ void migrations_snapshot_write(struct bk_buffer *out, const struct bk_schema *sc
                 write_put(out, collection, arena);
         }
     }
-    migration_write_end(out);
+    migrations_write_end(out);
 }

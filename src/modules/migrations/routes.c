@@ -34,7 +34,7 @@ static void write_entry(struct bk_buffer *out, const struct migration_entry *ent
     bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("file"), entry->name);
     bk_json_write_member_string(out, BK_SLICE("state"),
-                                bk_slice_from(migration_state_name(entry->state)));
+                                bk_slice_from(migrations_state_name(entry->state)));
     bk_json_write_member_string(out, BK_SLICE("applied"),
                                 entry->row == NULL ? BK_SLICE("") : entry->row->applied);
     bk_json_write_member_int(out, BK_SLICE("operations"), entry->operation_count);
@@ -71,7 +71,7 @@ static void start_listing(struct bk_request *request,
     listing->request = request;
     listing->survey.done = done;
     enum bk_status status =
-        migration_survey_start(&listing->survey, state, request->tenant, &request->arena);
+        migrations_survey_start(&listing->survey, state, request->tenant, &request->arena);
     if (status == BK_OK)
         migrations_begin(state);
     else
@@ -89,7 +89,7 @@ static void write_params(struct bk_buffer *out, const struct migrations_result *
     bk_json_write_member_raw(out, BK_SLICE("warnings"), result->warnings);
     if (result->losses != NULL) {
         bk_json_write_key(out, BK_SLICE("losses"));
-        migration_losses_write_json(out, result->losses);
+        migrations_losses_write_json(out, result->losses);
     }
     bk_buffer_append_char(out, '}');
 }
@@ -217,7 +217,7 @@ void migrations_create(struct bk_request *request) {
     struct creation *creation = bk_arena_alloc_zero(&request->arena, sizeof *creation);
     creation->request = request;
     creation->state = state;
-    creation->name = migration_name_make(&request->arena, bk_clock_wall_ms() / 1000, "", what);
+    creation->name = migrations_name_make(&request->arena, bk_clock_wall_ms() / 1000, "", what);
     creation->job = (struct bk_job){.run = on_create, .done = on_created};
     enum bk_status status = bk_pool_submit(state->pool, &creation->job);
     if (status == BK_OK)
@@ -242,17 +242,17 @@ static enum bk_status on_snapshot_run(struct bk_transaction *transaction, struct
     struct bk_arena arena;
     struct migration parsed;
     int64_t seconds = 0;
-    enum bk_status status = migration_row_seconds(bk_transaction_connection(transaction),
-                                                  bk_transaction_now_ms(transaction), &seconds);
+    enum bk_status status = migrations_row_seconds(bk_transaction_connection(transaction),
+                                                   bk_transaction_now_ms(transaction), &seconds);
     if (status != BK_OK)
         return status;
     bk_arena_init(&arena, MIGRATIONS_ARENA_BYTES_MAX);
     struct bk_slice name =
-        migration_name_make(&arena, seconds, "collections_snapshot", BK_SLICE(""));
-    status = migration_parse(&parsed, name, text, &arena, NULL);
+        migrations_name_make(&arena, seconds, "collections_snapshot", BK_SLICE(""));
+    status = migrations_parse(&parsed, name, text, &arena, NULL);
     if (status == BK_OK)
-        status = migration_row_insert(transaction, name,
-                                      bk_slice_make(parsed.hash, sizeof parsed.hash), text);
+        status = migrations_row_insert(transaction, name,
+                                       bk_slice_make(parsed.hash, sizeof parsed.hash), text);
     /* The request waits, so its arena is this write's. */
     snapshot->name = bk_arena_copy(&snapshot->request->arena, name);
     bk_arena_fini(&arena);
@@ -319,9 +319,9 @@ static enum bk_status on_sync_run(struct bk_transaction *transaction, struct bk_
     BK_LIST_FOR_EACH(link, &listing->survey.entries) {
         const struct migration_entry *entry = bk_container_of(link, struct migration_entry, link);
         if (status == BK_OK && entry->state == MIGRATION_MISSING)
-            status = migration_row_delete(transaction, entry->name);
+            status = migrations_row_delete(transaction, entry->name);
         else if (status == BK_OK && is_acceptable(entry))
-            status = migration_row_set_hash(transaction, entry->name, entry->hash);
+            status = migrations_row_set_hash(transaction, entry->name, entry->hash);
     }
     return status;
 }
@@ -384,7 +384,7 @@ struct judging {
 static void answer_losses(struct judging *judging) {
     struct bk_request *request = judging->request;
     bk_buffer_append_literal(&request->out, "{\"losses\":");
-    migration_losses_write_json(&request->out, &judging->losses);
+    migrations_losses_write_json(&request->out, &judging->losses);
     bk_buffer_append_char(&request->out, '}');
     bk_answer(request, 200);
 }
@@ -431,7 +431,7 @@ static void add_item(struct judging *judging, const struct bk_schema *schema,
                                         .action = BK_SCHEMA_UPDATE,
                                         .target = target->id,
                                         .definition = is_bare ? &bare : item};
-    migration_losses_add(&judging->losses, schema, &step);
+    migrations_losses_add(&judging->losses, schema, &step);
 }
 
 void migrations_losses(struct bk_request *request) {
@@ -447,7 +447,7 @@ void migrations_losses(struct bk_request *request) {
     }
     struct judging *judging = bk_arena_alloc_zero(&request->arena, sizeof *judging);
     judging->request = request;
-    migration_losses_init(&judging->losses, &request->arena);
+    migrations_losses_init(&judging->losses, &request->arena);
     judging->losses.done = on_losses;
     for (const struct bk_json *item = list->child; item != NULL; item = item->next)
         add_item(judging, schema, item, is_exact);
@@ -456,9 +456,9 @@ void migrations_losses(struct bk_request *request) {
         const struct migration_step step = {
             .is_needed = true, .action = BK_SCHEMA_DELETE, .target = collection->id};
         if (!collection->is_system && !is_imported(schema, list, collection))
-            migration_losses_add(&judging->losses, schema, &step);
+            migrations_losses_add(&judging->losses, schema, &step);
     }
-    enum bk_status status = migration_losses_count(&judging->losses, request->tenant->database);
+    enum bk_status status = migrations_losses_count(&judging->losses, request->tenant->database);
     if (status == BK_END)
         answer_losses(judging);
     else if (status != BK_OK)

@@ -98,18 +98,18 @@ static enum bk_status operation_at(const struct migrations_run *run, uint32_t in
     uint32_t number = run->order.is_reverse ? migration->count - 1 - index : index;
     const struct migration_operation *written = &migration->operations[number];
     *operation = *written;
-    if (!run->order.is_reverse || migration_reverse(written, operation))
+    if (!run->order.is_reverse || migrations_reverse(written, operation))
         return BK_OK;
     return bk_error_set(error, BK_NOT_SUPPORTED,
                         "operation %u (%s %.*s) cannot be taken back: it does not say what was "
                         "before; write a migration that makes what you want",
-                        number + 1, migration_kind_name(written->kind),
+                        number + 1, migrations_kind_name(written->kind),
                         BK_SLICE_PRINT(written->name));
 }
 
 static void prefix_source(struct bk_error *error, const struct source *source) {
     bk_error_prefix(error, "operation %u (%s %.*s)", source->number,
-                    migration_kind_name(source->kind), BK_SLICE_PRINT(source->name));
+                    migrations_kind_name(source->kind), BK_SLICE_PRINT(source->name));
 }
 
 /* A collection is changed once: what a later operation says of it is laid over what is to be done
@@ -123,7 +123,7 @@ static enum bk_status fold(struct migrations_run *run, uint32_t index,
     run->sources[index] = *source;
     if (step->action == BK_SCHEMA_UPDATE) {
         change->definition =
-            migration_overlay(&run->file_arena, change->definition, step->definition);
+            migrations_overlay(&run->file_arena, change->definition, step->definition);
     } else if (change->action == BK_SCHEMA_UPDATE) {
         change->action = BK_SCHEMA_DELETE;
         change->definition = NULL;
@@ -160,7 +160,7 @@ static enum bk_status resolve_one(struct migrations_run *run, const struct bk_sc
                                                                   : index + 1,
                                   .kind = operation.kind,
                                   .name = operation.name};
-    status = migration_resolve(&operation, schema, &run->file_arena, run->steps, index, error);
+    status = migrations_resolve(&operation, schema, &run->file_arena, run->steps, index, error);
     if (status == BK_OK)
         status = add_change(run, &run->steps[index], &source);
     if (status != BK_OK)
@@ -179,12 +179,12 @@ static enum bk_status resolve(struct migrations_run *run) {
         return bk_arena_status(arena);
     run->change_count = 0;
     run->generation = bk_schema_generation(schema);
-    migration_losses_init(&run->losses, arena);
+    migrations_losses_init(&run->losses, arena);
     for (uint32_t i = 0; i < run->migration.count; i++) {
         enum bk_status status = resolve_one(run, schema, i);
         if (status != BK_OK)
             return status;
-        migration_losses_add(&run->losses, schema, &run->steps[i]);
+        migrations_losses_add(&run->losses, schema, &run->steps[i]);
     }
     return bk_arena_status(arena);
 }
@@ -194,8 +194,8 @@ static enum bk_status resolve(struct migrations_run *run) {
 static enum bk_status write_row(struct migrations_run *run, struct bk_transaction *transaction) {
     struct bk_slice hash = bk_slice_make(run->migration.hash, sizeof run->migration.hash);
     return run->order.is_reverse
-               ? migration_row_delete(transaction, run->migration.name)
-               : migration_row_insert(transaction, run->migration.name, hash, BK_SLICE(""));
+               ? migrations_row_delete(transaction, run->migration.name)
+               : migrations_row_insert(transaction, run->migration.name, hash, BK_SLICE(""));
 }
 
 static void on_applied(struct migrations_run *run) {
@@ -302,7 +302,7 @@ static void refuse_loss(struct migrations_run *run) {
     BK_LIST_FOR_EACH(link, &run->losses.all) {
         if (text.length > 0)
             bk_buffer_append_literal(&text, "; ");
-        migration_loss_write(&text, bk_container_of(link, struct migration_loss, link));
+        migrations_loss_write(&text, bk_container_of(link, struct migration_loss, link));
     }
     const char *verb = run->order.is_reverse ? "down" : "up";
     bk_error_set(&run->result.error, BK_CONFLICT,
@@ -332,7 +332,7 @@ static void on_read(struct bk_job *job) {
         return;
     }
     run->losses.done = on_counted;
-    status = migration_losses_count(&run->losses, run->tenant->database);
+    status = migrations_losses_count(&run->losses, run->tenant->database);
     if (status == BK_END)
         start_change(run);
     else if (status != BK_OK)
@@ -345,8 +345,8 @@ static void on_job(struct bk_job *job, uint32_t thread_index) {
     struct migrations_run *run = bk_container_of(job, struct migrations_run, job);
     (void)thread_index;
     run->read_status =
-        migration_read(&run->migration, run->state->directory, entry_in_hand(run)->name,
-                       &run->file_arena, &run->result.error);
+        migrations_read(&run->migration, run->state->directory, entry_in_hand(run)->name,
+                        &run->file_arena, &run->result.error);
 }
 
 static void start_reading(struct migrations_run *run) {
@@ -427,7 +427,7 @@ static enum bk_status queue_down(struct migrations_run *run) {
                 &run->result.error, BK_CONFLICT,
                 "%.*s is %s: only a file that is as it was when it was applied can be taken back. "
                 "Put it back, or forget it with `bakend migrate history-sync`",
-                BK_SLICE_PRINT(entry->name), migration_state_name(entry->state));
+                BK_SLICE_PRINT(entry->name), migrations_state_name(entry->state));
         }
         run->queue[run->queue_count++] = entry;
         limit = entry->row->sequence;
@@ -474,7 +474,7 @@ migrations_run_start(struct migrations_state *state, struct bk_tenant *tenant,
     bk_buffer_append_char(&run->names, '[');
     bk_buffer_append_char(&run->warnings, '[');
     run->survey.done = on_surveyed;
-    enum bk_status status = migration_survey_start(&run->survey, state, tenant, &run->arena);
+    enum bk_status status = migrations_survey_start(&run->survey, state, tenant, &run->arena);
     if (status != BK_OK) {
         bk_buffer_fini(&run->names);
         bk_buffer_fini(&run->warnings);

@@ -15,7 +15,7 @@ static const char *const state_names[] = {
     [MIGRATION_BROKEN] = "broken",
 };
 
-const char *migration_state_name(enum migration_state state) { return state_names[state]; }
+const char *migrations_state_name(enum migration_state state) { return state_names[state]; }
 
 /* --- the files -------------------------------------------------------------------------------- */
 
@@ -28,7 +28,7 @@ struct names {
 
 static void on_file(void *user, const char *name, bool is_directory) {
     struct names *names = user;
-    if (is_directory || !migration_name_is_valid(bk_slice_from(name)))
+    if (is_directory || !migrations_name_is_valid(bk_slice_from(name)))
         return;
     if (names->count == MIGRATIONS_FILES_MAX)
         names->is_full = true;
@@ -63,7 +63,7 @@ static void judge(struct migration_survey *survey, struct migration_entry *entry
     struct bk_error error = BK_ERROR_INIT;
     bk_arena_init(&scratch, MIGRATIONS_ARENA_BYTES_MAX);
     enum bk_status status =
-        migration_read(&migration, survey->state->directory, entry->name, &scratch, &error);
+        migrations_read(&migration, survey->state->directory, entry->name, &scratch, &error);
     if (status != BK_OK) {
         entry->state = entry->row == NULL ? MIGRATION_BROKEN : MIGRATION_CHANGED;
         entry->reason = bk_arena_copy(survey->arena, bk_slice_from(error.message));
@@ -159,9 +159,9 @@ static void on_rows(struct migration_rows *rows, enum bk_status status) {
         survey->done(survey, status);
 }
 
-enum bk_status migration_survey_start(struct migration_survey *survey,
-                                      struct migrations_state *state, struct bk_tenant *tenant,
-                                      struct bk_arena *arena) {
+enum bk_status migrations_survey_start(struct migration_survey *survey,
+                                       struct migrations_state *state, struct bk_tenant *tenant,
+                                       struct bk_arena *arena) {
     BK_ASSERT(survey->done != NULL);
     survey->state = state;
     survey->arena = arena;
@@ -169,5 +169,5 @@ enum bk_status migration_survey_start(struct migration_survey *survey,
     survey->rows.done = on_rows;
     survey->rows.is_unwritten_only = false;
     bk_list_init(&survey->entries);
-    return migration_rows_read(&survey->rows, arena, tenant->database);
+    return migrations_rows_read(&survey->rows, arena, tenant->database);
 }

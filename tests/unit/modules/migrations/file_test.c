@@ -32,9 +32,9 @@ static void test_names_are_digits_and_words(void **state) {
                                         ".json",
                                         ""};
     for (size_t i = 0; i < BK_COUNT_OF(right); i++)
-        assert_true(migration_name_is_valid(bk_slice_from(right[i])));
+        assert_true(migrations_name_is_valid(bk_slice_from(right[i])));
     for (size_t i = 0; i < BK_COUNT_OF(wrong); i++)
-        assert_false(migration_name_is_valid(bk_slice_from(wrong[i])));
+        assert_false(migrations_name_is_valid(bk_slice_from(wrong[i])));
 }
 
 static void test_a_made_name_is_valid_whatever_it_is_made_of(void **state) {
@@ -42,18 +42,18 @@ static void test_a_made_name_is_valid_whatever_it_is_made_of(void **state) {
     char text[500];
     memset(text, '/', sizeof text);
     struct bk_slice name =
-        migration_name_make(&arena, 1795340000, "created", BK_SLICE("my posts!"));
+        migrations_name_make(&arena, 1795340000, "created", BK_SLICE("my posts!"));
     assert_string_equal(name.data, "1795340000_created_my_posts_.json");
-    name = migration_name_make(&arena, 7, "", bk_slice_make(text, sizeof text));
-    assert_true(migration_name_is_valid(name));
+    name = migrations_name_make(&arena, 7, "", bk_slice_make(text, sizeof text));
+    assert_true(migrations_name_is_valid(name));
     assert_true(bk_slice_starts_with(name, BK_SLICE("0000000007_")));
-    name = migration_name_make(&arena, 1795340000, "collections_snapshot", BK_SLICE(""));
+    name = migrations_name_make(&arena, 1795340000, "collections_snapshot", BK_SLICE(""));
     assert_string_equal(name.data, "1795340000_collections_snapshot.json");
 }
 
 static enum bk_status parse(struct migration *migration, const char *text, struct bk_error *error) {
     *error = (struct bk_error)BK_ERROR_INIT;
-    return migration_parse(migration, BK_SLICE("1_x.json"), bk_slice_from(text), &arena, error);
+    return migrations_parse(migration, BK_SLICE("1_x.json"), bk_slice_from(text), &arena, error);
 }
 
 static void test_what_is_wrong_is_named(void **state) {
@@ -125,10 +125,10 @@ static void test_what_is_written_is_read_again(void **state) {
          .before = json("{\"id\":\"b\",\"name\":\"two\"}")},
     };
     bk_buffer_init(&out, 1024 * 1024);
-    migration_write_begin(&out);
+    migrations_write_begin(&out);
     for (size_t i = 0; i < BK_COUNT_OF(operations); i++)
-        migration_write_operation(&out, &operations[i]);
-    migration_write_end(&out);
+        migrations_write_operation(&out, &operations[i]);
+    migrations_write_end(&out);
     struct bk_slice text = bk_arena_copy(&arena, bk_buffer_slice(&out));
     bk_buffer_fini(&out);
     assert_int_equal(parse(&migration, text.data, &error), BK_OK);
@@ -141,7 +141,7 @@ static void test_what_is_written_is_read_again(void **state) {
 
 static void test_a_definition_has_no_dates_and_no_providers(void **state) {
     (void)state;
-    const struct bk_json *bare = migration_definition(
+    const struct bk_json *bare = migrations_definition(
         &arena, json("{\"id\":\"a\",\"created\":\"x\",\"oauth2\":{\"enabled\":true,\"providers\":"
                      "[{\"clientSecret\":\"s\"}]},\"updated\":\"y\",\"name\":\"n\"}"));
     assert_true(migrations_json_equal(
@@ -153,20 +153,20 @@ static void test_the_reverse_of_each_kind(void **state) {
     const struct bk_json *before = json("{\"id\":\"a\",\"name\":\"b\"}");
     const struct bk_json *after = json("{\"id\":\"a\",\"name\":\"a\"}");
     struct migration_operation operation = {.kind = MIGRATION_CREATE, .after = after}, reverse;
-    assert_true(migration_reverse(&operation, &reverse));
+    assert_true(migrations_reverse(&operation, &reverse));
     assert_int_equal(reverse.kind, MIGRATION_DELETE);
     operation = (struct migration_operation){.kind = MIGRATION_DELETE, .before = before};
-    assert_true(migration_reverse(&operation, &reverse));
+    assert_true(migrations_reverse(&operation, &reverse));
     assert_int_equal(reverse.kind, MIGRATION_CREATE);
     assert_ptr_equal(reverse.after, before);
     operation =
         (struct migration_operation){.kind = MIGRATION_UPDATE, .before = before, .after = after};
-    assert_true(migration_reverse(&operation, &reverse));
+    assert_true(migrations_reverse(&operation, &reverse));
     assert_ptr_equal(reverse.after, before);
     operation.before = NULL;
-    assert_false(migration_reverse(&operation, &reverse));
+    assert_false(migrations_reverse(&operation, &reverse));
     operation.kind = MIGRATION_PUT;
-    assert_false(migration_reverse(&operation, &reverse));
+    assert_false(migrations_reverse(&operation, &reverse));
 }
 
 int main(void) {

@@ -35,7 +35,7 @@ static struct migration_step resolve(enum migration_kind kind, const char *curre
                                                   .name = BK_SLICE("posts"),
                                                   .before = json(before),
                                                   .after = json(after)};
-    assert_int_equal(migration_resolve(&operation, NULL, &arena, steps, 1, &error), expected);
+    assert_int_equal(migrations_resolve(&operation, NULL, &arena, steps, 1, &error), expected);
     return steps[1];
 }
 
