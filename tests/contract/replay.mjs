@@ -5,14 +5,16 @@
  * What PocketBase 0.39.7 answered to each step is kept in answers/, so that a test needs no other
  * server than ours; scripts/record-contract asks a real one again.
  *
- * Ids of records are the scenario's own. What a server makes up is named instead: `<id>`,
- * `<collection NAME>`, `<now>`, `<token>`. The message of a whole error is
+ * `makes` names collections that its steps make. Ids of records are the scenario's own. What a server makes up is named instead: `<id>`,
+ * `<collection NAME>`, `<field>`, `<now>`, `<token>`. The message of a whole error is
  * left out (ours say more), those of its fields are not.
  */
 import { readFile, readdir } from 'node:fs/promises';
 
 const TIME = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z$/;
 const TOKEN = /^eyJ[\w-]+\.[\w-]+\.[\w-]+$/;
+const INDEX_OF_AUTH = /`idx_(tokenKey|email)_[a-z0-9]{10}`/;
+const FIELD_OF_VIEW = /^_clone_\w{4}$/;
 const GENERATED_ID = /^[a-z0-9]{15}$/;
 const NOW_MS = 15 * 60 * 1000;
 const REQUEST_MS = 30_000;
@@ -79,6 +81,8 @@ class Names {
     if (TIME.test(text) && Math.abs(Date.parse(text.replace(' ', 'T')) - Date.now()) < NOW_MS)
       return '<now>';
     if (TOKEN.test(text)) return '<token>';
+    if (INDEX_OF_AUTH.test(text)) return text.replace(INDEX_OF_AUTH, '`idx_$1_<random>`');
+    if (FIELD_OF_VIEW.test(text)) return '<field>';
     return key === 'id' && !this.#chosen.has(text) && GENERATED_ID.test(text) ? '<id>' : text;
   }
 
@@ -91,9 +95,24 @@ class Names {
   }
 }
 
+/** Problems that are told in the words of a parser or a database: ours are others. */
+const OWN_WORDS = new Set([
+  'validation_invalid_index_expression',
+  'validation_invalid_rule',
+  'validation_invalid_regex',
+  'validation_collections_import_failure',
+]);
+
+function withoutWords(problems) {
+  if (!problems || typeof problems !== 'object' || Array.isArray(problems)) return problems;
+  if (OWN_WORDS.has(problems.code)) return { code: problems.code };
+  const entries = Object.entries(problems).map(([key, each]) => [key, withoutWords(each)]);
+  return Object.fromEntries(entries);
+}
+
 function withoutMessages(body) {
   if (!body || typeof body !== 'object') return body;
-  const { message, requestId, ...rest } = body;
+  const { message, requestId, ...rest } = { ...body, data: withoutWords(body.data) };
   if (rest.data?.requests)
     for (const each of Object.values(rest.data.requests))
       if (each.response) each.response = withoutMessages(each.response);
@@ -138,7 +157,8 @@ export class Replay {
   }
 
   async #clear(scenario) {
-    for (const { name } of [...scenario.collections].reverse())
+    const names = [...scenario.collections.map(({ name }) => name), ...(scenario.makes ?? [])];
+    for (const name of names.reverse())
       await this.#ask({ method: 'DELETE', path: `/api/collections/${name}`, as: 'super' });
   }
 
