@@ -12,6 +12,7 @@
 #define BAKEND_FEED_H
 
 #include "bakend/bus.h"
+#include "bakend/interest.h"
 
 struct bk_feed;
 
@@ -39,7 +40,8 @@ void bk_feed_destroy(struct bk_feed *feed);
 struct bk_feed_query {
     const struct bk_slice *types; /* patterns; none: "*" */
     size_t type_count;
-    struct bk_slice subject; /* empty: any */
+    struct bk_slice subject;          /* empty: any */
+    const struct bk_event_test *test; /* of what has the type and the subject; NULL: none */
     struct bk_slice
         after;      /* a cursor, "start", "now", an RFC 3339 time; empty: "start" ascending, the
                                 head descending */

@@ -133,7 +133,7 @@ test('a consumer', async (t) => {
       {
         types: 'validation_invalid_type',
         subject: 'validation_invalid_subject',
-        filter: 'filter_not_available',
+        filter: 'validation_invalid_filter',
       },
       message,
     );

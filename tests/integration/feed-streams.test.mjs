@@ -286,7 +286,7 @@ test('a stream', async (t) => {
       ['?order=desc', 400, 'order', 'validation_not_for_streams'],
       ['?limit=5', 400, 'limit', 'validation_not_for_streams'],
       ['?wait=5', 400, 'wait', 'validation_not_for_streams'],
-      ['?filter=1', 400, 'filter', 'filter_not_available'],
+      ['?filter=1', 400, 'filter', 'validation_invalid_filter'],
     ]) {
       const answer = await api.server.request('GET', `/api/events${query}`, undefined, {
         token: api.token,

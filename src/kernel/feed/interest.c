@@ -6,6 +6,9 @@
  *   prefixes   "posts.*"         by "posts.": an event looks there once for each of its dots
  *   general    "*", "_*", "*.created" …: a list, one bucket for each distinct pattern
  *
+ * What is left after that is put to its test, where it has one: equal tests are one in the set,
+ * with its answer for the event under way.
+ *
  * So an event costs a few look-ups, one comparison for each distinct general pattern, and those
  * that it concerns. They are gathered in an array first and put in the order in which they were
  * added; an interest knows its slot there, so that removing it during the walk empties the slot and
@@ -33,8 +36,17 @@ struct interest_entry {
     struct bk_interest *interest;
 };
 
+/* Of all interests whose tests are equal: one of these is asked. */
+struct interest_test {
+    struct bk_list interests;
+    uint64_t match; /* that it was asked in last … */
+    bool holds;     /* … and its answer */
+};
+
 struct bk_interests {
     struct bk_map types, prefixes, subjects; /* of struct bucket */
+    struct bk_map tests;                     /* of struct interest_test */
+    uint64_t tested;
     struct bk_list general;
     size_t count;
     size_t bytes;                 /* of buckets and entries */
@@ -60,6 +72,7 @@ struct bk_interests *bk_interests_create(void) {
     bk_map_init(&set->types);
     bk_map_init(&set->prefixes);
     bk_map_init(&set->subjects);
+    bk_map_init(&set->tests);
     bk_list_init(&set->general);
     return set;
 }
@@ -69,6 +82,7 @@ void bk_interests_destroy(struct bk_interests *set) {
     bk_map_fini(&set->types);
     bk_map_fini(&set->prefixes);
     bk_map_fini(&set->subjects);
+    bk_map_fini(&set->tests);
     bk_free(set->matched);
     bk_free(set);
 }
@@ -91,7 +105,17 @@ static size_t table_bytes(const struct bk_map *map) {
 
 size_t bk_interests_bytes(const struct bk_interests *set) {
     return set->bytes + table_bytes(&set->types) + table_bytes(&set->prefixes) +
-           table_bytes(&set->subjects) + set->matched_capacity * sizeof(struct bk_interest *);
+           table_bytes(&set->subjects) + table_bytes(&set->tests) +
+           set->matched_capacity * sizeof(struct bk_interest *);
+}
+
+static size_t table_growth(const struct bk_map *map) {
+    bool is_full = 4 * (map->count + 1) > 3 * map->capacity;
+    return is_full ? table_bytes(map) : 0;
+}
+
+size_t bk_interests_growth(const struct bk_interests *set) {
+    return table_growth(&set->types) + table_growth(&set->prefixes) + table_growth(&set->subjects);
 }
 
 size_t bk_interest_bytes_max(const struct bk_interest *interest) {
@@ -171,6 +195,55 @@ static void leave_bucket(struct bk_interests *set, struct interest_entry *entry)
     bk_free(bucket);
 }
 
+/* --- tests ------------------------------------------------------------------------------------ */
+
+static void share_test(struct bk_interests *set, struct bk_interest *interest) {
+    struct interest_test *shared = bk_map_get(&set->tests, interest->test->key);
+    if (shared == NULL) {
+        shared = bk_alloc_zero(sizeof *shared);
+        bk_list_init(&shared->interests);
+        bk_map_put(&set->tests, interest->test->key, shared);
+        set->bytes += ALLOCATION_BYTES + sizeof *shared;
+    }
+    bk_list_init(&interest->of_shared);
+    bk_list_push(&shared->interests, &interest->of_shared);
+    interest->shared = shared;
+}
+
+static const struct bk_event_test *test_of(const struct interest_test *shared) {
+    return bk_const_container_of(shared->interests.next, struct bk_interest, of_shared)->test;
+}
+
+static void leave_test(struct bk_interests *set, struct bk_interest *interest) {
+    struct interest_test *shared = interest->shared;
+    interest->shared = NULL;
+    if (shared == NULL)
+        return;
+    bk_list_remove(&interest->of_shared);
+    if (!bk_list_is_empty(&shared->interests)) {
+        bk_map_put(&set->tests, test_of(shared)->key, shared); /* the key of one that stays */
+        return;
+    }
+    leave_map(&set->tests, interest->test->key);
+    set->bytes -= ALLOCATION_BYTES + sizeof *shared;
+    bk_free(shared);
+}
+
+static bool passes(struct bk_interests *set, struct interest_test *shared,
+                   const struct bk_event_fields *fields) {
+    if (shared == NULL || fields == NULL)
+        return true;
+    if (shared->match != set->match) {
+        const struct bk_event_test *test = test_of(shared);
+        shared->match = set->match;
+        shared->holds = test->holds(test, fields);
+        set->tested++;
+    }
+    return shared->holds;
+}
+
+uint64_t bk_interests_tested(const struct bk_interests *set) { return set->tested; }
+
 /* --- adding and removing ---------------------------------------------------------------------- */
 
 static void enter_bucket(struct bk_interest *interest, struct bucket *bucket) {
@@ -197,6 +270,8 @@ enum bk_status bk_interests_add(struct bk_interests *set, struct bk_interest *in
         enter_bucket(interest, bucket_in(set, &set->subjects, interest->subject));
     for (size_t i = 0; !has_subject && i < type_count; i++)
         enter_bucket(interest, bucket_of(set, types[i]));
+    if (interest->test != NULL)
+        share_test(set, interest);
     set->bytes += entries_bytes(interest->entry_count);
     set->count++;
     return BK_OK;
@@ -210,6 +285,7 @@ void bk_interests_remove(struct bk_interest *interest) {
         set->matched[interest->slot] = NULL;
     for (uint32_t i = 0; i < interest->entry_count; i++)
         leave_bucket(set, &interest->entries[i]);
+    leave_test(set, interest);
     set->bytes -= entries_bytes(interest->entry_count);
     bk_free(interest->entries);
     interest->entries = NULL;
@@ -288,8 +364,9 @@ static void sort_matched(struct bk_interests *set) {
         set->matched[i]->slot = (uint32_t)i;
 }
 
-void bk_interests_match(struct bk_interests *set, struct bk_slice type, struct bk_slice subject,
-                        void (*on_match)(struct bk_interest *interest, void *user), void *user) {
+static void match(struct bk_interests *set, struct bk_slice type, struct bk_slice subject,
+                  const struct bk_event_fields *fields,
+                  void (*on_match)(struct bk_interest *interest, void *user), void *user) {
     BK_ASSERT(!set->is_matching);
     if (set->count == 0)
         return;
@@ -301,7 +378,18 @@ void bk_interests_match(struct bk_interests *set, struct bk_slice type, struct b
     if (set->is_mixed)
         sort_matched(set);
     for (size_t i = 0; i < set->matched_count; i++)
-        if (set->matched[i] != NULL)
+        if (set->matched[i] != NULL && passes(set, set->matched[i]->shared, fields))
             on_match(set->matched[i], user);
     set->is_matching = false;
+}
+
+void bk_interests_match(struct bk_interests *set, struct bk_slice type, struct bk_slice subject,
+                        void (*on_match)(struct bk_interest *interest, void *user), void *user) {
+    match(set, type, subject, NULL, on_match, user);
+}
+
+void bk_interests_match_event(struct bk_interests *set, const struct bk_event_fields *fields,
+                              void (*on_match)(struct bk_interest *interest, void *user),
+                              void *user) {
+    match(set, fields->type, fields->subject, fields, on_match, user);
 }

@@ -94,9 +94,15 @@ static bool append_event(struct bk_feed_read *read, const struct bk_event_fields
     return true;
 }
 
+/* The test comes last: it has to read the event's JSON. */
+static bool is_asked_for(const struct bk_feed_query *query, const struct bk_event_fields *fields) {
+    return feed_query_matches(query, fields->type, fields->subject) &&
+           (query->test == NULL || query->test->holds(query->test, fields));
+}
+
 bool feed_page_take(struct bk_feed_read *read, const struct bk_event_fields *fields,
                     struct bk_slice json) {
-    if (!feed_query_matches(&read->query, fields->type, fields->subject))
+    if (!is_asked_for(&read->query, fields))
         read->skipped++;
     else if (!append_event(read, fields, json))
         return false;

@@ -168,7 +168,7 @@ enum bk_status feed_position_on_bus(struct bk_subscription *subscription, struct
         return BK_OK; /* made while the tenant opened: the journal has it */
     BK_ASSERT(sequence == side->head + 1 && side->dispatching == 0);
     side->dispatching = sequence;
-    bk_interests_match(side->live, event->fields.type, event->fields.subject, on_live, event);
+    bk_interests_match_event(side->live, &event->fields, on_live, event);
     side->dispatching = 0;
     side->head = sequence;
     return BK_OK;
@@ -205,7 +205,7 @@ void feed_position_hand_scanned(struct feed_positions *all, struct bk_event *eve
     const struct bk_event_fields *fields = &event->fields;
     BK_ASSERT(fields->sequence == all->scan.at);
     for (size_t i = 0; i < FEED_SIDE_COUNT; i++)
-        bk_interests_match(all->sides[i].behind, fields->type, fields->subject, on_behind, event);
+        bk_interests_match_event(all->sides[i].behind, fields, on_behind, event);
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

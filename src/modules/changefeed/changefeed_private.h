@@ -79,6 +79,18 @@ void changefeed_write_cloudevent(struct bk_feed_read *read, struct bk_buffer *ou
                                  const struct bk_event_fields *fields, struct bk_slice json,
                                  bool is_first);
 
+/* --- filter.c: filters, as the feed asks them ------------------------------------------------- */
+
+struct changefeed_filter;
+/* One reference; NULL when the text is wrong. */
+struct changefeed_filter *changefeed_filter_create(struct bk_slice text, struct bk_error *error);
+/* One reference; NULL when the text is empty, or wrong, which is added to the problems. */
+struct changefeed_filter *changefeed_filter_parse(struct bk_request *request, struct bk_slice text);
+void changefeed_filter_unref(struct changefeed_filter *filter); /* NULL is fine */
+const struct bk_event_test *changefeed_test_of(const struct changefeed_filter *filter);
+/* Of a query that was parsed: gives the filter back that it has. */
+void changefeed_query_release(struct bk_feed_query *query);
+
 /* --- query.c: what a request asks for --------------------------------------------------------- */
 
 /* Reads the query's vocabulary out of the request into its arena. What is wrong is in
@@ -142,8 +154,8 @@ void changefeed_streams_init(struct changefeed_state *state);
 void changefeed_streams_fini(struct changefeed_state *state);
 /* Ends those that cannot be woken, since their client does not read. */
 void changefeed_streams_drain(struct changefeed_state *state);
-/* The query is parsed. */
-void changefeed_stream_open(struct bk_request *request, const struct bk_feed_query *query);
+/* The query is parsed, and taken over. */
+void changefeed_stream_open(struct bk_request *request, struct bk_feed_query *query);
 
 /* --- consumer.c: named consumers -------------------------------------------------------------- */
 

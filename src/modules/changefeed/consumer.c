@@ -40,10 +40,11 @@ static struct bk_slice copy_text(char **cursor, struct bk_slice text) {
 
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_create(const struct bk_slice *types, size_t type_count,
-                                      struct bk_slice subject) {
+                                      struct bk_slice subject, struct bk_slice filter_text,
+                                      struct changefeed_filter *filter) {
     struct changefeed_consumer_definition *definition;
     size_t head_bytes = sizeof *definition + type_count * sizeof *types;
-    size_t text_bytes = subject.length;
+    size_t text_bytes = subject.length + filter_text.length;
     for (size_t i = 0; i < type_count; i++)
         text_bytes += types[i].length;
     definition = bk_alloc_zero(head_bytes + text_bytes);
@@ -51,6 +52,8 @@ changefeed_consumer_definition_create(const struct bk_slice *types, size_t type_
     definition->reference_count = 1;
     definition->type_count = type_count;
     definition->subject = copy_text(&cursor, subject);
+    definition->filter_text = copy_text(&cursor, filter_text);
+    definition->filter = filter;
     for (size_t i = 0; i < type_count; i++)
         definition->types[i] = copy_text(&cursor, types[i]);
     return definition;
@@ -67,8 +70,10 @@ void changefeed_consumer_definition_unref(struct changefeed_consumer_definition 
     if (definition == NULL)
         return;
     BK_ASSERT(definition->reference_count > 0);
-    if (--definition->reference_count == 0)
-        bk_free(definition);
+    if (--definition->reference_count > 0)
+        return;
+    changefeed_filter_unref(definition->filter);
+    bk_free(definition);
 }
 
 /* --- where it stands -------------------------------------------------------------------------- */
@@ -226,7 +231,8 @@ static void pin_again(struct changefeed_consumer *consumer) {
 static void init_waiter(struct changefeed_consumer *consumer) {
     struct bk_feed_query query = {.types = consumer->definition->types,
                                   .type_count = consumer->definition->type_count,
-                                  .subject = consumer->definition->subject};
+                                  .subject = consumer->definition->subject,
+                                  .test = changefeed_test_of(consumer->definition->filter)};
     changefeed_waiter_init(&consumer->waiter, consumer->state, consumer->tenant, &query);
     consumer->waiter.on_wake = on_wake;
 }
@@ -335,6 +341,7 @@ static struct changefeed_consumer_definition *
 definition_of(const struct changefeed_consumer_row *row) {
     struct bk_slice types[CONSUMER_TYPES_MAX];
     struct changefeed_consumer_definition *definition;
+    struct changefeed_filter *filter = NULL;
     struct bk_arena arena;
     struct bk_json *list = NULL;
     size_t count = 0;
@@ -343,7 +350,10 @@ definition_of(const struct changefeed_consumer_row *row) {
         for (const struct bk_json *item = list->child; item != NULL; item = item->next)
             if (count < CONSUMER_TYPES_MAX && bk_event_pattern_is_valid(item->string))
                 types[count++] = item->string;
-    definition = changefeed_consumer_definition_create(types, count, row->subject);
+    if (row->filter.length > 0)
+        filter = changefeed_filter_create(row->filter, NULL);
+    definition =
+        changefeed_consumer_definition_create(types, count, row->subject, row->filter, filter);
     bk_arena_fini(&arena);
     return definition;
 }
@@ -366,6 +376,12 @@ static void on_row(void *user, const struct changefeed_consumer_row *row) {
     copy_exactly(consumer->created, sizeof consumer->created, row->created);
     copy_exactly(consumer->updated, sizeof consumer->updated, row->updated);
     changefeed_consumer_settle(consumer, &row->place, false);
+    /* What it asks for cannot be read any more: without its filter it would be handed everything. */
+    if (row->filter.length > 0 && consumer->definition->filter == NULL) {
+        bk_log_error(&loading->state->context->log, "consumer_filter_not_read",
+                     BK_STRING("tenant", loading->tenant->name), BK_STRING("consumer", row->name));
+        consumer->place.is_lost = true;
+    }
 }
 
 enum bk_status changefeed_consumers_open(struct changefeed_state *state, struct bk_tenant *tenant,

@@ -27,7 +27,8 @@ struct changefeed_consumer;
 /* What it reads: immutable, counted, since a read on another thread borrows it. */
 struct changefeed_consumer_definition {
     uint32_t reference_count;
-    struct bk_slice subject;
+    struct bk_slice subject, filter_text; /* the filter as it was given */
+    struct changefeed_filter *filter;     /* NULL: none */
     size_t type_count;
     struct bk_slice types[]; /* the texts stand behind */
 };
@@ -88,7 +89,7 @@ void changefeed_consumer_changes_refuse(struct changefeed_consumer *consumer);
 
 /* Calls with each row. */
 struct changefeed_consumer_row {
-    struct bk_slice id, name, types, subject, created, updated;
+    struct bk_slice id, name, types, subject, filter, created, updated;
     struct changefeed_consumer_place place;
 };
 enum bk_status
@@ -140,9 +141,11 @@ changefeed_consumer_create(struct changefeed_state *state, struct bk_tenant *ten
 /* Answers those who wait, with BK_NOT_FOUND, and frees it. */
 void changefeed_consumer_destroy(struct changefeed_consumer *consumer);
 
+/* filter: of filter_text, or NULL; taken. */
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_create(const struct bk_slice *types, size_t type_count,
-                                      struct bk_slice subject);
+                                      struct bk_slice subject, struct bk_slice filter_text,
+                                      struct changefeed_filter *filter);
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_ref(struct changefeed_consumer_definition *definition);
 void changefeed_consumer_definition_unref(struct changefeed_consumer_definition *definition);

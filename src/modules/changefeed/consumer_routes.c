@@ -97,6 +97,7 @@ static void write_json(const struct changefeed_consumer *consumer, int64_t times
     bk_json_write_key(out, BK_SLICE("types"));
     write_types(out, consumer->definition);
     bk_json_write_member_string(out, BK_SLICE("subject"), consumer->definition->subject);
+    bk_json_write_member_string(out, BK_SLICE("filter"), consumer->definition->filter_text);
     write_place(consumer, timestamp_ms, out);
     bk_json_write_member_string(out, BK_SLICE("created"),
                                 bk_slice_make(consumer->created, sizeof consumer->created));
@@ -256,7 +257,8 @@ struct definition {
     struct changefeed_consumer_change change;
     struct bk_slice types[CONSUMER_TYPES_MAX];
     size_t type_count;
-    struct bk_slice subject, after;
+    struct bk_slice subject, after, filter_text;
+    struct changefeed_filter *filter; /* until the definition is made */
     bool has_position, has_time;
     uint64_t position;
     struct bk_feed_read read; /* of a time */
@@ -330,13 +332,16 @@ static void read_subject(struct definition *definition) {
                 "collection, use types: [\"posts.*\"].");
 }
 
-static void refuse_filter(struct bk_request *request) {
-    const struct bk_json *filter = bk_json_get(request->json, BK_SLICE("filter"));
-    if (filter == NULL || filter->type == BK_JSON_NULL ||
-        (filter->type == BK_JSON_STRING && filter->string.length == 0))
-        return;
-    problem(request, "filter", "filter_not_available",
-            "The filter language is not available on events yet; use types and subject.");
+static void read_filter(struct definition *definition) {
+    struct bk_request *request = definition->request;
+    definition->filter_text = changefeed_consumer_text(request, BK_SLICE("filter"));
+    definition->filter = changefeed_filter_parse(request, definition->filter_text);
+}
+
+/* For a definition that is not made. */
+static void release(struct definition *definition) {
+    changefeed_filter_unref(definition->filter);
+    definition->filter = NULL;
 }
 
 /* False: the request was answered. */
@@ -419,7 +424,9 @@ find_or_create(struct bk_request *request, struct changefeed_consumer_definition
 static void define(struct definition *definition) {
     struct bk_request *request = definition->request;
     struct changefeed_consumer_definition *made = changefeed_consumer_definition_create(
-        definition->types, definition->type_count, definition->subject);
+        definition->types, definition->type_count, definition->subject, definition->filter_text,
+        definition->filter);
+    definition->filter = NULL; /* it is the definition's */
     definition->change = (struct changefeed_consumer_change){.lane = BK_LANE_REQUEST,
                                                              .definition = made,
                                                              .types = types_json(request, made),
@@ -437,10 +444,12 @@ static void on_time_read(struct bk_feed_read *read, enum bk_status status) {
     struct definition *definition = bk_container_of(read, struct definition, read);
     bk_buffer_clear(&definition->request->out);
     definition->position = read->first_sequence - 1;
-    if (status == BK_OK)
+    if (status == BK_OK) {
         define(definition);
-    else
-        bk_answer_error(definition->request, status, NULL);
+        return;
+    }
+    release(definition);
+    bk_answer_error(definition->request, status, NULL);
 }
 
 void changefeed_consumer_put(struct bk_request *request) {
@@ -453,10 +462,13 @@ void changefeed_consumer_put(struct bk_request *request) {
     check_name(request);
     read_types(definition);
     read_subject(definition);
-    refuse_filter(request);
-    if (!read_after(definition))
+    read_filter(definition);
+    if (!read_after(definition)) {
+        release(definition);
         return;
+    }
     if (request->problems.count > 0) {
+        release(definition);
         bk_answer_problems(request, BK_INVALID, "The consumer cannot be defined like this.");
         return;
     }

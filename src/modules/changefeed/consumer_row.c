@@ -5,7 +5,7 @@
 #include "consumer.h"
 
 #define COLUMNS                                                                                    \
-    "id, name, types, subject, created, updated, cursor, isLost, lease, leaseUntil, "              \
+    "id, name, types, subject, filter, created, updated, cursor, isLost, lease, leaseUntil, "      \
     "leaseCursor"
 
 enum {
@@ -13,6 +13,7 @@ enum {
     COLUMN_NAME,
     COLUMN_TYPES,
     COLUMN_SUBJECT,
+    COLUMN_FILTER,
     COLUMN_CREATED,
     COLUMN_UPDATED,
     COLUMN_CURSOR,
@@ -60,6 +61,7 @@ changefeed_consumer_rows_read(struct bk_connection *connection,
             .name = bk_statement_text(statement, COLUMN_NAME),
             .types = bk_statement_text(statement, COLUMN_TYPES),
             .subject = bk_statement_text(statement, COLUMN_SUBJECT),
+            .filter = bk_statement_text(statement, COLUMN_FILTER),
             .created = bk_statement_text(statement, COLUMN_CREATED),
             .updated = bk_statement_text(statement, COLUMN_UPDATED),
         };
@@ -103,6 +105,7 @@ static void bind_definition(struct bk_statement *statement,
     bk_statement_bind_text(statement, 7, change->types);
     bk_statement_bind_text(statement, 8, change->definition->subject);
     bk_statement_bind_text(statement, 9, bk_slice_make(texts->now, BK_TIME_TEXT_BYTES));
+    bk_statement_bind_text(statement, 10, change->definition->filter_text);
 }
 
 #define SET_PLACE "cursor = ?2, isLost = ?3, lease = ?4, leaseUntil = ?5, leaseCursor = ?6"
@@ -111,11 +114,11 @@ static struct bk_slice sql_of(enum changefeed_consumer_write kind) {
     switch (kind) {
     case CONSUMER_WRITE_NEW:
         return BK_SLICE("INSERT INTO _consumers (name, cursor, isLost, lease, leaseUntil, "
-                        "leaseCursor, types, subject, created, updated, id) "
-                        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)");
+                        "leaseCursor, types, subject, created, updated, filter, id) "
+                        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)");
     case CONSUMER_WRITE_DEFINITION:
         return BK_SLICE("UPDATE _consumers SET " SET_PLACE ", types = ?7, subject = ?8, "
-                        "updated = ?9 WHERE name = ?1");
+                        "updated = ?9, filter = ?10 WHERE name = ?1");
     case CONSUMER_WRITE_PLACE:
         return BK_SLICE("UPDATE _consumers SET " SET_PLACE " WHERE name = ?1");
     case CONSUMER_WRITE_REMOVAL:
@@ -185,7 +188,7 @@ enum bk_status changefeed_consumer_row_write(struct bk_transaction *transaction,
     if (change->kind == CONSUMER_WRITE_NEW || change->kind == CONSUMER_WRITE_DEFINITION)
         bind_definition(statement, change, &texts);
     if (change->kind == CONSUMER_WRITE_NEW)
-        bk_statement_bind_text(statement, 10,
+        bk_statement_bind_text(statement, 11,
                                bk_slice_make(change->consumer->id, BK_RECORD_ID_BYTES));
     status = bk_statement_run(statement);
     if (status == BK_OK && change->tells_loss)

@@ -109,6 +109,7 @@ static void finish(struct page *page, enum bk_status status) {
     struct bk_request *request = page->request;
     if (page->has_waited)
         end_wait(page);
+    changefeed_query_release(&page->feed_read.query);
     if (status == BK_OK && !changefeed_token_holds(request, page->token)) {
         bk_answer_error(request, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
         return;
@@ -205,13 +206,14 @@ static void on_page_read(struct bk_feed_read *read, enum bk_status status) {
 /* --- the list --------------------------------------------------------------------------------- */
 
 /* True when the request was answered with what is wrong. */
-static bool refuse_wrong(struct bk_request *request) {
+static bool refuse_wrong(struct bk_request *request, struct bk_feed_query *query) {
+    if (request->problems.count == 0 && !request->arena.is_overflown)
+        return false;
+    changefeed_query_release(query);
     if (request->problems.count > 0)
         bk_answer_problems(request, BK_INVALID, "The feed cannot be read with these parameters.");
-    else if (request->arena.is_overflown)
-        bk_answer_error(request, BK_TOO_LARGE, NULL);
     else
-        return false;
+        bk_answer_error(request, BK_TOO_LARGE, NULL);
     return true;
 }
 
@@ -219,8 +221,9 @@ static void open_stream(struct bk_request *request) {
     struct bk_feed_query query;
     changefeed_query_parse(request, &query);
     changefeed_query_for_stream(request, &query);
-    if (!refuse_wrong(request))
-        changefeed_stream_open(request, &query);
+    if (refuse_wrong(request, &query))
+        return;
+    changefeed_stream_open(request, &query);
 }
 
 static void open_page(struct bk_request *request, enum changefeed_format format) {
@@ -228,7 +231,7 @@ static void open_page(struct bk_request *request, enum changefeed_format format)
     page->format = format;
     changefeed_query_parse(request, &page->feed_read.query);
     page->wait_ms = changefeed_query_wait(request, &page->feed_read.query);
-    if (refuse_wrong(request))
+    if (refuse_wrong(request, &page->feed_read.query))
         return;
     changefeed_format_begin(format, request, &page->feed_read);
     bk_feed_read(feed_of(request), &page->feed_read);

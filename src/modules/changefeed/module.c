@@ -26,6 +26,9 @@ static const struct bk_route_parameter list_parameters[] = {
      "Event types, separated by commas: posts.created, users.*, *.deleted, _*. * when absent: all "
      "but those that begin with _; types=*,_* is everything."},
     {"subject", "query", "string", "Only events about this one: posts/abc."},
+    {"filter", "query", "string",
+     "Only events that it holds for, in the language of filters: payload.total >= 50 && source = "
+     "\"collections\". At most 10,000 events are looked at for one page."},
     {"limit", "query", "integer=100", "Events on a page, 1 to 1000; 100 when absent."},
     {"order", "query", "string=asc", "asc (oldest first, the default) or desc."},
     {"wait", "query", "integer=0",
@@ -111,7 +114,7 @@ static const struct bk_route routes[] = {
         .access = BK_ACCESS_SUPERUSER,
         .body_max_bytes = CHANGEFEED_CONSUMER_BODY_BYTES_MAX,
         .has_json_body = true,
-        .summary = "Makes a named consumer, or defines it anew: {types, subject, after}.",
+        .summary = "Makes a named consumer, or defines it anew: {types, subject, filter, after}.",
         .tag = "consumers",
         .handle = changefeed_consumer_put,
     },
@@ -169,8 +172,8 @@ static const struct bk_event_declaration events[] = {
 
 static const struct bk_command commands[] = {
     {.name = "events",
-     .usage = "events tail [--types TYPE,…] [--subject SUBJECT] [--after CURSOR] [--limit COUNT] "
-              "[--no-follow] [--data DIR] [--tenant NAME] [--json]",
+     .usage = "events tail [--types TYPE,…] [--subject SUBJECT] [--filter FILTER] [--after CURSOR] "
+              "[--limit COUNT] [--no-follow] [--data DIR] [--tenant NAME] [--json]",
      .summary =
          "Shows what happens in a tenant, as it happens.\n\n"
          "Begins with the last 10 events, or --limit, and follows. With --after it begins behind\n"

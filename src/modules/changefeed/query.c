@@ -1,8 +1,6 @@
 /*
  * What a request to the feed asks for. Each parameter that is wrong is named with a code of its
- * own; one that is promised but not there yet is refused, since a reader that asked for a filter
- * and gets everything would act on it. So is one that stands twice: of two positions or filters
- * only one would be heeded.
+ * own, and so is one that stands twice: of two positions or filters only one would be heeded.
  */
 #include "changefeed_private.h"
 
@@ -68,13 +66,6 @@ static void parse_order(struct bk_request *request, struct bk_feed_query *query)
     if (order.length > 0 && !query->is_descending && !bk_slice_is(order, "asc"))
         bk_problems_add(&request->problems, BK_SLICE("order"), "validation_invalid_order",
                         "Must be asc or desc.");
-}
-
-static void refuse_unavailable(struct bk_request *request) {
-    if (bk_request_query(request, BK_SLICE("filter")).length > 0)
-        bk_problems_add(&request->problems, BK_SLICE("filter"), "filter_not_available",
-                        "The filter language is not available on events yet; use types and "
-                        "subject.");
 }
 
 /* --- names that mean nothing ------------------------------------------------------------------ */
@@ -150,7 +141,8 @@ void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *qu
                         "it out.");
     query->limit = (uint32_t)bk_request_query_int(request, BK_SLICE("limit"), 1, BK_FEED_LIMIT_MAX,
                                                   LIMIT_DEFAULT);
-    refuse_unavailable(request);
+    query->test = changefeed_test_of(
+        changefeed_filter_parse(request, bk_request_query(request, BK_SLICE("filter"))));
 }
 
 uint32_t changefeed_query_wait(struct bk_request *request, const struct bk_feed_query *query) {

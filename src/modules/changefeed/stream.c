@@ -102,6 +102,7 @@ static void release(struct stream *stream) {
     struct changefeed_tenant *tenant = changefeed_tenant_of(stream->state, stream->request->tenant);
     BK_ASSERT(stream->state->stream_count > 0 && tenant->stream_count > 0);
     changefeed_waiter_leave(&stream->waiter);
+    changefeed_query_release(&stream->feed_read.query);
     bk_list_remove(&stream->link);
     bk_buffer_fini(&stream->page);
     stream->state->stream_count--;
@@ -337,16 +338,25 @@ static void init(struct stream *stream, struct bk_request *request,
     changefeed_tenant_of(state, request->tenant)->stream_count++;
 }
 
-void changefeed_stream_open(struct bk_request *request, const struct bk_feed_query *query) {
+/* NULL: the request was answered. */
+static struct stream *create(struct bk_request *request) {
     if (!may_open(request))
-        return;
+        return NULL;
     if (request->method == BK_HEAD) {
         answer_head(request);
-        return;
+        return NULL;
     }
     struct stream *stream = bk_arena_alloc_zero(&request->arena, sizeof *stream);
-    if (request->arena.is_overflown) {
-        bk_answer_error(request, BK_TOO_LARGE, NULL);
+    if (!request->arena.is_overflown)
+        return stream;
+    bk_answer_error(request, BK_TOO_LARGE, NULL);
+    return NULL;
+}
+
+void changefeed_stream_open(struct bk_request *request, struct bk_feed_query *query) {
+    struct stream *stream = create(request);
+    if (stream == NULL) {
+        changefeed_query_release(query);
         return;
     }
     init(stream, request, query);

@@ -35,7 +35,7 @@ enum {
 
 struct tail {
     struct bk_command_context *context;
-    const char *types, *subject; /* NULL: any */
+    const char *types, *subject, *filter; /* NULL: any */
     char cursor[CURSOR_TEXT_BYTES];
     int64_t limit; /* -1: none was given */
     int64_t left;  /* events to show; -1: no end */
@@ -105,11 +105,12 @@ static int call(struct tail *tail, const char *after, int64_t limit, const char 
     write_parameter(&target, "after", after);
     write_parameter(&target, "types", tail->types);
     write_parameter(&target, "subject", tail->subject);
+    write_parameter(&target, "filter", tail->filter);
     bk_buffer_append_char(&target, '\0');
     bk_buffer_clear(&tail->answer);
     int status = -1;
     if (target.is_overflown)
-        fprintf(stderr, "bakend: --types and --subject are too long\n");
+        fprintf(stderr, "bakend: --types, --subject and --filter are too long\n");
     else
         status =
             tail->context->call(tail->context, BK_GET, target.data, BK_SLICE_EMPTY, &tail->answer);
@@ -460,6 +461,10 @@ static bool read_argument(struct tail *tail, int *index, int argument_count, cha
         return read_types(tail, value);
     if ((value = value_of("--subject", index, argument_count, arguments)) != NULL) {
         tail->subject = value;
+        return true;
+    }
+    if ((value = value_of("--filter", index, argument_count, arguments)) != NULL) {
+        tail->filter = value;
         return true;
     }
     if ((value = value_of("--limit", index, argument_count, arguments)) != NULL)

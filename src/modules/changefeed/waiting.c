@@ -79,8 +79,7 @@ static enum bk_status on_dispatched(struct changefeed_state *state, struct bk_te
     if (own == NULL || event->fields.sequence == 0)
         return BK_OK; /* the feed has durable events only */
     if (bk_interests_count(own->interests) > 0)
-        bk_interests_match(own->interests, event->fields.type, event->fields.subject, on_match,
-                           event);
+        bk_interests_match_event(own->interests, &event->fields, on_match, event);
     own->dispatched = event->fields.sequence;
     return BK_OK;
 }
@@ -104,7 +103,8 @@ void changefeed_waiter_init(struct changefeed_waiter *waiter, struct changefeed_
     *waiter = (struct changefeed_waiter){
         .interest = {.types = query->types,
                      .type_count = query->type_count,
-                     .subject = query->subject},
+                     .subject = query->subject,
+                     .test = query->test},
         .tenant = tenant,
         .state = state,
     };

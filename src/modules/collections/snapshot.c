@@ -2,7 +2,8 @@
  * A collection as one stream, to make a copy of it that the change feed then keeps: NDJSON,
  *
  *   {"from":cursor}             where the feed stood before the first read
- *   {"collectionId":…,"id":…}   a record a line, as REST shows it to this actor, by id
+ *   {"collectionId":…,"id":…}   a record a line, as REST shows it to this actor, by id; where the
+ *                               list rule is an expression, those that it shows them
  *   {"done":true,"to":cursor}   where it stood in the last read
  *
  * The rows are read in pieces, each in a read transaction of its own that begins behind the last
@@ -15,6 +16,10 @@
  *                  ├─ clogged ── on_drain ──> read …
  *                  └─ the last ──> {"done"} ──> end
  *
+ * A rule may hold for few of many records. Each read therefore looks at a window of ids: it ends at
+ * the window's end although no record was found, and the next one begins there. A window that takes
+ * longer than a read may is halved.
+ *
  * Before the first piece was read what goes wrong is an ordinary answer. Afterwards it is a last
  * line {"error":{"status","code","message"}}: a stream without `done` is no copy. A collection that
  * is changed or deleted meanwhile ends it, which each read sees in its own transaction.
@@ -26,6 +31,9 @@
 
 enum {
     PIECE_ROWS = 500,
+    WINDOW_ROWS = 5000, /* that a rule is asked about in a read */
+    SQL_BYTES_MAX = 4 * 1024 * 1024,
+    CONDITION_PARAMETER = 4, /* behind the limit and both ends of the window */
     PIECE_BYTES = 256 * 1024,
     PIECE_BYTES_MAX = 64 * 1024 * 1024, /* with the row that passes PIECE_BYTES */
     ACTIVE_MAX = 64,                    /* snapshots at a time, in the whole process */
@@ -42,9 +50,14 @@ struct snapshot {
     struct bk_timer *retry;
     struct bk_schema *schema; /* as it was planned with */
     const struct bk_collection *collection;
-    enum bk_view view;
-    struct bk_sql first_sql, next_sql;
+    struct bk_slice rule; /* empty: every record is shown */
+    struct bk_asker asker;
+    struct bk_filter_sql condition;
+    struct bk_show *show;
+    struct bk_sql first_sql, next_sql;            /* without a rule */
+    struct bk_sql window_sql, part_sql, rest_sql; /* with one */
     struct bk_buffer piece, last_id;
+    struct bk_buffer window_end;     /* of this read; empty: there is nothing behind it */
     struct bk_journal_state journal; /* as the stream began */
     uint64_t to;
     uint32_t row_count; /* of this piece */
@@ -73,9 +86,47 @@ static enum bk_status check_definition(struct snapshot *snapshot,
     return snapshot->is_changed ? BK_STALE : status;
 }
 
+/* The id up to which this read looks; none when all that is left fits. */
+static enum bk_status find_window(struct snapshot *snapshot, struct bk_connection *connection) {
+    struct bk_statement *statement;
+    uint32_t rows = WINDOW_ROWS >> (snapshot->retry_count < 12 ? snapshot->retry_count : 12);
+    bk_buffer_clear(&snapshot->window_end);
+    enum bk_status status = bk_connection_statement(connection, &snapshot->window_sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, bk_buffer_slice(&snapshot->last_id));
+    bk_statement_bind_int(statement, 2, rows);
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        bk_buffer_append_slice(&snapshot->window_end, bk_statement_text(statement, 0));
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+/* What the rule shows of the window. */
+static enum bk_status begin_shown_rows(struct snapshot *snapshot, struct bk_connection *connection,
+                                       struct bk_statement **statement) {
+    const struct bk_filter_sql *condition = &snapshot->condition;
+    enum bk_status status = find_window(snapshot, connection);
+    bool is_part = snapshot->window_end.length > 0;
+    if (status == BK_OK)
+        status = bk_connection_statement(
+            connection, is_part ? &snapshot->part_sql : &snapshot->rest_sql, statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(*statement, 1, PIECE_ROWS);
+    bk_statement_bind_text(*statement, 2, bk_buffer_slice(&snapshot->last_id));
+    bk_statement_bind_text(*statement, 3, bk_buffer_slice(&snapshot->window_end));
+    for (uint32_t i = 0; i < condition->value_count; i++)
+        bk_statement_bind(*statement, CONDITION_PARAMETER + (int)i, &condition->values[i]);
+    return BK_OK;
+}
+
 static enum bk_status begin_rows(struct snapshot *snapshot, struct bk_connection *connection,
                                  struct bk_statement **statement) {
     bool is_first = snapshot->last_id.length == 0;
+    if (snapshot->rule.length > 0)
+        return begin_shown_rows(snapshot, connection, statement);
     enum bk_status status = bk_connection_statement(
         connection, is_first ? &snapshot->first_sql : &snapshot->next_sql, statement);
     if (status != BK_OK)
@@ -86,30 +137,43 @@ static enum bk_status begin_rows(struct snapshot *snapshot, struct bk_connection
     return BK_OK;
 }
 
-static void write_row(struct snapshot *snapshot, struct bk_statement *statement) {
+static enum bk_status write_row(struct snapshot *snapshot, struct bk_connection *connection,
+                                struct bk_statement *statement) {
     const struct bk_collection *collection = snapshot->collection;
     struct bk_value values[BK_COLLECTION_FIELDS_MAX];
+    size_t start = snapshot->piece.length;
     bk_record_read(collection, statement, values);
-    bk_record_write_json(collection, values, snapshot->view, &snapshot->piece);
+    enum bk_status status = bk_show_write(snapshot->show, connection, values, &snapshot->piece);
+    if (status != BK_OK) {
+        snapshot->piece.length = start;
+        return status;
+    }
     bk_buffer_append_char(&snapshot->piece, '\n');
     bk_buffer_clear(&snapshot->last_id);
     bk_buffer_append_slice(&snapshot->last_id, values[collection->id_field->index].text);
     snapshot->row_count++;
+    return BK_OK;
 }
 
 /* BK_END: there is no row behind the last one. */
-static enum bk_status write_rows(struct snapshot *snapshot, struct bk_statement *statement) {
+static enum bk_status write_rows(struct snapshot *snapshot, struct bk_connection *connection,
+                                 struct bk_statement *statement) {
     enum bk_status status = BK_OK;
-    while (snapshot->row_count < PIECE_ROWS && snapshot->piece.length < PIECE_BYTES) {
+    while (status == BK_OK && snapshot->row_count < PIECE_ROWS &&
+           snapshot->piece.length < PIECE_BYTES) {
         status = bk_statement_step(statement);
-        if (status != BK_OK)
-            break;
-        write_row(snapshot, statement);
+        if (status == BK_OK)
+            status = write_row(snapshot, connection, statement);
     }
     bk_statement_reset(statement);
     if (snapshot->piece.is_overflown || snapshot->last_id.is_overflown)
         return bk_buffer_status(snapshot->piece.is_overflown ? &snapshot->piece
                                                              : &snapshot->last_id);
+    if (status == BK_END && snapshot->window_end.length > 0) {
+        bk_buffer_clear(&snapshot->last_id);
+        bk_buffer_append_slice(&snapshot->last_id, bk_buffer_slice(&snapshot->window_end));
+        return bk_buffer_status(&snapshot->last_id);
+    }
     /* Late, but it got somewhere: a shorter piece is a correct one. */
     return status == BK_TIMEOUT && snapshot->row_count > 0 ? BK_OK : status;
 }
@@ -126,7 +190,7 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     if (status == BK_OK)
         status = begin_rows(snapshot, connection, &statement);
     if (status == BK_OK)
-        status = write_rows(snapshot, statement);
+        status = write_rows(snapshot, connection, statement);
     if (status != BK_END)
         return status;
     status = bk_journal_seek(connection, INT64_MAX, &behind_last);
@@ -143,6 +207,7 @@ static void release(struct snapshot *snapshot) {
     bk_timer_close(snapshot->retry);
     bk_buffer_fini(&snapshot->piece);
     bk_buffer_fini(&snapshot->last_id);
+    bk_buffer_fini(&snapshot->window_end);
     bk_schema_unref(snapshot->schema);
 }
 
@@ -230,12 +295,13 @@ static bool may_go_on(struct snapshot *snapshot) {
 }
 
 static void send_piece(struct snapshot *snapshot) {
-    bool has_room;
+    bool has_room = true;
     if (!snapshot->is_begun)
         begin_stream(snapshot);
     if (!may_go_on(snapshot))
         return;
-    has_room = bk_stream_write(snapshot->request, bk_buffer_slice(&snapshot->piece));
+    if (snapshot->piece.length > 0)
+        has_room = bk_stream_write(snapshot->request, bk_buffer_slice(&snapshot->piece));
     if (snapshot->is_last) {
         write_cursor_line(snapshot, BK_SLICE("to"), snapshot->to, true);
         end_stream(snapshot);
@@ -308,24 +374,107 @@ static void make_sql(struct snapshot *snapshot) {
                         BK_SLICE_PRINT(id), BK_SLICE_PRINT(id)));
 }
 
+/* The rows that the rule shows behind ?2, up to ?3 when the window has an end. */
+static struct bk_sql make_shown_sql(struct snapshot *snapshot, bool is_part) {
+    const struct bk_collection *collection = snapshot->collection;
+    struct bk_slice rows = collection->quoted, id = collection->id_field->quoted;
+    struct bk_buffer sql;
+    bk_buffer_init(&sql, SQL_BYTES_MAX);
+    bk_buffer_append_literal(&sql, "SELECT ");
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        bk_buffer_format(&sql, "%s%.*s.%.*s", i == 0 ? "" : ",", BK_SLICE_PRINT(rows),
+                         BK_SLICE_PRINT(collection->fields[i].quoted));
+    bk_buffer_format(&sql, " FROM %.*s", BK_SLICE_PRINT(rows));
+    bk_buffer_append_slice(&sql, snapshot->condition.joins);
+    bk_buffer_format(&sql, " WHERE %.*s.%.*s > ?2", BK_SLICE_PRINT(rows), BK_SLICE_PRINT(id));
+    if (is_part)
+        bk_buffer_format(&sql, " AND %.*s.%.*s <= ?3", BK_SLICE_PRINT(rows), BK_SLICE_PRINT(id));
+    else
+        bk_buffer_append_literal(&sql, " AND ?3 = ''");
+    bk_buffer_append_literal(&sql, " AND ");
+    bk_buffer_append_slice(&sql, snapshot->condition.where);
+    bk_buffer_format(&sql, " ORDER BY %.*s.%.*s LIMIT ?1", BK_SLICE_PRINT(rows),
+                     BK_SLICE_PRINT(id));
+    bk_buffer_insist(&sql);
+    struct bk_sql made =
+        bk_sql_make(bk_arena_copy(&snapshot->request->arena, bk_buffer_slice(&sql)));
+    bk_buffer_fini(&sql);
+    return made;
+}
+
+static enum bk_status make_condition(struct snapshot *snapshot, struct bk_slice rule) {
+    struct bk_request *request = snapshot->request;
+    struct bk_arena *arena = &request->arena;
+    struct bk_filter_scope scope;
+    struct bk_filter *filter;
+    enum bk_status status = bk_request_asker(request, snapshot->schema, request->json,
+                                             BK_SLICE("default"), &snapshot->asker);
+    if (status != BK_OK)
+        return status;
+    bk_asker_scope(&snapshot->asker, snapshot->collection, CONDITION_PARAMETER, &scope);
+    struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
+    if (query == NULL)
+        return bk_arena_status(arena);
+    status = bk_filter_parse(arena, rule, BK_RULE_BYTES_MAX, &filter, NULL);
+    if (status == BK_OK)
+        status = bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, NULL);
+    if (status == BK_OK)
+        status = bk_filter_query_finish(query, &snapshot->condition);
+    return status;
+}
+
+static enum bk_status make_rule(struct snapshot *snapshot, struct bk_slice rule) {
+    const struct bk_collection *collection = snapshot->collection;
+    struct bk_slice id = collection->id_field->quoted;
+    if (rule.length == 0)
+        return BK_OK;
+    snapshot->rule = rule;
+    enum bk_status status = make_condition(snapshot, rule);
+    if (status != BK_OK)
+        return status;
+    snapshot->window_sql = bk_sql_make(bk_arena_format(
+        &snapshot->request->arena,
+        "SELECT %.*s FROM %.*s WHERE %.*s > ?1 ORDER BY %.*s LIMIT 1 OFFSET ?2", BK_SLICE_PRINT(id),
+        BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(id), BK_SLICE_PRINT(id)));
+    snapshot->part_sql = make_shown_sql(snapshot, true);
+    snapshot->rest_sql = make_shown_sql(snapshot, false);
+    return BK_OK;
+}
+
+/* NULL: the request was answered. */
 static struct snapshot *create(struct bk_request *request, const struct bk_collection *collection,
-                               struct bk_schema *schema, struct collections_snapshots *owner) {
+                               struct bk_schema *schema, struct bk_slice rule) {
     struct snapshot *snapshot = bk_arena_alloc_zero(&request->arena, sizeof *snapshot);
     snapshot->request = request;
     snapshot->collection = collection;
-    snapshot->view = bk_rules_view(&request->actor, collection);
-    make_sql(snapshot);
-    if (request->arena.is_overflown)
+    snapshot->schema = schema;
+    if (!collections_show_make(request, schema, collection, &snapshot->show))
         return NULL;
+    make_sql(snapshot);
+    enum bk_status status = make_rule(snapshot, rule);
+    if (status == BK_OK)
+        status = bk_arena_status(&request->arena);
+    if (status == BK_OK)
+        return snapshot;
+    bk_answer_error(request, status, NULL);
+    return NULL;
+}
+
+static void start(struct snapshot *snapshot, struct collections_snapshots *owner) {
+    struct bk_request *request = snapshot->request;
     snapshot->owner = owner;
-    snapshot->schema = bk_schema_ref(schema);
+    (void)bk_schema_ref(snapshot->schema);
     snapshot->journal = bk_journal_state(request->tenant->database);
     snapshot->retry = bk_timer_create(owner->loop, on_retry, snapshot);
     bk_buffer_init(&snapshot->piece, PIECE_BYTES_MAX);
     bk_buffer_init(&snapshot->last_id, PIECE_BYTES_MAX);
+    bk_buffer_init(&snapshot->window_end, PIECE_BYTES_MAX);
     bk_list_push(&owner->active, &snapshot->link);
     owner->active_count++;
-    return snapshot;
+    request->state = snapshot;
+    request->on_drain = on_drain;
+    request->on_abort = on_abort;
+    read_piece(snapshot);
 }
 
 static uint32_t count_of_tenant(const struct collections_snapshots *owner,
@@ -359,12 +508,6 @@ void collections_snapshot(struct bk_request *request) {
     const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema, &rule);
     if (collection == NULL || collections_refuse_unready(request, false))
         return;
-    if (rule.length > 0) {
-        bk_answer_error(request, BK_FORBIDDEN,
-                        "Only superusers can take a snapshot of a collection whose list rule is an "
-                        "expression.");
-        return;
-    }
     if (collection->type == BK_COLLECTION_VIEW) {
         bk_answer_error(request, BK_INVALID,
                         "A view has no events that could keep a copy of it: take the snapshots of "
@@ -373,16 +516,9 @@ void collections_snapshot(struct bk_request *request) {
     }
     if (!may_begin(request, owner))
         return;
-    struct snapshot *snapshot = create(request, collection, schema, owner);
-    if (snapshot == NULL) {
-        bk_answer_error(request, BK_TOO_LARGE,
-                        "The request needs more memory than a request may have.");
-        return;
-    }
-    request->state = snapshot;
-    request->on_drain = on_drain;
-    request->on_abort = on_abort;
-    read_piece(snapshot);
+    struct snapshot *snapshot = create(request, collection, schema, rule);
+    if (snapshot != NULL)
+        start(snapshot, owner);
 }
 
 /* --- the server stops ------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ const char *realtime_refuse_bytes(const struct realtime_tenant *own, size_t byte
     struct realtime *realtime = own->realtime;
     uint64_t limit = limit_of(realtime), all = realtime->figures.subscription_bytes;
     const char *message = NULL;
+    bytes += bk_interests_growth(own->interests);
     if (own->counted_bytes + bytes > limit / TENANT_SHARE)
         message = "The subscriptions of this tenant take up the memory that one tenant may have: "
                   "subscribe to less, or try again when others have left. An operator can raise "

@@ -296,8 +296,8 @@ static enum realtime_sight look_at_record(struct realtime_item *item,
         return REALTIME_UNSEEN;
     if (verdict == BK_ASKED)
         sight = look_by_rule(item, subscription, look);
-    else if (!is_wanted(subscription, item, false))
-        return REALTIME_UNSEEN;
+    else if (realtime_item_is_asked(item) && !is_wanted(subscription, item, false))
+        return REALTIME_UNSEEN; /* it waits for what leaves its rule, and has none */
     if (sight == REALTIME_SEEN)
         sight = look_by_options(item, subscription, look);
     if (sight == REALTIME_SEEN)

@@ -177,6 +177,64 @@ static void its_memory_is_counted_and_given_back(void **state) {
     assert_int_equal(bk_interests_bytes(set), 0);
 }
 
+/* --- tests of whole events -------------------------------------------------------------------- */
+
+/* Holds for events whose payload is the key. */
+struct counting_test {
+    struct bk_event_test test;
+    int *asked;
+};
+
+static bool on_test(const struct bk_event_test *test, const struct bk_event_fields *fields) {
+    const struct counting_test *own = bk_const_container_of(test, struct counting_test, test);
+    ++*own->asked;
+    return bk_slice_equal(fields->payload, test->key);
+}
+
+static const char *match_event(const char *payload) {
+    const struct bk_event_fields fields = {.type = BK_SLICE("posts.created"),
+                                           .subject = BK_SLICE("posts/a"),
+                                           .payload = bk_slice_from(payload)};
+    memset(trace, 0, sizeof trace);
+    bk_interests_match_event(set, &fields, on_match, NULL);
+    return trace;
+}
+
+static void add_tested(struct named *named, char letter, const struct bk_event_test *test) {
+    add(named, letter, "", "posts.*", NULL, NULL);
+    bk_interests_remove(&named->interest);
+    named->interest.test = test;
+    assert_int_equal(bk_interests_add(set, &named->interest), BK_OK);
+}
+
+static void equal_tests_are_asked_once_for_an_event_whoever_has_left(void **state) {
+    (void)state;
+    int asked = 0;
+    struct counting_test one = {{BK_SLICE("1"), on_test}, &asked}, same = one;
+    struct counting_test two = {{BK_SLICE("2"), on_test}, &asked};
+    struct named a, b, c, d;
+    add_tested(&a, 'a', &one.test);
+    add_tested(&b, 'b', &same.test);
+    add_tested(&c, 'c', &two.test);
+    add(&d, 'd', "", "posts.created", NULL, NULL);
+    assert_string_equal(match_event("1"), "abd");
+    assert_int_equal(asked, 2);
+    assert_string_equal(match_event("2"), "cd");
+    assert_int_equal(bk_interests_tested(set), 4);
+    /* The one whose test was asked goes, and its memory with it. */
+    bk_interests_remove(&a.interest);
+    memset(&one, 0xff, sizeof one);
+    assert_string_equal(match_event("1"), "bd");
+    assert_string_equal(match("posts.created", "posts/a"), "bcd");
+    bk_interests_remove(&b.interest);
+    bk_interests_remove(&c.interest);
+    asked = 0;
+    assert_string_equal(match_event("1"), "d");
+    assert_int_equal(asked, 0);
+    bk_interests_remove(&d.interest);
+    assert_int_equal(bk_interests_count(set), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -186,6 +244,7 @@ int main(void) {
         TEST(a_wrong_pattern_is_refused_whole),
         TEST(agrees_with_asking_everybody),
         TEST(its_memory_is_counted_and_given_back),
+        TEST(equal_tests_are_asked_once_for_an_event_whoever_has_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,7 +179,7 @@ static void test_each_wrong_parameter_is_named(void **state) {
     check_problem("/api/events?types=posts..created", 400, "types", "validation_invalid_type");
     check_problem("/api/events?types=posts.created,", 400, "types", "validation_invalid_type");
     check_problem("/api/events?order=newest", 400, "order", "validation_invalid_order");
-    check_problem("/api/events?filter=source%3D%22auth%22", 400, "filter", "filter_not_available");
+    check_problem("/api/events?filter=source%3D", 400, "filter", "validation_invalid_filter");
     check_problem("/api/events?wait=61", 400, "wait", "validation_out_of_range");
     check_problem("/api/events?wait=5&order=desc", 400, "wait", "validation_wait_backwards");
     check_problem("/api/events?subject=posts", 400, "subject", "validation_invalid_subject");
