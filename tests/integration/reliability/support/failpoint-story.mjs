@@ -33,6 +33,7 @@ export class Story {
   isTenantMade = false;
   isTenantDeleted = false;
   isBackedUp = false;
+  isRuled = false;
   handed = [];
   isRestored = false;
   /** Answers that were neither a success nor asked for. */
@@ -98,6 +99,13 @@ export class Story {
     if (made.status !== 500) this.isTenantMade = OK(made.status);
   }
 
+  /** A change of a collection becomes a migration file. */
+  async #changeCollection() {
+    this.isRuled = undefined;
+    const { status } = await this.#ask('PATCH', '/api/collections/things', { updateRule: '' });
+    if (status !== 500) this.isRuled = OK(status);
+  }
+
   async #deleteTenant() {
     this.isTenantDeleted = undefined;
     const { status } = await this.#ask('DELETE', `/api/tenants/${oldTenant}`);
@@ -113,6 +121,7 @@ export class Story {
     await this.#backUp();
     await this.#makeTenant();
     await this.#deleteTenant();
+    await this.#changeCollection();
     await this.#writeSome(10);
     const body = { identity: 'operator@example.com', password: 'correct horse 1' };
     await this.#ask('POST', '/api/collections/_superusers/auth-with-password', body);
@@ -203,6 +212,21 @@ export class Story {
     if (names.includes(newTenant)) await signIn(this.server, { tenant: newTenant, ...superuser });
   }
 
+  /** The change and its file are there together, or neither is. */
+  async #checkMigrations() {
+    const options = { token: this.token };
+    const things = await this.server.request('GET', '/api/collections/things', undefined, options);
+    const isRuled = things.body.updateRule === '';
+    if (this.isRuled !== undefined) assert.equal(isRuled, this.isRuled, 'the changed collection');
+    const { body } = await this.server.request('GET', '/api/migrations', undefined, options);
+    const wrong = body.items.filter(({ state }) => state !== 'applied');
+    assert.deepEqual(wrong, [], 'each file was applied');
+    const changes = body.items.filter(({ file }) => file.endsWith('_updated_things.json'));
+    assert.equal(changes.length, isRuled ? 1 : 0, 'a change has a file');
+    const left = await readdir(join(this.server.folder, 'migrations'));
+    assert.deepEqual(left.sort(), body.items.map(({ file }) => file), 'no half of a file');
+  }
+
   /** Another backup clears away what one that was cut off has left. */
   async #checkBackups() {
     const again = await this.server.request(
@@ -228,6 +252,7 @@ export class Story {
     await this.#checkConsumer(await this.#checkRecords());
     await this.#checkTenants();
     await this.#checkBackups();
+    await this.#checkMigrations();
     await this.#writeSome(20);
     await this.#checkConsumer(await this.#checkRecords());
     const { text } = await server.request('GET', '/api/collections/things/snapshot', undefined, {
