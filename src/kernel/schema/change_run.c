@@ -96,6 +96,8 @@ static enum bk_status make_view(struct running *running, struct schema_step *ste
                          change->problems, &running->error);
     if (status != BK_OK)
         return status;
+    if (step->old_box != NULL)
+        schema_view_keep_ids(step->old_box, box);
     const struct schema_box *former = step->new_box;
     replace(plan, former, box);
     schema_box_unref(step->new_box);
@@ -128,8 +130,10 @@ static enum bk_status run_step(struct running *running, struct schema_step *step
     enum bk_status status = BK_OK;
     if (step->draft != NULL)
         status = make_view(running, step);
-    if (status == BK_OK && is_unchanged(running->plan, step))
+    if (status == BK_OK && is_unchanged(running->plan, step)) {
+        replace(running->plan, step->new_box, step->old_box); /* its dates, too */
         return BK_OK;
+    }
     if (status == BK_OK)
         status = change_table(running, step);
     if (status == BK_OK)

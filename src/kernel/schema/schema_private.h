@@ -241,8 +241,15 @@ enum bk_status schema_view_create(const struct bk_schema *schema, const struct s
                                   struct bk_connection *connection, struct bk_problems *problems);
 /* Whether two collections have the same fields, but for their ids. */
 bool schema_view_has_same_fields(const struct schema_box *a, const struct schema_box *b);
+/* Fields that are the same as before keep their ids, which are drawn. */
+void schema_view_keep_ids(const struct schema_box *old_box, struct schema_box *new_box);
 /* A problem of viewQuery, where there is one of a field that it gives. */
 void schema_view_refuse_fields(const struct schema_box *box, struct bk_problems *problems);
+
+/* SQL in which "text" is 'text', where SQLite has found no column of this name, as its reason says;
+ * NULL data when that is not why. The contract takes such texts. */
+enum { SCHEMA_REQUOTED_MAX = 100 };
+struct bk_slice schema_requote(struct bk_slice sql, struct bk_slice reason, struct bk_arena *arena);
 
 /* --- a view's SELECT (view_query.c) ----------------------------------------------------------- */
 

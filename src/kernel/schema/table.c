@@ -66,9 +66,18 @@ static enum bk_status drop_indexes(struct altering *altering) {
  * SQLite has against it is shown, since it speaks of nothing but the names that the client
  * wrote. */
 static enum bk_status create_index(struct altering *altering, uint32_t number) {
-    const struct bk_sql sql = bk_sql_make(altering->new_box->collection.indexes[number].sql);
+    struct bk_sql sql = bk_sql_make(altering->new_box->collection.indexes[number].sql);
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
+    for (int i = 0; i < SCHEMA_REQUOTED_MAX && status == BK_INVALID; i++) {
+        struct bk_slice text =
+            schema_requote(sql.text, bk_slice_from(bk_connection_error(altering->connection)),
+                           altering->problems->arena);
+        if (text.data == NULL)
+            break;
+        sql = bk_sql_make(text);
+        status = bk_connection_statement(altering->connection, &sql, &statement);
+    }
     if (status == BK_OK)
         status = bk_statement_run(statement);
     if (status == BK_OK)

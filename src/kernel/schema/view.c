@@ -24,8 +24,7 @@
 
 enum {
     REASON_BYTES_MAX = 500,
-    QUOTED_TEXTS_MAX = 100, /* that are rewritten in one query */
-    SAMPLE_MAX = 10,        /* records whose ids are looked at */
+    SAMPLE_MAX = 10, /* records whose ids are looked at */
     SCRATCH_BYTES_MAX = SCHEMA_BOX_BYTES_MAX,
 };
 
@@ -141,29 +140,34 @@ static bool has_word(struct bk_slice text, struct bk_slice word) {
     return false;
 }
 
-/* "text" → 'text', where SQLite has found no such column. False: it is not there. */
-static bool requote(struct deriving *deriving, struct bk_slice name) {
-    struct bk_slice quoted = bk_arena_format(&deriving->arena, "\"%.*s\"", BK_SLICE_PRINT(name));
-    struct bk_slice text = deriving->sql;
-    for (size_t i = 0; i + quoted.length <= text.length; i++) {
-        if (!bk_slice_equal(bk_slice_make(text.data + i, quoted.length), quoted))
-            continue;
-        struct bk_buffer out;
-        bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
-        bk_buffer_append(&out, text.data, i);
-        bk_buffer_append_char(&out, '\'');
-        for (size_t k = 0; k < name.length; k++) {
-            if (name.data[k] == '\'')
-                bk_buffer_append_char(&out, '\'');
-            bk_buffer_append_char(&out, name.data[k]);
-        }
-        bk_buffer_append_char(&out, '\'');
-        bk_buffer_append(&out, text.data + i + quoted.length, text.length - i - quoted.length);
-        deriving->sql = bk_arena_copy(&deriving->arena, bk_buffer_slice(&out));
-        bk_buffer_fini(&out);
-        return !deriving->arena.is_overflown;
+struct bk_slice schema_requote(struct bk_slice sql, struct bk_slice reason,
+                               struct bk_arena *arena) {
+    static const struct bk_slice no_column = BK_SLICE_INIT("no such column: ");
+    if (!bk_slice_starts_with(reason, no_column))
+        return BK_SLICE_EMPTY;
+    struct bk_slice name =
+        bk_slice_make(reason.data + no_column.length, reason.length - no_column.length);
+    struct bk_slice quoted = bk_arena_format(arena, "\"%.*s\"", BK_SLICE_PRINT(name)), made;
+    size_t at = 0;
+    while (at + quoted.length <= sql.length &&
+           !bk_slice_starts_with(bk_slice_make(sql.data + at, sql.length - at), quoted))
+        at++;
+    if (at + quoted.length > sql.length)
+        return BK_SLICE_EMPTY;
+    struct bk_buffer out;
+    bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
+    bk_buffer_append(&out, sql.data, at);
+    bk_buffer_append_char(&out, '\'');
+    for (size_t i = 0; i < name.length; i++) {
+        if (name.data[i] == '\'')
+            bk_buffer_append_char(&out, '\'');
+        bk_buffer_append_char(&out, name.data[i]);
     }
-    return false;
+    bk_buffer_append_char(&out, '\'');
+    bk_buffer_append(&out, sql.data + at + quoted.length, sql.length - at - quoted.length);
+    made = bk_arena_copy(arena, bk_buffer_slice(&out));
+    bk_buffer_fini(&out);
+    return arena->is_overflown ? BK_SLICE_EMPTY : made;
 }
 
 static enum bk_status judge_once(struct deriving *deriving) {
@@ -178,16 +182,13 @@ static enum bk_status judge_once(struct deriving *deriving) {
 }
 
 static enum bk_status judge(struct deriving *deriving) {
-    static const struct bk_slice no_column = BK_SLICE_INIT("no such column: ");
     enum bk_status status = judge_once(deriving);
-    for (int i = 0; i < QUOTED_TEXTS_MAX && status == BK_INVALID; i++) {
-        struct bk_slice text = bk_slice_from(bk_connection_error(deriving->connection));
-        if (!bk_slice_starts_with(text, no_column))
+    for (int i = 0; i < SCHEMA_REQUOTED_MAX && status == BK_INVALID; i++) {
+        struct bk_slice reason = bk_slice_from(bk_connection_error(deriving->connection));
+        struct bk_slice sql = schema_requote(deriving->sql, reason, &deriving->arena);
+        if (sql.data == NULL)
             break;
-        text = bk_slice_make(text.data + no_column.length, text.length - no_column.length);
-        text = bk_arena_copy(&deriving->arena, text);
-        if (!requote(deriving, text))
-            break;
+        deriving->sql = sql;
         status = judge_once(deriving);
     }
     return status == BK_OK ? BK_OK : refused_by_sqlite(deriving, status);
@@ -574,4 +575,12 @@ bool schema_view_has_same_fields(const struct schema_box *a, const struct schema
     bk_buffer_fini(&texts[0]);
     bk_buffer_fini(&texts[1]);
     return is_same;
+}
+
+void schema_view_keep_ids(const struct schema_box *old_box, struct schema_box *new_box) {
+    if (!schema_view_has_same_fields(old_box, new_box))
+        return;
+    for (uint32_t i = 0; i < new_box->collection.field_count; i++)
+        new_box->collection.fields[i].id =
+            bk_arena_copy(&new_box->arena, old_box->collection.fields[i].id);
 }
