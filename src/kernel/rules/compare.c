@@ -27,6 +27,8 @@ static bool has_filled_constants(const struct filter_value *function) {
 bool filter_value_is_filled(const struct filter_value *value) {
     if (value->fallback == FILTER_FALLBACK_ALWAYS)
         return value->is_of_all && has_filled_constants(value);
+    if (value->kind == FILTER_VALUE_ELEMENT && value->join->kind == FILTER_JOIN_LIST)
+        return !value->is_of_all || !value->is_many; /* as in the contract, even of an empty list */
     return value->kind == FILTER_VALUE_LITERAL ||
            (value->kind == FILTER_VALUE_PARAMETER && !filter_value_is_empty(value));
 }
@@ -59,7 +61,7 @@ static void write_pair(struct side left, const char *sign, struct side right,
 /* Whether it is a column of a row that is there, and that has no NULL. */
 static bool is_never_null(struct side side) {
     const struct filter_value *value = side.value;
-    if (value->kind != FILTER_VALUE_COLUMN || value->is_lower)
+    if (value->kind != FILTER_VALUE_COLUMN || value->is_lower || value->is_expression)
         return false;
     const struct filter_join *join = value->join;
     bool is_there =
@@ -200,14 +202,18 @@ static void write_plain(const struct filter_test *test, struct side left, struct
     }
 }
 
+struct filter_value filter_compare_all(const struct filter_value *value) {
+    struct filter_value all = *value;
+    all.is_of_all = true;
+    return all;
+}
+
 /* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)) */
 static void write_match_all(const struct filter_test *test, struct bk_buffer *out) {
     const struct filter_value *left = &test->left, *right = &test->right;
-    struct filter_value one = filter_compare_one(left->is_many ? right : left);
-    struct side sides[] = {
-        {left->is_many ? left : &one, left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
-        {right->is_many ? right : &one,
-         right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
+    struct filter_value all[] = {filter_compare_all(left), filter_compare_all(right)};
+    struct side sides[] = {{&all[0], left->is_many ? FILTER_MATCH_LETTER : FILTER_LETTER},
+                           {&all[1], right->is_many ? FILTER_OTHER_MATCH_LETTER : FILTER_LETTER}};
     bk_buffer_append_literal(out, " AND NOT EXISTS (SELECT 1 FROM (SELECT 1)");
     for (size_t i = 0; i < 2; i++)
         if (sides[i].value->is_many)
@@ -219,12 +225,6 @@ static void write_match_all(const struct filter_test *test, struct bk_buffer *ou
         if (sides[i].value->is_many)
             filter_value_write_seen(sides[i].value, sides[i].letter, out);
     bk_buffer_append_char(out, ')');
-}
-
-struct filter_value filter_compare_one(const struct filter_value *value) {
-    struct filter_value one = *value;
-    one.is_of_all = true;
-    return one;
 }
 
 static void write_visible(const struct filter_value *value, struct bk_buffer *out) {

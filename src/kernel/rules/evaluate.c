@@ -62,6 +62,17 @@ static bool is_same(const struct pair *pair, const struct side *left, const stru
     return compare(pair, left, right) == 0;
 }
 
+/* IS TRUE and IS FALSE ask what a value is taken for. */
+static bool is_truth(const struct filter_value *value) {
+    return value->kind == FILTER_VALUE_LITERAL &&
+           (bk_slice_is(value->text, "TRUE") || bk_slice_is(value->text, "FALSE"));
+}
+
+static bool is_taken_for(const struct side *left, const struct side *right) {
+    return left->is.type != BK_VALUE_NULL &&
+           filter_is_true(&left->is) == bk_slice_is(right->value->text, "TRUE");
+}
+
 static struct side or_empty(const struct side *side) {
     if (!filter_value_is_empty(side->value))
         return *side;
@@ -73,6 +84,8 @@ static enum truth equality_of(const struct pair *pair, bool is_equal) {
     bool has_null = left.is.type == BK_VALUE_NULL || right.is.type == BK_VALUE_NULL;
     if (is_equal && has_null)
         return UNKNOWN;
+    if (!is_equal && is_truth(pair->right.value))
+        return truth_of(!is_taken_for(&left, &right));
     return truth_of(is_same(pair, &left, &right) == is_equal);
 }
 
@@ -96,7 +109,8 @@ static enum truth judge_equality(const struct pair *pair, bool is_equal) {
     bool is_right_empty = filter_value_is_empty(right->value);
     if (left->value->fallback == FILTER_FALLBACK_NONE ||
         right->value->fallback == FILTER_FALLBACK_NONE)
-        return truth_of(is_same(pair, left, right) == is_equal);
+        return truth_of((is_truth(right->value) ? is_taken_for(left, right)
+                                                : is_same(pair, left, right)) == is_equal);
     if ((is_left_empty && is_right_empty) || filter_value_is_filled(left->value) ||
         filter_value_is_filled(right->value))
         return equality_of(pair, is_equal);
@@ -170,26 +184,24 @@ static enum truth judge_order(const struct pair *pair, enum filter_operator sign
     }
 }
 
-static bool compute_side(struct filter_evaluation *evaluation, const struct filter_value *value,
-                         const struct filter_elements *chosen, struct side *side) {
-    side->value = value;
-    side->affinity = filter_value_affinity(evaluation, value);
-    return filter_compute(evaluation, value, chosen, &side->is);
+static bool compute_side(struct filter_evaluation *evaluation, const struct filter_elements *chosen,
+                         struct side *side) {
+    side->affinity = filter_value_affinity(evaluation, side->value);
+    return filter_compute(evaluation, side->value, chosen, &side->is);
 }
 
-static enum truth judge_pair(struct filter_evaluation *evaluation, const struct filter_test *test,
-                             const struct filter_elements *left,
+/* The values are in the sides; chosen: the elements that are meant, or NULL. */
+static enum truth judge_pair(struct pair *pair, const struct filter_elements *left,
                              const struct filter_elements *right) {
-    struct pair pair = {.evaluation = evaluation, .test = test};
-    enum filter_operator sign = test->node->sign;
-    if (!compute_side(evaluation, &test->left, left, &pair.left) ||
-        !compute_side(evaluation, &test->right, right, &pair.right))
+    enum filter_operator sign = pair->test->node->sign;
+    if (!compute_side(pair->evaluation, left, &pair->left) ||
+        !compute_side(pair->evaluation, right, &pair->right))
         return IN_TABLES;
     if (sign == FILTER_EQUAL || sign == FILTER_NOT_EQUAL)
-        return judge_equality(&pair, sign == FILTER_EQUAL);
+        return judge_equality(pair, sign == FILTER_EQUAL);
     if (sign == FILTER_LIKE || sign == FILTER_NOT_LIKE)
-        return judge_like(&pair, sign == FILTER_LIKE);
-    return judge_order(&pair, sign);
+        return judge_like(pair, sign == FILTER_LIKE);
+    return judge_order(pair, sign);
 }
 
 /* The elements of a side that has several; of one that has not, none is chosen. */
@@ -201,6 +213,10 @@ static bool elements_of_side(struct filter_evaluation *evaluation, const struct 
 
 /* NOT EXISTS one that does not match. */
 static enum truth judge_all(struct filter_evaluation *evaluation, const struct filter_test *test) {
+    const struct filter_value of_left = filter_compare_all(&test->left);
+    const struct filter_value of_right = filter_compare_all(&test->right);
+    struct pair pair = {
+        .evaluation = evaluation, .test = test, .left.value = &of_left, .right.value = &of_right};
     struct filter_elements left, right;
     enum truth answer = TRUE;
     if (!elements_of_side(evaluation, &test->left, &left) ||
@@ -211,7 +227,7 @@ static enum truth judge_all(struct filter_evaluation *evaluation, const struct f
             if (evaluation->steps == 0)
                 return IN_TABLES;
             evaluation->steps--;
-            enum truth one = judge_pair(evaluation, test, &left, &right);
+            enum truth one = judge_pair(&pair, &left, &right);
             answer = both(answer, one == UNKNOWN ? TRUE : one);
         }
     }
@@ -230,10 +246,14 @@ static enum truth judge_visible(struct filter_evaluation *evaluation,
 
 static enum truth judge_comparison(struct filter_evaluation *evaluation,
                                    const struct filter_test *test) {
+    struct pair pair = {.evaluation = evaluation,
+                        .test = test,
+                        .left.value = &test->left,
+                        .right.value = &test->right};
     if (evaluation->steps == 0)
         return IN_TABLES;
     evaluation->steps--;
-    enum truth answer = judge_pair(evaluation, test, NULL, NULL);
+    enum truth answer = judge_pair(&pair, NULL, NULL);
     if (answer == FALSE)
         return FALSE;
     if (!test->node->is_any && (test->left.is_many || test->right.is_many))

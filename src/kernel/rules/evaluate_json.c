@@ -83,8 +83,7 @@ const struct bk_json *filter_json_at(const struct bk_json *json, struct bk_slice
 
 /* --- values ----------------------------------------------------------------------------------- */
 
-/* Without the spaces between its parts. */
-static struct bk_slice compact(struct bk_arena *arena, struct bk_slice text) {
+struct bk_slice filter_json_compact(struct bk_arena *arena, struct bk_slice text) {
     size_t length = 0;
     bool is_in_text = false;
     char *out = bk_arena_alloc(arena, text.length + 1);
@@ -119,7 +118,7 @@ struct bk_value filter_json_value(struct bk_arena *arena, const struct bk_json *
     case BK_JSON_OBJECT:
         break;
     }
-    return BK_VALUE_OF_TEXT(compact(arena, json->text));
+    return BK_VALUE_OF_TEXT(filter_json_compact(arena, json->text));
 }
 
 /* --- elements --------------------------------------------------------------------------------- */

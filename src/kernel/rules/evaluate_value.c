@@ -18,7 +18,7 @@ struct filter_row *filter_row_of(struct filter_evaluation *evaluation,
 
 enum filter_affinity filter_value_affinity(const struct filter_evaluation *evaluation,
                                            const struct filter_value *value) {
-    if (value->is_lower)
+    if (value->is_lower || value->is_expression)
         return FILTER_AFFINITY_NONE;
     if (value->kind == FILTER_VALUE_ELEMENT)
         return FILTER_AFFINITY_BLOB;
@@ -42,7 +42,7 @@ static struct bk_value constant_of(struct filter_evaluation *evaluation,
 }
 
 static struct bk_value literal_of(const struct filter_value *value) {
-    int64_t number = 0;
+    int64_t number = bk_slice_is(value->text, "TRUE") ? 1 : 0;
     (void)bk_slice_to_int64(value->text, &number);
     return BK_VALUE_OF_INT(number);
 }

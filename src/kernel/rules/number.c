@@ -90,6 +90,27 @@ struct bk_value filter_numeric_of(const struct bk_value *value) {
     return read_number(text, is_integer);
 }
 
+bool filter_is_true(const struct bk_value *value) {
+    struct bk_slice text = value->text;
+    size_t at = 0;
+    if (value->type != BK_VALUE_TEXT)
+        return value->type == BK_VALUE_INT ? value->integer != 0 : value->real != 0;
+    while (at < text.length && is_space(text.data[at]))
+        at++;
+    if (at < text.length && (text.data[at] == '-' || text.data[at] == '+'))
+        at++;
+    bool has_dot = false;
+    for (; at < text.length; at++) {
+        char c = text.data[at];
+        if (c >= '1' && c <= '9')
+            return true;
+        if (c != '0' && (c != '.' || has_dot))
+            return false;
+        has_dot = has_dot || c == '.';
+    }
+    return false;
+}
+
 struct bk_value filter_number_of(struct bk_slice text) {
     bool is_integer;
     if (text.length > NUMBER_BYTES_MAX || !is_number(text, &is_integer))

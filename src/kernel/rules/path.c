@@ -50,7 +50,7 @@ static enum bk_status miss(struct bk_filter_query *query, const struct filter_pa
 }
 
 static bool may_use(const struct bk_filter_query *query, const struct bk_field *field) {
-    return !field->is_secret && (!field->is_hidden || query->trust == BK_FILTER_OF_RULE);
+    return query->trust == BK_FILTER_OF_RULE || (!field->is_secret && !field->is_hidden);
 }
 
 /* --- to another record ------------------------------------------------------------------------ */
@@ -138,6 +138,8 @@ static enum bk_status follow_back(struct bk_filter_query *query, struct filter_p
     struct bk_relation relation;
     if (!split_via(word, &collection_name, &field_name))
         return miss(query, path, word, value);
+    if (query->is_of_new && path->join->kind == FILTER_JOIN_BASE)
+        return filter_refuse_name(query, path->operand, "nothing refers to a new record");
     const struct bk_collection *collection = filter_find_collection(query, collection_name);
     const struct bk_field *field =
         collection == NULL ? NULL : bk_collection_field(collection, field_name);

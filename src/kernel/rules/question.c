@@ -94,6 +94,7 @@ static enum bk_status resolve(struct bk_question *question, struct bk_arena *are
     question->query = bk_filter_query_create(arena, scope);
     if (question->query == NULL)
         return bk_arena_status(arena);
+    question->query->is_of_new = question->of == BK_QUESTION_OF_VALUES;
     enum bk_status status = bk_filter_parse(arena, text, bytes_max, &filter, error);
     if (status == BK_OK)
         status = bk_filter_query_add(question->query, filter, trust, error);

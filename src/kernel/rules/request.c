@@ -72,12 +72,24 @@ static struct bk_slice type_of(const struct bk_filter_query *query, struct bk_sl
     return field == NULL ? BK_SLICE_EMPTY : bk_slice_from(field->type->name);
 }
 
+/* Of a json field that was sent: its text. */
+static bool bind_json_field(struct bk_filter_query *query, const struct bk_json *json,
+                            struct bk_slice name, struct filter_value *value) {
+    if (json == NULL || !bk_slice_is(type_of(query, name), "json"))
+        return false;
+    struct bk_value text = BK_VALUE_OF_TEXT(filter_json_compact(query->arena, json->text));
+    filter_value_bind(query, &text, value);
+    return true;
+}
+
 static enum bk_status resolve_plain(struct bk_filter_query *query,
                                     const struct filter_operand *operand, struct bk_slice rest,
                                     struct filter_value *value) {
     const struct bk_json *json = query->scope.request;
     struct bk_slice word, name = BK_SLICE_EMPTY, modifier = BK_SLICE_EMPTY;
-    while (bk_slice_split(&rest, '.', &word)) {
+    uint32_t depth = 0;
+    bool is_of_body = bk_slice_starts_with(rest, BK_SLICE("body."));
+    for (; bk_slice_split(&rest, '.', &word); depth++) {
         name = word;
         if (rest.length == 0) {
             enum bk_status status = filter_split_modifier(query, operand, word, &name, &modifier);
@@ -87,13 +99,14 @@ static enum bk_status resolve_plain(struct bk_filter_query *query,
         json = find_member(json, name);
     }
     if (bk_slice_is(modifier, "isset")) {
-        set_literal(value, json != NULL ? BK_SLICE("1") : BK_SLICE("0"));
+        set_literal(value, json != NULL ? BK_SLICE("TRUE") : BK_SLICE("FALSE"));
         return BK_OK;
     }
     if (modifier.length > 0 && !bk_slice_is(modifier, "lower"))
         return filter_refuse_name(query, operand, ":%.*s is not for this value",
                                   BK_SLICE_PRINT(modifier));
-    bind_json(query, json, type_of(query, name), value);
+    if (!is_of_body || depth != 2 || !bind_json_field(query, json, name, value))
+        bind_json(query, json, type_of(query, name), value);
     value->is_lower = modifier.length > 0 && value->kind == FILTER_VALUE_PARAMETER;
     return BK_OK;
 }
@@ -104,6 +117,12 @@ static enum bk_status resolve_plain(struct bk_filter_query *query,
 static bool is_plain_of_auth(struct bk_slice rest) {
     return bk_slice_is(rest, "id") || bk_slice_is(rest, "collectionId") ||
            bk_slice_is(rest, "collectionName");
+}
+
+/* What the contract binds as a value: its column's type does not count. */
+static bool is_bound_of_auth(struct bk_slice rest) {
+    return bk_slice_is(rest, "email") || bk_slice_is(rest, "emailVisibility") ||
+           bk_slice_is(rest, "verified");
 }
 
 static struct bk_slice list_of_one(struct bk_filter_query *query, struct bk_slice id) {
@@ -136,8 +155,10 @@ static enum bk_status resolve_auth(struct bk_filter_query *query,
     const struct filter_join wanted = {.kind = FILTER_JOIN_IDS,
                                        .collection = query->scope.auth_collection,
                                        .name = BK_SLICE("auth")};
-    return walk_from_ids(query, operand, &wanted, list_of_one(query, query->scope.auth_id), below,
-                         value);
+    enum bk_status status = walk_from_ids(query, operand, &wanted,
+                                          list_of_one(query, query->scope.auth_id), below, value);
+    value->is_expression = is_bound_of_auth(below);
+    return status;
 }
 
 /* --- the body --------------------------------------------------------------------------------- */
@@ -190,8 +211,15 @@ static enum bk_status resolve_lower(struct bk_filter_query *query, const struct 
                                     struct filter_value *value) {
     const struct bk_json *json = body_of(query, field->name);
     struct bk_value text = BK_VALUE_OF_TEXT(BK_SLICE(""));
-    if (json != NULL && json->type != BK_JSON_NULL)
-        text.text = json->type == BK_JSON_STRING ? json->string : json->text;
+    bool is_plain = json != NULL && (json->type == BK_JSON_NUMBER || json->type == BK_JSON_BOOL);
+    if (bind_json_field(query, json, field->name, value)) {
+        value->is_lower = true;
+        return BK_OK;
+    }
+    if (json != NULL && json->type == BK_JSON_STRING)
+        text.text = json->string;
+    else if (is_plain)
+        text.text = json->text;
     filter_value_bind(query, &text, value);
     value->is_lower = true;
     return BK_OK;
@@ -249,13 +277,17 @@ static enum bk_status resolve_body(struct bk_filter_query *query,
         bk_relation_of(field, &relation) ? filter_find_collection(query, relation.target_id) : NULL;
     if (target == NULL)
         return resolve_plain(query, operand, rest, value);
+    struct bk_slice ids = as_list(query, body_of(query, field->name));
+    if (bk_slice_is(ids, "[]") || bk_slice_is(ids, "[\"\"]")) {
+        set_null(value);
+        return BK_OK;
+    }
     const struct filter_join wanted = {.kind = FILTER_JOIN_IDS,
                                        .collection = target,
                                        .field = field,
                                        .name = field->name,
                                        .is_many = relation.is_multiple};
-    return walk_from_ids(query, operand, &wanted, as_list(query, body_of(query, field->name)),
-                         below, value);
+    return walk_from_ids(query, operand, &wanted, ids, below, value);
 }
 
 enum bk_status filter_request_resolve(struct bk_filter_query *query,

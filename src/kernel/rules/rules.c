@@ -61,13 +61,16 @@ static enum bk_status read_rule(struct bk_arena *arena, const struct bk_schema *
                                 struct bk_error *error) {
     const struct bk_filter_scope scope = {
         .schema = schema, .collection = collection, .first_parameter = 1};
+    struct bk_filter_sql sql;
     struct bk_filter *filter;
     enum bk_status status = bk_filter_parse(arena, rule, BK_RULE_BYTES_MAX, &filter, error);
     if (status != BK_OK)
         return status;
     struct bk_filter_query *query = bk_filter_query_create(arena, &scope);
-    return query == NULL ? bk_arena_status(arena)
-                         : bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, error);
+    if (query == NULL)
+        return bk_arena_status(arena);
+    status = bk_filter_query_add(query, filter, BK_FILTER_OF_RULE, error);
+    return status == BK_OK ? bk_filter_query_finish(query, &sql) : status;
 }
 
 bool bk_rule_is_valid(const struct bk_schema *schema, const struct bk_collection *collection,
@@ -82,6 +85,8 @@ bool bk_rule_is_valid(const struct bk_schema *schema, const struct bk_collection
     bk_arena_fini(&arena);
     if (status == BK_OK)
         return true;
+    if (status != BK_INVALID)
+        bk_error_set(&error, status, "it takes more than a rule may: make it shorter");
     char message[BK_ERROR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "Invalid rule: %.480s.", error.message);
     bk_problems_add(problems, field, "validation_invalid_rule", message);

@@ -162,7 +162,7 @@ enum { FILTER_LETTER = 'f', FILTER_MATCH_LETTER = 'm', FILTER_OTHER_MATCH_LETTER
 
 enum filter_value_kind {
     FILTER_VALUE_NULL,
-    FILTER_VALUE_LITERAL,   /* text: digits */
+    FILTER_VALUE_LITERAL,   /* text: digits, TRUE or FALSE */
     FILTER_VALUE_PARAMETER, /* bound */
     FILTER_VALUE_COLUMN,
     FILTER_VALUE_JSON, /* path: in the column */
@@ -180,9 +180,10 @@ struct filter_value {
     enum filter_value_kind kind;
     enum filter_fallback fallback;
     bool is_lower;
+    bool is_expression;       /* of a column: without its type */
     bool is_many;             /* several: all of them must match */
     bool is_of_path;          /* a length of what the path leads to */
-    bool is_of_all;           /* what all of several are compared with */
+    bool is_of_all;           /* of the comparison that all of several must pass */
     bool needs_visible_email; /* it is an email: only where its owner shows it */
     struct filter_join *join; /* whose row it is in; NULL: none */
     const struct bk_field *field;
@@ -261,9 +262,9 @@ void filter_compare_prepare(struct bk_filter_query *query, struct filter_test *t
 void filter_compare_write(const struct filter_test *test, struct bk_buffer *out);
 /* Marks the joins without whose rows the tests cannot hold: NULL is less, equal or like nothing. */
 void filter_compare_require(const struct filter_test *first);
-/* The value that all of several are compared with: as in the contract, a function of constants is
- * then taken not to be empty. */
-struct filter_value filter_compare_one(const struct filter_value *value);
+/* The value in the comparison that all of several must pass, where the contract has other ideas of
+ * what is surely not empty. */
+struct filter_value filter_compare_all(const struct filter_value *value);
 /* Whether it is '' or null, whatever the record; whether it surely is neither. */
 bool filter_value_is_empty(const struct filter_value *value);
 bool filter_value_is_filled(const struct filter_value *value);
@@ -292,6 +293,7 @@ struct bk_filter_query {
     enum bk_filter_trust trust;
     bool has_many;     /* the tests under way speak of such rows */
     bool is_of_event;  /* what it speaks of is an event */
+    bool is_of_new;    /* what it speaks of is a record that nothing can refer to yet */
     bool needs_sqlite; /* there is a function that only SQLite has */
 };
 /* By name or id; the collection of the scope may not be in its schema yet. NULL. */
@@ -322,6 +324,8 @@ int filter_compare_values(struct bk_arena *arena, const struct bk_value *left,
                           enum filter_affinity right_affinity);
 /* A number as SQLite writes it; a text as it is. */
 struct bk_slice filter_text_of(struct bk_arena *arena, const struct bk_value *value);
+/* Whether it is what SQL takes for true: not 0, a text by the number that it begins with. */
+bool filter_is_true(const struct bk_value *value);
 /* A text that is a number becomes one. */
 struct bk_value filter_numeric_of(const struct bk_value *value);
 /* A number of JSON: an integer where SQLite has one. */
@@ -379,6 +383,8 @@ enum filter_json filter_row_json(struct filter_row *row, const struct bk_field *
                                  const struct bk_json **json);
 /* ".a[0].b"; NULL: there is nothing. */
 const struct bk_json *filter_json_at(const struct bk_json *json, struct bk_slice path);
+/* Without the spaces between its parts. */
+struct bk_slice filter_json_compact(struct bk_arena *arena, struct bk_slice text);
 /* As json_extract gives it. */
 struct bk_value filter_json_value(struct bk_arena *arena, const struct bk_json *json);
 /* The elements of what a join stands for, one NULL when there are none. False: tables. */

@@ -382,6 +382,8 @@ static void write_kind(const struct filter_value *value, char letter, struct bk_
 }
 
 void filter_value_write(const struct filter_value *value, char letter, struct bk_buffer *out) {
+    if (value->is_expression)
+        bk_buffer_append_char(out, '+');
     if (value->is_lower)
         bk_buffer_append_literal(out, "LOWER(");
     write_kind(value, letter, out);
