@@ -1,7 +1,7 @@
 /*
  * JSON in columns, as SQLite's json_extract and json_each read it: a text gives its text, true and
- * false 1 and 0, an object or a list its own JSON. A column that holds no JSON is a text, and a list
- * of one.
+ * false 1 and 0, an object or a list its own JSON. A column that holds no JSON is a text, and a
+ * list of one.
  */
 #include "rules_private.h"
 

@@ -1,6 +1,7 @@
 /*
  * What the value of a comparison is, for a record that is in memory: the same as the expression
- * that it is written as in SQL would give. False: it is in a table, or takes SQLite's own functions.
+ * that it is written as in SQL would give. False: it is in a table, or takes SQLite's own
+ * functions.
  */
 #include "rules_private.h"
 

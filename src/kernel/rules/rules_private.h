@@ -331,7 +331,7 @@ struct bk_value filter_numeric_of(const struct bk_value *value);
 /* A number of JSON: an integer where SQLite has one. */
 struct bk_value filter_number_of(struct bk_slice text);
 
-/* --- evaluate.c, evaluate_value.c, evaluate_json.c --------------------------------------------- */
+/* --- evaluate.c, evaluate_value.c, evaluate_json.c -------------------------------------------- */
 
 enum {
     FILTER_ELEMENT_STEPS_MAX = 20 * 1000,          /* comparisons of elements with elements */
