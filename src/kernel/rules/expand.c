@@ -352,14 +352,14 @@ static enum bk_status make_asker(struct making *making, const struct bk_asker *a
 
 enum bk_status expand_make(struct expand_tree **tree, struct bk_arena *arena,
                            const struct bk_asker *asker, const struct bk_collection *collection,
-                           struct bk_slice text) {
-    struct bk_slice paths[PATHS_MAX];
+                           struct bk_slice paths) {
+    struct bk_slice texts[PATHS_MAX];
     struct making making = {.arena = arena};
     uint32_t count;
     *tree = NULL;
-    if (text.length == 0)
+    if (paths.length == 0)
         return BK_OK;
-    enum bk_status status = read_paths(arena, text, paths, &count);
+    enum bk_status status = read_paths(arena, paths, texts, &count);
     if (status != BK_OK || count == 0)
         return status;
     making.tree = bk_arena_alloc_zero(arena, sizeof *making.tree);
@@ -370,8 +370,8 @@ enum bk_status expand_make(struct expand_tree **tree, struct bk_arena *arena,
     making.tree->collection = collection;
     making.tree->paths = room;
     for (uint32_t i = 0; i < count && status == BK_OK; i++)
-        if (!is_superfluous(paths, count, i))
-            status = add_path(&making, collection, paths[i]);
+        if (!is_superfluous(texts, count, i))
+            status = add_path(&making, collection, texts[i]);
     *tree = making.tree;
     return status == BK_OK ? bk_arena_status(arena) : status;
 }

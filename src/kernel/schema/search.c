@@ -3,9 +3,10 @@
  *
  *   "search": {"fields": ["title", "body"], "tokenizer": "unicode61"}
  *
- * The words are in a table of FTS5 beside the collection's, which keeps no text of its own. Triggers
- * follow every row, in the transaction that writes it; a change of what is searched, or of the table,
- * makes it anew. It is called after the collection's id, so that nothing else can have its name.
+ * The words are in a table of FTS5 beside the collection's, which keeps no text of its own.
+ * Triggers follow every row, in the transaction that writes it; a change of what is searched, or of
+ * the table, makes it anew. It is called after the collection's id, so that nothing else can have
+ * its name.
  *
  * Whoever may list records finds out which words are in them: a hidden field cannot be searched.
  */

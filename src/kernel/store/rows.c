@@ -1,11 +1,11 @@
 /*
  * How many rows a table has, kept beside it, so that a total costs nothing whatever its size.
  *
- * SQLite tells the writer of every row that is inserted or deleted. The changes of a transaction are
- * gathered, taken back with the write that made them, and stored once per commit in _meta, as
+ * SQLite tells the writer of every row that is inserted or deleted. The changes of a transaction
+ * are gathered, taken back with the write that made them, and stored once per commit in _meta, as
  * `rows.posts`, in the page that the journal's counter is in: exact, in the same transaction, and
- * seen by a reader together with the rows. A table is counted from bk_rows_keep on. What is not seen
- * is a DELETE without WHERE, which SQLite does at once: nothing here deletes so.
+ * seen by a reader together with the rows. A table is counted from bk_rows_keep on. What is not
+ * seen is a DELETE without WHERE, which SQLite does at once: nothing here deletes so.
  *
  * A slot remembers a table's count as of the last commit, so that it is stored without being read;
  * when the schema changes, or a commit fails, it is read again.
@@ -72,7 +72,8 @@ static void add_change(struct store_rows *rows, const struct store_rows_slot *sl
     rows->changes[rows->change_count++] = (struct store_rows_change){number, delta};
 }
 
-/* Tables whose names begin with "_" are the server's own: small, or nobody asks for their totals. */
+/* Tables whose names begin with "_" are the server's own: small, or nobody asks for their
+ * totals. */
 static void on_row(void *user, int operation, const char *database, const char *table,
                    sqlite3_int64 rowid) {
     struct store_rows *rows = user;

@@ -8,12 +8,14 @@
 
 enum {
     COLLECTIONS_PER_PAGE_DEFAULT = 30,
-    COLLECTIONS_PER_PAGE_MAX = 1000,   /* the contract's: getFullList asks for so many */
-    COLLECTIONS_PAGE_MAX = 1000000000, /* so that an offset fits in 63 bits */
+    COLLECTIONS_PER_PAGE_MAX = 1000, /* the contract's: getFullList asks for so many */
     COLLECTIONS_SORT_KEYS_MAX = 8,
     COLLECTIONS_CASCADE_MAX = 10000, /* rows that one delete may touch */
     COLLECTIONS_CASCADE_MS = 250,    /* and how long: all other writes of the tenant wait for it */
 };
+
+/* So that an offset fits in 63 bits. */
+#define COLLECTIONS_PAGE_MAX (INT64_MAX / COLLECTIONS_PER_PAGE_MAX)
 
 /* page, perPage and skipTotal as the contract reads them: out of range becomes the nearest allowed
  * value, what is no number (no boolean) is a problem. */
@@ -33,8 +35,8 @@ void collections_page_write(struct bk_buffer *out, const struct collections_page
 /* 400 with the first of request->problems: what is wrong with a parameter of the contract stands in
  * the message, since `data` is empty there; of others in `data`. */
 void collections_answer_query_problems(struct bk_request *request);
-/* Whoever is no superuser may not write @request. and @collection. anywhere in filter and sort; true
- * when the request was answered for that. */
+/* Whoever is no superuser may not write @request. and @collection. anywhere in filter and sort;
+ * true when the request was answered for that. */
 bool collections_refuse_special_names(struct bk_request *request);
 /* The parameters that are promised and not there yet; true when the request was answered for
  * one. */
@@ -122,8 +124,8 @@ enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_collection *collection, struct bk_slice id,
                                          const char **message);
 
-/* Ids of those records in belongings that belong to some of one auth collection; ids: a JSON array of
- * those. ?3 of the statement is how many at most. On the writer. */
+/* Ids of those records in belongings that belong to some of one auth collection; ids: a JSON array
+ * of those. ?3 of the statement is how many at most. On the writer. */
 bool collections_belongs(const struct bk_collection *collection);
 enum bk_status collections_belonging_find(struct bk_transaction *transaction,
                                           const struct bk_collection *belongings,

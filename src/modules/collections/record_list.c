@@ -108,12 +108,13 @@ static bool read_filter(struct record_list *list) {
 
 /* --- sort ------------------------------------------------------------------------------------- */
 
-/* The field of a sort word; hidden ones are for superusers, secrets for nobody. JSON is an
- * expression, but for a cursor, which holds what is in the column. */
+/* The field of a sort word; hidden ones and secrets are for superusers, but no cursor holds a
+ * secret. JSON is an expression, but for a cursor, which holds what is in the column. */
 static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
     const struct bk_field *field = bk_collection_field(list->collection, name);
-    if (field == NULL || field->is_secret ||
-        (field->is_hidden && trust_of(list) == BK_FILTER_OF_CLIENT) ||
+    bool is_secret = field != NULL && (field->is_hidden || field->is_secret);
+    if (field == NULL || (is_secret && trust_of(list) == BK_FILTER_OF_CLIENT) ||
+        (field->is_secret && list->is_by_cursor) ||
         (strcmp(field->type->name, "json") == 0 && !list->is_by_cursor))
         return NULL;
     return field;
@@ -153,6 +154,9 @@ static struct bk_slice guarded_column(const struct record_list *list) {
 static enum bk_status read_expression(struct record_list *list, struct bk_slice word,
                                       struct sort_key *key) {
     struct bk_arena *arena = &list->request->arena;
+    bool is_view = list->collection->type == BK_COLLECTION_VIEW; /* which has no rows of its own */
+    if (bk_slice_is(word, "@rowid") && is_view)
+        return BK_INVALID;
     if (bk_slice_is(word, "@rowid"))
         key->column =
             bk_arena_format(arena, "%.*s._rowid_", BK_SLICE_PRINT(list->collection->quoted));

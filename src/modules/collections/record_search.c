@@ -5,8 +5,8 @@
  *   "red fox"      one behind the other
  *   fo*            a word that begins so
  *
- * Each word is quoted, so that nothing in it has a meaning of its own: no text is an error. What has
- * neither letters nor digits is left out.
+ * Each word is quoted, so that nothing in it has a meaning of its own: no text is an error. What
+ * has neither letters nor digits is left out.
  */
 #include "collections.h"
 
