@@ -401,6 +401,30 @@ test('two people change one collection: their files fit together, also out of or
   assert.equal(record.mine, '');
 });
 
+test('up beside people who change the same collection loses no change of either', async (t) => {
+  const { folder, server, pb } = await open(t);
+  let posts = await pb.collections.create({ name: 'posts', fields: [text('title')] });
+  let isDone = false;
+  const change = async () => {
+    for (let i = 0; !isDone; i++)
+      await pb.collections.update('posts', { listRule: i % 2 ? '' : null });
+  };
+  const changing = [change(), change()];
+  for (let i = 0; i < 12; i++) {
+    const { created, updated, ...before } = posts;
+    const after = { ...before, fields: [...before.fields, text(`f${i}`, { id: `field${i}` })] };
+    const name = `17000000${10 + i}_field.json`;
+    await give(folder, name, [{ operation: 'update', id: posts.id, before, after }]);
+    const up = await migrate(server, 'up');
+    assert.equal(up.stdout, `applied ${name}\n`, up.stderr);
+    posts = await pb.collections.getOne('posts');
+  }
+  isDone = true;
+  await Promise.all(changing);
+  assert.equal(posts.fields.length, 14);
+  assert.deepEqual(new Set(Object.values(await states(server))), new Set(['applied']));
+});
+
 test('a file that was changed after it was applied is named; history-sync takes it', async (t) => {
   const { folder, server, pb } = await open(t);
   await pb.collections.create({ name: 'posts', fields: [text('a')] });

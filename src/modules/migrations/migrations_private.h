@@ -181,7 +181,9 @@ struct migrations_state {
     bool is_recording;                     /* --automigrate; read on writers, set once */
     struct bk_commit_hook hook;
     struct bk_bus_tap tap;
-    struct bk_pool *pool; /* for files */
+    struct bk_pool *pool;       /* for files */
+    struct bk_tenant *flushing; /* whose files are being written after a change; held by that */
+    bool flushes_again;
     struct migrations_run *running;
     uint32_t pending_count; /* of what is under way; stop waits for it */
     void (*stopped)(void *user);
@@ -245,10 +247,12 @@ struct migration_survey {
     struct bk_error error;
     struct migration_rows rows;
     struct migrations_state *state;
+    struct bk_tenant *tenant; /* the caller holds it */
+    struct migration_names *names;
     struct bk_job job;
     enum bk_status status;
 };
-/* As bk_store_read. */
+/* BK_OK: done comes later. Else never: as bk_pool_submit. */
 enum bk_status migrations_survey_start(struct migration_survey *survey,
                                        struct migrations_state *state, struct bk_tenant *tenant,
                                        struct bk_arena *arena);

@@ -222,6 +222,26 @@ static void give_names(const struct migrations_state *state, struct bk_tenant *t
     bk_statement_reset(statement);
 }
 
+static void start_flush(struct migrations_state *state, struct bk_tenant *tenant);
+
+static void on_flushed(void *user, enum bk_status status) {
+    struct migrations_state *state = user;
+    struct bk_tenant *tenant = state->flushing;
+    (void)status; /* said in the log; the next change tries again */
+    state->flushing = NULL;
+    if (state->flushes_again)
+        start_flush(state, tenant);
+}
+
+/* One at a time: what comes meanwhile is the next one's, all together. */
+static void start_flush(struct migrations_state *state, struct bk_tenant *tenant) {
+    state->flushes_again = state->flushing != NULL;
+    if (state->flushes_again)
+        return;
+    state->flushing = tenant;
+    migrations_flush(state, tenant, on_flushed, state);
+}
+
 static void on_committed(struct bk_bus_tap *tap, struct bk_tenant *tenant,
                          struct bk_event *const *events, size_t event_count) {
     struct migrations_state *state = bk_container_of(tap, struct migrations_state, tap);
@@ -232,7 +252,7 @@ static void on_committed(struct bk_bus_tap *tap, struct bk_tenant *tenant,
         return;
     (void)BK_FAILPOINT("migrations.committed");
     give_names(state, tenant);
-    migrations_flush(state, tenant, NULL, NULL);
+    start_flush(state, tenant);
 }
 
 void migrations_record_start(struct migrations_state *state) {

@@ -4,7 +4,7 @@
  *
  *   survey ─> read ─> resolve ─> count what would be lost ─> change ─> the next file
  *     files    pool    loop       reader                      writer
- *                       └────────── the schema has changed meanwhile: once more ──┘
+ *                       └───── the schema has changed meanwhile, for the worse ───┘
  *
  * A file that cannot be understood ends the run before anything is applied; one that cannot be
  * applied ends it there, and the ones before it stay applied.
@@ -168,6 +168,7 @@ static enum bk_status resolve_one(struct migrations_run *run, const struct bk_sc
     return status;
 }
 
+/* Against the schema as it is. */
 static enum bk_status resolve(struct migrations_run *run) {
     struct bk_schema *schema = bk_schema_current(run->state->context->schema, run->tenant);
     struct bk_arena *arena = &run->file_arena;
@@ -230,10 +231,19 @@ static void explain(struct migrations_run *run) {
         prefix_source(error, &run->sources[change->failed_step]);
 }
 
-/* Whose turn it is now is not whose it was when the steps were made. */
+/* Somebody has changed the schema since: the steps are made anew. What may lose data now is looked
+ * at from the beginning. */
 static enum bk_status on_turn(struct bk_schema_change *change, const struct bk_schema *newest) {
-    const struct migrations_run *run = bk_container_of(change, struct migrations_run, change);
-    return bk_schema_generation(newest) == run->generation ? BK_OK : BK_STALE;
+    struct migrations_run *run = bk_container_of(change, struct migrations_run, change);
+    if (bk_schema_generation(newest) == run->generation)
+        return BK_OK;
+    enum bk_status status = resolve(run);
+    bool is_safe = run->order.allows_loss || bk_list_is_empty(&run->losses.all);
+    if (status != BK_OK || run->change_count == 0 || !is_safe)
+        return BK_STALE;
+    change->steps = run->changes;
+    change->step_count = run->change_count;
+    return BK_OK;
 }
 
 static enum bk_status on_change_run(struct bk_schema_change *change,
@@ -247,6 +257,10 @@ static void on_changed(struct bk_schema_change *change, enum bk_status status) {
         on_applied(run);
     } else if (status == BK_STALE && ++run->try_count < TRIES_MAX) {
         start_reading(run);
+    } else if (status == BK_STALE) {
+        bk_error_set(&run->result.error, BK_CONFLICT,
+                     "the collections keep changing meanwhile: try again");
+        fail(run, BK_CONFLICT);
     } else {
         explain(run);
         fail(run, status);

@@ -1,6 +1,8 @@
 /*
  * Files and rows side by side: what is applied, what waits, what has changed since, what is gone.
- * Rows are read on a reader, files on the pool's thread. Names that are no migration's are left
+ * The folder is listed first, then the rows are read, then the files: a change that is recorded
+ * meanwhile has its row before its file, so none is taken for one that waits. Rows are read on a
+ * reader, files on the pool's thread. Names that are no migration's are left
  * alone, and so are folders.
  */
 #include "migrations_private.h"
@@ -19,7 +21,7 @@ const char *migrations_state_name(enum migration_state state) { return state_nam
 
 /* --- the files -------------------------------------------------------------------------------- */
 
-struct names {
+struct migration_names {
     struct bk_arena *arena;
     struct bk_slice items[MIGRATIONS_FILES_MAX];
     size_t count;
@@ -27,7 +29,7 @@ struct names {
 };
 
 static void on_file(void *user, const char *name, bool is_directory) {
-    struct names *names = user;
+    struct migration_names *names = user;
     if (is_directory || !migrations_name_is_valid(bk_slice_from(name)))
         return;
     if (names->count == MIGRATIONS_FILES_MAX)
@@ -41,7 +43,7 @@ static int compare_names(const void *left, const void *right) {
     return bk_slice_compare(*one, *other);
 }
 
-static enum bk_status list_files(struct migration_survey *survey, struct names *names) {
+static enum bk_status list_files(struct migration_survey *survey, struct migration_names *names) {
     const char *directory = survey->state->directory;
     if (!bk_file_exists(directory))
         return BK_OK;
@@ -57,19 +59,20 @@ static enum bk_status list_files(struct migration_survey *survey, struct names *
 
 /* --- entries ---------------------------------------------------------------------------------- */
 
-static void judge(struct migration_survey *survey, struct migration_entry *entry) {
+/* False: somebody has removed the file since it was listed. */
+static bool judge(struct migration_survey *survey, struct migration_entry *entry) {
     struct migration migration;
     struct bk_arena scratch;
     struct bk_error error = BK_ERROR_INIT;
     bk_arena_init(&scratch, MIGRATIONS_ARENA_BYTES_MAX);
     enum bk_status status =
         migrations_read(&migration, survey->state->directory, entry->name, &scratch, &error);
-    if (status != BK_OK) {
+    if (status != BK_OK && status != BK_NOT_FOUND) {
         entry->state = entry->row == NULL ? MIGRATION_BROKEN : MIGRATION_CHANGED;
         entry->reason = bk_arena_copy(survey->arena, bk_slice_from(error.message));
         if (entry->reason.length == 0)
             entry->reason = bk_slice_from(bk_status_text(status));
-    } else {
+    } else if (status == BK_OK) {
         entry->hash =
             bk_arena_copy(survey->arena, bk_slice_make(migration.hash, sizeof migration.hash));
         entry->operation_count = migration.count;
@@ -80,6 +83,7 @@ static void judge(struct migration_survey *survey, struct migration_entry *entry
                                                                          : MIGRATION_CHANGED;
     }
     bk_arena_fini(&scratch);
+    return status != BK_NOT_FOUND;
 }
 
 static void add(struct migration_survey *survey, struct bk_slice name,
@@ -87,15 +91,16 @@ static void add(struct migration_survey *survey, struct bk_slice name,
     struct migration_entry *entry = bk_arena_alloc_zero(survey->arena, sizeof *entry);
     entry->name = name;
     entry->row = row;
-    if (has_file)
-        judge(survey, entry);
-    else
+    if (!has_file || !judge(survey, entry)) {
+        if (row == NULL)
+            return;
         entry->state = row->body.length > 0 ? MIGRATION_UNWRITTEN : MIGRATION_MISSING;
+    }
     bk_list_push(&survey->entries, &entry->link);
 }
 
 /* Both are in the order of names. */
-static void merge(struct migration_survey *survey, const struct names *names) {
+static void merge(struct migration_survey *survey, const struct migration_names *names) {
     struct bk_list *link = survey->rows.all.next;
     size_t index = 0;
     while (index < names->count || link != &survey->rows.all) {
@@ -124,37 +129,49 @@ static void mark_late(struct migration_survey *survey) {
     }
 }
 
-static void on_run(struct bk_job *job, uint32_t thread_index) {
-    struct migration_survey *survey = bk_container_of(job, struct migration_survey, job);
-    struct names *names = bk_arena_alloc(survey->arena, sizeof *names);
-    (void)thread_index;
-    if (names == NULL) {
-        survey->status = bk_arena_status(survey->arena);
-        return;
-    }
-    names->arena = survey->arena;
-    names->count = 0;
-    names->is_full = false;
-    survey->status = list_files(survey, names);
-    if (survey->status == BK_OK) {
-        merge(survey, names);
-        mark_late(survey);
-        survey->status = bk_arena_status(survey->arena);
-    }
-}
-
 /* --- the flow --------------------------------------------------------------------------------- */
 
-static void on_done(struct bk_job *job) {
+static void on_merge(struct bk_job *job, uint32_t thread_index) {
+    struct migration_survey *survey = bk_container_of(job, struct migration_survey, job);
+    (void)thread_index;
+    merge(survey, survey->names);
+    mark_late(survey);
+    survey->status = bk_arena_status(survey->arena);
+}
+
+static void on_merged(struct bk_job *job) {
     struct migration_survey *survey = bk_container_of(job, struct migration_survey, job);
     survey->done(survey, survey->status);
 }
 
 static void on_rows(struct migration_rows *rows, enum bk_status status) {
     struct migration_survey *survey = bk_container_of(rows, struct migration_survey, rows);
-    survey->job = (struct bk_job){.run = on_run, .done = on_done};
+    survey->job = (struct bk_job){.run = on_merge, .done = on_merged};
     if (status == BK_OK)
         status = bk_pool_submit(survey->state->pool, &survey->job);
+    if (status != BK_OK)
+        survey->done(survey, status);
+}
+
+static void on_list(struct bk_job *job, uint32_t thread_index) {
+    struct migration_survey *survey = bk_container_of(job, struct migration_survey, job);
+    struct migration_names *names = bk_arena_alloc(survey->arena, sizeof *names);
+    (void)thread_index;
+    survey->names = names;
+    survey->status = BK_NO_MEMORY;
+    if (names == NULL || survey->arena->is_overflown)
+        return;
+    names->arena = survey->arena;
+    names->count = 0;
+    names->is_full = false;
+    survey->status = list_files(survey, names);
+}
+
+static void on_listed(struct bk_job *job) {
+    struct migration_survey *survey = bk_container_of(job, struct migration_survey, job);
+    enum bk_status status = survey->status;
+    if (status == BK_OK)
+        status = migrations_rows_read(&survey->rows, survey->arena, survey->tenant->database);
     if (status != BK_OK)
         survey->done(survey, status);
 }
@@ -164,10 +181,12 @@ enum bk_status migrations_survey_start(struct migration_survey *survey,
                                        struct bk_arena *arena) {
     BK_ASSERT(survey->done != NULL);
     survey->state = state;
+    survey->tenant = tenant;
     survey->arena = arena;
     survey->error = (struct bk_error)BK_ERROR_INIT;
     survey->rows.done = on_rows;
     survey->rows.is_unwritten_only = false;
     bk_list_init(&survey->entries);
-    return migrations_rows_read(&survey->rows, arena, tenant->database);
+    survey->job = (struct bk_job){.run = on_list, .done = on_listed};
+    return bk_pool_submit(state->pool, &survey->job);
 }
