@@ -114,8 +114,9 @@ struct bk_field_type {
     /* optional. On the loop, before the write, when the client gave a value. BK_OK: nothing to wait
      * for. BK_BUSY: refused. BK_END: work->done comes later, once (never before this returns). */
     enum bk_status (*begin)(struct bk_field_work *work);
-    /* optional. The same for a secret: whether work->value, a plain text, is what is stored. BK_END:
-     * work->done comes with BK_OK, or BK_UNAUTHORIZED when it is not. Any other status: refused. */
+    /* optional. The same for a secret: whether work->value, a plain text, is what is stored.
+     * BK_END: work->done comes with BK_OK, or BK_UNAUTHORIZED when it is not. Any other status:
+     * refused. */
     enum bk_status (*compare)(struct bk_field_work *work, struct bk_slice stored);
     /* Value → JSON. */
     void (*write_json)(const struct bk_field *field, const struct bk_value *value,
@@ -211,8 +212,9 @@ struct bk_system_collection {
     bool is_closed;
     /* Why its last record cannot be deleted, as a sentence for the client; NULL: it can. */
     const char *keeps_last;
-    /* The application's own: made once, when a tenant is opened that has never had it, and from then
-     * on a collection like those that clients make, which may be changed and deleted for good. */
+    /* The application's own: made once, when a tenant is opened that has never had it, and from
+     * then on a collection like those that clients make, which may be changed and deleted for
+     * good. */
     bool is_seed;
 };
 

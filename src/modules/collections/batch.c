@@ -1,17 +1,17 @@
 /*
  * POST /api/batch: several changes of records, all or nothing.
  *
- *   loop    limits → the list → each part in turn: prepare (one at a time, so that a batch with many
- *           passwords does not fill the pool of hashes)
+ *   loop    limits → the list → each part in turn: prepare (one at a time, so that a batch with
+ *           many passwords does not fill the pool of hashes)
  *   writer  each part in turn: run, in one transaction; a part sees what those before it did
  *   loop    answer
  *
- * It is one write: its changes are one commit, its events follow each other, and a failure takes all
- * of it back. A part that cannot be prepared fails when its turn has come, since one before it may
- * fail first, and that is the one to tell of.
+ * It is one write: its changes are one commit, its events follow each other, and a failure takes
+ * all of it back. A part that cannot be prepared fails when its turn has come, since one before it
+ * may fail first, and that is the one to tell of.
  *
- * Other writes of the tenant wait for it, so it has a time (Settings.batch.timeout), which is looked
- * at between parts; a statement that searches has its own.
+ * Other writes of the tenant wait for it, so it has a time (Settings.batch.timeout), which is
+ * looked at between parts; a statement that searches has its own.
  */
 #include "batch.h"
 

@@ -1,11 +1,11 @@
 /*
- * What a batch is answered with: a list of {"body", "status"} in the order of its requests; or, when
- * one of them failed and all were undone, 400 with
+ * What a batch is answered with: a list of {"body", "status"} in the order of its requests; or,
+ * when one of them failed and all were undone, 400 with
  *
  *   "data": {"requests": {"2": {"code": "batch_request_failed", …, "response": <its error>}}}
  *
- * A failure that is not the part's but the server's (its queues are full, its disk is) is the answer
- * itself, so that clients try again as they do with any request.
+ * A failure that is not the part's but the server's (its queues are full, its disk is) is the
+ * answer itself, so that clients try again as they do with any request.
  */
 #include "batch.h"
 

@@ -2,7 +2,7 @@
  * A part of a batch: {"method", "url", "headers", "body"}, of which the URL is one of
  *
  *   POST   /api/collections/{collection}/records
- *   PUT    /api/collections/{collection}/records        an update where body.id is there, else a create
+ *   PUT    /api/collections/{collection}/records        an upsert, by body.id
  *   PATCH  /api/collections/{collection}/records/{id}
  *   DELETE /api/collections/{collection}/records/{id}
  *

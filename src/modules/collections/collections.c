@@ -59,6 +59,22 @@ static const struct bk_route_parameter definition_list_parameters[] = {
      "all: also the collections that the server's own modules declare."},
     {NULL, NULL, NULL, NULL},
 };
+#define RETRY_PARAMETER                                                                            \
+    {                                                                                              \
+        "Idempotency-Key", "header", "string",                                                     \
+            "Of this request, 1 to 255 bytes: sent again with it, it is answered again and not "   \
+            "done again."                                                                          \
+    }
+static const struct bk_route_parameter change_parameters[] = {
+    {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
+    {"expand", "query", "string", "Relations whose records come along: author,comments_via_post."},
+    RETRY_PARAMETER,
+    {NULL, NULL, NULL, NULL},
+};
+static const struct bk_route_parameter retry_parameter[] = {
+    RETRY_PARAMETER,
+    {NULL, NULL, NULL, NULL},
+};
 static const struct bk_route_parameter fields_parameter[] = {
     {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
     {NULL, NULL, NULL, NULL},
@@ -83,7 +99,7 @@ static const struct bk_route routes[] = {
                       .has_json_body = true,
                       .summary = "Creates a record.",
                       .tag = "records",
-                      .parameters = fields_parameter,
+                      .parameters = change_parameters,
                       .handle = collections_record_create},
     [ROUTE_VIEW] = {.method = BK_GET,
                     .path = RECORDS_PATH "/{id}",
@@ -99,7 +115,7 @@ static const struct bk_route routes[] = {
                       .has_json_body = true,
                       .summary = "Changes the given fields of a record.",
                       .tag = "records",
-                      .parameters = fields_parameter,
+                      .parameters = change_parameters,
                       .handle = collections_record_update},
     [ROUTE_DELETE] = {.method = BK_DELETE,
                       .path = RECORDS_PATH "/{id}",
@@ -107,6 +123,7 @@ static const struct bk_route routes[] = {
                       .body_max_bytes = 4096,
                       .summary = "Deletes a record, and what refers to it as its relation says.",
                       .tag = "records",
+                      .parameters = retry_parameter,
                       .handle = collections_record_delete},
     {.method = BK_POST,
      .path = "/api/batch",
@@ -115,6 +132,7 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Creates, updates and deletes several records, all or none.",
      .tag = "records",
+     .parameters = retry_parameter,
      .handle = collections_batch},
     {.method = BK_GET,
      .path = "/api/collections/{collection}/snapshot",

@@ -154,7 +154,7 @@ static enum bk_status ask_manager(struct record_change *change, struct bk_transa
     return status == BK_NOT_FOUND ? BK_OK : status;
 }
 
-/* --- on the writer: what only some may change -------------------------------------------------- */
+/* --- on the writer: what only some may change ------------------------------------------------- */
 
 static void add_problem(struct record_change *change, const char *field, const char *code,
                         const char *message) {
@@ -236,7 +236,7 @@ enum bk_status collections_auth_check(struct record_change *change,
     return change->request->problems.count > 0 ? BK_INVALID : BK_OK;
 }
 
-/* --- on the writer: what follows from the rest -------------------------------------------------- */
+/* --- on the writer: what follows from the rest ------------------------------------------------ */
 
 /* A new password or email address ends the sessions that were signed with the old token key. */
 static void renew_token_key(struct record_change *change, const struct bk_value *before) {

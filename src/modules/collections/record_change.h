@@ -4,8 +4,8 @@
  *
  *   loop    collections_change_prepare   collection, rule, keys of the body → values; begins what
  *                                        takes time (hashes); `prepared` comes once, now or later
- *   writer  collections_change_run       rule → merge → validate → check → SQL → event → the answer's
- *                                        body in request->out; may be called more than once
+ *   writer  collections_change_run       rule → merge → validate → check → SQL → event; the body of
+ *                                        the answer in request->out; may be called more than once
  *   loop    collections_change_finish    lets go of the schema
  */
 #ifndef RECORD_CHANGE_H
@@ -96,7 +96,7 @@ bool collections_input_needs_record(const struct record_change *change);
  * talked past with {"admin": "true"}. */
 enum bk_status collections_input_body(struct record_change *change, struct bk_json **body);
 
-/* --- record_ask.c: who may, and what is shown -------------------------------------------------- */
+/* --- record_ask.c: who may, and what is shown ------------------------------------------------- */
 
 /* The collection, when the actor may do this at all. */
 enum bk_status collections_ask_find(struct record_change *change);
@@ -138,7 +138,7 @@ void collections_auth_fill(struct record_change *change, const struct bk_value *
 enum bk_status collections_auth_check_id(struct record_change *change,
                                          struct bk_transaction *transaction);
 
-/* --- record_belonging.c: what belongs to auth records, on the writer --------------------------- */
+/* --- record_belonging.c: what belongs to auth records, on the writer -------------------------- */
 
 /* Whether what a record belongs to is there; BK_INVALID with a problem. */
 enum bk_status collections_belonging_check(struct record_change *change,

@@ -71,9 +71,12 @@ static const struct bk_json *first_member(const struct record_change *change) {
 static void read_modifications(struct record_change *change) {
     struct bk_arena *arena = &change->request->arena;
     enum bk_modifier modifier;
+    struct bk_slice name;
     change->modification_count = 0;
     for (const struct bk_json *member = first_member(change); member != NULL;
          member = member->next) {
+        if (split_modifier(member->key, &name) == 0)
+            continue; /* as most are */
         const struct bk_field *field = field_of_key(change, member->key, &modifier);
         if (field == NULL || modifier == 0 || !collections_input_is_settable(change, field))
             continue;

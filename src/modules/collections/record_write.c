@@ -96,7 +96,7 @@ static enum bk_status judge(struct record_change *change, struct bk_transaction 
 
 /* --- SQL -------------------------------------------------------------------------------------- */
 
-/* "posts.title, posts.slug" → a problem for each field. */
+/* "posts.title, posts.slug" → a problem for each field. An index over an expression names none. */
 static enum bk_status explain_conflict(struct record_change *change,
                                        struct bk_connection *connection) {
     struct bk_slice rest = bk_connection_conflict(connection), column;
@@ -106,8 +106,9 @@ static enum bk_status explain_conflict(struct record_change *change,
         struct bk_slice name = dot == column.length
                                    ? column
                                    : bk_slice_make(column.data + dot + 1, column.length - dot - 1);
-        bk_problems_add(&change->request->problems, name, "validation_not_unique",
-                        "Value must be unique.");
+        if (bk_collection_field(change->collection, name) != NULL)
+            bk_problems_add(&change->request->problems, name, "validation_not_unique",
+                            "Value must be unique.");
     }
     return BK_INVALID;
 }

@@ -7,9 +7,9 @@
  * one element a change. Rows live for a day; each new one takes a few that are older along, so the
  * table is never larger than what a day has brought.
  *
- * The answer is built from the record as it is. Who could change a record cannot always view it, and
- * it may have changed since: then the view rule says whether it is shown, for a retry must not be a
- * window on what others have written there.
+ * The answer is built from the record as it is. Who could change a record cannot always view it,
+ * and it may have changed since: then the view rule says whether it is shown, for a retry must not
+ * be a window on what others have written there.
  */
 #include "retry.h"
 

@@ -38,8 +38,8 @@ enum bk_status retry_note(const struct record_change *change, struct bk_buffer *
 /* Keeps the outcome, "[…]"; some that are too old go. */
 enum bk_status retry_keep(const struct retry *retry, struct bk_transaction *transaction,
                           struct bk_slice outcome);
-/* The answer to a change that was done before into change->request->out: the record as it is now. Of
- * one that is gone, or has changed to what the actor may not view, only the id. */
+/* The answer to a change that was done before into change->request->out: the record as it is now.
+ * Of one that is gone, or has changed to what the actor may not view, only the id. */
 enum bk_status retry_show(struct record_change *change, struct bk_transaction *transaction,
                           const struct bk_json *element, int *http_status);
 

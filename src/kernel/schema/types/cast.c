@@ -157,14 +157,29 @@ static bool is_decimal(struct bk_slice text) {
     return exponent_digits > 0 && i == text.length;
 }
 
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Without the underscores between digits, "1_000"; false when one stands elsewhere. */
+static bool leave_out_underscores(struct bk_slice *text, char *copy) {
+    size_t length = 0;
+    for (size_t i = 0; i < text->length; i++) {
+        if (text->data[i] != '_')
+            copy[length++] = text->data[i];
+        else if (i == 0 || i + 1 == text->length || !is_digit(text->data[i - 1]) ||
+                 !is_digit(text->data[i + 1]))
+            return false;
+    }
+    copy[length] = '\0';
+    *text = bk_slice_make(copy, length);
+    return true;
+}
+
 static bool read_double(struct bk_slice text, double *number) {
     char copy[NUMBER_TEXT_BYTES_MAX];
     if (read_special(text, number))
         return true;
-    if (text.length >= sizeof copy || !is_decimal(text))
+    if (text.length >= sizeof copy || !leave_out_underscores(&text, copy) || !is_decimal(text))
         return false;
-    memcpy(copy, text.data, text.length);
-    copy[text.length] = '\0';
     *number = strtod(copy, NULL); /* the program never sets a locale */
     return isfinite(*number);     /* too large is unreadable, not infinite */
 }

@@ -236,10 +236,11 @@ static void too_many_fields_are_refused_before_the_write(void **state) {
 static void modifiers_change_what_a_record_has_and_unknown_keys_nothing(void **state) {
     (void)state;
     define_notes();
-    assert_int_equal(ask(BK_POST, RECORDS("notes"),
-                         "{'id':'noteone00000001','tags':['a'],'tags+':'b','nothing+':1,'+':1,'-':1,"
-                         "':autogenerate':1}"),
-                     200);
+    assert_int_equal(
+        ask(BK_POST, RECORDS("notes"),
+            "{'id':'noteone00000001','tags':['a'],'tags+':'b','nothing+':1,'+':1,'-':1,"
+            "':autogenerate':1}"),
+        200);
     assert_answer_has("\"tags\":[\"a\",\"b\"]");
     assert_int_equal(ask(BK_PATCH, RECORDS("notes") "/noteone00000001", "{'tags-':'a'}"), 200);
     assert_answer_has("\"tags\":[\"b\"]");
