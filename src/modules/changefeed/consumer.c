@@ -376,7 +376,7 @@ static void on_row(void *user, const struct changefeed_consumer_row *row) {
     copy_exactly(consumer->created, sizeof consumer->created, row->created);
     copy_exactly(consumer->updated, sizeof consumer->updated, row->updated);
     changefeed_consumer_settle(consumer, &row->place, false);
-    /* What it asks for cannot be read any more: without its filter it would be handed everything. */
+    /* What it asks for cannot be read any more, and without its filter it would get everything. */
     if (row->filter.length > 0 && consumer->definition->filter == NULL) {
         bk_log_error(&loading->state->context->log, "consumer_filter_not_read",
                      BK_STRING("tenant", loading->tenant->name), BK_STRING("consumer", row->name));

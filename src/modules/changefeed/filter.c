@@ -1,6 +1,6 @@
 /*
- * Filters of the change feed: of pages, streams, waiting readers and consumers. The feed itself knows
- * tests only; this is a filter as one.
+ * Filters of the change feed: of pages, streams, waiting readers and consumers. The feed itself
+ * knows tests only; this is a filter as one.
  */
 #include "changefeed_private.h"
 

@@ -12,10 +12,10 @@
  * The next event begins when the last one was sent to all: so each peer sees them in order. A first
  * slice runs at once, since most events concern few. Past WAITING_MAX events the bus itself waits.
  *
- * Those for whom a rule has to be asked of other tables are kept for another pass, which begins when
- * a reader has answered for all of them. The event holds its place meanwhile, and what comes behind
- * it waits; when that is more than WAITING_MAX, everybody is sent to the journal (replay.c) at their
- * own pace.
+ * Those for whom a rule has to be asked of other tables are kept for another pass, which begins
+ * when a reader has answered for all of them. The event holds its place meanwhile, and what comes
+ * behind it waits; when that is more than WAITING_MAX, everybody is sent to the journal (replay.c)
+ * at their own pace.
  *
  * A subscription that goes during the slices leaves a hole in the list. A peer that replays is left
  * out: it reads what is sent here from the journal, in its own time (see replay.c).

@@ -262,11 +262,12 @@ static enum realtime_sight look_by_options(struct realtime_item *item,
     if (asker == NULL)
         return REALTIME_SEEN;
     if (asker->filter.length > 0) {
-        const struct realtime_words words = {.text = asker->filter,
-                                             .of = realtime_item_lacks(item, asker->filter)
-                                                       ? BK_QUESTION_OF_STORED
-                                                       : BK_QUESTION_OF_EVENT,
-                                             .trust = BK_FILTER_OF_CLIENT};
+        const struct realtime_words words = {
+            .text = asker->filter,
+            .of = realtime_item_lacks(item, asker->filter) ? BK_QUESTION_OF_STORED
+                                                           : BK_QUESTION_OF_EVENT,
+            .trust =
+                bk_actor_is_superuser(&asker->actor) ? BK_FILTER_OF_RULE : BK_FILTER_OF_CLIENT};
         enum answer answer = ask(item, asker, REALTIME_FILTER, &words);
         if (answer != YES)
             return answer == OPEN ? REALTIME_OPEN : REALTIME_UNSEEN;
