@@ -39,7 +39,8 @@ static bool has(const struct schema_list *list, struct bk_slice text) {
     return false;
 }
 
-/* Each element of an array is read on its own; one that is not exactly one name is left out. */
+/* Each element of an array is read on its own, arrays in it too; one that is not exactly one name
+ * is left out. */
 static struct schema_list read_names(const struct bk_json *input, struct bk_arena *arena) {
     struct schema_list list = {NULL, 0}, one;
     if (input->type != BK_JSON_ARRAY)
@@ -48,7 +49,7 @@ static struct schema_list read_names(const struct bk_json *input, struct bk_aren
     if (list.items == NULL || arena->is_overflown)
         return (struct schema_list){NULL, 0};
     for (const struct bk_json *child = input->child; child != NULL; child = child->next) {
-        one = schema_cast_list(child, arena);
+        one = read_names(child, arena);
         if (one.count == 1 && !arena->is_overflown && !has(&list, one.items[0]))
             list.items[list.count++] = one.items[0];
     }
@@ -77,7 +78,8 @@ static void normalise(const struct bk_field *field, const struct bk_json *input,
 
 static void modify(const struct bk_field *field, enum bk_modifier modifier,
                    const struct bk_json *input, struct bk_value *value, struct bk_arena *arena) {
-    schema_list_modify(is_multiple(field), modifier, input, value, arena);
+    struct schema_list names = read_names(input, arena);
+    schema_list_change(is_multiple(field), modifier, &names, value, arena);
 }
 
 static void empty(const struct bk_field *field, struct bk_value *value) {

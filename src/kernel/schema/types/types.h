@@ -58,6 +58,10 @@ void schema_list_store(const struct schema_list *list, bool is_multiple, struct 
  * a single value the last one stays, as when a list is sent for it. */
 void schema_list_modify(bool is_multiple, enum bk_modifier modifier, const struct bk_json *input,
                         struct bk_value *value, struct bk_arena *arena);
+/* The same with what was read of the input already. */
+void schema_list_change(bool is_multiple, enum bk_modifier modifier,
+                        const struct schema_list *given, struct bk_value *value,
+                        struct bk_arena *arena);
 /* Takes the next element off JSON text of an array, as it is written there; false at the end. Start
  * with the whole array. */
 bool schema_list_next(struct bk_slice *rest, struct bk_slice *element);

@@ -58,8 +58,8 @@ static void keeps_one_name_or_a_list(void **state) {
     stores(*state, "null", "[]");
     stores(*state, "''", "[]");
     stores(*state, "'a.txt'", "[\"a.txt\"]");
-    stores(*state, "['a.txt','','b.txt','a.txt',{},['c.txt'],['d','e']]",
-                 "[\"a.txt\",\"b.txt\",\"c.txt\"]");
+    stores(*state, "['a.txt','','b.txt','a.txt',{},['c.txt'],['d','e'],['[]'],'[\\'f.txt\\']']",
+           "[\"a.txt\",\"b.txt\",\"c.txt\",\"f.txt\"]");
 }
 
 static void refuses_names_that_were_not_sent(void **state) {
