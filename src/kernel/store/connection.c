@@ -188,6 +188,8 @@ static int configure(struct bk_connection *connection) {
     if (is_writer)
         (void)sqlite3_wal_hook(handle, on_wal_commit, connection);
     int code = store_like_register(connection);
+    if (code == SQLITE_OK)
+        code = store_json_order_register(connection);
     if (code != SQLITE_OK)
         return code;
     return sqlite3_exec(handle,

@@ -11,7 +11,7 @@
  *   database.c     open and close on the loop      opening.c     the same on the writer
  * *   inspect.c      is this file ours and whole?    head.c         is it an older one, put back?
  *   judge.c        may this SELECT of a client run?
- *   rows.c         how many rows a table has
+ *   rows.c         how many rows a table has       json_order.c  what JSON is sorted by
  *   event*.c  tenant*.c
  */
 #ifndef STORE_PRIVATE_H
@@ -136,6 +136,8 @@ void store_connection_give_back(struct bk_connection *connection);
 bool store_connection_is_late(struct bk_connection *connection);
 /* LIKE that keeps deadlines; SQLite's code. (like.c) */
 int store_like_register(struct bk_connection *connection);
+/* bk_json_order(text): what a JSON value is sorted by; SQLite's code. (json_order.c) */
+int store_json_order_register(struct bk_connection *connection);
 /* Counting rows. (rows.c) */
 void store_rows_watch(struct bk_connection *connection);
 void store_rows_fini(struct bk_connection *connection);

@@ -109,13 +109,12 @@ static bool read_filter(struct record_list *list) {
 /* --- sort ------------------------------------------------------------------------------------- */
 
 /* The field of a sort word; hidden ones and secrets are for superusers, but no cursor holds a
- * secret. JSON is an expression, but for a cursor, which holds what is in the column. */
+ * secret. */
 static const struct bk_field *sort_field(const struct record_list *list, struct bk_slice name) {
     const struct bk_field *field = bk_collection_field(list->collection, name);
     bool is_secret = field != NULL && (field->is_hidden || field->is_secret);
     if (field == NULL || (is_secret && trust_of(list) == BK_FILTER_OF_CLIENT) ||
-        (field->is_secret && list->is_by_cursor) ||
-        (strcmp(field->type->name, "json") == 0 && !list->is_by_cursor))
+        (field->is_secret && list->is_by_cursor))
         return NULL;
     return field;
 }
@@ -169,6 +168,12 @@ static enum bk_status read_expression(struct record_list *list, struct bk_slice 
                          : bk_filter_query_sort(query, word, trust_of(list), &key->column, NULL);
 }
 
+/* Objects are sorted with their members in the order of their names. A cursor holds, and is sorted
+ * by, what is in the column. */
+static bool is_ordered_json(const struct record_list *list, const struct bk_field *field) {
+    return strcmp(field->type->name, "json") == 0 && !list->is_by_cursor;
+}
+
 static enum bk_status read_key(struct record_list *list, struct bk_slice word,
                                struct sort_key *key) {
     if (word.length == 0 || word.length > SORT_BYTES_MAX)
@@ -177,6 +182,11 @@ static enum bk_status read_key(struct record_list *list, struct bk_slice word,
     if (key->field != NULL && is_guarded(list, key->field)) {
         key->field = NULL;
         key->column = guarded_column(list);
+    } else if (key->field != NULL && is_ordered_json(list, key->field)) {
+        key->column = bk_arena_format(&list->request->arena, "bk_json_order(%.*s.%.*s)",
+                                      BK_SLICE_PRINT(list->collection->quoted),
+                                      BK_SLICE_PRINT(key->field->quoted));
+        key->field = NULL;
     }
     if (key->field != NULL || list->is_by_cursor || key->column.length > 0)
         return BK_OK;
