@@ -211,6 +211,10 @@ test('filters', async (t) => {
       assertRefused(await list(api, filter, { token: '' }), 400);
     assert.equal((await api.get(`${recordsPath('posts')}?sort=secret`, { token: '' })).status, 400);
     assert.deepEqual(await names(api, 'secret = "x"'), ['one']);
+    const users = { collection: 'users' };
+    assert.equal((await list(api, 'password != "" && tokenKey ~ "a"', users)).status, 200);
+    for (const name of ['password', 'tokenKey'])
+      assertRefused(await list(api, `${name} != ""`, { ...users, token: '' }), 400);
   });
 
   await t.test('obey the list rules of the collections that they lead to', async () => {

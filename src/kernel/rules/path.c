@@ -49,8 +49,9 @@ static enum bk_status miss(struct bk_filter_query *query, const struct filter_pa
                               BK_SLICE_PRINT(name));
 }
 
+/* Rules, and superusers, may ask for what nobody is shown: a hash can be compared. */
 static bool may_use(const struct bk_filter_query *query, const struct bk_field *field) {
-    return query->trust == BK_FILTER_OF_RULE || (!field->is_secret && !field->is_hidden);
+    return query->trust == BK_FILTER_OF_RULE || (!field->is_hidden && !field->is_secret);
 }
 
 /* --- to another record ------------------------------------------------------------------------ */
