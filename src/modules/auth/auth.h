@@ -156,7 +156,7 @@ struct auth_grant {
     struct bk_question rule;
     struct bk_show *show;
     bool is_refused; /* by the authRule */
-    bool is_second;  /* made ready again after the schema has changed */
+    bool is_second;  /* made ready again since the schema has changed */
 };
 /* Pins the schema; the duration is the collection's. The grant was zeroed, but for its
  * credentials. */

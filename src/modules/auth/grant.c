@@ -2,10 +2,12 @@
  * What somebody gets who has shown who they are: their record as they see it themselves, and a
  * token.
  *
- *   loop             the collection's authRule and `expand` are made ready
- *   writer           the rule is asked → the record is written → the event: one transaction
- *   (or a reader,    the same without an event, for a token that is made anew)
- *   loop             the token → the answer
+ *   loop     the collection's authRule and `expand` are made ready
+ *   reader   the rule is asked → the record is written: within the deadline of reads
+ *   writer   the event; none for a token that is made anew
+ *   loop     the token → the answer
+ *
+ * A schema that changes meanwhile is seen by the writer, and all of it is done once more.
  *
  * The token is signed with the tokenKey that the record had when it was found: whoever changes the
  * password meanwhile has revoked it already.
@@ -58,7 +60,6 @@ static enum bk_status emit(const struct auth_grant *grant, struct bk_transaction
 
 /* --- the record ------------------------------------------------------------------------------- */
 
-/* On the writer or a reader, perhaps more than once. */
 static enum bk_status write_record(struct auth_grant *grant, struct bk_connection *connection) {
     const struct bk_collection *collection = grant->collection;
     struct bk_buffer *out = &grant->request->out;
@@ -82,16 +83,14 @@ static enum bk_status write_record(struct auth_grant *grant, struct bk_connectio
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
-    struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
-    enum bk_status status = bk_schema_verify(grant->schema, transaction);
-    if (status == BK_OK)
-        status = write_record(grant, bk_transaction_connection(transaction));
-    return status == BK_OK ? emit(grant, transaction) : status;
+static enum bk_status on_read(struct bk_connection *connection, struct bk_read *read) {
+    return write_record(bk_container_of(read, struct auth_grant, read), connection);
 }
 
-static enum bk_status on_read_run(struct bk_connection *connection, struct bk_read *read) {
-    return write_record(bk_container_of(read, struct auth_grant, read), connection);
+static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
+    const struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
+    enum bk_status status = bk_schema_verify(grant->schema, transaction);
+    return status == BK_OK ? emit(grant, transaction) : status;
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -119,9 +118,34 @@ static void append_token(const struct auth_grant *grant, struct bk_buffer *out) 
     auth_token_make(out, &claims, &secrets);
 }
 
-static void settle(struct auth_grant *grant, enum bk_status status);
+static void settle(struct auth_grant *grant, enum bk_status status) {
+    struct bk_request *request = grant->request;
+    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
+    if (status == BK_OK) {
+        bk_buffer_append_literal(&request->out, ",\"token\":\"");
+        append_token(grant, &request->out);
+        bk_buffer_append_literal(&request->out, "\"}");
+    }
+    bk_schema_unref(grant->schema);
+    if (status == BK_OK && fields.length > 0)
+        status = bk_answer_pick_fields(request, fields);
+    if (status == BK_OK)
+        bk_answer(request, 200);
+    else if (grant->is_refused)
+        bk_answer_error(request, BK_FORBIDDEN, refused);
+    else if (status == BK_TIMEOUT)
+        bk_answer_error(request, BK_INVALID,
+                        "Signing in took too long: give the fields that the authRule and the back "
+                        "relations of expand look at an index.");
+    else if (status == BK_NOT_FOUND) /* it was deleted meanwhile */
+        bk_answer_error(request, BK_INVALID, "Failed to authenticate.");
+    else
+        bk_answer_error(request, status, NULL);
+}
 
-/* The schema has changed since the grant was made ready: once more, with the one of now. */
+/* --- step by step ----------------------------------------------------------------------------- */
+
+/* Once more, with the schema of now. */
 static void repeat(struct auth_grant *grant) {
     const struct bk_module_context *context = grant->request->module;
     struct bk_schema *schema = bk_schema_current(context->schema, grant->request->tenant);
@@ -138,27 +162,6 @@ static void repeat(struct auth_grant *grant) {
     auth_grant(grant);
 }
 
-static void settle(struct auth_grant *grant, enum bk_status status) {
-    struct bk_request *request = grant->request;
-    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
-    if (status == BK_OK) {
-        bk_buffer_append_literal(&request->out, ",\"token\":\"");
-        append_token(grant, &request->out);
-        bk_buffer_append_literal(&request->out, "\"}");
-    }
-    bk_schema_unref(grant->schema);
-    if (status == BK_OK && fields.length > 0)
-        status = bk_answer_pick_fields(request, fields);
-    if (status == BK_OK)
-        bk_answer(request, 200);
-    else if (grant->is_refused)
-        bk_answer_error(request, BK_FORBIDDEN, refused);
-    else if (status == BK_NOT_FOUND) /* it was deleted meanwhile */
-        bk_answer_error(request, BK_INVALID, "Failed to authenticate.");
-    else
-        bk_answer_error(request, status, NULL);
-}
-
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
     if (status == BK_STALE)
@@ -168,7 +171,24 @@ static void on_done(struct bk_write *write, enum bk_status status) {
 }
 
 static void on_read_done(struct bk_read *read, enum bk_status status) {
-    settle(bk_container_of(read, struct auth_grant, read), status);
+    struct auth_grant *grant = bk_container_of(read, struct auth_grant, read);
+    const struct bk_module_context *context = grant->request->module;
+    bool is_stale = bk_schema_current(context->schema, grant->request->tenant) != grant->schema;
+    if (status != BK_OK && is_stale && !grant->is_second) {
+        repeat(grant); /* its statements are of tables that look otherwise by now */
+        return;
+    }
+    if (status == BK_OK && grant->event_type.length > 0) {
+        if (grant->origin.actor.length == 0)
+            grant->origin.actor = grant->label;
+        grant->write.origin = &grant->origin;
+        grant->write.run = on_run;
+        grant->write.done = on_done;
+        status = bk_store_write(grant->request->tenant->database, &grant->write);
+        if (status == BK_OK)
+            return;
+    }
+    settle(grant, status);
 }
 
 /* --- making ready ----------------------------------------------------------------------------- */
@@ -198,6 +218,7 @@ static enum bk_status become(struct auth_grant *grant, struct bk_asker *asker) {
 static enum bk_status make_rule(struct auth_grant *grant, struct bk_asker *asker) {
     struct bk_request *request = grant->request;
     struct bk_slice rule = grant->collection->auth_rule;
+    grant->rule.is_there = false;
     if (bk_actor_is_superuser(&request->actor))
         return BK_OK;
     grant->is_refused = rule.data == NULL;
@@ -255,15 +276,8 @@ void auth_grant(struct auth_grant *grant) {
                         "check yet: switch its mfa off to sign in by password alone.");
         return;
     }
-    if (status == BK_OK && grant->event_type.length > 0) {
-        if (grant->origin.actor.length == 0)
-            grant->origin.actor = grant->label;
-        grant->write.origin = &grant->origin;
-        grant->write.run = on_run;
-        grant->write.done = on_done;
-        status = bk_store_write(request->tenant->database, &grant->write);
-    } else if (status == BK_OK) {
-        grant->read.run = on_read_run;
+    if (status == BK_OK) {
+        grant->read.run = on_read;
         grant->read.done = on_read_done;
         status = bk_store_read(request->tenant->database, &grant->read);
     }
