@@ -432,6 +432,7 @@ test('realtime', async (t) => {
     .collection('posts')
     .create({ title: 'Draft', author: people.ann.id, tags: [tag.id] });
   const posted = await people.ann.client.collection('posts').update(draft.id, { published: true });
+  assert.ok(await comes(() => heard.guest.length === 1), 'expanded before the tag is renamed');
   await admin.collection('tags').update(tag.id, { name: 'renamed' });
   await people.ann.client.collection('posts').delete(draft.id);
   assert.ok(
