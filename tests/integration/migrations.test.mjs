@@ -45,11 +45,14 @@ async function states(server, ...args) {
   return Object.fromEntries(JSON.parse(stdout).items.map(({ file, state }) => [file, state]));
 }
 
+const namesOf = (fields) => fields.map(({ name, max }) => [name, max]);
+
 /** Definitions without what differs between two servers by nature. */
 async function definitions(pb) {
   const all = await pb.collections.getFullList();
   return all
     .map(({ created, updated, ...rest }) => rest)
+    .map((each) => (each.type === 'view' ? { ...each, fields: namesOf(each.fields) } : each))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
@@ -249,6 +252,32 @@ test('down takes back what was done last, and up does it again', async (t) => {
   assert.deepEqual(await definitions(pb), after);
   assert.match((await migrate(server, 'up')).stdout, /^nothing to do\n$/);
   assert.equal((await pb.collection('posts').getFullList())[0].b, 'kept');
+});
+
+test('views are in files as well, also those that change with what they read', async (t) => {
+  const { one, other, share } = await pair(t);
+  const posts = await one.pb.collections.create({
+    name: 'posts',
+    fields: [text('title'), { name: 'n', type: 'number' }],
+  });
+  const view = { name: 'counts', type: 'view', viewQuery: 'SELECT id, n FROM posts' };
+  await one.pb.collections.create(view);
+  const before = await definitions(one.pb);
+  posts.fields.find((field) => field.name === 'n').max = 9;
+  await one.pb.collections.update('posts', { fields: posts.fields });
+  const after = await definitions(one.pb);
+  assert.match((await files(one.folder)).join(), /_created_posts.*_created_counts.*_updated_posts/);
+  await share();
+  const two = await open(t, { folder: other });
+  assert.deepEqual(await definitions(two.pb), after);
+  for (const { server, pb } of [one, two]) {
+    assert.equal((await migrate(server, 'down')).code, 0);
+    assert.deepEqual(await definitions(pb), before);
+  }
+  assert.equal((await migrate(two.server, 'down', '2')).code, 0);
+  assert.deepEqual(Object.values(await states(two.server)), ['pending', 'pending', 'pending']);
+  assert.equal((await migrate(two.server, 'up')).code, 0);
+  assert.deepEqual(await definitions(two.pb), after);
 });
 
 test('a deleted collection comes back by down, without its records', async (t) => {

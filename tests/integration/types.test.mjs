@@ -67,6 +67,8 @@ async function addCollections(pb) {
     name: 'comments',
     fields: [{ name: 'post', type: 'relation', collectionId: posts.id, maxSelect: 1 }],
   });
+  const viewQuery = 'SELECT id, title, views FROM posts';
+  await pb.collections.create({ name: 'titles', type: 'view', viewQuery });
   for (const name of ['blog_posts', 'blogPosts', '1st'])
     await pb.collections.create({ name, fields: [{ name: '2nd', type: 'text' }] });
 }
@@ -126,7 +128,8 @@ export async function read(id: string): Promise<void> {
   const odd: Collection1stRecord = await pb.collection('1st').getOne(id);
   const second: string = odd['2nd'] + first['2nd'];
   const each: keyof CollectionRecords = 'posts';
-  void [title, state, mood, colours, views, isPublic, longitude, notes, author, tags, kind, model];
+  const seen: number = (await pb.collection('titles').getOne(id)).views;
+  void [seen, title, state, mood, colours, views, isPublic, longitude, notes, author, tags, kind, model];
   void [url, email, names, commentIds, cover, maybe, size, words, verified, second, each];
 }
 
@@ -170,6 +173,7 @@ const slips = {
   'a wrong choice in an input': `const c: PostsCreate = { title: 'x', state: 'gone' };`,
   'a modifier of the wrong kind': `strict.collection('posts').update('x', { 'title+': 'y' });`,
   'a wrong type in an input': `strict.collection('posts').create({ title: 1, state: 'draft' });`,
+  'a record made in a view': `strict.collection('titles').create({});`,
   'a collection that is not there': `strict.collection('postss');`,
 };
 

@@ -270,11 +270,13 @@ static struct bk_json *copy_without(struct bk_arena *arena, const struct bk_json
 
 const struct bk_json *migrations_definition(struct bk_arena *arena,
                                             const struct bk_json *definition) {
-    static const char *const dates[] = {"created", "updated"};
+    static const char *const left_out[] = {"created", "updated", "fields"};
     static const char *const providers[] = {"providers"};
     if (definition == NULL || definition->type != BK_JSON_OBJECT)
         return NULL;
-    struct bk_json *copy = copy_without(arena, definition, dates, BK_COUNT_OF(dates));
+    bool is_view = bk_slice_is(bk_json_get_string(definition, BK_SLICE("type")), "view");
+    struct bk_json *copy =
+        copy_without(arena, definition, left_out, BK_COUNT_OF(left_out) - (is_view ? 0 : 1));
     struct bk_json **link = &copy->child;
     for (; *link != NULL; link = &(*link)->next) {
         if (!bk_slice_is((*link)->key, "oauth2") || (*link)->type != BK_JSON_OBJECT)

@@ -79,8 +79,8 @@ enum bk_status migrations_read(struct migration *migration, const char *director
 void migrations_write_begin(struct bk_buffer *out);
 void migrations_write_operation(struct bk_buffer *out, const struct migration_operation *operation);
 void migrations_write_end(struct bk_buffer *out);
-/* A definition as files hold it: without dates, and without what no file should have (the
- * providers of OAuth2, for their secrets). */
+/* A definition as files hold it: without dates, without the fields of a view (its query makes
+ * them), and without what no file should have: the providers of OAuth2, for their secrets. */
 const struct bk_json *migrations_definition(struct bk_arena *arena,
                                             const struct bk_json *definition);
 /* The operation that takes this one back. False: there is none. */
