@@ -668,6 +668,12 @@ static void name_fields(const struct record_list *list, struct bk_slice text,
 static void refuse_late(struct record_list *list) {
     struct bk_request *request = list->request;
     struct bk_buffer names;
+    if (list->match.length > 0) {
+        bk_answer_error(request, BK_INVALID,
+                        "The search took too long: search for more words or rarer ones, or leave "
+                        "out the totals with skipTotal=1.");
+        return;
+    }
     bk_buffer_init(&names, NAMES_BYTES_MAX);
     name_fields(list, bk_request_query(request, BK_SLICE("filter")), &names);
     name_fields(list, list->sort, &names);
