@@ -29,8 +29,10 @@ bool migrations_hidden_path(char path[MIGRATIONS_PATH_BYTES], const char *direct
 
 /* --- events → operations ---------------------------------------------------------------------- */
 
+/* Asked of every event there is: nearly all are told by their first letter. */
 static bool is_of_definitions(const struct bk_event_fields *fields) {
-    return bk_slice_starts_with(fields->type, BK_SLICE("_collections.")) &&
+    return fields->type.data[0] == '_' &&
+           bk_slice_starts_with(fields->type, BK_SLICE("_collections.")) &&
            !bk_slice_starts_with(fields->actor, BK_SLICE(MIGRATIONS_ACTOR));
 }
 
@@ -194,8 +196,7 @@ static enum bk_status on_before_commit(struct bk_commit_hook *hook,
     const struct migrations_state *state = bk_container_of(hook, struct migrations_state, hook);
     bool is_concerned = false;
     for (size_t i = 0; i < event_count; i++)
-        is_concerned |=
-            events[i]->fields.type.data[0] == '_' && is_of_definitions(&events[i]->fields);
+        is_concerned |= is_of_definitions(&events[i]->fields);
     if (!is_concerned || !bk_slice_is(bk_transaction_tenant(transaction), "default"))
         return BK_OK;
     return record(state, transaction, events, event_count);
