@@ -247,6 +247,7 @@ enum bk_status schema_plan_run(struct schema_plan *plan, struct bk_transaction *
                               .connection = bk_transaction_connection(transaction),
                               .error = BK_ERROR_INIT};
     schema_plan_forget_run(plan);
+    plan->is_proven = false;
     plan->after = bk_schema_ref(plan->planned);
     schema_head_set(plan->head, plan->generation);
     for (uint32_t i = 0; i < plan->step_count; i++) {

@@ -23,6 +23,7 @@ struct altering {
     struct bk_connection *connection;
     const struct schema_box *old_box, *new_box;
     struct bk_buffer sql;
+    struct bk_arena scratch; /* of this one table's change */
     struct bk_problems *problems;
     struct bk_error *error;
 };
@@ -70,9 +71,8 @@ static enum bk_status create_index(struct altering *altering, uint32_t number) {
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
     for (int i = 0; i < SCHEMA_REQUOTED_MAX && status == BK_INVALID; i++) {
-        struct bk_slice text =
-            schema_requote(sql.text, bk_slice_from(bk_connection_error(altering->connection)),
-                           altering->problems->arena);
+        struct bk_slice text = schema_requote(
+            sql.text, bk_slice_from(bk_connection_error(altering->connection)), &altering->scratch);
         if (text.data == NULL)
             break;
         sql = bk_sql_make(text);
@@ -129,21 +129,38 @@ struct views {
     uint32_t count;
 };
 
+static enum bk_status count_views(struct altering *altering, size_t *count) {
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT count(*) FROM sqlite_master WHERE type = 'view'"));
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
+    if (status == BK_OK)
+        status = bk_statement_step(statement);
+    if (status != BK_OK)
+        return status;
+    *count = (size_t)bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    return BK_OK;
+}
+
 static enum bk_status read_views(struct altering *altering, struct views *views) {
     static const struct bk_slice text =
         BK_SLICE_INIT("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY rowid");
-    struct bk_arena *arena = altering->problems->arena;
+    struct bk_arena *arena = &altering->scratch;
     const struct bk_sql sql = bk_sql_make(text);
     struct bk_statement *statement;
-    size_t room = sizeof(struct bk_slice) * BK_COLLECTIONS_MAX;
-    views->names = bk_arena_alloc(arena, room);
-    views->statements = bk_arena_alloc(arena, room);
+    size_t room;
+    enum bk_status status = count_views(altering, &room);
+    if (status != BK_OK || room == 0)
+        return status;
+    views->names = bk_arena_alloc(arena, sizeof(struct bk_slice) * room);
+    views->statements = bk_arena_alloc(arena, sizeof(struct bk_slice) * room);
     if (arena->is_overflown)
         return bk_arena_status(arena);
-    enum bk_status status = bk_connection_statement(altering->connection, &sql, &statement);
+    status = bk_connection_statement(altering->connection, &sql, &statement);
     if (status != BK_OK)
         return status;
-    while ((status = bk_statement_step(statement)) == BK_OK && views->count < BK_COLLECTIONS_MAX) {
+    while ((status = bk_statement_step(statement)) == BK_OK && views->count < room) {
         views->names[views->count] = bk_arena_copy(arena, bk_statement_text(statement, 0));
         views->statements[views->count++] = bk_arena_copy(arena, bk_statement_text(statement, 1));
     }
@@ -400,6 +417,7 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
     if (status != BK_OK)
         return status;
     bk_buffer_init(&altering.sql, SCHEMA_DEFINITION_BYTES_MAX);
+    bk_arena_init(&altering.scratch, SCHEMA_BOX_BYTES_MAX);
     if (old_box == NULL) {
         status = create_table(&altering);
     } else if (new_box != NULL) {
@@ -409,6 +427,7 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
                          BK_SLICE_PRINT(old_box->collection.quoted));
         status = execute(&altering);
     }
+    bk_arena_fini(&altering.scratch);
     bk_buffer_fini(&altering.sql);
     if (status == BK_OK)
         status = schema_totals_change(altering.connection, old, new);
