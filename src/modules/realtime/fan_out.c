@@ -152,6 +152,14 @@ static void send_to_session(struct realtime_peer *peer, struct realtime_item *it
     (void)realtime_session_send(bk_container_of(peer, struct realtime_session, peer), frame);
 }
 
+/* What most events are: to be sent to many, and the same to each. */
+static bool is_for_all(const struct realtime_subscription *subscription,
+                       const struct realtime_item *item) {
+    const struct realtime_peer *peer = subscription->peer;
+    return item->is_for_all[subscription->interest.subject.length > 0] && !peer->is_stream &&
+           subscription->filter == NULL && !bk_actor_is_superuser(&peer->viewer->actor);
+}
+
 /* The subscription may be gone when this returns. */
 static void send(struct realtime_tenant *own, struct realtime_subscription *subscription) {
     struct realtime_peer *peer = subscription->peer;
@@ -159,6 +167,14 @@ static void send(struct realtime_tenant *own, struct realtime_subscription *subs
     struct realtime_look look;
     if (has_it(subscription, item))
         return;
+    if (is_for_all(subscription, item)) {
+        if (item->sequence != 0)
+            subscription->until = item->sequence;
+        if (item->frame_for_all == NULL)
+            item->frame_for_all = realtime_item_frame(item, BK_VIEW_PUBLIC, true);
+        send_to_session(peer, item, item->frame_for_all);
+        return;
+    }
     enum realtime_sight sight = realtime_look(item, subscription, &look);
     /* Another subscription of the peer may see it still. */
     if (sight == REALTIME_OPEN || (sight == REALTIME_LEFT && !own->is_last_pass)) {

@@ -67,6 +67,7 @@ static void drop_forms(struct realtime_item *item) {
         bk_free(form->view);
         *form = (struct realtime_form){0};
     }
+    item->frame_for_all = NULL;
 }
 
 /* What was made by another schema is made anew. */
@@ -136,9 +137,16 @@ static const struct bk_collection *find_collection(struct realtime_item *item,
     return collection;
 }
 
+static bool is_for_all(const struct bk_collection *collection, enum bk_operation operation) {
+    return collection != NULL && collection->email_field == NULL &&
+           collection->rules[operation].data != NULL &&
+           collection->rules[BK_MAY_LIST].length == 0 && collection->rules[BK_MAY_VIEW].length == 0;
+}
+
 void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *tenant) {
     const struct bk_module_context *context = tenant->realtime->context;
     item->collection = NULL;
+    item->is_for_all[false] = item->is_for_all[true] = false;
     if (context->schema == NULL)
         return;
     const struct bk_schema *schema = bk_schema_current(context->schema, tenant->tenant);
@@ -147,6 +155,8 @@ void realtime_item_resolve(struct realtime_item *item, struct realtime_tenant *t
         forget(item);
     item->generation = generation;
     item->collection = find_collection(item, schema);
+    item->is_for_all[false] = is_for_all(item->collection, BK_MAY_LIST);
+    item->is_for_all[true] = is_for_all(item->collection, BK_MAY_VIEW);
 }
 
 /* --- what it says ----------------------------------------------------------------------------- */

@@ -130,6 +130,10 @@ struct realtime_item {
     const struct bk_collection *collection;
     enum { REALTIME_CREATED, REALTIME_UPDATED, REALTIME_DELETED } change;
     uint64_t generation; /* of the schema that it was judged by */
+    /* Nobody is asked anything: by the list rule, by the view rule. All but superusers get one
+     * frame. */
+    bool is_for_all[2];
+    struct bk_shared *frame_for_all; /* a form's; NULL: not made yet */
     /* What it was made of, at first need. */
     struct bk_arena arena;
     bool is_read, is_broken; /* broken: its JSON cannot be read */

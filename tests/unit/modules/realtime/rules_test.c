@@ -1,5 +1,5 @@
-/* Rules that are expressions: asked in memory or of tables, once for equal askers; what waits for an
- * answer keeps its place, and a burst behind it goes to the journal. */
+/* Rules that are expressions: asked in memory or of tables, once for equal askers; what waits for
+ * an answer keeps its place, and a burst behind it goes to the journal. */
 #include "world.h"
 
 static int teardown(void **state) {
