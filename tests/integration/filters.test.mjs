@@ -206,6 +206,19 @@ test('filters', async (t) => {
     }
   });
 
+  await t.test('take numbers for doubles, and elements of a relation for its records', async () => {
+    const three = await api.create('posts', { id: id('num'), title: '3' });
+    assert.deepEqual(await names(api, 'title = 3'), []);
+    assert.deepEqual(await names(api, 'title = "3"'), ['num']);
+    assert.deepEqual(await names(api, 'title ~ 3'), ['num']);
+    assert.deepEqual(await names(api, '2 ~ readers:length && stars != 0'), ['one', 'three']);
+    await api.remove(recordsPath('posts', three.id));
+    const both = (name) => `readers:each ?= "${id('ann')}" && readers.name ?= "${name}"`;
+    assert.deepEqual(await names(api, both('ann')), ['one', 'two']);
+    assert.deepEqual(await names(api, both('bob')), []);
+    assert.deepEqual(await names(api, 'day ~ strftime("%Y", day) && day != ""'), []);
+  });
+
   await t.test('find nothing out of what is hidden', async () => {
     for (const filter of ['secret = "x"', 'author.team.budget = "red$"', 'secret:length = 1'])
       assertRefused(await list(api, filter, { token: '' }), 400);
@@ -229,7 +242,7 @@ test('filters', async (t) => {
     assert.equal((await set('')).status, 200);
   });
 
-  await t.test('mean those of several that may be seen, and tell nothing of the others', async () => {
+  await t.test('mean those of several that may be seen, and tell nothing of others', async () => {
     const set = (listRule) => api.patch(`/api/collections/${people.id}`, { listRule });
     assert.deepEqual(await names(api, 'readers.name = "ann"', { token: '' }), ['two']);
     assert.equal((await set('name != "bob" && @collection.teams.name ?= "red"')).status, 200);
