@@ -166,6 +166,10 @@ struct bk_value filter_make_pattern(struct bk_arena *arena, const struct bk_valu
     return BK_VALUE_OF_TEXT(bk_slice_make(data, length));
 }
 
+bool filter_value_is_word(const struct filter_value *value) {
+    return value->is_expression && strcmp(value->field->type->name, "bool") == 0;
+}
+
 /* pattern: the right side when it is a constant; NULL: it is compared as it is found. */
 static void write_like(struct side left, bool is_like, struct side right,
                        const struct filter_value *pattern, struct bk_buffer *out) {
@@ -174,9 +178,11 @@ static void write_like(struct side left, bool is_like, struct side right,
     if (pattern != NULL) {
         filter_value_write(pattern, right.letter, out);
     } else {
-        bk_buffer_append_literal(out, "('%'||");
+        bool is_word = filter_value_is_word(right.value);
+        bk_buffer_append_slice(out, is_word ? BK_SLICE("('%'||iif(") : BK_SLICE("('%'||"));
         write_side(right, out);
-        bk_buffer_append_literal(out, "||'%')");
+        bk_buffer_append_slice(out,
+                               is_word ? BK_SLICE(",'true','false')||'%')") : BK_SLICE("||'%')"));
     }
     bk_buffer_append_literal(out, " ESCAPE '\\'");
 }
@@ -238,6 +244,9 @@ static void write_visible(const struct filter_value *value, struct bk_buffer *ou
 static void bind_pattern(struct bk_filter_query *query, const struct filter_value *right,
                          struct filter_value *pattern) {
     struct bk_value text = filter_make_pattern(query->arena, &right->constant->value);
+    if (right->constant->is_bool)
+        text = BK_VALUE_OF_TEXT(right->constant->value.integer == 1 ? BK_SLICE("%true%")
+                                                                    : BK_SLICE("%false%"));
     filter_value_bind(query, &text, pattern);
     pattern->is_lower = right->is_lower;
 }

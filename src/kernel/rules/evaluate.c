@@ -139,6 +139,8 @@ static bool make_pattern(const struct pair *pair, struct bk_value *pattern) {
         return true;
     }
     struct bk_slice text = filter_text_of(arena, &pair->right.is);
+    if (filter_value_is_word(pair->right.value))
+        text = filter_is_true(&pair->right.is) ? BK_SLICE("true") : BK_SLICE("false");
     char *data = bk_arena_alloc(arena, text.length + 2);
     if (arena->is_overflown)
         return false;

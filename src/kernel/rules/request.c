@@ -55,7 +55,9 @@ static void bind_json(struct bk_filter_query *query, const struct bk_json *json,
         return;
     }
     if (json->type == BK_JSON_BOOL) {
-        set_literal(value, json->boolean ? BK_SLICE("1") : BK_SLICE("0"));
+        constant = BK_VALUE_OF_INT(json->boolean ? 1 : 0);
+        filter_value_bind(query, &constant, value);
+        value->constant->is_bool = true;
         return;
     }
     if (number_of(json, field_type, &number))
@@ -157,7 +159,7 @@ static enum bk_status resolve_auth(struct bk_filter_query *query,
                                        .name = BK_SLICE("auth")};
     enum bk_status status = walk_from_ids(query, operand, &wanted,
                                           list_of_one(query, query->scope.auth_id), below, value);
-    value->is_expression = is_bound_of_auth(below);
+    value->is_expression = value->kind == FILTER_VALUE_COLUMN && is_bound_of_auth(below);
     return status;
 }
 

@@ -204,6 +204,7 @@ struct filter_constant {
     struct bk_filter_query *query;
     struct bk_value value;
     uint32_t number;              /* 0: not written yet */
+    bool is_bool;                 /* in a pattern it is "true" or "false" */
     struct bk_slice macro;        /* "@now": it depends on when it is asked; or empty */
     struct filter_constant *next; /* macro */
 };
@@ -265,6 +266,8 @@ void filter_compare_require(const struct filter_test *first);
 /* The value in the comparison that all of several must pass, where the contract has other ideas of
  * what is surely not empty. */
 struct filter_value filter_compare_all(const struct filter_value *value);
+/* A boolean of the request, which LIKE compares with as "true" or "false". */
+bool filter_value_is_word(const struct filter_value *value);
 /* Whether it is '' or null, whatever the record; whether it surely is neither. */
 bool filter_value_is_empty(const struct filter_value *value);
 bool filter_value_is_filled(const struct filter_value *value);

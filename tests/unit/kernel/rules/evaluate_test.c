@@ -266,6 +266,7 @@ static const char *const requests[] = {"@request.context",
                                        "@request.body.title",
                                        "@request.body.stars",
                                        "@request.body.on",
+                                       "@request.body.on",
                                        "@request.body.tags",
                                        "@request.body.none",
                                        "@request.body.meta",
@@ -284,11 +285,11 @@ static const char *const requests[] = {"@request.context",
                                        "@request.query.q:isset",
                                        "@request.body.readers:each",
                                        "@request.body.meta.2"};
-static const char *const auths[] = {"@request.auth.id",          "@request.auth.label",
-                                    "@request.auth.level",       "@request.auth.flags",
-                                    "@request.auth.flags:each",  "@request.auth.flags:length",
-                                    "@request.auth.data.a",      "@request.auth.none",
-                                    "@request.auth.label:lower", "@request.auth.collectionName"};
+static const char *const auths[] = {
+    "@request.auth.id",          "@request.auth.label",         "@request.auth.level",
+    "@request.auth.flags",       "@request.auth.flags:each",    "@request.auth.flags:length",
+    "@request.auth.data.a",      "@request.auth.none",          "@request.auth.verified",
+    "@request.auth.label:lower", "@request.auth.collectionName"};
 static const char *const macros[] = {"@now",     "@todayStart", "@yearEnd",
                                      "@year",    "@month",      "@yesterday",
                                      "@weekday", "@hour",       "@monthStart"};
