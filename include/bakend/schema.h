@@ -326,6 +326,9 @@ struct bk_schema_change {
     /* Optional. On the writer, after the steps, in their transaction; maybe more than once.
      * collection is set for a create or update of one. */
     enum bk_status (*run_also)(struct bk_schema_change *change, struct bk_transaction *transaction);
+    /* Made elsewhere and judged there: what depends on the records of this tenant, and on nothing
+     * else (whether a view gives ids), is not judged again. For migrations. */
+    bool is_replay;
     bool is_trial;                  /* all is done and taken back: the status says how it went */
     struct bk_arena *arena;         /* the request's */
     struct bk_problems *problems;   /* filled when status is BK_INVALID; empty: see error */

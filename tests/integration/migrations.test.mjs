@@ -280,6 +280,21 @@ test('views are in files as well, also those that change with what they read', a
   assert.deepEqual(await definitions(two.pb), after);
 });
 
+test('a view that gave records where it was made is made where there are none', async (t) => {
+  const { one, other, share } = await pair(t);
+  await one.pb.collections.create({ name: 'posts', fields: [{ name: 'n', type: 'number' }] });
+  const viewQuery = 'SELECT id, max(n) AS most FROM posts';
+  const view = { name: 'maxima', type: 'view', viewQuery };
+  const early = await one.pb.collections.create(view).catch((error) => error);
+  assert.equal(early.status, 400, 'over the API it is asked for records with ids');
+  await one.pb.collection('posts').create({ n: 3 });
+  await one.pb.collections.create(view);
+  await one.pb.collections.update('maxima', { listRule: '' });
+  await share();
+  const two = await open(t, { folder: other });
+  assert.deepEqual(await definitions(two.pb), await definitions(one.pb));
+});
+
 test('a deleted collection comes back by down, without its records', async (t) => {
   const { server, pb } = await open(t);
   await pb.collections.create({ name: 'posts', fields: [text('a')] });

@@ -123,7 +123,8 @@ static enum bk_status change_table(struct running *running, struct schema_step *
         return schema_table_change(running->transaction, step->old_box, step->new_box,
                                    running->change->problems, &running->error);
     return schema_view_create(running->plan->after, step->old_box, step->new_box,
-                              running->connection, running->change->problems);
+                              running->connection, !running->change->is_replay,
+                              running->change->problems);
 }
 
 static enum bk_status run_step(struct running *running, struct schema_step *step) {

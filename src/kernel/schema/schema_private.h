@@ -235,10 +235,12 @@ enum bk_status schema_view_make(const struct bk_schema_kind *kind, const struct 
                                 struct schema_box **box, struct bk_problems *problems,
                                 struct bk_error *error);
 /* Creates the SQL view in place of the former one (NULL: there is none). BK_INVALID: SQLite
- * does not take it, or what it gives cannot be records: a problem of viewQuery. */
+ * does not take it, or (judges_records) what it gives now cannot be records: a problem of
+ * viewQuery. */
 enum bk_status schema_view_create(const struct bk_schema *schema, const struct schema_box *old_box,
                                   const struct schema_box *new_box,
-                                  struct bk_connection *connection, struct bk_problems *problems);
+                                  struct bk_connection *connection, bool judges_records,
+                                  struct bk_problems *problems);
 /* Whether two collections have the same fields, but for their ids. */
 bool schema_view_has_same_fields(const struct schema_box *a, const struct schema_box *b);
 /* Fields that are the same as before keep their ids, which are drawn. */

@@ -536,7 +536,8 @@ static enum bk_status check_sample(const struct schema_box *box, struct bk_conne
 
 enum bk_status schema_view_create(const struct bk_schema *schema, const struct schema_box *old_box,
                                   const struct schema_box *new_box,
-                                  struct bk_connection *connection, struct bk_problems *problems) {
+                                  struct bk_connection *connection, bool judges_records,
+                                  struct bk_problems *problems) {
     struct deriving deriving = {.schema = schema, .connection = connection};
     struct bk_arena *arena = problems->arena;
     enum bk_status status = BK_OK;
@@ -551,7 +552,7 @@ enum bk_status schema_view_create(const struct bk_schema *schema, const struct s
     if (arena->is_overflown)
         return bk_arena_status(arena);
     status = execute(connection, sql);
-    if (status == BK_OK)
+    if (status == BK_OK && judges_records)
         status = check_sample(new_box, connection, problems);
     if (status == BK_INVALID && problems->count == 0) {
         (void)refused_by_sqlite(&deriving, status);

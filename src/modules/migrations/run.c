@@ -300,6 +300,7 @@ static void start_change(struct migrations_run *run) {
                                             .steps = run->changes,
                                             .step_count = run->change_count,
                                             .make_steps = on_turn,
+                                            .is_replay = true,
                                             .run_also = on_change_run,
                                             .arena = &run->file_arena,
                                             .problems = &run->problems,
