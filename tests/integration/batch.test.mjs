@@ -168,6 +168,7 @@ test('rules are asked with method, query, headers and body of the part', async (
   await allow(api);
   const rules = {
     '@request.method = "PATCH"': [one('PATCH', url('batchrule000001'), { views: 1 }), 200],
+    '@request.method = "PATCH" && id != ""': [one('PUT', url(), { id: 'batchrule000001' }), 200],
     '@request.query.key = "open"': [one('PATCH', `${url('batchrule000001')}?key=open`, {}), 200],
     '@request.query.key = "shut"': [one('PATCH', `${url('batchrule000001')}?key=open`, {}), 404],
     '@request.headers.x_key = "part"': [

@@ -85,7 +85,7 @@ static void read_headers(struct bk_request *part, const struct bk_request *batch
                          const struct bk_json *given) {
     uint32_t count = batch->header_count;
     size_t room = count + (is_absent(given) ? 0 : given->child_count);
-    struct bk_header *headers = bk_arena_alloc(&part->arena, (room + 1) * sizeof(*headers));
+    struct bk_header *headers = bk_arena_alloc(&part->arena, (room + 2) * sizeof(*headers));
     if (part->arena.is_overflown)
         return;
     memcpy(headers, batch->headers, count * sizeof(*headers));
@@ -95,6 +95,8 @@ static void read_headers(struct bk_request *part, const struct bk_request *batch
         if (!bk_slice_is(name, "authorization") && each->type == BK_JSON_STRING)
             set_header(headers, &count, name, each->string);
     }
+    /* As the contract has it, whatever the batch came as. */
+    set_header(headers, &count, BK_SLICE("content-type"), BK_SLICE("multipart/form-data"));
     part->headers = headers;
     part->header_count = count;
 }

@@ -156,6 +156,7 @@ static enum bk_status decide_upsert(struct record_change *change,
     if (status != BK_OK)
         return status;
     change->action = exists ? RECORD_UPDATE : RECORD_CREATE;
+    change->request->method = exists ? BK_PATCH : BK_POST; /* to rules it is what it does */
     return collections_ask_decide(change);
 }
 
