@@ -322,3 +322,37 @@ test('filters over events: WebSocket', (t) =>
     await again.until(2);
     await again.close();
   }));
+
+test('since brings to a stream what its rule and its options show', (t) =>
+  withPeople(t, async ({ api, ann, bob }) => {
+    const teams = await api.define({
+      name: 'teams',
+      viewRule: '',
+      fields: [text('name'), text('member')],
+    });
+    await api.define({
+      name: 'tasks',
+      listRule: 'team.member = @request.auth.id',
+      viewRule: null,
+      fields: [text('title'), { name: 'team', type: 'relation', collectionId: teams.id, maxSelect: 1 }],
+    });
+    const ours = await api.create('teams', { name: 'ours', member: ann.id });
+    const theirs = await api.create('teams', { name: 'theirs', member: bob.id });
+    for (let i = 0; i < 40; i++)
+      await api.create('tasks', { title: `${i}`, team: (i % 2 === 0 ? ours : theirs).id });
+    const seen = { ann: [], bob: [] };
+    const options = { query: { since: 'start', expand: 'team', filter: 'title !~ "3"' } };
+    for (const [name, { pb }] of Object.entries({ ann, bob }))
+      await pb.collection('tasks').subscribe('*', (each) => seen[name].push(each), options);
+    await api.create('tasks', { title: 'last', team: ours.id });
+    const kept = Array.from({ length: 40 }, (_, i) => `${i}`).filter((i) => !i.includes('3'));
+    const wanted = kept.filter((i) => Number(i) % 2 === 0);
+    await until(() => seen.ann.length === wanted.length + 1, 'ann');
+    assert.deepEqual(
+      seen.ann.map(({ record }) => record.title),
+      [...wanted, 'last'],
+    );
+    assert.ok(seen.ann.every(({ record }) => record.expand.team.name === 'ours'));
+    assert.ok(seen.ann.every(({ cursor }) => cursor.length === 27));
+    assert.equal(seen.bob.length, kept.length - wanted.length);
+  }));
