@@ -54,8 +54,8 @@ struct schema_list schema_cast_list(const struct bk_json *input, struct bk_arena
 /* What a select or relation stores of a list: JSON of all, or the last one. */
 void schema_list_store(const struct schema_list *list, bool is_multiple, struct bk_value *value,
                        struct bk_arena *arena);
-/* What a modifier does to a list that is stored: appends, prepends or removes the texts of input. Of
- * a single value the last one stays, as when a list is sent for it. */
+/* What a modifier does to a list that is stored: appends, prepends or removes the texts of input.
+ * Of a single value the last one stays, as when a list is sent for it. */
 void schema_list_modify(bool is_multiple, enum bk_modifier modifier, const struct bk_json *input,
                         struct bk_value *value, struct bk_arena *arena);
 /* The same with what was read of the input already. */
