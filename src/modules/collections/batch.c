@@ -39,7 +39,7 @@ static enum bk_status run_part(struct batch_part *part, struct bk_transaction *t
     if (status == BK_OK)
         status = collections_change_run(&part->change, transaction);
     if (status == BK_OK && outcome != NULL)
-        status = retry_note(&part->change, outcome);
+        status = collections_retry_note(&part->change, outcome);
     part->http_status = collections_change_http_status(&part->change);
     return status;
 }
@@ -70,7 +70,7 @@ static enum bk_status run_new(struct batch *batch, struct bk_transaction *transa
     if (status == BK_OK)
         status = bk_buffer_status(&outcome);
     if (status == BK_OK && keeps)
-        status = retry_keep(&batch->retry, transaction, bk_buffer_slice(&outcome));
+        status = collections_retry_keep(&batch->retry, transaction, bk_buffer_slice(&outcome));
     bk_buffer_fini(&outcome);
     return status;
 }
@@ -85,7 +85,7 @@ static enum bk_status show_again(struct batch *batch, struct bk_transaction *tra
         /* Its collection is gone: nothing can be said of the part. */
         if (part->status != BK_OK || element == NULL)
             return BK_GONE;
-        status = retry_show(&part->change, transaction, element, &part->http_status);
+        status = collections_retry_show(&part->change, transaction, element, &part->http_status);
         element = element->next;
     }
     return status;
@@ -97,12 +97,13 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     batch->has_failed_part = batch->is_done_before = false;
     enum bk_status status = verify(batch, transaction);
     if (status == BK_OK)
-        status = retry_find(&batch->retry, transaction, &batch->request->arena, &outcome);
+        status =
+            collections_retry_find(&batch->retry, transaction, &batch->request->arena, &outcome);
     if (status == BK_OK)
         status = show_again(batch, transaction, outcome);
     else if (status == BK_END)
         status = run_new(batch, transaction);
-    return status == BK_OK ? batch_answer_write(batch) : status;
+    return status == BK_OK ? collections_batch_answer_write(batch) : status;
 }
 
 /* --- back on the loop ------------------------------------------------------------------------- */
@@ -119,10 +120,10 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         return;
     }
     if (status != BK_OK) {
-        batch_answer_failure(batch, status);
+        collections_batch_answer_failure(batch, status);
         return;
     }
-    batch_release(batch);
+    collections_batch_release(batch);
     if (batch->is_done_before)
         bk_answer_header(request, "Idempotent-Replayed", BK_SLICE("true"));
     bk_answer(request, 200);
@@ -134,7 +135,7 @@ static void submit(struct batch *batch) {
     batch->write.done = on_done;
     enum bk_status status = bk_store_write(batch->request->tenant->database, &batch->write);
     if (status != BK_OK)
-        batch_answer_failure(batch, status);
+        collections_batch_answer_failure(batch, status);
 }
 
 /* --- preparing -------------------------------------------------------------------------------- */
@@ -235,7 +236,7 @@ static void check_elements(struct bk_request *request, const struct bk_json *lis
 static const struct bk_json *read_list(struct bk_request *request, int64_t requests_max) {
     static const struct bk_slice field = BK_SLICE_INIT("requests");
     const struct bk_json *list;
-    if (!batch_list_read(request->json, &list)) {
+    if (!collections_batch_list_read(request->json, &list)) {
         bk_answer_error(request, BK_INVALID, "Failed to read the submitted batch data.");
         return NULL;
     }
@@ -270,12 +271,12 @@ void collections_batch(struct bk_request *request) {
     }
     struct batch *batch = bk_arena_alloc_zero(&request->arena, sizeof(*batch));
     const struct bk_json *list = read_list(request, settings->batch_requests_max);
-    if (list == NULL || !retry_read(request, &batch->retry))
+    if (list == NULL || !collections_retry_read(request, &batch->retry))
         return;
     batch->request = request;
     batch->timeout_ns = timeout_ns(settings->batch_seconds_max);
     batch->parts = bk_alloc(list->child_count * sizeof(*batch->parts));
     for (const struct bk_json *element = list->child; element != NULL; element = element->next)
-        batch_part_init(&batch->parts[batch->part_count++], request, element);
+        collections_batch_part_init(&batch->parts[batch->part_count++], request, element);
     prepare_next(batch);
 }

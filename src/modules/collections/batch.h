@@ -34,18 +34,18 @@ struct batch {
 /* --- batch_part.c ----------------------------------------------------------------------------- */
 
 /* Reads the list: false when its form is no good. *list: its elements. */
-bool batch_list_read(const struct bk_json *body, const struct bk_json **list);
+bool collections_batch_list_read(const struct bk_json *body, const struct bk_json **list);
 /* What a part asks for. Sets its status when it asks for nothing that there is. */
-void batch_part_init(struct batch_part *part, struct bk_request *request,
-                     const struct bk_json *element);
+void collections_batch_part_init(struct batch_part *part, struct bk_request *request,
+                                 const struct bk_json *element);
 /* All parts, before the batch is answered. */
-void batch_release(struct batch *batch);
+void collections_batch_release(struct batch *batch);
 
 /* --- batch_answer.c --------------------------------------------------------------------------- */
 
 /* All parts are done: the answer into the batch's request->out. On the writer. */
-enum bk_status batch_answer_write(struct batch *batch);
+enum bk_status collections_batch_answer_write(struct batch *batch);
 /* Releases the parts and answers with the failure. */
-void batch_answer_failure(struct batch *batch, enum bk_status status);
+void collections_batch_answer_failure(struct batch *batch, enum bk_status status);
 
 #endif

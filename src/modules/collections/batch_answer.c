@@ -28,7 +28,7 @@ static void write_body(const struct batch_part *part, struct bk_buffer *out) {
     bk_arena_fini(&arena);
 }
 
-enum bk_status batch_answer_write(struct batch *batch) {
+enum bk_status collections_batch_answer_write(struct batch *batch) {
     struct bk_buffer *out = &batch->request->out;
     bk_buffer_clear(out);
     bk_buffer_append_char(out, '[');
@@ -88,7 +88,7 @@ static const char *message_of(enum bk_status status) {
     case BK_TIMEOUT:
         return "Batch transaction failed.";
     case BK_UNPROCESSABLE:
-        return retry_conflict_message;
+        return collections_retry_conflict_message;
     case BK_GONE:
         return "The batch was done, and its answer cannot be built again: a collection is gone.";
     default:
@@ -96,7 +96,7 @@ static const char *message_of(enum bk_status status) {
     }
 }
 
-void batch_answer_failure(struct batch *batch, enum bk_status status) {
+void collections_batch_answer_failure(struct batch *batch, enum bk_status status) {
     struct bk_request *request = batch->request;
     struct batch_part *part = batch->has_failed_part ? &batch->parts[batch->failed_index] : NULL;
     struct bk_buffer data;
@@ -106,7 +106,7 @@ void batch_answer_failure(struct batch *batch, enum bk_status status) {
     bool is_told = part != NULL && is_of_part(status);
     if (is_told)
         write_part_failure(batch, part, status, &data);
-    batch_release(batch);
+    collections_batch_release(batch);
     const char *message = message_of(status);
     if (status == BK_TIMEOUT)
         status = BK_INVALID;

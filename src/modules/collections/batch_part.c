@@ -41,7 +41,7 @@ static bool has_form(const struct bk_json *element) {
     return headers->type == BK_JSON_OBJECT;
 }
 
-bool batch_list_read(const struct bk_json *body, const struct bk_json **list) {
+bool collections_batch_list_read(const struct bk_json *body, const struct bk_json **list) {
     *list = bk_json_get(body, BK_SLICE("requests"));
     if (is_absent(*list)) {
         *list = NULL;
@@ -178,8 +178,8 @@ static bool read_action(struct batch_part *part) {
     }
 }
 
-void batch_part_init(struct batch_part *part, struct bk_request *request,
-                     const struct bk_json *element) {
+void collections_batch_part_init(struct batch_part *part, struct bk_request *request,
+                                 const struct bk_json *element) {
     struct bk_request *own = &part->request;
     const struct bk_json *body = bk_json_get(element, BK_SLICE("body"));
     *part = (struct batch_part){.read_status = BK_OK};
@@ -200,7 +200,7 @@ void batch_part_init(struct batch_part *part, struct bk_request *request,
         part->read_status = bk_arena_status(&own->arena);
 }
 
-void batch_release(struct batch *batch) {
+void collections_batch_release(struct batch *batch) {
     for (uint32_t i = 0; i < batch->part_count; i++) {
         struct batch_part *part = &batch->parts[i];
         collections_change_finish(&part->change);

@@ -55,12 +55,12 @@ static enum bk_status keep(struct record_request *record, struct bk_transaction 
         return BK_OK;
     bk_buffer_init(&outcome, SIZE_MAX / 2);
     bk_buffer_append_char(&outcome, '[');
-    enum bk_status status = retry_note(&record->change, &outcome);
+    enum bk_status status = collections_retry_note(&record->change, &outcome);
     bk_buffer_append_char(&outcome, ']');
     if (status == BK_OK)
         status = bk_buffer_status(&outcome);
     if (status == BK_OK)
-        status = retry_keep(&record->retry, transaction, bk_buffer_slice(&outcome));
+        status = collections_retry_keep(&record->retry, transaction, bk_buffer_slice(&outcome));
     bk_buffer_fini(&outcome);
     return status;
 }
@@ -72,13 +72,14 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     enum bk_status status = bk_schema_verify(change->schema, transaction);
     record->is_done_before = false;
     if (status == BK_OK)
-        status = retry_find(&record->retry, transaction, &record->request->arena, &outcome);
+        status =
+            collections_retry_find(&record->retry, transaction, &record->request->arena, &outcome);
     if (status == BK_OK && outcome->child != NULL) {
         record->is_done_before = true;
-        return retry_show(change, transaction, outcome->child, &record->http_status);
+        return collections_retry_show(change, transaction, outcome->child, &record->http_status);
     }
     if (status == BK_UNPROCESSABLE)
-        change->message = retry_conflict_message;
+        change->message = collections_retry_conflict_message;
     if (status == BK_END)
         status = collections_change_run(change, transaction);
     if (status == BK_OK)
@@ -136,7 +137,8 @@ static void plan(struct record_request *record) {
 static void start(struct bk_request *request, enum record_action action) {
     struct record_request *record = bk_arena_alloc_zero(&request->arena, sizeof(*record));
     struct bk_slice fields = BK_SLICE_EMPTY;
-    if (!collections_fields_read(request, &fields) || !retry_read(request, &record->retry))
+    if (!collections_fields_read(request, &fields) ||
+        !collections_retry_read(request, &record->retry))
         return;
     record->fields = fields;
     record->request = request;

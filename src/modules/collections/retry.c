@@ -17,14 +17,14 @@
 
 enum { PRUNED_ROWS = 4, HTTP_NO_CONTENT = 204 };
 
-const struct bk_migration retry_migrations[RETRY_MIGRATION_COUNT] = {
+const struct bk_migration collections_retry_migrations[RETRY_MIGRATION_COUNT] = {
     {.name = "collections_1_idempotency",
      .sql = "CREATE TABLE _idempotency (key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL,"
             "outcome TEXT NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;"
             "CREATE INDEX _idempotency_created ON _idempotency (created)"},
 };
 
-const char retry_conflict_message[] =
+const char collections_retry_conflict_message[] =
     "This Idempotency-Key was used with another request body: use a new key for a new request.";
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -75,7 +75,7 @@ static enum bk_status digest_key(const struct bk_request *request, struct bk_sli
     return status;
 }
 
-bool retry_read(struct bk_request *request, struct retry *retry) {
+bool collections_retry_read(struct bk_request *request, struct retry *retry) {
     struct bk_slice key = bk_request_header(request, BK_SLICE("idempotency-key"));
     *retry = (struct retry){.is_asked = key.data != NULL};
     if (!retry->is_asked)
@@ -107,8 +107,8 @@ static int64_t oldest_ms(struct bk_transaction *transaction) {
     return bk_transaction_now_ms(transaction) - RETRY_KEPT_MS;
 }
 
-enum bk_status retry_find(const struct retry *retry, struct bk_transaction *transaction,
-                          struct bk_arena *arena, const struct bk_json **outcome) {
+enum bk_status collections_retry_find(const struct retry *retry, struct bk_transaction *transaction,
+                                      struct bk_arena *arena, const struct bk_json **outcome) {
     struct bk_statement *statement;
     struct bk_json *parsed;
     if (!retry->is_asked)
@@ -152,8 +152,8 @@ static enum bk_status prune(struct bk_transaction *transaction) {
     return bk_statement_run(statement);
 }
 
-enum bk_status retry_keep(const struct retry *retry, struct bk_transaction *transaction,
-                          struct bk_slice outcome) {
+enum bk_status collections_retry_keep(const struct retry *retry, struct bk_transaction *transaction,
+                                      struct bk_slice outcome) {
     struct bk_statement *statement;
     enum bk_status status = prune(transaction);
     if (status == BK_OK)
@@ -185,7 +185,8 @@ static enum bk_status digest_record(const struct record_change *change,
     return status;
 }
 
-enum bk_status retry_note(const struct record_change *change, struct bk_buffer *outcome) {
+enum bk_status collections_retry_note(const struct record_change *change,
+                                      struct bk_buffer *outcome) {
     char record[RETRY_DIGEST_BYTES];
     int http_status = collections_change_http_status(change);
     struct bk_slice id = change->id;
@@ -264,8 +265,9 @@ static enum bk_status show_record(struct record_change *change, struct bk_transa
     return status;
 }
 
-enum bk_status retry_show(struct record_change *change, struct bk_transaction *transaction,
-                          const struct bk_json *element, int *http_status) {
+enum bk_status collections_retry_show(struct record_change *change,
+                                      struct bk_transaction *transaction,
+                                      const struct bk_json *element, int *http_status) {
     struct bk_buffer *out = &change->request->out;
     struct outcome outcome;
     if (!read_outcome(element, &outcome))

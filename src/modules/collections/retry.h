@@ -16,7 +16,7 @@ enum {
 };
 
 enum { RETRY_MIGRATION_COUNT = 1 };
-extern const struct bk_migration retry_migrations[RETRY_MIGRATION_COUNT];
+extern const struct bk_migration collections_retry_migrations[RETRY_MIGRATION_COUNT];
 
 struct retry {
     bool is_asked; /* the request has a key */
@@ -25,24 +25,26 @@ struct retry {
 };
 
 /* Loop. False: the request was answered, since its key is no good. */
-bool retry_read(struct bk_request *request, struct retry *retry);
+bool collections_retry_read(struct bk_request *request, struct retry *retry);
 
 /* --- on the writer ---------------------------------------------------------------------------- */
 
 /* BK_OK: the request was here before; *outcome is an array with an element for each change. BK_END:
  * it was not. BK_UNPROCESSABLE: another one with this key was. */
-enum bk_status retry_find(const struct retry *retry, struct bk_transaction *transaction,
-                          struct bk_arena *arena, const struct bk_json **outcome);
+enum bk_status collections_retry_find(const struct retry *retry, struct bk_transaction *transaction,
+                                      struct bk_arena *arena, const struct bk_json **outcome);
 /* Appends the element of a change that was done. */
-enum bk_status retry_note(const struct record_change *change, struct bk_buffer *outcome);
+enum bk_status collections_retry_note(const struct record_change *change,
+                                      struct bk_buffer *outcome);
 /* Keeps the outcome, "[…]"; some that are too old go. */
-enum bk_status retry_keep(const struct retry *retry, struct bk_transaction *transaction,
-                          struct bk_slice outcome);
+enum bk_status collections_retry_keep(const struct retry *retry, struct bk_transaction *transaction,
+                                      struct bk_slice outcome);
 /* The answer to a change that was done before into change->request->out: the record as it is now.
  * Of one that is gone, or has changed to what the actor may not view, only the id. */
-enum bk_status retry_show(struct record_change *change, struct bk_transaction *transaction,
-                          const struct bk_json *element, int *http_status);
+enum bk_status collections_retry_show(struct record_change *change,
+                                      struct bk_transaction *transaction,
+                                      const struct bk_json *element, int *http_status);
 
-extern const char retry_conflict_message[];
+extern const char collections_retry_conflict_message[];
 
 #endif
