@@ -308,16 +308,14 @@ static void write_json(const struct filter_value *value, char letter, struct bk_
 
 static void write_length(const struct filter_value *value, char letter, struct bk_buffer *out) {
     static const char *const parts[] = {"json_array_length(CASE WHEN iif(json_valid(",
-                                        "),json_type(",
-                                        ")='array',0) THEN ",
-                                        " WHEN ",
-                                        "='' OR ",
-                                        " IS NULL THEN json_array() ELSE json_array("};
+                                        "),json_type(", ")='array',0) THEN ", " WHEN ", "='' OR "};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         bk_buffer_append_slice(out, bk_slice_from(parts[i]));
         write_column(value, letter, out);
     }
-    bk_buffer_append_literal(out, ") END)");
+    /* The value itself may be what SQLite has put in for the column from another comparison, an
+     * infinite number, of which it makes JSON that it cannot read. */
+    bk_buffer_append_literal(out, " IS NULL THEN json_array() ELSE json_array(0) END)");
 }
 
 static void write_distance(const struct filter_value *value, char letter, struct bk_buffer *out) {
