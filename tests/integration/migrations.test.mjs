@@ -295,6 +295,66 @@ test('a view that gave records where it was made is made where there are none', 
   assert.deepEqual(await definitions(two.pb), await definitions(one.pb));
 });
 
+/** The same numbers in each run. */
+function dice(seed) {
+  let state = seed;
+  return (below) => {
+    state = (state * 1103515245 + 12345) % 2147483648;
+    return Math.floor((state / 2147483648) * below);
+  };
+}
+
+test('a long history of changes, replayed onto an empty directory, gives the same', async (t) => {
+  const { one, other, share } = await pair(t);
+  const roll = dice(7);
+  const names = [];
+  const field = (i) =>
+    [
+      text(`t${i}`, { max: roll(100) }),
+      { name: `n${i}`, type: 'number', required: roll(2) === 1 },
+      { name: `s${i}`, type: 'select', values: ['a', 'b', 'c'], maxSelect: 1 + roll(3) },
+      { name: `j${i}`, type: 'json' },
+    ][roll(4)];
+  for (let i = 0; i < 80; i++) {
+    const name = names[roll(names.length)];
+    const kind = names.length < 3 ? 0 : roll(8);
+    if (kind === 0) {
+      const type = roll(4) === 0 ? 'auth' : 'base';
+      await one.pb.collections.create({ name: `c${i}`, type, fields: [text('title'), field(i)] });
+      names.push(`c${i}`);
+      continue;
+    }
+    const now = await one.pb.collections.getOne(name);
+    const last = now.fields.filter(({ system }) => !system).at(-1);
+    const target = await one.pb.collections.getOne(names[roll(names.length)]);
+    const relation = { name: `r${i}`, type: 'relation', collectionId: target.id, maxSelect: 1 };
+    /* What is refused makes no file. */
+    const update = (body) =>
+      one.pb.collections.update(name, body).catch((error) => assert.equal(error.status, 400));
+    if (kind === 1) await update({ fields: [...now.fields, field(i)] });
+    else if (kind === 2 && last.name !== 'title') {
+      last.name = `x${i}`;
+      await update({ fields: now.fields });
+    } else if (kind === 3 && last.name !== 'title')
+      await update({ fields: now.fields.filter(({ id }) => id !== last.id) });
+    else if (kind === 4)
+      await update({ indexes: [...now.indexes, `CREATE INDEX idx_${i} ON ${name} (title)`] });
+    else if (kind === 5) await update({ fields: [...now.fields, relation] });
+    else if (kind === 6) {
+      if (await update({ name: `d${i}`, listRule: 'title != ""' }))
+        names[names.indexOf(name)] = `d${i}`;
+    } else if (kind === 7) {
+      const isGone = await one.pb.collections.delete(name).catch(() => false);
+      if (isGone) names.splice(names.indexOf(name), 1);
+    }
+  }
+  assert.ok((await files(one.folder)).length > 50);
+  await share();
+  const two = await open(t, { folder: other });
+  assert.deepEqual(await definitions(two.pb), await definitions(one.pb));
+  assert.deepEqual(new Set(Object.values(await states(two.server))), new Set(['applied']));
+});
+
 test('a deleted collection comes back by down, without its records', async (t) => {
   const { server, pb } = await open(t);
   await pb.collections.create({ name: 'posts', fields: [text('a')] });
