@@ -38,16 +38,10 @@ void collections_answer_query_problems(struct bk_request *request);
 /* Whoever is no superuser may not write @request. and @collection. anywhere in filter and sort;
  * true when the request was answered for that. */
 bool collections_refuse_special_names(struct bk_request *request);
-/* The parameters that are promised and not there yet; true when the request was answered for
- * one. */
-bool collections_refuse_unready(struct bk_request *request, bool reads_filter);
 /* The parameter `search` as a question to FTS5, in the request's arena; empty: nothing is searched
  * for. What is wrong with it is a problem. */
 struct bk_slice collections_search_read(struct bk_request *request,
                                         const struct bk_collection *collection);
-/* Headers of a change that are promised and not there yet; true when the request was answered for
- * one. */
-bool collections_refuse_unready_change(struct bk_request *request);
 /* How records of the collection are shown to who asks, with what `expand` asks for. Borrows from
  * the schema. False: the request was answered. */
 bool collections_show_make(struct bk_request *request, const struct bk_schema *schema,

@@ -9,31 +9,6 @@ static bool is_superuser(const struct bk_request *request) {
     return bk_actor_is_superuser(&request->actor);
 }
 
-bool collections_refuse_unready(struct bk_request *request, bool reads_filter) {
-    static const char *const unready[] = {"expand", "filter"};
-    for (size_t i = 0; i < (reads_filter ? 1 : BK_COUNT_OF(unready)); i++) {
-        struct bk_slice name = bk_slice_from(unready[i]);
-        if (bk_request_query(request, name).length == 0)
-            continue;
-        bk_problems_add(&request->problems, name, "validation_not_supported",
-                        "Not supported by this version of the server: leave it out.");
-    }
-    if (request->problems.count == 0)
-        return false;
-    bk_answer_problems(request, BK_INVALID, "The request asks for what this server cannot do yet.");
-    return true;
-}
-
-bool collections_refuse_unready_change(struct bk_request *request) {
-    if (bk_request_header(request, BK_SLICE("idempotency-key")).data == NULL)
-        return false;
-    bk_problems_add(&request->problems, BK_SLICE("Idempotency-Key"), "validation_not_supported",
-                    "Not supported by this version of the server, which would do it again: leave "
-                    "the header out.");
-    bk_answer_problems(request, BK_INVALID, "The request asks for what this server cannot do yet.");
-    return true;
-}
-
 void collections_answer_query_problems(struct bk_request *request) {
     static const char *const contracted[] = {"page", "perPage", "skipTotal", "sort"};
     const struct bk_problem *first = request->problems.first;

@@ -1,6 +1,6 @@
 /*
  * See retry.h. A row of _idempotency is a request that was done: the digest of who asked, method,
- * path and key, the digest of the body, and the outcome,
+ * path and key, the digest of key and body, and the outcome,
  *
  *   [[200, "<collection id>", "<record id>", "<digest of the record>"], …]
  *
@@ -42,10 +42,14 @@ static void add_part(struct bk_buffer *text, struct bk_slice part) {
     bk_buffer_append_slice(text, part);
 }
 
-/* A form has another boundary each time it is sent: what counts is what is in it. */
-static enum bk_status digest_body(const struct bk_request *request, char out[RETRY_DIGEST_BYTES]) {
+/* A form has another boundary each time it is sent: what counts is what is in it. The key, which is
+ * stored nowhere, is in the digest too: a body may hold a password, and must not be found out from
+ * its digest by trying. */
+static enum bk_status digest_body(const struct bk_request *request, struct bk_slice key,
+                                  char out[RETRY_DIGEST_BYTES]) {
     struct bk_buffer text;
     bk_buffer_init(&text, SIZE_MAX / 2);
+    add_part(&text, key);
     add_part(&text, request->json == NULL ? BK_SLICE_EMPTY : request->json->text);
     for (const struct bk_request_file *file = request->files; file != NULL; file = file->next) {
         add_part(&text, file->key);
@@ -89,7 +93,7 @@ bool collections_retry_read(struct bk_request *request, struct retry *retry) {
     }
     enum bk_status status = digest_key(request, key, retry->key);
     if (status == BK_OK)
-        status = digest_body(request, retry->body);
+        status = digest_body(request, key, retry->body);
     if (status != BK_OK)
         bk_answer_error(request, status, NULL);
     return status == BK_OK;

@@ -500,13 +500,27 @@ static bool may_begin(struct bk_request *request, const struct collections_snaps
     return false;
 }
 
+/* Parameters of lists that would make it no copy of the collection. */
+static bool refuse_parameters(struct bk_request *request) {
+    static const char *const refused[] = {"expand", "filter"};
+    for (size_t i = 0; i < BK_COUNT_OF(refused); i++)
+        if (bk_request_query(request, bk_slice_from(refused[i])).length > 0)
+            bk_problems_add(&request->problems, bk_slice_from(refused[i]),
+                            "validation_not_supported",
+                            "A snapshot is of whole records, all of them: leave it out.");
+    if (request->problems.count == 0)
+        return false;
+    bk_answer_problems(request, BK_INVALID, "Failed to begin the snapshot.");
+    return true;
+}
+
 void collections_snapshot(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct collections_snapshots *owner = collections_snapshots_of(context);
     struct bk_schema *schema;
     struct bk_slice rule;
     const struct bk_collection *collection = collections_open(request, BK_MAY_LIST, &schema, &rule);
-    if (collection == NULL || collections_refuse_unready(request, false))
+    if (collection == NULL || refuse_parameters(request))
         return;
     if (collection->type == BK_COLLECTION_VIEW) {
         bk_answer_error(request, BK_INVALID,
