@@ -246,10 +246,11 @@ static void pick(const struct picking *picking, const struct bk_json *value,
     bk_buffer_append_char(out, ']');
 }
 
+/* A record may have fields of these names, but none of them is its first member. */
 static bool is_list_answer(const struct bk_json *value) {
     const struct bk_json *items = bk_json_get(value, BK_SLICE("items"));
     return items != NULL && items->type == BK_JSON_ARRAY &&
-           bk_slice_is(value->child->key, "page") &&
+           (bk_slice_is(value->child->key, "page") || value->child == items) &&
            bk_json_get(value, BK_SLICE("perPage")) != NULL;
 }
 
