@@ -375,6 +375,13 @@ test('a view reads collections and nothing else', async (t) => {
       'with x as (select id, password as p from people) select id, p from x',
       'with v as (select id, password as k from people) select id, k from v',
       "select id from people where password like 'x%'",
+      // What SQLite reads as a text may look like a column, and a constant like a password.
+      String.raw`select id, '' as p, (password) as q from people
+        where '\' <> ' select ,password as p, ' || '\'''`,
+      `select id, '' as p, (password) as q from people
+        where '--'
+        <> ' select ,password as p, ' || '--'
+      `,
     ])
       assert.equal((await errorOf(admin.collections.dryRunViewQuery(query))).status, 400, query);
     const again = await admin.collections.create({

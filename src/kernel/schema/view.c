@@ -9,7 +9,8 @@
  *
  * Passwords and token keys never leave through a view: one that is selected as it is becomes a
  * hidden field that is always empty, and one in an expression is refused. SQLite tells of each
- * reference to them, and there may be no more than were selected as they are. What a view reads
+ * reference to them, and there may be no more than were selected as they are, in a query so plain
+ * that the words cannot be read otherwise than SQLite reads them. What a view reads
  * through another one was judged when that was made; a query with a WITH, which may take the name
  * of a view, does not have this trust.
  *
@@ -129,15 +130,28 @@ static bool is_word(char c) {
 }
 
 /* Anywhere, in a text too: then it is trusted less than it might. */
-static bool has_word(struct bk_slice text, struct bk_slice word) {
+static uint32_t count_words(struct bk_slice text, struct bk_slice word) {
+    uint32_t count = 0;
     for (size_t i = 0; i + word.length <= text.length; i++) {
         size_t end = i + word.length;
-        if (bk_slice_equal_ignore_case(bk_slice_make(text.data + i, word.length), word) &&
-            (i == 0 || !is_word(text.data[i - 1])) &&
-            (end == text.length || !is_word(text.data[end])))
-            return true;
+        count += bk_slice_equal_ignore_case(bk_slice_make(text.data + i, word.length), word) &&
+                 (i == 0 || !is_word(text.data[i - 1])) &&
+                 (end == text.length || !is_word(text.data[end]));
     }
-    return false;
+    return count;
+}
+
+/* Whether what its columns stand for is read as SQLite reads it: there is one list of columns, and
+ * nothing that quotes or comments could hide from view_query.c and not from SQLite. */
+static bool is_plain(struct bk_slice query) {
+    for (size_t i = 0; i < query.length; i++) {
+        struct bk_slice rest = bk_slice_make(query.data + i, query.length - i);
+        if (rest.data[0] == '\\' || rest.data[0] == '[' ||
+            bk_slice_starts_with(rest, BK_SLICE("--")) ||
+            bk_slice_starts_with(rest, BK_SLICE("/*")))
+            return false;
+    }
+    return count_words(query, BK_SLICE("select")) == 1 && count_words(query, BK_SLICE("from")) == 1;
 }
 
 struct bk_slice schema_requote(struct bk_slice sql, struct bk_slice reason,
@@ -376,7 +390,7 @@ static enum bk_status read_query(struct deriving *deriving, struct bk_slice quer
     if (!schema_view_query_is_single(query))
         return bk_error_set(reason, BK_INVALID, "multiple statements are not supported");
     deriving->sql = query;
-    deriving->has_with = has_word(query, BK_SLICE("with"));
+    deriving->has_with = count_words(query, BK_SLICE("with")) > 0;
     enum bk_status status =
         schema_view_query_read(query, &deriving->arena, &deriving->query, reason);
     for (uint32_t i = 0; status == BK_OK && i < deriving->query.column_count; i++)
@@ -408,10 +422,12 @@ static enum bk_status derive(struct deriving *deriving, struct schema_box *box) 
         return bk_error_set(&deriving->reason, BK_INVALID,
                             "missing required id column (you can use `(ROW_NUMBER() OVER()) as "
                             "id` if you don't have one)");
-    if (deriving->secret_reads > deriving->secret_columns)
+    if (deriving->secret_reads > deriving->secret_columns ||
+        (deriving->secret_reads > 0 && !is_plain(deriving->sql)))
         return bk_error_set(&deriving->reason, BK_INVALID,
                             "passwords and token keys can only be selected as they are, not in "
-                            "expressions or conditions");
+                            "expressions or conditions, and by one SELECT without comments, "
+                            "backslashes or brackets");
     return BK_OK;
 }
 
