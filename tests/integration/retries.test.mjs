@@ -1,6 +1,8 @@
 /** Idempotency-Key: a request that is sent again is not done again. */
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { readFeed } from './support/feed.mjs';
 import { assertProblems, operator } from './support/operator.mjs';
@@ -184,6 +186,31 @@ test('a form counts by what is in it, not by its boundary', async (t) => {
   assert.equal(again.status, 200);
   assert.equal(isReplayed(again), true);
   assert.equal((await send('b')).status, 422);
+});
+
+test('a body cannot be found out from what is kept of it, by who does not know the key', async (t) => {
+  const folder = await temporaryFolder(t);
+  const server = await startServer(t, { folder });
+  const token = await operatorToken(server);
+  await createCollection(server, token, posts);
+  const key = randomUUID();
+  const body = { title: 'a word like 12345678' };
+  const options = { token, headers: { 'idempotency-key': key } };
+  assert.equal((await server.request('POST', url(), body, options)).status, 200);
+  await server.stop();
+  const kept = [];
+  const read = async (path) => {
+    for (const entry of await readdir(path, { withFileTypes: true }))
+      if (entry.isDirectory()) await read(join(path, entry.name));
+      else if (entry.isFile()) kept.push(await readFile(join(path, entry.name), 'latin1'));
+  };
+  await read(folder);
+  const part = (text) => `${text.length}:${text}`;
+  const digest = (text) => createHash('sha256').update(text).digest('hex');
+  const text = part(JSON.stringify(body));
+  const isKept = (what) => kept.some((file) => file.includes(digest(what)));
+  assert.ok(isKept(part(key) + text));
+  assert.ok(!isKept(text));
 });
 
 test('retries are one through kill -9', async (t) => {
