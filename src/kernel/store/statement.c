@@ -199,6 +199,12 @@ static bool is_past_deadline(const struct bk_connection *connection) {
            bk_clock_monotonic_ns() >= connection->deadline_ns;
 }
 
+/* A budget is of all SELECTs together: many short ones use it up, too. */
+static bool is_past_budget(struct bk_connection *connection) {
+    return connection->budget_end_ns != 0 && ++connection->step_count % STEPS_PER_LOOK == 0 &&
+           bk_clock_monotonic_ns() >= connection->budget_end_ns;
+}
+
 /* On the writer and the loop, where a write is never interrupted. */
 static uint64_t deadline_of(const struct bk_statement *statement) {
     if (!statement->is_readonly)
@@ -236,6 +242,8 @@ enum bk_status bk_statement_step(struct bk_statement *statement) {
             return step_failed(statement, SQLITE_INTERRUPT);
         code = sqlite3_step(statement->handle);
     } else {
+        if (statement->is_readonly && is_past_budget(connection))
+            return step_failed(statement, SQLITE_INTERRUPT);
         if (!statement->is_active)
             statement->deadline_ns = deadline_of(statement);
         connection->deadline_ns = statement->deadline_ns;

@@ -5,6 +5,8 @@
  */
 #include "record_change.h"
 
+enum { SHOW_MS = 50 /* for all that comes along with a changed record: other writes wait */ };
+
 static enum bk_operation operation_of(const struct record_change *change) {
     switch (change->action) {
     case RECORD_CREATE:
@@ -138,8 +140,10 @@ enum bk_status collections_ask_show(struct record_change *change,
                                     const struct bk_value *values) {
     struct bk_request *request = change->request;
     struct bk_buffer *out = &request->out;
+    bk_transaction_set_budget(transaction, SHOW_MS);
     enum bk_status status =
         bk_show_write(change->show, bk_transaction_connection(transaction), values, out);
+    bk_transaction_set_budget(transaction, 0);
     /* What comes along takes too long to find: that is no reason to undo the change. */
     if (status == BK_TIMEOUT) {
         bk_buffer_clear(out);

@@ -377,6 +377,29 @@ static void a_run_with_a_budget_ends_with_it_and_the_next_has_none(void **state)
     assert_true(!timing.was_late_before && !timing.was_late_after);
 }
 
+/* Each of them is over before a deadline of its own would be looked at. */
+static enum bk_status select_often(struct bk_transaction *transaction, void *user) {
+    struct timing *timing = user;
+    struct bk_sql sql = bk_sql_make(BK_SLICE("SELECT 1"));
+    uint64_t began_ns = bk_clock_monotonic_ns();
+    enum bk_status status = BK_OK;
+    bk_transaction_set_budget(transaction, timing->budget_ms);
+    while (status == BK_OK && bk_clock_monotonic_ns() - began_ns < UINT64_C(10000000000)) {
+        struct bk_statement *statement;
+        status = bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+        if (status == BK_OK)
+            status = bk_statement_step(statement);
+    }
+    timing->was_late_after = bk_transaction_is_late(transaction);
+    return status;
+}
+
+static void a_budget_is_used_up_by_many_short_selects_too(void **state) {
+    struct timing timing = {.budget_ms = 20};
+    assert_int_equal(support_store_run(*state, select_often, &timing), BK_TIMEOUT);
+    assert_true(timing.was_late_after);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name)                                                                                 \
@@ -398,6 +421,7 @@ int main(void) {
         TEST(a_run_that_overflows_its_scratch_memory_fails_alone),
         TEST(transient_events_of_an_unknown_commit_are_dropped),
         TEST(a_run_with_a_budget_ends_with_it_and_the_next_has_none),
+        TEST(a_budget_is_used_up_by_many_short_selects_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
