@@ -72,15 +72,20 @@ async function isAnswered(wire) {
   assert.equal((await wire.answer()).status, 200);
 }
 
-/** A write, a list on a reader of its own, a backup and a new tenant, over one connection. */
-async function work(wire, token, name) {
+/**
+ * A write, a list of a tenant (who signed in to default had a reader of it already), a backup and a
+ * new tenant, over one connection.
+ */
+async function work(wire, token, name, listed = 'default') {
   const ask = async (method, path, body, headers = {}) => {
     wire.write(requestText(method, path, body, { Authorization: token, ...headers }));
     return wire.answer({ method });
   };
   const done = {};
   done.write = await ask('POST', recordsPath('things'), { title: name });
-  done.list = await ask('GET', `${recordsPath('things')}?perPage=1`);
+  done.list = await ask('GET', `${recordsPath('things')}?perPage=1`, undefined, {
+    'X-Bakend-Tenant': listed,
+  });
   done.feed = await ask('GET', '/api/events?after=start&limit=1');
   done.backup = await ask('POST', '/api/backups', { name: `${name}.zip` });
   done.tenant = await ask('POST', '/api/tenants', { name });
@@ -150,6 +155,10 @@ test('without a single descriptor left, who is connected is served, files say wh
   const server = await startServer(t);
   const token = await operatorToken(server);
   await createCollection(server, token, definition);
+  const other = await server.request('POST', '/api/tenants', { name: 'other' }, { token });
+  assert.equal(other.status, 200, other.text);
+  const options = { token, tenant: 'other' };
+  await server.request('POST', '/api/collections', { type: 'base', ...definition }, options);
   const worker = await Wire.open(server.port);
   await isAnswered(worker);
   const limit = (count) =>
@@ -160,7 +169,7 @@ test('without a single descriptor left, who is connected is served, files say wh
   await sleep(200);
   const share = await restingShare(server);
   assert.ok(share < CORE_SHARE_MAX, `${(share * 100).toFixed(1)} % of a core while none comes in`);
-  const done = await work(worker, token, 'none');
+  const done = await work(worker, token, 'none', 'other');
   assert.deepEqual([done.write.status, done.feed.status], [200, 200]);
   for (const what of ['list', 'backup', 'tenant']) {
     assert.equal(done[what].status, 503, `${what}: ${done[what].text}`);
@@ -174,10 +183,10 @@ test('without a single descriptor left, who is connected is served, files say wh
   const next = await Wire.open(server.port);
   await isAnswered(next);
   next.destroy();
-  const again = await work(worker, token, 'after');
+  const again = await work(worker, token, 'after', 'other');
   assert.deepEqual(
-    [again.write.status, again.backup.status, again.tenant.status, again.inside.status],
-    [200, 204, 200, 200],
+    ['write', 'list', 'backup', 'tenant', 'inside'].map((what) => again[what].status),
+    [200, 200, 204, 200, 200],
     again.backup.text,
   );
   worker.destroy();
