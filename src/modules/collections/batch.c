@@ -51,11 +51,14 @@ static enum bk_status run_parts(struct batch *batch, struct bk_transaction *tran
         if (bk_clock_monotonic_ns() - started_ns > batch->timeout_ns)
             return BK_TIMEOUT;
         enum bk_status status = run_part(&batch->parts[i], transaction, outcome);
-        if (status == BK_OK)
-            continue;
-        batch->has_failed_part = true;
-        batch->failed_index = i;
-        return status;
+        if (status != BK_OK) {
+            batch->has_failed_part = true;
+            batch->failed_index = i;
+            return status;
+        }
+        status = collections_batch_answer_add(batch, &batch->parts[i]);
+        if (status != BK_OK)
+            return status;
     }
     return BK_OK;
 }
@@ -86,6 +89,8 @@ static enum bk_status show_again(struct batch *batch, struct bk_transaction *tra
         if (part->status != BK_OK || element == NULL)
             return BK_GONE;
         status = collections_retry_show(&part->change, transaction, element, &part->http_status);
+        if (status == BK_OK)
+            status = collections_batch_answer_add(batch, part);
         element = element->next;
     }
     return status;
@@ -95,6 +100,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     struct batch *batch = bk_container_of(write, struct batch, write);
     const struct bk_json *outcome = NULL;
     batch->has_failed_part = batch->is_done_before = false;
+    collections_batch_answer_begin(batch);
     enum bk_status status = verify(batch, transaction);
     if (status == BK_OK)
         status =
@@ -103,7 +109,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
         status = show_again(batch, transaction, outcome);
     else if (status == BK_END)
         status = run_new(batch, transaction);
-    return status == BK_OK ? collections_batch_answer_write(batch) : status;
+    return status == BK_OK ? collections_batch_answer_end(batch) : status;
 }
 
 /* --- back on the loop ------------------------------------------------------------------------- */

@@ -43,8 +43,11 @@ void collections_batch_release(struct batch *batch);
 
 /* --- batch_answer.c --------------------------------------------------------------------------- */
 
-/* All parts are done: the answer into the batch's request->out. On the writer. */
-enum bk_status collections_batch_answer_write(struct batch *batch);
+/* The answer into the batch's request->out, as parts are done. On the writer. */
+void collections_batch_answer_begin(struct batch *batch);
+/* Takes the part's own answer, which is not kept. */
+enum bk_status collections_batch_answer_add(struct batch *batch, struct batch_part *part);
+enum bk_status collections_batch_answer_end(struct batch *batch);
 /* Releases the parts and answers with the failure. */
 void collections_batch_answer_failure(struct batch *batch, enum bk_status status);
 

@@ -28,23 +28,28 @@ static void write_body(const struct batch_part *part, struct bk_buffer *out) {
     bk_arena_fini(&arena);
 }
 
-enum bk_status collections_batch_answer_write(struct batch *batch) {
+void collections_batch_answer_begin(struct batch *batch) {
+    bk_buffer_clear(&batch->request->out);
+    bk_buffer_append_char(&batch->request->out, '[');
+}
+
+enum bk_status collections_batch_answer_add(struct batch *batch, struct batch_part *part) {
     struct bk_buffer *out = &batch->request->out;
-    bk_buffer_clear(out);
-    bk_buffer_append_char(out, '[');
-    for (uint32_t i = 0; i < batch->part_count; i++) {
-        const struct batch_part *part = &batch->parts[i];
-        bk_json_write_separator(out);
-        bk_buffer_append_literal(out, "{\"body\":");
-        if (part->request.out.length == 0)
-            bk_buffer_append_literal(out, "null");
-        else
-            write_body(part, out);
-        bk_json_write_member_int(out, BK_SLICE("status"), part->http_status);
-        bk_buffer_append_char(out, '}');
-    }
-    bk_buffer_append_char(out, ']');
+    bk_json_write_separator(out);
+    bk_buffer_append_literal(out, "{\"body\":");
+    if (part->request.out.length == 0)
+        bk_buffer_append_literal(out, "null");
+    else
+        write_body(part, out);
+    bk_json_write_member_int(out, BK_SLICE("status"), part->http_status);
+    bk_buffer_append_char(out, '}');
+    bk_buffer_fini(&part->request.out); /* else all of them were kept until the end */
     return bk_buffer_status(out);
+}
+
+enum bk_status collections_batch_answer_end(struct batch *batch) {
+    bk_buffer_append_char(&batch->request->out, ']');
+    return bk_buffer_status(&batch->request->out);
 }
 
 /* --- failures --------------------------------------------------------------------------------- */

@@ -5,7 +5,7 @@
  */
 #include "record_change.h"
 
-enum { SHOW_MS = 50 /* for all that comes along with a changed record: other writes wait */ };
+enum { SHOW_MS = 100 /* for all that comes along with a changed record: other writes wait */ };
 
 static enum bk_operation operation_of(const struct record_change *change) {
     switch (change->action) {
