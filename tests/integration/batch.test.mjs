@@ -86,12 +86,18 @@ test('a batch is one commit, and its events follow each other', async (t) => {
   const api = await operator(t);
   await api.define(posts);
   await allow(api);
-  const { next } = await readFeed(api.server, api.token);
-  const before = await commits(api);
   const requests = Array.from({ length: 50 }, (_, i) => one('POST', url(), { title: `t${i}` }));
-  const answer = await send(api, requests);
-  assert.equal(answer.status, 200, answer.text);
-  assert.equal((await commits(api)) - before, 1);
+  let next;
+  let answer;
+  let fewest = Infinity; // the figure is of all tenants: now and then another one commits, too
+  for (let i = 0; i < 5 && fewest > 1; i++) {
+    ({ next } = await readFeed(api.server, api.token));
+    const before = await commits(api);
+    answer = await send(api, requests);
+    assert.equal(answer.status, 200, answer.text);
+    fewest = Math.min(fewest, (await commits(api)) - before);
+  }
+  assert.equal(fewest, 1);
   const { events } = await readFeed(api.server, api.token, { after: next });
   assert.deepEqual(
     events.map(({ type, subject, payload }) => [type, subject, payload.title]),
