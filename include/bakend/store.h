@@ -188,7 +188,9 @@ void bk_store_on_committed(struct bk_store *store, bk_committed_cb on_committed,
 
 /* A read on a reader thread, inside one read transaction. */
 struct bk_read {
-    uint32_t deadline_ms; /* 0: the store's read_deadline_ms */
+    /* Of work on a processor, and ten times as much by the clock; 0: the store's
+     * read_deadline_ms. */
+    uint32_t deadline_ms;
     enum bk_status (*run)(struct bk_connection *connection, struct bk_read *read);
     void (*done)(struct bk_read *read, enum bk_status status);
     /* The store's. */

@@ -26,12 +26,16 @@ int64_t bk_clock_wall_ms(void) {
     return ms + atomic_load_explicit(&wall_offset_ms, memory_order_relaxed);
 }
 
-uint64_t bk_clock_monotonic_ns(void) {
+static uint64_t read_clock(clockid_t clock) {
     struct timespec now;
-    int result = clock_gettime(CLOCK_MONOTONIC, &now);
+    int result = clock_gettime(clock, &now);
     BK_ASSERT(result == 0);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
+
+uint64_t bk_clock_monotonic_ns(void) { return read_clock(CLOCK_MONOTONIC); }
+
+uint64_t bk_clock_thread_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 void bk_clock_set_offset_ms(int64_t offset_ms) {
     atomic_store_explicit(&wall_offset_ms, offset_ms, memory_order_relaxed);

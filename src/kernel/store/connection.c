@@ -145,7 +145,8 @@ bool store_connection_is_late(struct bk_connection *connection) {
     now_ns = bk_clock_monotonic_ns();
     if (connection->deadline_ns == STORE_DEADLINE_FROM_NOW)
         connection->deadline_ns = now_ns + STORE_SELECT_DEADLINE_MS * STORE_NS_PER_MS;
-    return now_ns >= connection->deadline_ns;
+    return now_ns >= connection->deadline_ns ||
+           (connection->work_end_ns != 0 && bk_clock_thread_ns() >= connection->work_end_ns);
 }
 
 /* Returns other than 0 to interrupt. */

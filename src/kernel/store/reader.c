@@ -114,15 +114,17 @@ void store_readers_fini(struct bk_store *store) {
 /* --- a read on a reader thread ---------------------------------------------------------------- */
 
 static enum bk_status read_in_transaction(struct bk_connection *connection, struct bk_read *read) {
-    uint32_t deadline_ms = read->deadline_ms;
     enum bk_status status = store_connection_run_fixed(connection, STORE_FIXED_BEGIN);
     if (status != BK_OK)
         return status;
-    if (deadline_ms == 0)
-        deadline_ms = connection->database->store->options.read_deadline_ms;
-    connection->deadline_ns = bk_clock_monotonic_ns() + deadline_ms * STORE_NS_PER_MS;
+    uint64_t deadline_ms = read->deadline_ms != 0
+                               ? read->deadline_ms
+                               : connection->database->store->options.read_deadline_ms;
+    connection->work_end_ns = bk_clock_thread_ns() + deadline_ms * STORE_NS_PER_MS;
+    connection->deadline_ns =
+        bk_clock_monotonic_ns() + STORE_READ_PATIENCE * deadline_ms * STORE_NS_PER_MS;
     status = read->run(connection, read);
-    connection->deadline_ns = 0;
+    connection->deadline_ns = connection->work_end_ns = 0;
     store_connection_give_back(connection);
     if (store_connection_has_transaction(connection))
         (void)store_connection_run_fixed(connection, STORE_FIXED_COMMIT);

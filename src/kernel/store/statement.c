@@ -195,8 +195,8 @@ void bk_statement_bind(struct bk_statement *statement, int index, const struct b
 /* --- running ---------------------------------------------------------------------------------- */
 
 static bool is_past_deadline(const struct bk_connection *connection) {
-    return connection->deadline_ns != 0 && connection->deadline_ns != STORE_DEADLINE_FROM_NOW &&
-           bk_clock_monotonic_ns() >= connection->deadline_ns;
+    return connection->deadline_ns != 0 && (bk_clock_monotonic_ns() >= connection->deadline_ns ||
+                                            bk_clock_thread_ns() >= connection->work_end_ns);
 }
 
 /* A budget is of all SELECTs together: many short ones use it up, too. */

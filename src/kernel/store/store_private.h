@@ -37,6 +37,8 @@ enum {
     STORE_READERS_MAX = 16,
     STORE_STATEMENTS_MAX = 256, /* cached per connection; the least recently used goes */
     STORE_STATEMENT_BUCKETS = 512,
+    /* How much longer than its deadline a read may take while it waits for a processor or the disk. */
+    STORE_READ_PATIENCE = 10,
     STORE_READER_CONNECTIONS_MAX = 32, /* per reader thread: 2 descriptors and about 100 KiB each */
     STORE_PAGE_BYTES = 4096,
     STORE_WAL_FRAME_BYTES = STORE_PAGE_BYTES + 24, /* a page behind its frame header */
@@ -105,6 +107,7 @@ struct bk_connection {
     uint32_t generation; /* of the statements in the cache */
     uint32_t step_count;
     uint64_t deadline_ns;   /* 0: none */
+    uint64_t work_end_ns;   /* reader: the thread's own time up to which it may work; 0: none */
     uint64_t budget_end_ns; /* writer: of the run, for all its SELECTs; 0: each has its own time */
     const bool *is_cancelled; /* atomic; a look at it interrupts, NULL: none */
     struct bk_statement *buckets[STORE_STATEMENT_BUCKETS];
