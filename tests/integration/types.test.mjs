@@ -108,7 +108,7 @@ export async function read(id: string): Promise<void> {
   const full = await pb
     .collection('posts')
     .getOne<Expanded<PostsRecord, 'author' | 'tags' | 'comments_via_post' | 'covers_via_post'>>(id);
-  const email: string = full.expand.author.email;
+  const email: string | undefined = full.expand.author.email;
   const names: string[] = full.expand.tags.map((tag) => tag.name);
   const commentIds: string[] = full.expand.comments_via_post.map((comment) => comment.id);
   const cover: string = full.expand.covers_via_post.post;

@@ -22,7 +22,7 @@
 static const struct bk_option options[] = {
     {"password-threads", BK_OPTION_INT, offsetof(struct auth_options, password_threads), "2", 1, 16,
      "COUNT", "Threads that hash passwords (46 ms of a core and 19 MiB each).", NULL},
-    {"password-queue-max", BK_OPTION_INT, offsetof(struct auth_options, password_queue_max), "32",
+    {"password-queue-max", BK_OPTION_INT, offsetof(struct auth_options, password_queue_max), "128",
      1, 1024, "COUNT", "Passwords that may wait to be hashed; past it the answer is 429.", NULL},
     {"token-cache-max", BK_OPTION_INT, offsetof(struct auth_options, token_cache_max), "10000", 0,
      1000000, "COUNT", "Verified tokens that are kept in memory.", NULL},

@@ -64,7 +64,23 @@ static int run_export(struct migrations_command *command) {
 
 /* --- import ----------------------------------------------------------------------------------- */
 
-/* The list itself, or an object that has it. */
+/* The list itself, or an object that has it: an import's body, or the answer to a list. */
+static const struct bk_json *list_of(const struct bk_json *root) {
+    if (root->type != BK_JSON_OBJECT)
+        return root;
+    const struct bk_json *list = bk_json_get(root, BK_SLICE("collections"));
+    return list != NULL ? list : bk_json_get(root, BK_SLICE("items"));
+}
+
+/* Before 0.23 PocketBase had other definitions, of which nothing but the name would be left. */
+static bool is_outdated(const struct bk_json *list) {
+    for (const struct bk_json *each = list->child; each != NULL; each = each->next)
+        if (each->type == BK_JSON_OBJECT && bk_json_get(each, BK_SLICE("schema")) != NULL &&
+            bk_json_get(each, BK_SLICE("fields")) == NULL)
+            return true;
+    return false;
+}
+
 static const struct bk_json *read_list(struct migrations_command *command) {
     struct bk_buffer text;
     struct bk_error error = BK_ERROR_INIT;
@@ -75,13 +91,15 @@ static const struct bk_json *read_list(struct migrations_command *command) {
     bk_buffer_fini(&text);
     if (status == BK_OK)
         status = bk_json_parse(&command->arena, copy, &root, &error);
-    const struct bk_json *list = root;
-    if (status == BK_OK && root->type == BK_JSON_OBJECT)
-        list = bk_json_get(root, BK_SLICE("collections"));
+    const struct bk_json *list = status == BK_OK ? list_of(root) : NULL;
     if (status == BK_OK && (list == NULL || list->type != BK_JSON_ARRAY))
         status = bk_error_set(&error, BK_INVALID,
                               "must be a list of collections, as `bakend collections export` "
                               "writes it");
+    else if (status == BK_OK && is_outdated(list))
+        status = bk_error_set(&error, BK_INVALID,
+                              "has a \"schema\" for \"fields\": it was exported by a PocketBase "
+                              "before 0.23. Upgrade that one first, and export again");
     if (status == BK_OK)
         return list;
     fprintf(stderr, "bakend: %s: %s\n", command->words[1],

@@ -217,9 +217,19 @@ void migrations_create(struct bk_request *request) {
     struct creation *creation = bk_arena_alloc_zero(&request->arena, sizeof *creation);
     creation->request = request;
     creation->state = state;
-    creation->name = migrations_name_make(&request->arena, bk_clock_wall_ms() / 1000, "", what);
+    /* Behind those that are applied: several changes of a second have run ahead of the clock. */
+    int64_t seconds = bk_clock_wall_ms() / 1000;
+    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
+    enum bk_status status = connection == NULL
+                                ? BK_CLOSING
+                                : migrations_row_seconds(connection, 1000 * seconds, &seconds);
+    if (status != BK_OK) {
+        bk_answer_error(request, status, NULL);
+        return;
+    }
+    creation->name = migrations_name_make(&request->arena, seconds, "", what);
     creation->job = (struct bk_job){.run = on_create, .done = on_created};
-    enum bk_status status = bk_pool_submit(state->pool, &creation->job);
+    status = bk_pool_submit(state->pool, &creation->job);
     if (status == BK_OK)
         migrations_begin(state);
     else

@@ -100,15 +100,19 @@ static void write_parameters(struct bk_buffer *out, const struct types_collectio
 
 static bool has_expand(const struct types_model *model, const struct types_collection *collection);
 
-static void write_member(struct bk_buffer *out, const struct bk_json *field,
-                         struct bk_arena *arena) {
+static void write_member(struct bk_buffer *out, const struct types_collection *collection,
+                         const struct bk_json *field, struct bk_arena *arena) {
     bool is_hidden = types_flag(field, "hidden");
     struct bk_slice name = bk_json_get_string(field, BK_SLICE("name"));
+    bool is_address = collection->is_auth && bk_slice_is(name, "email");
     if (is_hidden)
         bk_buffer_append_literal(out, "  /** Hidden: only superusers get it. */\n");
+    else if (is_address)
+        bk_buffer_append_literal(out, "  /** Only where emailVisibility is true, or it is one's "
+                                      "own. */\n");
     bk_buffer_append_literal(out, "  ");
     types_write_key(out, "", name, "");
-    bk_buffer_append_slice(out, is_hidden ? BK_SLICE("?: ") : BK_SLICE(": "));
+    bk_buffer_append_slice(out, is_hidden || is_address ? BK_SLICE("?: ") : BK_SLICE(": "));
     if (types_field_is(field, "json")) {
         write_parameter(out, field, arena);
         bk_buffer_append_literal(out, " | null");
@@ -127,7 +131,7 @@ static void write_record(struct bk_buffer *out, const struct types_model *model,
     bk_buffer_append_literal(out, ";\n");
     for (const struct bk_json *field = types_fields(collection); field != NULL; field = field->next)
         if (!is_secret(collection, field))
-            write_member(out, field, model->arena);
+            write_member(out, collection, field, model->arena);
     if (has_expand(model, collection))
         bk_buffer_format(out, "  expand?: %.*sExpand;\n", BK_SLICE_PRINT(collection->type));
     bk_buffer_append_literal(out, "}\n");
