@@ -37,8 +37,7 @@ enum {
     STORE_READERS_MAX = 16,
     STORE_STATEMENTS_MAX = 256, /* cached per connection; the least recently used goes */
     STORE_STATEMENT_BUCKETS = 512,
-    /* How much longer than its deadline a read may take while it waits for a processor or the disk. */
-    STORE_READ_PATIENCE = 10,
+    STORE_READ_PATIENCE = 10, /* times its deadline, for what waits for a processor or the disk */
     STORE_READER_CONNECTIONS_MAX = 32, /* per reader thread: 2 descriptors and about 100 KiB each */
     STORE_PAGE_BYTES = 4096,
     STORE_WAL_FRAME_BYTES = STORE_PAGE_BYTES + 24, /* a page behind its frame header */
