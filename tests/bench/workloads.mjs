@@ -161,7 +161,7 @@ async function prepare(bench, server, workload, size, restart) {
     ids.set(definition.name, (await ask(server, 'POST', '/api/collections', JSON.stringify({ ...definition, fields }))).id);
   }
   await stop(server);
-  programWith(workload.rows(size, users.id), 'rows', server.database);
+  programWith(workload.rows(size, users.id) + server.afterwards, 'rows', server.database);
   const again = await restart(bench, server);
   again.user = (await ask(again, 'POST', '/api/collections/users/auth-with-password', JSON.stringify({ identity: 'user3@example.com', password: PASSWORD })));
   return again;
