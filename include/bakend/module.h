@@ -14,9 +14,11 @@
 #include "bakend/bus.h"
 #include "bakend/feed.h"
 #include "bakend/option.h"
+#include "bakend/outbound.h"
 #include "bakend/rules.h"
 #include "bakend/schema.h"
 #include "bakend/tenant.h"
+#include "bakend/work.h"
 
 /* --- events ----------------------------------------------------------------------------------- */
 
@@ -74,7 +76,9 @@ struct bk_module_context {
     struct bk_bus *bus;
     struct bk_feed *feed;
     struct bk_schema_kind *schema;
+    struct bk_work *work;
     struct bk_api *api;
+    struct bk_outbound *outbound;
     const char *data_directory;
     const char *app_directory;
     bool is_serving; /* `bakend serve`; false: opened for one command, that does no more */
@@ -99,6 +103,8 @@ struct bk_module {
     size_t route_count;
     const struct bk_event_declaration *events;
     size_t event_count;
+    const struct bk_work_kind *work_kinds; /* user of their callbacks: the module's context */
+    size_t work_kind_count;
     const struct bk_command *commands;
     size_t command_count;
     size_t state_size;

@@ -1,0 +1,286 @@
+/*
+ * Work: what must happen later, happens. A task is a row of the tenant's `_work`, written in the
+ * transaction of what it follows from; a handler that a module has declared for its kind is handed
+ * it when it is due, until it says that the task is done.
+ *
+ *   bk_work_add ─> WAITING ── due ──> RUNNING ── done ──> gone, or DONE for as long as its kind says
+ *                   ^  ^                 │ │
+ *        the one    │  └─ again, later ──┘ └─ fails for good, attempts are used up, cancelled ─> DEAD
+ *        before ends│                                                                         │
+ *               BLOCKED   (ordered by key)             retry: WAITING, attempts from 0 <──────┘
+ *
+ * At least once: an attempt is on disk before its handler is called, and what it led to is on disk,
+ * with the events of its end, before the task counts as ended. A crash between the two hands it
+ * over again, one attempt later; a task that ends the process each time is dead after its last
+ * attempt like any other. Its id is the same each time: handlers pass it on as idempotency key.
+ *
+ * Lanes. A lane is a kind's, `mail`, or a part of it that fails and waits alone, `webhooks/abc`:
+ * with a number of tasks that run at once, a rate, an order, a breaker and a pause of its own.
+ * Whoever hangs or fails hurts that lane only. Turns are fair over tenants, then over their lanes;
+ * replays go into a lane of low priority beside each, `webhooks/abc/replay`, which gets what the
+ * others leave. In memory there is one entry and one due time per lane that has tasks, and
+ * those tasks that run: never the backlog.
+ *
+ * Time. What is due is judged by a clock that keeps its pace within a process whatever the wall
+ * clock does, and rows of a future that never came (the clock was set back) are due after the delay
+ * that they were given. A schedule adds a task once for each of its times, however often the clock
+ * passes it, and one task for all the times that were missed.
+ *
+ * A tenant with tasks that run is held open; a closed one is opened when its next is due.
+ *
+ * Threads: on the loop, but for what takes a transaction, which is on the writer.
+ */
+#ifndef BAKEND_WORK_H
+#define BAKEND_WORK_H
+
+#include "bakend/feed.h"
+#include "bakend/json.h"
+#include "bakend/position.h"
+#include "bakend/tenant.h"
+
+enum {
+    BK_WORK_PAYLOAD_MAX_BYTES = 256 * 1024,
+    BK_WORK_LANE_MAX_BYTES = 200, /* of a lane's whole name */
+    BK_WORK_KEY_MAX_BYTES = 200,
+    BK_WORK_ERROR_MAX_BYTES = 1000, /* what is kept of a failure; the rest is cut */
+    BK_WORK_LANES_MAX = 10000,      /* of a tenant with tasks that wait; more: BK_BUSY */
+    BK_WORK_DELAY_MAX_DAYS = 3660,
+    BK_WORK_ID_BYTES = 15, /* a record's id, ordered by time */
+};
+
+struct bk_work;
+struct bk_work_task;
+struct bk_module_context;
+
+/* --- kinds ------------------------------------------------------------------------------------ */
+
+/* How the tasks of a lane are handed over. 0 in any: its default. */
+struct bk_work_lane_policy {
+    uint32_t running_max;     /* at once; 1 by default */
+    uint32_t rate_per_minute; /* begun, as a token bucket that holds a second's worth, at least 1;
+                                 0: as fast as they come */
+    /* By key: a task waits for the end of the one before it with the same key. One that is dead
+     * holds nobody up. */
+    bool is_ordered;
+    /* Closed, it hands over nothing but one probe now and then, until one is done: after this many
+     * failures in a row. 0: there is no breaker. */
+    uint32_t breaker_failures;
+    uint32_t breaker_first_ms, breaker_max_ms; /* to the first probe, doubling; 30 s and 10 min */
+};
+
+enum bk_work_outcome { BK_WORK_DONE, BK_WORK_AGAIN, BK_WORK_DEAD };
+
+/* How an attempt ended, for the transaction that records it. */
+struct bk_work_end {
+    enum bk_work_outcome outcome;
+    struct bk_slice id, lane, key, payload, cause, actor;
+    uint32_t attempt;       /* 1 for the first */
+    struct bk_slice error;  /* AGAIN and DEAD */
+    struct bk_slice result; /* as the handler gave it; empty after a timeout or a crash */
+    int64_t due_ms;         /* AGAIN: wall time of the next attempt */
+};
+
+/* Declared by a module as a constant. user of its callbacks: the module's context. */
+struct bk_work_kind {
+    const char *name;     /* "mail": of [a-z0-9_-] */
+    uint32_t timeout_ms;  /* of an attempt; 0: 30 s */
+    uint32_t attempt_max; /* 0: 10 */
+    /* Between attempts, ± 20 %; the last one for all that follow. NULL: 5 s, 30 s, 2 min, 10 min,
+     * 30 min, 2 h, 5 h, 10 h, 14 h. */
+    const uint32_t *backoff_ms;
+    size_t backoff_count;
+    struct bk_work_lane_policy lane;
+    uint64_t done_kept_ms; /* 0: a task that is done is gone */
+    const char *schedule;  /* a cron expression (UTC): one task of each tenant; NULL: none */
+    bool has_secrets;      /* its payload is shown to nobody */
+    /* On the loop, when an attempt begins. Must not block. It ends with one call of bk_work_done,
+     * bk_work_again, bk_work_dead or bk_work_postpone, now or later. */
+    void (*on_task)(struct bk_work_task *task, void *user);
+    /* Its end is wished for: it ran out of time, was cancelled, or the program stops. What it
+     * answers after a timeout no longer counts, but its call still ends the task's life. NULL: it
+     * cannot be hastened. */
+    void (*on_cancel)(struct bk_work_task *task, void *user);
+    /* On the writer, in the transaction that records an attempt: emits events, writes rows. Any
+     * status but BK_OK fails the attempt with that, and then only that is recorded. NULL: nothing.
+     */
+    enum bk_status (*on_end)(struct bk_transaction *transaction, const struct bk_work_end *end,
+                             void *user);
+};
+
+/* --- adding ----------------------------------------------------------------------------------- */
+
+struct bk_work_draft {
+    const char *kind;
+    struct bk_slice lane;    /* behind the kind: "abc" of "webhooks/abc"; empty: the kind's own */
+    struct bk_slice key;     /* of an ordered lane */
+    struct bk_slice payload; /* JSON; empty: null */
+    uint64_t delay_ms;
+    bool is_replay;
+    /* Of what it is made from ("webhooks/abc evt_…"): while a task of the same one is there, it is
+     * not added again. Empty: always. */
+    struct bk_slice unique;
+    struct bk_slice cause; /* id of the event that led to it; empty: the write's origin's */
+    struct bk_slice actor; /* likewise */
+};
+
+/* On the writer: a row of the same transaction, taken back with it. id: BK_WORK_ID_BYTES and NUL,
+ * of the task that is there when unique found one; may be NULL. BK_NOT_FOUND: no such kind.
+ * BK_TOO_LARGE: payload, lane or key. BK_INVALID: payload is no JSON, a delay past the maximum. */
+enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transaction,
+                           const struct bk_work_draft *draft, char *id);
+
+/* On the loop: for an event that a position was handed (and answers BK_HANDED_TAKEN for): adds the
+ * task, once even if the event is handed over again before it ends, and acknowledges the event when
+ * it is on disk, or fails it. draft's texts are copied; unique and cause are the event's. */
+void bk_work_add_from(struct bk_work *work, struct bk_position *position, struct bk_event *event,
+                      const struct bk_work_draft *draft);
+
+/* --- an attempt ------------------------------------------------------------------------------- */
+
+struct bk_work_task {
+    struct bk_tenant *tenant; /* held while it runs */
+    struct bk_slice id, lane, key, payload, cause, actor;
+    uint32_t attempt; /* 1 for the first */
+    bool is_last;     /* no attempt follows */
+    bool is_cancelled;
+    void *state; /* the handler's; NULL at first */
+};
+
+/* Each ends it: task is gone. Texts are copied. result: for on_end. */
+void bk_work_done(struct bk_work_task *task, struct bk_slice result);
+/* delay_ms: at least so long (Retry-After); 0: as its kind backs off. Dead after the last one. */
+void bk_work_again(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice error,
+                   struct bk_slice result);
+void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_slice result);
+/* Not an attempt: comes again after delay_ms, as if it had never begun. */
+void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms);
+/* Shown in _work, stored now and then. */
+void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t total);
+
+/* --- lanes ------------------------------------------------------------------------------------ */
+
+/* Another policy than the kind's, for as long as the tenant is open. */
+void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane,
+                             const struct bk_work_lane_policy *policy);
+/* Hands over nothing of it for so long (Retry-After of the peer behind it). */
+void bk_work_lane_rest(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane,
+                       uint64_t delay_ms);
+/* Begins now what is due later because of a breaker or a rest. */
+void bk_work_lane_wake(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane);
+
+enum bk_work_lane_state {
+    BK_WORK_LANE_OPEN,
+    BK_WORK_LANE_PAUSED, /* by hand, until it is resumed; survives a restart */
+    BK_WORK_LANE_RESTING,
+    BK_WORK_LANE_BROKEN, /* its breaker hands over probes only */
+    BK_WORK_LANE_STUCK   /* its handlers have not come back after their timeouts */
+};
+struct bk_work_lane_facts {
+    struct bk_slice name; /* borrowed for the call */
+    const struct bk_work_kind *kind;
+    enum bk_work_lane_state state;
+    uint32_t running;
+    int64_t due_ms; /* wall time of the first that waits; INT64_MAX: none */
+};
+/* Those of an open tenant that are paused or have tasks, by name. */
+void bk_work_for_each_lane(struct bk_work *work, struct bk_tenant *tenant,
+                           void (*on_lane)(void *user, const struct bk_work_lane_facts *facts),
+                           void *user);
+
+/* --- by hand: on the writer, in a transaction -------------------------------------------------- */
+
+/* DEAD or WAITING: it is due now, with all its attempts again. BK_NOT_FOUND; BK_CONFLICT: it runs
+ * or is done. */
+enum bk_status bk_work_retry(struct bk_work *work, struct bk_transaction *transaction,
+                             struct bk_slice id);
+/* WAITING: it is dead at once. RUNNING: its handler is asked to end, and no attempt follows. */
+enum bk_status bk_work_cancel(struct bk_work *work, struct bk_transaction *transaction,
+                              struct bk_slice id);
+/* The row goes. BK_CONFLICT: it runs (cancel it first). */
+enum bk_status bk_work_drop(struct bk_work *work, struct bk_transaction *transaction,
+                            struct bk_slice id);
+enum bk_status bk_work_pause(struct bk_work *work, struct bk_transaction *transaction,
+                             struct bk_slice lane);
+enum bk_status bk_work_resume(struct bk_work *work, struct bk_transaction *transaction,
+                              struct bk_slice lane);
+
+/* --- schedules --------------------------------------------------------------------------------- */
+
+/* A task of kind at each time of a cron expression (five fields or a macro, UTC). A kind's own
+ * schedule has the kind's name. What is declared while the tenant is open and differs from what is
+ * stored begins at its next time. */
+struct bk_work_schedule {
+    struct bk_slice name; /* 1..200 bytes, unique in the tenant */
+    const char *kind;
+    struct bk_slice lane, payload; /* as in a draft */
+    struct bk_slice expression;
+};
+enum bk_status bk_work_schedule_put(struct bk_work *work, struct bk_transaction *transaction,
+                                    const struct bk_work_schedule *schedule,
+                                    struct bk_error *error);
+enum bk_status bk_work_schedule_remove(struct bk_work *work, struct bk_transaction *transaction,
+                                       struct bk_slice name);
+/* One task of it now, beside its times. */
+enum bk_status bk_work_schedule_run(struct bk_work *work, struct bk_transaction *transaction,
+                                    struct bk_slice name);
+struct bk_work_schedule_facts {
+    struct bk_work_schedule schedule;
+    int64_t next_ms, last_ms; /* wall time; last 0: never */
+};
+/* Any thread that has the connection; by name. */
+enum bk_status
+bk_work_schedule_each(struct bk_connection *connection,
+                      void (*on_schedule)(void *user, const struct bk_work_schedule_facts *facts),
+                      void *user);
+/* What is wrong with an expression, in the arena, in the words of the contract; empty: nothing. */
+struct bk_slice bk_cron_problem(struct bk_slice expression, struct bk_arena *arena);
+/* The first time of a right expression after wall_ms (UTC); INT64_MAX: it never comes (31 February).
+ */
+int64_t bk_cron_next_ms(struct bk_slice expression, int64_t wall_ms);
+
+/* --- the part ---------------------------------------------------------------------------------- */
+
+struct bk_work_options {
+    struct bk_loop *loop;
+    struct bk_store *store;
+    struct bk_tenants *tenants;
+    struct bk_log log;
+    const char
+        *data_directory;   /* instance.db, which can be rebuilt: when each tenant is next due */
+    uint32_t running_max;  /* of all tenants; 0: 256 */
+    uint64_t dead_kept_ms; /* 0: 30 days */
+};
+struct bk_work *bk_work_create(const struct bk_work_options *options);
+void bk_work_destroy(struct bk_work *work);
+/* At init. BK_EXISTS. user of its callbacks. */
+enum bk_status bk_work_add_kind(struct bk_work *work, const struct bk_work_kind *kind, void *user);
+/* What ends of itself, for who emits the event of it (modules/jobs): on the writer, in the
+ * transaction that makes a task of any kind dead, after its kind's on_end. One owner, at init. */
+void bk_work_on_dead(struct bk_work *work,
+                     enum bk_status (*on_dead)(struct bk_transaction *transaction,
+                                               const struct bk_work_kind *kind,
+                                               const struct bk_work_end *end, void *user),
+                     void *user);
+/* Modules have started: tasks are handed over from now on. Not called when the program was opened
+ * for one command. */
+void bk_work_start(struct bk_work *work);
+/* Nothing is handed over any more; handlers are asked to end, and what has not ended after grace_ms
+ * is left to the next start. stopped comes once, on the loop, before modules stop. */
+void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user), void *user);
+
+/* The definition of the system collection `_work`, which modules/jobs declares; role state, closed. */
+extern const char bk_work_definition[];
+
+/* For metrics: open tenants, by kind; lanes too many to name each. */
+struct bk_work_figures {
+    const struct bk_work_kind *kind;
+    uint32_t lanes, lanes_paused, lanes_broken, lanes_stuck, running;
+    uint64_t due; /* that wait though their time has come, as of the last count, < 15 s ago */
+    uint64_t waiting, dead; /* likewise */
+    int64_t oldest_ms;      /* age of the first that is due; 0: none is */
+    uint64_t added, attempts, done, again, died, timeouts; /* ever since the start */
+};
+/* At most count kinds; returns how many. */
+size_t bk_work_figures(struct bk_work *work, struct bk_work_figures *figures, size_t count);
+
+#endif
