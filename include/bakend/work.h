@@ -187,7 +187,7 @@ void bk_work_for_each_lane(struct bk_work *work, struct bk_tenant *tenant,
                            void (*on_lane)(void *user, const struct bk_work_lane_facts *facts),
                            void *user);
 
-/* --- by hand: on the writer, in a transaction -------------------------------------------------- */
+/* --- by hand: on the writer, in a transaction ------------------------------------------------- */
 
 /* DEAD or WAITING: it is due now, with all its attempts again. BK_NOT_FOUND; BK_CONFLICT: it runs
  * or is done. */
@@ -204,7 +204,7 @@ enum bk_status bk_work_pause(struct bk_work *work, struct bk_transaction *transa
 enum bk_status bk_work_resume(struct bk_work *work, struct bk_transaction *transaction,
                               struct bk_slice lane);
 
-/* --- schedules --------------------------------------------------------------------------------- */
+/* --- schedules -------------------------------------------------------------------------------- */
 
 /* A task of kind at each time of a cron expression (five fields or a macro, UTC). A kind's own
  * schedule has the kind's name. What is declared while the tenant is open and differs from what is
@@ -234,11 +234,11 @@ bk_work_schedule_each(struct bk_connection *connection,
                       void *user);
 /* What is wrong with an expression, in the arena, in the words of the contract; empty: nothing. */
 struct bk_slice bk_cron_problem(struct bk_slice expression, struct bk_arena *arena);
-/* The first time of a right expression after wall_ms (UTC); INT64_MAX: it never comes (31 February).
- */
+/* The first time of a right expression after wall_ms (UTC); INT64_MAX: it never comes (31
+ * February). */
 int64_t bk_cron_next_ms(struct bk_slice expression, int64_t wall_ms);
 
-/* --- the part ---------------------------------------------------------------------------------- */
+/* --- the part --------------------------------------------------------------------------------- */
 
 struct bk_work_options {
     struct bk_loop *loop;
@@ -268,14 +268,16 @@ void bk_work_start(struct bk_work *work);
  * is left to the next start. stopped comes once, on the loop, before modules stop. */
 void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user), void *user);
 
-/* The definition of the system collection `_work`, which modules/jobs declares; role state, closed. */
+/* The definition of the system collection `_work`, which modules/jobs declares (role state,
+ * closed). */
 extern const char bk_work_definition[];
 
 /* For metrics: open tenants, by kind; lanes too many to name each. */
 struct bk_work_figures {
     const struct bk_work_kind *kind;
     uint32_t lanes, lanes_paused, lanes_broken, lanes_stuck, running;
-    uint64_t due; /* that wait though their time has come, as of the last count, < 15 s ago */
+    /* That wait though their time has come, as of the last count, < 15 s ago. */
+    uint64_t due;
     uint64_t waiting, dead; /* likewise */
     int64_t oldest_ms;      /* age of the first that is due; 0: none is */
     uint64_t added, attempts, done, again, died, timeouts; /* ever since the start */
