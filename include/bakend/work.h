@@ -3,11 +3,11 @@
  * transaction of what it follows from; a handler that a module has declared for its kind is handed
  * it when it is due, until it says that the task is done.
  *
- *   bk_work_add ─> WAITING ── due ──> RUNNING ── done ──> gone, or DONE for as long as its kind says
+ *   bk_work_add ─> WAITING ── due ──> RUNNING ── done ──> gone, or DONE for as long as wanted
  *                   ^  ^                 │ │
- *        the one    │  └─ again, later ──┘ └─ fails for good, attempts are used up, cancelled ─> DEAD
- *        before ends│                                                                         │
- *               BLOCKED   (ordered by key)             retry: WAITING, attempts from 0 <──────┘
+ *        the one    │  └─ again, later ──┘ └─ fails for good, no attempt left, cancelled ─> DEAD
+ *        before ends│                                                                        │
+ *               BLOCKED   (ordered by key)           retry: WAITING, attempts from 0 <───────┘
  *
  * At least once: an attempt is on disk before its handler is called, and what it led to is on disk,
  * with the events of its end, before the task counts as ended. A crash between the two hands it
