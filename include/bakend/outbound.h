@@ -44,8 +44,8 @@ enum bk_status bk_networks_parse(struct bk_slice text, struct bk_network **netwo
                                  struct bk_error *error);
 bool bk_network_contains(const struct bk_network *network, const uint8_t address[16]);
 /* Why an address is not one of the public internet ("loopback", "private", "link-local",
- * "metadata", "multicast", "reserved" …), static text; NULL: it is. Those inside NAT64, 6to4, Teredo
- * and mapped ones are unwrapped. Any thread. */
+ * "metadata", "multicast", "reserved" …), static text; NULL: it is. Those inside NAT64, 6to4,
+ * Teredo and mapped ones are unwrapped. Any thread. */
 const char *bk_address_reason(const uint8_t address[16]);
 
 /* --- channels --------------------------------------------------------------------------------- */
