@@ -68,6 +68,8 @@ struct bk_filter_sql {
     struct bk_slice joins, where;
     const struct bk_value *values; /* of ?first_parameter and on */
     uint32_t value_count;
+    /* Whether it holds for the same records until an event says otherwise: bk_rows_count. */
+    bool changes_with_events;
 };
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql);
 

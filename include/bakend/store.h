@@ -211,6 +211,13 @@ struct bk_connection *bk_store_read_now(struct bk_database *database);
  * that has the connection; BK_NOT_FOUND: it is not kept. */
 enum bk_status bk_rows_read(struct bk_connection *connection, struct bk_slice table,
                             int64_t *count);
+/* What a SELECT COUNT(*) gives, its values bound from 1 on. changes_with_events: it reads nothing
+ * but what never changes without a durable event, and nothing that changes by itself, as the time
+ * does. Then a reader remembers the outcome until the journal goes on. Any thread that has the
+ * connection; as bk_statement_step. */
+enum bk_status bk_rows_count(struct bk_connection *connection, const struct bk_sql *sql,
+                             const struct bk_value *values, uint32_t value_count,
+                             bool changes_with_events, int64_t *count);
 /* On the writer, in a transaction, with what is done to the table. quoted: its name for SQL. */
 enum bk_status bk_rows_keep(struct bk_connection *connection, struct bk_slice table,
                             struct bk_slice quoted);

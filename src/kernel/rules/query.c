@@ -345,6 +345,17 @@ static void write_where(const struct bk_filter_query *query, struct bk_buffer *o
     }
 }
 
+/* A view may read anything; the house's own state changes without events. */
+static bool changes_with_events(const struct bk_filter_query *query) {
+    if (query->needs_sqlite)
+        return false;
+    for (const struct filter_join *each = query->joins; each != NULL; each = each->next)
+        if (each->collection != NULL && (each->collection->role == BK_ROLE_STATE ||
+                                         each->collection->type == BK_COLLECTION_VIEW))
+            return false;
+    return true;
+}
+
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
     struct bk_buffer out;
     for (struct filter_condition *each = query->conditions; each != NULL; each = each->next)
@@ -362,5 +373,6 @@ enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_f
     bk_buffer_fini(&out);
     sql->values = query->values;
     sql->value_count = query->value_count;
+    sql->changes_with_events = changes_with_events(query);
     return status == BK_OK ? bk_arena_status(query->arena) : status;
 }

@@ -43,6 +43,7 @@ static void database_destroy(struct bk_database *database) {
     BK_ASSERT(database->outstanding_count == 0);
     bk_free((void *)(uintptr_t)database->tenant.data);
     bk_free(database->head.path);
+    store_totals_destroy(database);
     bk_free(database->path);
     bk_free(database);
 }

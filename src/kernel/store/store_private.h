@@ -136,6 +136,8 @@ void store_connection_close(struct bk_connection *connection, bool allow_checkpo
 void store_connection_give_back(struct bk_connection *connection);
 /* Whether the statement under way is to end: its deadline has passed, or it was cancelled. */
 bool store_connection_is_late(struct bk_connection *connection);
+/* Of a database that nobody reads any more. (totals.c) */
+void store_totals_destroy(struct bk_database *database);
 /* LIKE that keeps deadlines; SQLite's code. (like.c) */
 int store_like_register(struct bk_connection *connection);
 /* bk_json_order(text): what a JSON value is sorted by; SQLite's code. (json_order.c) */
@@ -290,7 +292,8 @@ struct bk_database {
     /* Atomic. */
     uint32_t generation; /* of the schema: a connection with another one forgets its statements */
     uint64_t wal_bytes;
-    bool is_stopping; /* maintenance is to give up */
+    bool is_stopping;            /* maintenance is to give up */
+    struct store_totals *totals; /* made at first need */
 };
 
 struct store_reader_thread {

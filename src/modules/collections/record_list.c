@@ -507,18 +507,25 @@ static void bind_condition(const struct record_list *list, struct bk_statement *
         bk_statement_bind_text(statement, (int)match_parameter(list), list->match);
 }
 
+/* Whether what it counts is the same until the next event. */
+static bool changes_with_events(const struct record_list *list) {
+    return list->collection->role != BK_ROLE_STATE &&
+           list->collection->type != BK_COLLECTION_VIEW &&
+           (list->query == NULL || list->condition.changes_with_events);
+}
+
 static enum bk_status count_by_query(struct record_list *list, struct bk_connection *connection,
                                      int64_t *total) {
-    struct bk_statement *statement;
-    enum bk_status status = bk_connection_statement(connection, &list->count_sql, &statement);
-    if (status != BK_OK)
-        return status;
-    bind_condition(list, statement);
-    status = bk_statement_step(statement);
-    if (status == BK_OK)
-        *total = bk_statement_int(statement, 0);
-    bk_statement_reset(statement);
-    return status;
+    uint32_t count = list->condition.value_count;
+    struct bk_value *values = bk_arena_alloc(&list->request->arena, (count + 1) * sizeof(*values));
+    if (list->request->arena.is_overflown)
+        return BK_TOO_LARGE;
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = list->condition.values[i];
+    if (list->match.length > 0)
+        values[count++] = BK_VALUE_OF_TEXT(list->match);
+    return bk_rows_count(connection, &list->count_sql, values, count, changes_with_events(list),
+                         total);
 }
 
 /* A page that is not full is the last one: it tells the total by itself. That of a whole collection
