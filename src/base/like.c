@@ -1,9 +1,15 @@
 /*
  * LIKE: SQLite's own takes seconds for a pattern of clients on a long text, and no deadline is
  * looked at meanwhile. This one goes back to the last % only, and looks every BK_LIKE_LOOK_STEPS
- * steps.
+ * steps. Behind a % it runs to the next place where the text can go on, since that is where it
+ * spends its time: `%word%` in a million texts.
  */
 #include "bakend/like.h"
+
+enum {
+    BYTES_RUN_A_STEP = 8, /* as much time as one step of the others takes, about */
+    BLOCK_BYTES = 16,
+};
 
 struct matching {
     struct bk_slice pattern, text;
@@ -59,19 +65,61 @@ static bool take_star(struct matching *matching) {
     return true;
 }
 
-/* The last % takes one character more; false: there is none. */
+/* The byte that the text must go on with behind the last %; false: it may be any. One inside of a
+ * character is not looked for: what goes on begins with a whole one. */
+static bool find_wanted(const struct matching *matching, char *wanted) {
+    size_t at = matching->star;
+    if (at >= matching->pattern.length)
+        return false;
+    *wanted = matching->pattern.data[at];
+    bool is_escaped = (unsigned char)*wanted == matching->escape;
+    if (is_escaped && at + 1 == matching->pattern.length)
+        return false;
+    if (is_escaped)
+        *wanted = matching->pattern.data[at + 1];
+    return (is_escaped || (*wanted != '_' && *wanted != '%')) && !is_continuation(*wanted);
+}
+
+/* Without a branch inside, so that the compiler compares many bytes at once. */
+static bool is_in_block(const unsigned char *bytes, unsigned char lower, unsigned char upper) {
+    unsigned char found = 0;
+    for (size_t i = 0; i < BLOCK_BYTES; i++)
+        found |= (unsigned char)((bytes[i] == lower) | (bytes[i] == upper));
+    return found != 0;
+}
+
+/* The first place from `at` on where the byte stands in either case; the end when there is none. */
+static size_t run_to(struct bk_slice text, size_t at, char wanted) {
+    unsigned char lower = fold(wanted);
+    unsigned char upper = lower >= 'a' && lower <= 'z' ? (unsigned char)(lower - 'a' + 'A') : lower;
+    const unsigned char *bytes = (const unsigned char *)text.data;
+    while (at + BLOCK_BYTES <= text.length && !is_in_block(bytes + at, lower, upper))
+        at += BLOCK_BYTES;
+    while (at < text.length && bytes[at] != lower && bytes[at] != upper)
+        at++;
+    return at;
+}
+
+/* The last % takes more characters, up to where the text can go on; false: there is none. */
 static bool go_back(struct matching *matching) {
+    char wanted;
     if (!matching->has_star)
         return false;
-    matching->star_text = next_character(matching->text, matching->star_text);
+    size_t from = matching->star_text;
+    matching->star_text = next_character(matching->text, from);
+    if (find_wanted(matching, &wanted))
+        matching->star_text = run_to(matching->text, matching->star_text, wanted);
+    matching->steps += (uint32_t)((matching->star_text - from) / BYTES_RUN_A_STEP);
     matching->text_at = matching->star_text;
     matching->at = matching->star;
     return true;
 }
 
 static bool is_late(const struct bk_like *like, struct matching *matching) {
-    return ++matching->steps % BK_LIKE_LOOK_STEPS == 0 && like->is_late != NULL &&
-           like->is_late(like->user);
+    if (++matching->steps < BK_LIKE_LOOK_STEPS)
+        return false;
+    matching->steps = 0;
+    return like->is_late != NULL && like->is_late(like->user);
 }
 
 enum bk_like_answer bk_like_match(const struct bk_like *like) {
