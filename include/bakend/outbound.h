@@ -1,6 +1,7 @@
 /*
- * The outbound thread: requests to other machines, by HTTP and SMTP (libcurl multi). The loop hands
- * a request over and is answered on the loop; nothing here blocks it.
+ * Outbound threads: requests to other machines, by HTTP and SMTP (libcurl multi). The loop hands a
+ * request over and is answered on the loop; nothing here blocks it. Threads start with the first
+ * request that needs them.
  *
  * Who may be spoken to is a channel's: each has connections of its own, reused within it and never
  * lent to another, since a connection that was opened for a trusted peer would carry the request of
@@ -12,7 +13,10 @@
  * Sizes and times are bounded: the answer's head and body, the request as a whole, the time to
  * connect, the time in which nothing moves. What is compressed is not decompressed.
  *
- * On the loop, but for classifying an address.
+ * Peers' certificates are checked against those of the system, or against the file that the
+ * environment names as SSL_CERT_FILE when the part is created.
+ *
+ * On the loop, but for networks and addresses: any thread.
  */
 #ifndef BAKEND_OUTBOUND_H
 #define BAKEND_OUTBOUND_H
@@ -28,6 +32,9 @@ enum {
     BK_OUTBOUND_HEAD_MAX_BYTES = 64 * 1024, /* of an answer */
     BK_OUTBOUND_QUEUE_MAX = 4096,           /* requests of a channel that are not done: BK_BUSY */
     BK_OUTBOUND_RECIPIENTS_MAX = 100,
+    BK_OUTBOUND_REPLY_MAX_BYTES = 500, /* what is kept of an SMTP reply */
+    BK_OUTBOUND_SMTP_MAX = 4,          /* mails of a channel that are sent at once */
+    BK_OUTBOUND_IDLE_S = 30,           /* a peer that moves nothing for so long: TIMEOUT */
 };
 
 /* --- addresses -------------------------------------------------------------------------------- */
@@ -66,6 +73,7 @@ struct bk_outbound_policy {
     uint32_t connections_max;          /* 0: 256 */
     uint32_t connections_per_host_max; /* 0: 16 */
     bool multiplexes;                  /* HTTP/2 where the peer has it */
+    const char *ca_file; /* PEM, in place of the system's certificates; copied. NULL: see above */
 };
 struct bk_outbound_channel *bk_outbound_open(struct bk_outbound *outbound,
                                              const struct bk_outbound_policy *policy);
@@ -80,7 +88,7 @@ struct bk_outbound_header {
 
 /* Where a request failed, for messages and for who may try again. */
 enum bk_outbound_failure {
-    BK_OUTBOUND_OK,      /* an answer came, whatever its status */
+    BK_OUTBOUND_OK,      /* an answer came, whatever its status; SMTP: 2xx, or what refused it */
     BK_OUTBOUND_BLOCKED, /* an address or a protocol that the policy forbids */
     BK_OUTBOUND_URL,     /* malformed */
     BK_OUTBOUND_RESOLVE, /* the name is unknown, or the resolver failed */
@@ -95,24 +103,35 @@ enum bk_outbound_failure {
 };
 const char *bk_outbound_failure_name(enum bk_outbound_failure failure);
 
-enum bk_smtp_security { BK_SMTP_PLAIN, BK_SMTP_STARTTLS, BK_SMTP_TLS };
+enum bk_smtp_security {
+    BK_SMTP_PLAIN,
+    BK_SMTP_STARTTLS, /* no mail without it */
+    BK_SMTP_TLS,
+    /* Whoever is in the middle can take the offer away. A handshake that was begun must succeed;
+     * without allows_plain it is STARTTLS. */
+    BK_SMTP_STARTTLS_IF_OFFERED
+};
 enum bk_smtp_login { BK_SMTP_LOGIN_NONE, BK_SMTP_LOGIN_PLAIN, BK_SMTP_LOGIN_LOGIN };
 
-/* Of an SMTP request, in place of method, url, headers and body. */
+/* Of an SMTP request, in place of method, url, headers and body. The connect timeout is that until
+ * the server was greeted, TLS is up and the login done. */
 struct bk_smtp {
     struct bk_slice host;
     uint16_t port;
-    enum bk_smtp_security security; /* STARTTLS: no mail without it */
-    enum bk_smtp_login login;
+    enum bk_smtp_security security;
+    enum bk_smtp_login login; /* a server that does not offer it: LOGIN, nothing is sent */
     struct bk_slice user, password;
     struct bk_slice local_name; /* of EHLO; empty: localhost */
-    struct bk_slice from;       /* a bare address */
+    struct bk_slice from;       /* a bare address; empty: <> */
     const struct bk_slice *recipients;
     size_t recipient_count;
+    /* One a recipient, or NULL: the code that answered its RCPT, 0: it was not asked. With it,
+     * those who are refused do not keep the mail from the others; it fails when all are. */
+    uint16_t *replies;
     struct bk_slice message; /* RFC 5322, lines end in CRLF; dots are stuffed here */
 };
 
-/* Embed it. The caller's part is borrowed until done. */
+/* Embed it, zeroed. The caller's part is borrowed until done. */
 struct bk_outbound_request {
     /* The caller's. */
     const char *method; /* "POST" */
@@ -120,7 +139,8 @@ struct bk_outbound_request {
     const struct bk_outbound_header *headers;
     size_t header_count;
     struct bk_slice body;
-    const struct bk_smtp *smtp;  /* NULL: HTTP */
+    const struct bk_smtp *smtp; /* NULL: HTTP */
+    /* From when it is begun, not from when it was queued. */
     uint32_t connect_timeout_ms; /* 0: 5 s */
     uint32_t timeout_ms;         /* 0: 15 s */
     size_t answer_max_bytes;     /* of its body: what is more is TOO_LARGE … */
@@ -128,14 +148,15 @@ struct bk_outbound_request {
     void (*done)(struct bk_outbound_request *request);
     /* The answer, until the next turn or bk_outbound_submit of the same one. */
     enum bk_outbound_failure failure;
-    uint32_t status;        /* HTTP's, or the last reply code of SMTP; 0: none came */
+    uint32_t status; /* HTTP's; SMTP: of the last reply, if failure is OK or LOGIN; 0: none came */
     struct bk_slice answer; /* the body; SMTP: text of the last reply, cut at 500 bytes */
     bool was_cut;
     struct bk_slice reason; /* in words, without addresses where it was BLOCKED */
     uint64_t duration_us;
     bool was_reused; /* the connection */
     /* The part's. */
-    struct bk_outbound_call *call;
+    struct bk_slice head;          /* of the answer, as it came */
+    struct bk_outbound_call *call; /* until done */
 };
 
 /* Of the answer's head, name without regard to case; data NULL: there is none. In done. */
@@ -143,10 +164,13 @@ struct bk_slice bk_outbound_answer_header(const struct bk_outbound_request *requ
                                           struct bk_slice name);
 
 /* BK_OK: done comes once, never before this returns. BK_BUSY, BK_CLOSING; BK_INVALID: a method, a
- * header or an SMTP text that has no place on a line (CR, LF, NUL), too many or too long: never. */
+ * URL, a header or an SMTP text that has no place on a line (CR, LF, NUL), too many or too long, a
+ * header that says how a message is framed (host, connection, content-length, …), a message with a
+ * bare CR or LF: never. A request that failed on a connection that was kept open, before any byte
+ * of an answer came, is sent again on a new one (not a mail). */
 enum bk_status bk_outbound_submit(struct bk_outbound_channel *channel,
                                   struct bk_outbound_request *request);
-/* A wish: done still comes, with CANCELLED or with what came first. */
+/* A wish: done still comes, with CANCELLED or with what came first. Nothing after done. */
 void bk_outbound_cancel(struct bk_outbound_request *request);
 
 /* Whether a URL may be asked by this policy, as far as can be told without resolving: protocol, a
