@@ -197,9 +197,13 @@ struct bk_read {
     struct bk_job job;
     struct bk_database *database;
     enum bk_status status;
+    bool is_cancelled; /* atomic */
 };
 /* BK_OK: done will be called later on the loop. BK_BUSY, BK_CLOSING: never. */
 enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read);
+/* Nobody waits for it any more: one that has not begun never does, one that runs ends soon. done
+ * still comes, with BK_CANCELLED as a rule. */
+void bk_store_read_cancel(struct bk_read *read);
 /* The loop's own connection, for single rows by key: its read transaction begins with the first
  * call of a turn and ends with the turn or with the next completed commit. NULL when the database
  * is closing or has failed. Statements must be reset before the turn ends (the store does it

@@ -123,7 +123,9 @@ static enum bk_status read_in_transaction(struct bk_connection *connection, stru
     connection->work_end_ns = bk_clock_thread_ns() + deadline_ms * STORE_NS_PER_MS;
     connection->deadline_ns =
         bk_clock_monotonic_ns() + STORE_READ_PATIENCE * deadline_ms * STORE_NS_PER_MS;
+    connection->is_cancelled = &read->is_cancelled;
     status = read->run(connection, read);
+    connection->is_cancelled = NULL;
     connection->deadline_ns = connection->work_end_ns = 0;
     store_connection_give_back(connection);
     if (store_connection_has_transaction(connection))
@@ -132,14 +134,21 @@ static enum bk_status read_in_transaction(struct bk_connection *connection, stru
     return status;
 }
 
+static bool is_cancelled(const struct bk_read *read) {
+    return __atomic_load_n(&read->is_cancelled, __ATOMIC_RELAXED);
+}
+
 /* On the reader thread. */
 static void on_read_run(struct bk_job *job, uint32_t thread_index) {
     struct bk_read *read = bk_container_of(job, struct bk_read, job);
     struct store_reader_thread *thread = &read->database->store->reader_threads[thread_index];
     struct bk_connection *connection = NULL;
-    read->status = borrow(read->database, thread_index, &connection);
-    if (read->status == BK_OK)
+    if (!is_cancelled(read))
+        read->status = borrow(read->database, thread_index, &connection);
+    if (connection != NULL)
         read->status = read_in_transaction(connection, read);
+    if (is_cancelled(read) && (connection == NULL || read->status == BK_TIMEOUT))
+        read->status = BK_CANCELLED;
     store_count(&thread->reads, 1);
     if (read->status == BK_TIMEOUT)
         store_count(&thread->reads_timed_out, 1);
@@ -160,12 +169,17 @@ enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read)
         return BK_CLOSING;
     read->database = database;
     read->status = BK_OK;
+    read->is_cancelled = false;
     read->job.run = on_read_run;
     read->job.done = on_read_done;
     status = bk_pool_submit(database->store->readers, &read->job);
     if (status == BK_OK)
         store_await(database->store, database);
     return status;
+}
+
+void bk_store_read_cancel(struct bk_read *read) {
+    __atomic_store_n(&read->is_cancelled, true, __ATOMIC_RELAXED);
 }
 
 /* --- the loop's connection -------------------------------------------------------------------- */

@@ -700,6 +700,7 @@ static void refuse_late(struct record_list *list) {
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct record_list *list = bk_container_of(read, struct record_list, read);
     struct bk_schema *schema = list->schema;
+    list->request->on_abort = NULL;
     if (status == BK_OK)
         bk_answer(list->request, 200);
     else if (status == BK_TIMEOUT)
@@ -707,6 +708,12 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     else
         bk_answer_error(list->request, status, NULL);
     bk_schema_unref(schema);
+}
+
+/* A page that nobody waits for costs others the time of a reader. */
+static void on_abort(struct bk_request *request) {
+    struct record_list *list = request->state;
+    bk_store_read_cancel(&list->read);
 }
 
 static bool read_query(struct record_list *list) {
@@ -749,9 +756,12 @@ void collections_records_list(struct bk_request *request) {
         bk_schema_ref(schema);
         list->read.run = on_run;
         list->read.done = on_done;
+        request->state = list;
+        request->on_abort = on_abort;
         status = bk_store_read(request->tenant->database, &list->read);
         if (status == BK_OK)
             return;
+        request->on_abort = NULL;
         bk_schema_unref(list->schema);
     }
     bk_answer_error(request, status, NULL);

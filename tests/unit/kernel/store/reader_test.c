@@ -141,6 +141,33 @@ static void a_long_read_is_cut_off(void **state) {
     assert_int_equal(bk_store_figures(fixture->store).reads, 2);
 }
 
+/* One reader: the first read runs while the second waits. Both end long before their deadlines, and
+ * the second has not run. */
+static void a_read_that_nobody_waits_for_ends(void **state) {
+    struct support_store *fixture = *state;
+    struct bk_store_options options;
+    struct plain_read reads[2];
+    support_store_close(fixture);
+    support_store_stop(fixture);
+    bk_store_options_init(&options);
+    options.reader_count = 1;
+    support_store_start(fixture, &options);
+    assert_int_equal(support_store_open(fixture), BK_OK);
+    for (int i = 0; i < 2; i++) {
+        reads[i] = (struct plain_read){
+            .read = {.run = on_read, .done = on_read_done, .deadline_ms = 60 * 1000},
+            .run = read_endlessly};
+        assert_int_equal(bk_store_read(fixture->database, &reads[i].read), BK_OK);
+        bk_store_read_cancel(&reads[i].read);
+    }
+    for (int i = 0; i < 2; i++) {
+        support_loop_run_until(fixture->loop, &reads[i].is_done);
+        assert_int_equal(reads[i].status, BK_CANCELLED);
+    }
+    assert_int_equal(bk_store_figures(fixture->store).reads_timed_out, 0);
+    assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM items"), 0);
+}
+
 static enum bk_status try_to_write(struct bk_connection *connection, void *user) {
     (void)user;
     return bk_connection_execute(connection, BK_SLICE("INSERT INTO items (name) VALUES ('x')"));
@@ -212,6 +239,7 @@ int main(void) {
         TEST(who_was_answered_reads_what_it_wrote),
         TEST(one_turn_reads_one_snapshot),
         TEST(a_long_read_is_cut_off),
+        TEST(a_read_that_nobody_waits_for_ends),
         TEST(a_reader_cannot_write),
         TEST(more_databases_than_connections_can_be_read),
         TEST(too_many_waiting_reads_are_refused),
