@@ -115,3 +115,9 @@ export function memoryOf(pid) {
   const read = (name) => Number(status.match(new RegExp(`${name}:\\s+(\\d+)`))[1]) / 1024;
   return { rss: read('VmRSS'), anonymous: read('RssAnon'), peak: read('VmHWM') };
 }
+
+/** Of a processor's time that it has used, all threads. */
+export function ticksOf(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+}

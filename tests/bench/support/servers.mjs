@@ -111,8 +111,8 @@ server { listen 127.0.0.1:${port}; location / { default_type application/json; r
   return { child, gone: child.gone, port, name: 'nginx' };
 }
 
-export async function stop(server) {
-  server.child.kill('SIGTERM');
+export async function stop(server, signal = 'SIGTERM') {
+  server.child.kill(signal);
   const patience = setTimeout(() => server.child.kill('SIGKILL'), STOP_MS);
   await server.gone;
   clearTimeout(patience);
