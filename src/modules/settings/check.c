@@ -3,6 +3,7 @@
 #include "settings.h"
 
 #include "bakend/schema.h"
+#include "bakend/work.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 
@@ -210,7 +211,7 @@ static void check_backups(const struct settings_group *backups) {
     check_number(backups, "cronMaxKeep", 1, cron.length > 0);
     if (cron.length == 0)
         return;
-    struct bk_slice problem = settings_cron_problem(cron, backups->problems->arena);
+    struct bk_slice problem = bk_cron_problem(cron, backups->problems->arena);
     if (problem.length > 0)
         bk_problems_add(backups->problems, path_of(backups, "cron"), "validation_invalid_cron",
                         bk_arena_copy(backups->problems->arena, problem).data);

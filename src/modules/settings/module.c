@@ -5,7 +5,7 @@
  * command line and not here.
  *
  *   shape.c    which settings there are, and what they are from the start
- *   check.c    what makes them wrong; cron.c: an expression of the backups' schedule
+ *   check.c    what makes them wrong
  *   store.c    the row
  *   routes.c   GET and PATCH /api/settings
  */

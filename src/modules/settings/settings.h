@@ -21,10 +21,6 @@ bool settings_host_is_valid(struct bk_slice text);
 /* "POST /api/", "*:list", "users:create", "users" */
 bool settings_label_is_valid(struct bk_slice label);
 
-/* --- cron.c ---- */
-/* What is wrong with a cron expression, in the arena; empty: nothing. */
-struct bk_slice settings_cron_problem(struct bk_slice text, struct bk_arena *arena);
-
 /* --- store.c ---- */
 extern const struct bk_migration settings_migrations[];
 enum { SETTINGS_MIGRATION_COUNT = 1 };
