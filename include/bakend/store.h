@@ -76,6 +76,8 @@ double bk_statement_real(struct bk_statement *statement, int index);
 struct bk_slice bk_statement_text(struct bk_statement *statement, int index);
 struct bk_value bk_statement_value(struct bk_statement *statement, int index);
 int bk_statement_column_count(struct bk_statement *statement);
+/* How many steps of SQLite's program it has taken since it was asked last. */
+uint64_t bk_statement_take_steps(struct bk_statement *statement);
 /* SQLite's message for the last failure; "" after success. Not for answers to clients. */
 const char *bk_connection_error(struct bk_connection *connection);
 /* After BK_CONFLICT: "table.column, table.column" of the violated constraint. */

@@ -214,7 +214,17 @@ struct filter_value filter_compare_all(const struct filter_value *value) {
     return all;
 }
 
-/* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)) */
+/* Whether some of its rows may be hidden from the client. */
+static bool has_judge(const struct filter_value *value) {
+    bool is_judged = value->is_many && value->needs_visible_email;
+    for (const struct filter_join *join = value->is_many ? value->join : NULL; join != NULL;
+         join = join->parent)
+        is_judged = is_judged || join->judge != NULL;
+    return is_judged;
+}
+
+/* AND NOT EXISTS (SELECT 1 FROM (SELECT 1) LEFT JOIN … WHERE NOT (…)); of a client's, what is
+ * hidden from it is not even compared. */
 static void write_match_all(const struct filter_test *test, struct bk_buffer *out) {
     const struct filter_value *left = &test->left, *right = &test->right;
     struct filter_value all[] = {filter_compare_all(left), filter_compare_all(right)};
@@ -224,13 +234,18 @@ static void write_match_all(const struct filter_test *test, struct bk_buffer *ou
     for (size_t i = 0; i < 2; i++)
         if (sides[i].value->is_many)
             filter_join_write_chain(sides[i].value->join, sides[i].letter, out);
-    bk_buffer_append_literal(out, " WHERE NOT (");
+    bool is_guarded = test->is_of_client && (has_judge(left) || has_judge(right));
+    if (is_guarded) {
+        bk_buffer_append_literal(out, " WHERE CASE WHEN 1");
+        for (size_t i = 0; i < 2; i++)
+            if (sides[i].value->is_many)
+                filter_value_write_seen(sides[i].value, sides[i].letter, out);
+        bk_buffer_append_literal(out, " THEN NOT (");
+    } else {
+        bk_buffer_append_literal(out, " WHERE NOT (");
+    }
     write_plain(test, sides[0], sides[1], out);
-    bk_buffer_append_char(out, ')');
-    for (size_t i = 0; i < 2 && test->is_of_client; i++)
-        if (sides[i].value->is_many)
-            filter_value_write_seen(sides[i].value, sides[i].letter, out);
-    bk_buffer_append_char(out, ')');
+    bk_buffer_append_slice(out, is_guarded ? BK_SLICE(") END)") : BK_SLICE("))"));
 }
 
 static void write_visible(const struct filter_value *value, struct bk_buffer *out) {

@@ -25,6 +25,7 @@ struct filter_join *filter_join_get(struct bk_filter_query *query,
     *join = *wanted;
     join->next = NULL;
     join->number = query->join_count++;
+    join->is_of_client = query->trust == BK_FILTER_OF_CLIENT;
     join->is_many = wanted->is_many || (wanted->parent != NULL && wanted->parent->is_many);
     *query->joins_end = join;
     query->joins_end = &join->next;

@@ -144,6 +144,7 @@ static void keep_condition(struct bk_filter_query *query, struct filter_test *te
     condition->tests = tests;
     condition->judged = judged;
     condition->is_many = query->has_many;
+    condition->is_of_client = query->trust == BK_FILTER_OF_CLIENT;
     *query->conditions_end = condition;
     query->conditions_end = &condition->next;
 }
@@ -294,57 +295,6 @@ enum bk_status bk_filter_query_sort(struct bk_filter_query *query, struct bk_sli
 
 /* --- the statement ---------------------------------------------------------------------------- */
 
-static void write_joins(const struct bk_filter_query *query, bool is_many, struct bk_buffer *out) {
-    for (const struct filter_join *join = query->joins; join != NULL; join = join->next)
-        if (join->is_many == is_many)
-            filter_join_write(join, FILTER_LETTER, out);
-}
-
-static void write_condition(const struct filter_condition *condition, struct bk_buffer *out) {
-    if (condition->judged != NULL)
-        filter_join_write_judge(condition->judged, FILTER_LETTER, out);
-    else
-        filter_tests_write(condition->tests, out);
-}
-
-static bool write_conditions(const struct bk_filter_query *query, bool is_many,
-                             struct bk_buffer *out) {
-    bool is_first = true;
-    for (const struct filter_condition *condition = query->conditions; condition != NULL;
-         condition = condition->next) {
-        if (condition->is_many != is_many)
-            continue;
-        if (!is_first)
-            bk_buffer_append_literal(out, " AND ");
-        write_condition(condition, out);
-        is_first = false;
-    }
-    return !is_first;
-}
-
-static bool has_many(const struct bk_filter_query *query) {
-    for (const struct filter_condition *condition = query->conditions; condition != NULL;
-         condition = condition->next)
-        if (condition->is_many)
-            return true;
-    return false;
-}
-
-static void write_where(const struct bk_filter_query *query, struct bk_buffer *out) {
-    bool is_begun = write_conditions(query, false, out);
-    if (has_many(query)) {
-        if (is_begun)
-            bk_buffer_append_literal(out, " AND ");
-        bk_buffer_append_literal(out, "EXISTS (SELECT 1 FROM (SELECT 1)");
-        write_joins(query, true, out);
-        bk_buffer_append_literal(out, " WHERE ");
-        (void)write_conditions(query, true, out);
-        bk_buffer_append_char(out, ')');
-    } else if (!is_begun) {
-        bk_buffer_append_char(out, '1');
-    }
-}
-
 /* A view may read anything; the house's own state changes without events. */
 static bool changes_with_events(const struct bk_filter_query *query) {
     if (query->needs_sqlite)
@@ -359,14 +309,16 @@ static bool changes_with_events(const struct bk_filter_query *query) {
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
     struct bk_buffer out;
     for (struct filter_condition *each = query->conditions; each != NULL; each = each->next)
-        if (each->judged == NULL)
+        if (each->judged == NULL) {
             filter_compare_require(each->tests);
+            each->is_served = filter_where_is_served(query, each);
+        }
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
-    write_joins(query, false, &out);
+    filter_where_write_joins(query, &out);
     enum bk_status status = memory_status(query, &out);
     sql->joins = bk_arena_copy(query->arena, bk_buffer_slice(&out));
     bk_buffer_clear(&out);
-    write_where(query, &out);
+    filter_where_write(query, &out);
     if (status == BK_OK)
         status = memory_status(query, &out);
     sql->where = bk_arena_copy(query->arena, bk_buffer_slice(&out));

@@ -8,6 +8,7 @@
  *   request.c    @request: what is known of who asks, and what for
  *   join.c       the tables that a path leads through
  *   query.c      the tree → tests, each with its values resolved; conditions of tests
+ *   where.c      conditions → SQL, in an order that gives nothing away
  *   compare.c    two values and an operator → SQL
  *   rules.c      who may do what
  *
@@ -129,6 +130,7 @@ struct filter_join {
     bool is_judged;               /* it has one, or gets one when the filter is read */
     bool is_of_path;              /* elements of what name leads to in the field's JSON */
     bool is_required;             /* its row is there wherever the conditions hold */
+    bool is_of_client;            /* no rule needs it */
 };
 
 struct filter_test;
@@ -281,6 +283,8 @@ struct filter_condition {
     struct filter_test *tests;  /* as one group */
     struct filter_join *judged; /* instead of tests: its judge; or NULL */
     bool is_many;               /* it speaks of rows of which there may be several */
+    bool is_of_client;
+    bool is_served; /* a client's: indexes may serve it; see where.c */
 };
 
 struct bk_filter_query {
@@ -307,6 +311,15 @@ enum bk_status filter_tests_resolve(struct bk_filter_query *query, const struct 
                                     struct filter_test **tests);
 /* Their SQL. */
 void filter_tests_write(const struct filter_test *first, struct bk_buffer *out);
+
+/* --- where.c ---------------------------------------------------------------------------------- */
+
+/* " LEFT JOIN …" of what there is one of at most. */
+void filter_where_write_joins(const struct bk_filter_query *query, struct bk_buffer *out);
+/* All conditions; never empty. */
+void filter_where_write(const struct bk_filter_query *query, struct bk_buffer *out);
+bool filter_where_is_served(const struct bk_filter_query *query,
+                            const struct filter_condition *condition);
 
 /* --- number.c --------------------------------------------------------------------------------- */
 

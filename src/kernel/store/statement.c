@@ -342,3 +342,7 @@ struct bk_value bk_statement_value(struct bk_statement *statement, int index) {
 int bk_statement_column_count(struct bk_statement *statement) {
     return sqlite3_column_count(statement->handle);
 }
+
+uint64_t bk_statement_take_steps(struct bk_statement *statement) {
+    return (uint64_t)(unsigned)sqlite3_stmt_status(statement->handle, SQLITE_STMTSTATUS_VM_STEP, 1);
+}
