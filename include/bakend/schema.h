@@ -150,7 +150,8 @@ struct bk_search {
     const struct bk_field **fields;
     uint32_t field_count;
     struct bk_slice tokenizer;
-    struct bk_slice table; /* of FTS5, quoted; its rowid is the record's */
+    struct bk_slice table;     /* of FTS5, quoted; its rowid is the record's */
+    struct bk_sql add, remove; /* the words of the record ?1, whose texts are ?2 and on */
 };
 
 struct bk_collection {
@@ -188,7 +189,8 @@ struct bk_collection {
     struct bk_slice quoted;     /* table name quoted */
     struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */
     struct bk_sql select_by_id; /* SELECT columns FROM t WHERE id = ?1 */
-    struct bk_sql insert;       /* all columns, ?1… in the order of fields */
+    /* For bk_record_insert and the like, which write what belongs to a row, too. */
+    struct bk_sql insert; /* all columns, ?1… in the order of fields */
     struct bk_sql
         update; /* all columns but id, ?1… in the order of fields, WHERE id = ?(id's index + 1) */
     struct bk_sql delete_by_id;
@@ -365,6 +367,15 @@ bool bk_record_hides_email(const struct bk_collection *collection, const struct 
  * statement). */
 void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,
                     struct bk_value *values);
+/* On the writer: the row of a record, and its words where the collection can be searched. Statuses
+ * are those of bk_statement_run: BK_CONFLICT. before: all its values as they are stored. */
+enum bk_status bk_record_insert(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *values);
+enum bk_status bk_record_update(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *before,
+                                const struct bk_value *values);
+enum bk_status bk_record_delete(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *before);
 /* `,"id":"…","title":"…"` : the members of a record, each preceded by a comma. */
 void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
                              enum bk_view view, struct bk_buffer *out);

@@ -177,17 +177,11 @@ static enum bk_status run_insert(struct bk_transaction *transaction, struct bk_w
             status = field->type->check(field, &waiting->values[i], transaction, waiting->schema,
                                         problems);
     }
-    struct bk_statement *statement;
     if (status == BK_OK && problems->count > 0)
         status = BK_INVALID;
-    if (status == BK_OK)
-        status = bk_connection_statement(bk_transaction_connection(transaction),
-                                         &collection->insert, &statement);
-    if (status != BK_OK)
-        return status;
-    for (uint32_t i = 0; i < collection->field_count; i++)
-        bk_statement_bind(statement, (int)i + 1, &waiting->values[i]);
-    return bk_statement_run(statement);
+    return status == BK_OK ? bk_record_insert(collection, bk_transaction_connection(transaction),
+                                              waiting->values)
+                           : status;
 }
 
 enum bk_status support_schema_insert(struct support_schema *fixture, const char *collection,

@@ -1,12 +1,60 @@
 /* Records between SQL and JSON. A create and a read each come through here, so nothing is
  * allocated: values borrow from the statement, keys are prebuilt with the comma before them. */
-#include "bakend/schema.h"
+#include "schema_private.h"
 
 void bk_record_read(const struct bk_collection *collection, struct bk_statement *statement,
                     struct bk_value *values) {
     for (uint32_t i = 0; i < collection->field_count; i++)
         values[i] = bk_statement_value(statement, (int)i);
 }
+
+/* --- rows ------------------------------------------------------------------------------------- */
+
+static enum bk_status run_with(const struct bk_collection *collection, const struct bk_sql *sql,
+                               struct bk_connection *connection, const struct bk_value *values) {
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(connection, sql, &statement);
+    if (status != BK_OK)
+        return status;
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        bk_statement_bind(statement, (int)i + 1, &values[i]);
+    return bk_statement_run(statement);
+}
+
+enum bk_status bk_record_insert(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *values) {
+    enum bk_status status = run_with(collection, &collection->insert, connection, values);
+    if (status == BK_OK && collection->search != NULL)
+        status = schema_search_add(collection, connection, values);
+    return status;
+}
+
+enum bk_status bk_record_update(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *before,
+                                const struct bk_value *values) {
+    enum bk_status status = run_with(collection, &collection->update, connection, values);
+    if (status != BK_OK || collection->search == NULL ||
+        !schema_search_differs(collection, before, values))
+        return status;
+    status = schema_search_take(collection, connection, before);
+    return status == BK_OK ? schema_search_add(collection, connection, values) : status;
+}
+
+enum bk_status bk_record_delete(const struct bk_collection *collection,
+                                struct bk_connection *connection, const struct bk_value *before) {
+    struct bk_statement *statement;
+    enum bk_status status = BK_OK;
+    if (collection->search != NULL)
+        status = schema_search_take(collection, connection, before);
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, &collection->delete_by_id, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind(statement, 1, &before[collection->id_field->index]);
+    return bk_statement_run(statement);
+}
+
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 bool bk_record_hides_email(const struct bk_collection *collection, const struct bk_value *values) {
     const struct bk_field *visibility = collection->email_visibility_field;

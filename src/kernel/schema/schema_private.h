@@ -313,6 +313,17 @@ enum bk_status schema_search_remove(struct bk_connection *connection,
 /* Behind it. */
 enum bk_status schema_search_create(struct bk_connection *connection,
                                     const struct bk_collection *new, struct bk_error *error);
+/* When a tenant is opened. */
+enum bk_status schema_search_prepare(const struct bk_schema *schema,
+                                     struct bk_connection *connection, struct bk_error *error);
+/* The words of a record whose row is there: add after it was written, take (with what the words
+ * were made of) before they are added anew, or before the row is deleted. */
+enum bk_status schema_search_add(const struct bk_collection *collection,
+                                 struct bk_connection *connection, const struct bk_value *values);
+enum bk_status schema_search_take(const struct bk_collection *collection,
+                                  struct bk_connection *connection, const struct bk_value *values);
+bool schema_search_differs(const struct bk_collection *collection, const struct bk_value *before,
+                           const struct bk_value *after);
 
 /* Keeps the count of the records, with a change of the collection. old, new: NULL when there is
  * none. (totals.c) */

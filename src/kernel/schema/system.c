@@ -191,6 +191,9 @@ enum bk_status schema_systems_prepare(const struct bk_schema_kind *kind,
     }
     if (status == BK_OK)
         status = schema_totals_prepare(preparing.schema, bk_transaction_connection(transaction));
+    if (status == BK_OK)
+        status =
+            schema_search_prepare(preparing.schema, bk_transaction_connection(transaction), error);
     bk_arena_fini(&preparing.arena);
     bk_schema_unref(preparing.schema);
     return status;

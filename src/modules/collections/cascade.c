@@ -81,27 +81,6 @@ static enum bk_status read_row(struct cascade *cascade, const struct bk_collecti
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-static enum bk_status delete_row(struct cascade *cascade, const struct bk_collection *collection,
-                                 struct bk_slice id) {
-    struct bk_statement *statement;
-    enum bk_status status = statement_of(cascade, &collection->delete_by_id, &statement);
-    if (status != BK_OK)
-        return status;
-    bk_statement_bind_text(statement, 1, id);
-    return bk_statement_run(statement);
-}
-
-static enum bk_status update_row(struct cascade *cascade, const struct bk_collection *collection,
-                                 const struct bk_value *values) {
-    struct bk_statement *statement;
-    enum bk_status status = statement_of(cascade, &collection->update, &statement);
-    if (status != BK_OK)
-        return status;
-    for (uint32_t i = 0; i < collection->field_count; i++)
-        bk_statement_bind(statement, (int)i + 1, &values[i]);
-    return bk_statement_run(statement);
-}
-
 /* Some collections must not become empty: BK_INVALID for the last record, with their message. */
 static enum bk_status spare_last(struct cascade *cascade, const struct bk_collection *collection,
                                  struct bk_slice id) {
@@ -131,7 +110,8 @@ static enum bk_status remove_row(struct cascade *cascade, const struct bk_collec
     if (status == BK_OK)
         status = spare_last(cascade, collection, id);
     if (status == BK_OK)
-        status = delete_row(cascade, collection, id);
+        status =
+            bk_record_delete(collection, bk_transaction_connection(cascade->transaction), values);
     if (status == BK_OK)
         status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_DELETED,
                                          values, NULL);
@@ -181,7 +161,8 @@ static enum bk_status save(struct cascade *cascade, const struct bk_collection *
     }
     if (cascade->row_room.is_overflown)
         return bk_arena_status(&cascade->row_room);
-    enum bk_status status = update_row(cascade, collection, values);
+    enum bk_status status = bk_record_update(
+        collection, bk_transaction_connection(cascade->transaction), before, values);
     if (status == BK_OK)
         status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_UPDATED,
                                          values, before);

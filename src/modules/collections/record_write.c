@@ -120,23 +120,12 @@ static bool is_id_conflict(const struct record_change *change, struct bk_connect
            column.length == change->collection->name.length + 1 + name.length;
 }
 
-static enum bk_status execute(struct record_change *change, struct bk_connection *connection,
-                              const struct bk_sql *sql) {
-    struct bk_statement *statement;
-    enum bk_status status = bk_connection_statement(connection, sql, &statement);
-    if (status != BK_OK)
-        return status;
-    for (uint32_t i = 0; i < change->collection->field_count; i++)
-        bk_statement_bind(statement, (int)i + 1, &change->values[i]);
-    return bk_statement_run(statement);
-}
-
 /* A generated id that clashes is drawn again. */
 static enum bk_status insert(struct record_change *change, struct bk_connection *connection,
                              int64_t now_ms) {
     const struct bk_field *id = change->collection->id_field;
     for (int draw = 1;; draw++) {
-        enum bk_status status = execute(change, connection, &change->collection->insert);
+        enum bk_status status = bk_record_insert(change->collection, connection, change->values);
         if (status != BK_CONFLICT)
             return status;
         if (!change->is_id_generated || draw == ID_DRAWS_MAX || !is_id_conflict(change, connection))
@@ -241,7 +230,7 @@ enum bk_status collections_write_update(struct record_change *change,
         return status;
     status = judge(change, transaction, before);
     if (status == BK_OK)
-        status = execute(change, connection, &change->collection->update);
+        status = bk_record_update(change->collection, connection, before, change->values);
     if (status == BK_CONFLICT)
         status = explain_conflict(change, connection);
     if (status == BK_OK)
