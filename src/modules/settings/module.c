@@ -56,7 +56,9 @@ static enum bk_status on_tenant_open(struct bk_module_context *context, struct b
     enum bk_status status = settings_read(connection, &arena, &whole, error);
     if (status == BK_OK) {
         struct settings_tenant *made = bk_alloc_zero(sizeof *made);
-        settings_share(whole, &made->shared);
+        struct bk_settings shared;
+        settings_share(whole, &arena, &shared);
+        settings_keep(made, &shared);
         tenant->settings = &made->shared;
         *state = made;
     } else {
@@ -70,6 +72,7 @@ static void on_tenant_close(struct bk_module_context *context, struct bk_tenant 
                             void *state) {
     (void)context;
     tenant->settings = NULL;
+    settings_forget(state);
     bk_free(state);
 }
 

@@ -87,7 +87,10 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
         return BK_INVALID;
     bk_buffer_clear(&request->out);
     write_shown(whole, &request->out);
-    settings_share(whole, &change->shared);
+    settings_share(whole, &request->arena, &change->shared);
+    status = bk_arena_status(&request->arena);
+    if (status != BK_OK)
+        return status;
     if (bk_slice_equal(whole->text, former->text))
         return BK_OK;
     status = settings_write(transaction, whole->text);
@@ -100,7 +103,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     const struct bk_module_context *context = request->module;
     struct settings_tenant *state = request->tenant->slots[context->tenant_slot];
     if (status == BK_OK)
-        state->shared = change->shared;
+        settings_keep(state, &change->shared);
     if (change->is_unreadable)
         bk_answer_error(request, BK_INVALID, "An error occurred while loading the submitted data.");
     else if (status == BK_INVALID)

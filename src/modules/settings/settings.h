@@ -32,15 +32,22 @@ enum bk_status settings_read(struct bk_connection *connection, struct bk_arena *
 enum bk_status settings_lay(const struct bk_json *given, const struct bk_json *former,
                             struct bk_arena *arena, struct bk_json **whole, struct bk_error *error);
 enum bk_status settings_write(struct bk_transaction *transaction, struct bk_slice text);
-/* What others than this module use of it. */
-void settings_share(const struct bk_json *whole, struct bk_settings *shared);
-
-/* --- routes.c ---- */
+/* What others than this module use of it; its texts are copied into the arena. */
+void settings_share(const struct bk_json *whole, struct bk_arena *arena,
+                    struct bk_settings *shared);
 
 /* Of each open tenant. */
 struct settings_tenant {
     struct bk_settings shared;
+    char *texts; /* that it points at, with a password among them */
+    size_t text_bytes;
 };
+/* On the loop. Its texts are copied, those of before are gone. */
+void settings_keep(struct settings_tenant *state, const struct bk_settings *shared);
+void settings_forget(struct settings_tenant *state);
+
+/* --- routes.c ---- */
+
 void settings_view(struct bk_request *request);
 void settings_update(struct bk_request *request);
 

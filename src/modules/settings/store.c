@@ -3,6 +3,9 @@
  */
 #include "settings.h"
 
+#include "bakend/alloc.h"
+#include "bakend/crypto.h"
+
 const struct bk_migration settings_migrations[SETTINGS_MIGRATION_COUNT] = {
     {.name = "settings_1_whole",
      .sql = "CREATE TABLE _settings (id INTEGER PRIMARY KEY CHECK (id = 1), value TEXT NOT NULL)"},
@@ -70,15 +73,73 @@ static int64_t number_of(const struct bk_json *group, struct bk_slice name) {
     return number;
 }
 
-void settings_share(const struct bk_json *whole, struct bk_settings *shared) {
+static bool flag_of(const struct bk_json *group, struct bk_slice name) {
+    const struct bk_json *member = bk_json_get(group, name);
+    return member != NULL && member->boolean;
+}
+
+enum { TEXT_COUNT = 9 };
+
+static void texts_of(struct bk_settings *shared, struct bk_slice *texts[TEXT_COUNT]) {
+    struct bk_slice *const all[TEXT_COUNT] = {
+        &shared->meta.app_name,       &shared->meta.app_url, &shared->meta.sender_name,
+        &shared->meta.sender_address, &shared->smtp.host,    &shared->smtp.user,
+        &shared->smtp.password,       &shared->smtp.login,   &shared->smtp.local_name,
+    };
+    memcpy(texts, all, sizeof all);
+}
+
+void settings_share(const struct bk_json *whole, struct bk_arena *arena,
+                    struct bk_settings *shared) {
     const struct bk_json *batch = bk_json_get(whole, BK_SLICE("batch"));
-    const struct bk_json *enabled = bk_json_get(batch, BK_SLICE("enabled"));
+    const struct bk_json *meta = bk_json_get(whole, BK_SLICE("meta"));
+    const struct bk_json *smtp = bk_json_get(whole, BK_SLICE("smtp"));
     int64_t body_bytes_max = number_of(batch, BK_SLICE("maxBodySize"));
+    struct bk_slice *texts[TEXT_COUNT];
     *shared = (struct bk_settings){
-        .allows_batch = enabled != NULL && enabled->boolean,
+        .allows_batch = flag_of(batch, BK_SLICE("enabled")),
         .batch_requests_max = number_of(batch, BK_SLICE("maxRequests")),
         .batch_seconds_max = number_of(batch, BK_SLICE("timeout")),
         .batch_body_bytes_max =
             body_bytes_max > 0 ? body_bytes_max : (int64_t)BK_BATCH_BODY_MAX_BYTES,
+        .meta = {.app_name = bk_json_get_string(meta, BK_SLICE("appName")),
+                 .app_url = bk_json_get_string(meta, BK_SLICE("appURL")),
+                 .sender_name = bk_json_get_string(meta, BK_SLICE("senderName")),
+                 .sender_address = bk_json_get_string(meta, BK_SLICE("senderAddress"))},
+        .smtp = {.is_enabled = flag_of(smtp, BK_SLICE("enabled")),
+                 .is_tls = flag_of(smtp, BK_SLICE("tls")),
+                 .port = number_of(smtp, BK_SLICE("port")),
+                 .host = bk_json_get_string(smtp, BK_SLICE("host")),
+                 .user = bk_json_get_string(smtp, BK_SLICE("username")),
+                 .password = bk_json_get_string(smtp, BK_SLICE("password")),
+                 .login = bk_json_get_string(smtp, BK_SLICE("authMethod")),
+                 .local_name = bk_json_get_string(smtp, BK_SLICE("localName"))},
     };
+    texts_of(shared, texts);
+    for (size_t i = 0; i < TEXT_COUNT; i++)
+        *texts[i] = bk_arena_copy(arena, *texts[i]);
+}
+
+void settings_forget(struct settings_tenant *state) {
+    if (state->texts != NULL)
+        bk_crypto_wipe(state->texts, state->text_bytes);
+    bk_free(state->texts);
+    state->texts = NULL;
+}
+
+void settings_keep(struct settings_tenant *state, const struct bk_settings *shared) {
+    struct bk_slice *texts[TEXT_COUNT];
+    settings_forget(state);
+    state->shared = *shared;
+    texts_of(&state->shared, texts);
+    state->text_bytes = 0;
+    for (size_t i = 0; i < TEXT_COUNT; i++)
+        state->text_bytes += texts[i]->length;
+    char *end = state->texts = bk_alloc(state->text_bytes + 1);
+    for (size_t i = 0; i < TEXT_COUNT; i++) {
+        if (texts[i]->length > 0)
+            memcpy(end, texts[i]->data, texts[i]->length);
+        texts[i]->data = end;
+        end += texts[i]->length;
+    }
 }
