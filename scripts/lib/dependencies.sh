@@ -43,7 +43,8 @@ need() {
 
 need_build() {
     need gcc=gcc libc6-dev cmake=cmake ninja=ninja-build pkg-config=pkg-config libuv1-dev \
-        libsqlite3-dev libsodium-dev libcjson-dev libpcre2-dev zlib1g-dev libminizip-dev node-llhttp
+        libsqlite3-dev libsodium-dev libcjson-dev libpcre2-dev zlib1g-dev libminizip-dev \
+        libcurl4-openssl-dev ca-certificates node-llhttp
 }
 
 need_tests() {

@@ -1,0 +1,180 @@
+/*
+ * The gate: which addresses a socket may connect to.
+ *
+ * libcurl asks for a socket once a name is resolved, for each address that it tries: what is not
+ * allowed gets none, and not a packet leaves. Then it asks once more, with the peer's address,
+ * before a request is written: that is what covers a connection that was kept open. Resolving again
+ * between check and use (DNS rebinding) gains nothing, since the address that is checked is the one
+ * that is used.
+ *
+ * Whoever asks for something forbidden is told one text, at once, whether there is something behind
+ * the address or not.
+ *
+ * The gate also knows the worker's open sockets, so that another thread can end what waits on them:
+ * libcurl 7.88 waits for some replies of SMTP with its thread.
+ */
+#include "outbound_private.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* --- what is allowed -------------------------------------------------------------------------- */
+
+static bool is_allowed_by_name(const struct bk_outbound_policy *policy, const uint8_t address[16]) {
+    for (size_t i = 0; i < policy->allowed_count; i++) {
+        if (bk_network_contains(&policy->allowed[i], address))
+            return true;
+    }
+    return false;
+}
+
+bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
+                        const uint8_t address[16]) {
+    if (is_allowed_by_name(policy, address))
+        return true;
+    if (is_plain && !policy->allows_plain)
+        return false;
+    return policy->allows_any_address || bk_address_reason(address) == NULL;
+}
+
+/* IPv4 as ::ffff:a.b.c.d; false for every other family than the two. */
+static bool address_of(const struct sockaddr *from, uint8_t address[16]) {
+    if (from->sa_family == AF_INET) {
+        struct sockaddr_in ipv4;
+        memcpy(&ipv4, from, sizeof(ipv4));
+        memset(address, 0, 10);
+        memset(address + 10, 0xff, 2);
+        memcpy(address + 12, &ipv4.sin_addr, sizeof(ipv4.sin_addr));
+        return true;
+    }
+    if (from->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *ipv6 = (const void *)from;
+        memcpy(address, &ipv6->sin6_addr, 16);
+        return true;
+    }
+    return false;
+}
+
+/* --- sockets ---------------------------------------------------------------------------------- */
+
+static void remember_socket(struct outbound_worker *worker, int descriptor) {
+    (void)pthread_mutex_lock(&worker->mutex);
+    if (worker->socket_count == worker->socket_capacity) {
+        worker->socket_capacity = worker->socket_capacity == 0 ? 8 : worker->socket_capacity * 2;
+        worker->sockets =
+            bk_realloc(worker->sockets, worker->socket_capacity * sizeof(*worker->sockets));
+    }
+    worker->sockets[worker->socket_count++] = descriptor;
+    (void)pthread_mutex_unlock(&worker->mutex);
+    (void)atomic_fetch_add(&worker->channel->open_count, 1);
+    (void)atomic_fetch_add(&worker->channel->opened_count, 1);
+}
+
+/* Closed under the mutex: an interruption must not hit a stranger who got the same number. */
+static int on_close_socket(void *user, curl_socket_t descriptor) {
+    struct outbound_worker *worker = user;
+    int result;
+    (void)pthread_mutex_lock(&worker->mutex);
+    for (size_t i = 0; i < worker->socket_count; i++) {
+        if (worker->sockets[i] != descriptor)
+            continue;
+        worker->sockets[i] = worker->sockets[--worker->socket_count];
+        (void)atomic_fetch_sub(&worker->channel->open_count, 1);
+        break;
+    }
+    result = close(descriptor);
+    (void)pthread_mutex_unlock(&worker->mutex);
+    return result;
+}
+
+void outbound_gate_interrupt(struct outbound_worker *worker) {
+    (void)pthread_mutex_lock(&worker->mutex);
+    for (size_t i = 0; i < worker->socket_count; i++)
+        (void)shutdown(worker->sockets[i], SHUT_RDWR);
+    (void)pthread_mutex_unlock(&worker->mutex);
+}
+
+static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *peer) {
+    struct bk_outbound_call *call = user;
+    uint8_t address[16];
+    int descriptor;
+    outbound_worker_note_started(call);
+    if (purpose != CURLSOCKTYPE_IPCXN || !address_of(&peer->addr, address) ||
+        !outbound_may_reach(&call->channel->policy, call->is_plain, address)) {
+        call->denied_count++;
+        return CURL_SOCKET_BAD;
+    }
+    descriptor = socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol);
+    call->opened_count++;
+    if (descriptor < 0)
+        return CURL_SOCKET_BAD;
+    remember_socket(call->worker, descriptor);
+    return descriptor;
+}
+
+/* --- the second look -------------------------------------------------------------------------- */
+
+static bool has_tls(struct bk_outbound_call *call) {
+    struct curl_tlssessioninfo *session = NULL;
+    return curl_easy_getinfo(call->easy, CURLINFO_TLS_SSL_PTR, &session) == CURLE_OK &&
+           session != NULL && session->internals != NULL;
+}
+
+/* The connection is up, TLS and login are done: the last chance before the request itself. */
+static bool is_ready(struct bk_outbound_call *call, const char *peer) {
+    const struct bk_smtp *smtp = call->request->smtp;
+    struct bk_network network;
+    if (peer == NULL || bk_network_parse(bk_slice_from(peer), &network) != BK_OK ||
+        !outbound_may_reach(&call->channel->policy, call->is_plain, network.address)) {
+        call->is_denied = true;
+        return false;
+    }
+    if (smtp == NULL)
+        return true;
+    call->lacks_tls = smtp->security != BK_SMTP_PLAIN &&
+                      smtp->security != BK_SMTP_STARTTLS_IF_OFFERED && !has_tls(call);
+    /* libcurl goes on without a login where none is offered. One that is reused has done it. */
+    call->lacks_login =
+        smtp->login != BK_SMTP_LOGIN_NONE && call->opened_count > 0 && !call->reply.is_logged_in;
+    call->reply.is_transacting = true;
+    call->reply.count = 0;
+    return !call->lacks_tls && !call->lacks_login;
+}
+
+static int on_ready(void *user, char *peer, char *local, int peer_port, int local_port) {
+    struct bk_outbound_call *call = user;
+    (void)local;
+    (void)peer_port;
+    (void)local_port;
+    outbound_worker_note_started(call);
+    return is_ready(call, peer) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+/* Not a new thread each time: the resolver's is begun with this. */
+static int on_resolve(void *resolver, void *reserved, void *user) {
+    struct bk_outbound_call *call = user;
+    (void)resolver;
+    (void)reserved;
+    call->is_resolving = true;
+    return 0;
+}
+
+static void set_callback(struct bk_outbound_call *call, CURLcode code) {
+    if (code != CURLE_OK)
+        call->has_bad_option = true;
+}
+
+void outbound_gate_prepare(struct bk_outbound_call *call) {
+    CURL *easy = call->easy;
+    set_callback(call, curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket));
+    outbound_set_pointer(call, CURLOPT_OPENSOCKETDATA, call);
+    set_callback(call, curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket));
+    outbound_set_pointer(call, CURLOPT_CLOSESOCKETDATA, call->worker);
+    set_callback(call, curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_ready));
+    outbound_set_pointer(call, CURLOPT_PREREQDATA, call);
+    set_callback(call, curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, on_resolve));
+    outbound_set_pointer(call, CURLOPT_RESOLVER_START_DATA, call);
+}

@@ -1,0 +1,239 @@
+/*
+ * What the files of the outbound part know of each other.
+ *
+ *   outbound.c   on the loop: requests come in and go out with what became of them
+ *   channel.c    on the loop: a channel's queue, one list a host, and its limits
+ *   worker.c     a thread: takes calls, runs libcurl's multi, gives them back
+ *   transfer.c   a worker's: the options of a transfer, and the callbacks common to all
+ *   gate.c       a worker's: sockets, and which addresses they may connect to
+ *   web.c mail.c a worker's: what is HTTP's and SMTP's
+ *   url.c text.c address.c failure.c   what needs neither thread nor loop
+ */
+#ifndef BAKEND_PLATFORM_OUTBOUND_PRIVATE_H
+#define BAKEND_PLATFORM_OUTBOUND_PRIVATE_H
+
+#include "bakend/alloc.h"
+#include "bakend/assert.h"
+#include "bakend/buffer.h"
+#include "bakend/list.h"
+#include "bakend/map.h"
+#include "bakend/outbound.h"
+#include "bakend/thread.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define OUTBOUND_CLOSING_TEXT "the server is shutting down"
+
+enum {
+    OUTBOUND_WORKERS_MAX = BK_OUTBOUND_SMTP_MAX, /* of a lane */
+    OUTBOUND_RESOLVING_MAX = 64,                 /* threads of the resolver, of a worker */
+    OUTBOUND_REASON_BYTES = 256
+};
+
+/* --- a call: one request on its way ----------------------------------------------------------- */
+
+/* The loop's while it waits and when it is back, its worker's in between; the message carries it
+ * over. The request is the caller's, and read by both. */
+struct bk_outbound_call {
+    struct bk_message message; /* to the worker and back */
+    struct bk_message cancel;  /* likewise; out at most once */
+    struct bk_list link;       /* of whichever list it waits in */
+    struct bk_outbound_channel *channel;
+    struct bk_outbound_request *request; /* NULL once it is done */
+    struct outbound_host *host;          /* the loop's; NULL: it failed before it was queued */
+    struct outbound_worker *worker;      /* NULL: it waits on the loop */
+    uint64_t host_hash;
+    CURLU *url;
+    bool is_plain;                   /* no TLS, or none for certain */
+    bool is_cancel_out, is_answered; /* the loop's */
+    atomic_bool is_cancelled;        /* wished */
+
+    /* The worker's. */
+    CURL *easy;
+    struct curl_slist *headers, *recipients;
+    char detail[CURL_ERROR_SIZE];
+    bool has_bad_option; /* libcurl refused one: nothing is sent */
+    bool is_starting;    /* counted in the worker's starting_count */
+    bool is_resolving;   /* a thread of the resolver is at work for it */
+    bool is_too_large, is_out_of_memory, is_denied, lacks_login, lacks_tls;
+    uint32_t opened_count, denied_count; /* sockets */
+    uint64_t start_ns;
+    size_t head_bytes; /* all that came, with what was dropped */
+    bool is_head_complete;
+    size_t uploaded_bytes;       /* of a mail */
+    struct bk_buffer head, body; /* mail: body is the last reply */
+    struct {
+        uint32_t code;     /* of the last reply that is complete */
+        uint32_t count;    /* replies since the login, so that each is known by its place */
+        bool is_continued; /* the last line is not the reply's last */
+        bool is_transacting, is_logged_in;
+    } reply;
+
+    /* What became of it. */
+    enum bk_outbound_failure failure;
+    uint32_t status;
+    bool was_cut, was_reused;
+    uint64_t duration_us, sent_bytes, received_bytes;
+    char reason[OUTBOUND_REASON_BYTES];
+};
+
+/* Says once what became of a call; a later word is not heard. */
+void outbound_call_settle(struct bk_outbound_call *call, enum bk_outbound_failure failure,
+                          const char *reason);
+void outbound_call_free(struct bk_outbound_call *call);
+
+/* --- channels (the loop's) -------------------------------------------------------------------- */
+
+/* Those who wait for one host, and how many run. Gone when there is neither. */
+struct outbound_host {
+    struct bk_slice key; /* "https://example.com:443", behind the struct */
+    uint64_t hash;
+    struct outbound_lane *lane;
+    struct bk_list link;    /* lane->ready: someone waits and may run */
+    struct bk_list waiting; /* bk_outbound_call.link */
+    uint32_t running_count;
+};
+
+/* HTTP has one worker with many calls, SMTP several with one each. */
+struct outbound_lane {
+    struct bk_outbound_channel *channel;
+    struct bk_list ready; /* outbound_host.link */
+    struct outbound_worker *workers[OUTBOUND_WORKERS_MAX];
+    uint32_t worker_count, worker_max;
+    uint32_t running_count, running_max, running_per_worker_max;
+    uint32_t running_per_host_max;
+};
+
+enum outbound_lane_kind { OUTBOUND_WEB, OUTBOUND_MAIL, OUTBOUND_LANE_COUNT };
+
+struct bk_outbound_channel {
+    struct bk_list link; /* bk_outbound.channels */
+    struct bk_outbound *outbound;
+    struct bk_outbound_policy policy; /* with its own allowed and ca_file (NULL: the system's) */
+    struct outbound_lane lanes[OUTBOUND_LANE_COUNT];
+    struct bk_map hosts;
+    uint32_t call_count; /* that are not done */
+    uint32_t waiting_count;
+    uint32_t stopping_count; /* workers */
+    struct bk_task dispatch, close;
+    bool is_closing;
+    void (*closed)(void *user);
+    void *closed_user;
+    struct bk_outbound_figures figures;
+    atomic_uint_fast32_t open_count;
+    atomic_uint_fast64_t opened_count;
+};
+
+struct bk_outbound {
+    struct bk_loop *loop;
+    struct bk_mailbox *answers;
+    struct bk_list channels;
+    struct bk_list ending;            /* calls that end without a worker */
+    struct bk_list answered, expired; /* their memory is the caller's for a turn */
+    struct bk_task end, expire;
+    uint32_t busy_count; /* calls and workers to wait for: the loop is kept alive */
+    char *ca_file;
+};
+
+/* The call's host is known; begins what may begin, later in this turn. */
+void outbound_channel_queue(struct bk_outbound_channel *channel, struct bk_outbound_call *call,
+                            struct bk_slice host_key);
+/* It has not been given to a worker. */
+void outbound_channel_unqueue(struct bk_outbound_call *call);
+/* A worker gave it back. */
+void outbound_channel_release(struct bk_outbound_call *call);
+/* A call is done, or a worker has stopped. */
+void outbound_channel_note_end(struct bk_outbound_channel *channel);
+
+/* The loop stays alive until the count is 0 again. */
+void outbound_busy(struct bk_outbound *outbound, int change);
+/* done comes later in this turn; the call says what became of it. */
+void outbound_end_later(struct bk_outbound_call *call);
+/* From a worker. */
+void outbound_on_answered(struct bk_message *message);
+void outbound_on_cancel_returned(struct bk_message *message);
+
+/* --- workers ---------------------------------------------------------------------------------- */
+
+struct outbound_worker {
+    struct bk_outbound_channel *channel;
+    struct bk_thread *thread;
+    struct bk_mailbox *inbox;
+    struct bk_message stop; /* to the worker, and back when it has stopped */
+    atomic_bool is_ending;  /* what breaks from now on was cancelled */
+    /* The loop's. */
+    uint32_t running_count;
+    uint64_t host_hash; /* of the last call: its connection may still be open */
+
+    pthread_mutex_t mutex; /* guards what follows: wakes and interruptions come from the loop */
+    CURLM *multi;          /* written by the worker alone */
+    int *sockets;
+    size_t socket_count, socket_capacity;
+
+    /* The worker's. */
+    struct bk_list waiting, running; /* bk_outbound_call.link */
+    uint32_t running_total, starting_count;
+    uint64_t ghosts_until_ns[OUTBOUND_RESOLVING_MAX]; /* threads of the resolver left behind */
+    uint64_t idle_since_ns;
+    uint64_t mail_hash; /* of the peer that the connections are to */
+    bool is_stopping;
+};
+
+/* On the loop. */
+struct outbound_worker *outbound_worker_start(struct bk_outbound_channel *channel);
+void outbound_worker_take(struct outbound_worker *worker, struct bk_outbound_call *call);
+void outbound_worker_cancel(struct outbound_worker *worker, struct bk_outbound_call *call);
+/* All that it has ends, soon, and then it. */
+void outbound_worker_stop(struct outbound_worker *worker);
+/* On the worker: the call no longer waits for the resolver. */
+void outbound_worker_note_started(struct bk_outbound_call *call);
+
+/* --- transfers (the worker's) ----------------------------------------------------------------- */
+
+/* Makes call->easy; false: it cannot run, and says why. */
+bool outbound_transfer_prepare(struct bk_outbound_call *call);
+/* What libcurl says became of it. */
+void outbound_transfer_conclude(struct bk_outbound_call *call, CURLcode code);
+void outbound_transfer_release(struct bk_outbound_call *call);
+/* Options, each of which must be taken or nothing is sent. */
+void outbound_set_long(struct bk_outbound_call *call, CURLoption option, long value);
+void outbound_set_pointer(struct bk_outbound_call *call, CURLoption option, const void *value);
+void outbound_set_large(struct bk_outbound_call *call, CURLoption option, size_t value);
+void outbound_set_slice(struct bk_outbound_call *call, CURLoption option, struct bk_slice value);
+void outbound_add_line(struct bk_outbound_call *call, struct curl_slist **list, const char *line);
+
+void outbound_web_prepare(struct bk_outbound_call *call);
+void outbound_mail_prepare(struct bk_outbound_call *call);
+/* Refused by a reply: libcurl's code only says at which step. */
+bool outbound_mail_was_refused(const struct bk_outbound_call *call, CURLcode code);
+void outbound_mail_tidy_reply(struct bk_outbound_call *call);
+
+/* --- addresses -------------------------------------------------------------------------------- */
+
+void outbound_gate_prepare(struct bk_outbound_call *call);
+/* Ends the worker's connections as far as reading and writing goes: who waits on one, wakes. Any
+ * thread. */
+void outbound_gate_interrupt(struct outbound_worker *worker);
+bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
+                        const uint8_t address[16]);
+
+/* --- texts ------------------------------------------------------------------------------------ */
+
+/* No control characters. */
+bool outbound_text_is_line(struct bk_slice text);
+/* Whether it can be written on the wire as it is; not whether the URL has a meaning. */
+bool outbound_web_is_sendable(const struct bk_outbound_request *request);
+bool outbound_mail_is_sendable(const struct bk_smtp *smtp);
+
+enum bk_status outbound_url_parse(struct bk_slice text, CURLU **url, bool *is_plain,
+                                  enum bk_outbound_failure *failure, struct bk_error *error);
+enum bk_status outbound_mail_url(const struct bk_smtp *smtp, CURLU **url, struct bk_error *error);
+/* "https://example.com:443"; of a mail its security is part of it. */
+void outbound_url_host_key(struct bk_buffer *key, CURLU *url, const struct bk_smtp *smtp);
+
+enum bk_outbound_failure outbound_failure_of(CURLcode code);
+const char *outbound_failure_text(enum bk_outbound_failure failure);
+
+#endif

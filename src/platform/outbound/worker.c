@@ -1,0 +1,348 @@
+/*
+ * A worker: a thread with a multi of libcurl, which runs the calls that the loop hands it.
+ *
+ *   loop ── take, cancel, stop (inbox) ──> worker ── answers (the loop's mailbox) ──> loop
+ *
+ * A round: messages are taken, what waits is begun, libcurl works, what has ended goes back, and
+ * the worker sleeps in curl_multi_poll until a socket, a timer or a message (curl_multi_wakeup)
+ * wants it. With nothing to do for IDLE_CLOSE_MS it gives up its multi, and with it all connections
+ * and caches, and sleeps on its inbox.
+ *
+ * A multi belongs to one worker, and a worker to one channel: nothing is shared between channels,
+ * so a connection that was opened for one is never used by another.
+ *
+ * Mail has workers of its own with one call each, since libcurl waits for the last reply of a mail
+ * (and for that to QUIT) with the thread: a server that thinks about a mail holds up one worker. It
+ * is woken by ending its sockets (gate.c). All connections that such a worker keeps are to one
+ * server, with one kind of security: libcurl would take a plain one for a mail that asks for
+ * STARTTLS.
+ *
+ * libcurl resolves each name in a thread of its own making. A worker has at most
+ * OUTBOUND_RESOLVING_MAX of these at a time. When a call ends while its name is being resolved, the
+ * thread goes on, unknown to libcurl, for as long as the system's resolver is patient: it counts
+ * for GHOST_MS more.
+ */
+#include "outbound_private.h"
+
+#include "bakend/clock.h"
+
+enum {
+    IDLE_CLOSE_MS = 30000,
+    GHOST_MS = 15000,  /* five seconds a try is the resolver's default, and it tries twice */
+    CROWDED_MS = 200,  /* how soon it is looked whether a resolver has become free */
+    INBOX_MAX = 65536, /* bounded by the channel's queue long before */
+    NS_PER_MS = 1000000
+};
+
+/* --- messages, on the loop -------------------------------------------------------------------- */
+
+static void send_message(struct outbound_worker *worker, struct bk_message *message) {
+    BK_ASSERT(bk_mailbox_post(worker->inbox, message) == BK_OK);
+    (void)pthread_mutex_lock(&worker->mutex);
+    if (worker->multi != NULL)
+        (void)curl_multi_wakeup(worker->multi);
+    (void)pthread_mutex_unlock(&worker->mutex);
+}
+
+static void on_taken(struct bk_message *message) {
+    struct bk_outbound_call *call = bk_container_of(message, struct bk_outbound_call, message);
+    bk_list_push(&call->worker->waiting, &call->link);
+}
+
+void outbound_worker_take(struct outbound_worker *worker, struct bk_outbound_call *call) {
+    call->worker = worker;
+    call->message.on_message = on_taken;
+    send_message(worker, &call->message);
+}
+
+/* --- calls ------------------------------------------------------------------------------------ */
+
+static void answer(struct outbound_worker *worker, struct bk_outbound_call *call) {
+    bk_list_remove(&call->link);
+    call->message.on_message = outbound_on_answered;
+    BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &call->message) == BK_OK);
+}
+
+void outbound_worker_note_started(struct bk_outbound_call *call) {
+    call->is_resolving = false;
+    if (!call->is_starting)
+        return;
+    call->is_starting = false;
+    BK_ASSERT(call->worker->starting_count > 0);
+    call->worker->starting_count--;
+}
+
+static uint32_t count_ghosts(const struct outbound_worker *worker, uint64_t now_ns) {
+    uint32_t count = 0;
+    for (size_t i = 0; i < BK_COUNT_OF(worker->ghosts_until_ns); i++)
+        count += worker->ghosts_until_ns[i] > now_ns;
+    return count;
+}
+
+static void leave_ghost(struct outbound_worker *worker) {
+    uint64_t now_ns = bk_clock_monotonic_ns();
+    for (size_t i = 0; i < BK_COUNT_OF(worker->ghosts_until_ns); i++) {
+        if (worker->ghosts_until_ns[i] > now_ns)
+            continue;
+        worker->ghosts_until_ns[i] = now_ns + (uint64_t)GHOST_MS * NS_PER_MS;
+        return;
+    }
+}
+
+/* A resolver that failed has ended; one that was cut short has not. */
+static void end_transfer(struct outbound_worker *worker, struct bk_outbound_call *call,
+                         CURLcode code) {
+    bool leaves_resolver = call->is_resolving && code != CURLE_COULDNT_RESOLVE_HOST;
+    (void)curl_multi_remove_handle(worker->multi, call->easy);
+    if (leaves_resolver)
+        leave_ghost(worker);
+    outbound_worker_note_started(call);
+    outbound_transfer_conclude(call, code);
+    outbound_transfer_release(call);
+    BK_ASSERT(worker->running_total > 0);
+    worker->running_total--;
+    answer(worker, call);
+}
+
+/* When a mail is taken from it half-way, libcurl writes the end of the mail: into a socket that is
+ * ended, so that nobody takes the half for the whole. */
+static void cancel_call(struct outbound_worker *worker, struct bk_outbound_call *call,
+                        const char *reason) {
+    outbound_call_settle(call, BK_OUTBOUND_CANCELLED, reason);
+    if (call->request->smtp != NULL)
+        outbound_gate_interrupt(worker);
+    if (call->easy != NULL)
+        end_transfer(worker, call, CURLE_ABORTED_BY_CALLBACK);
+    else
+        answer(worker, call);
+}
+
+/* The call may have been answered since: then its link is in no list, and that is all. */
+static void on_cancelled(struct bk_message *message) {
+    struct bk_outbound_call *call = bk_container_of(message, struct bk_outbound_call, cancel);
+    struct outbound_worker *worker = call->worker;
+    if (call->message.on_message == on_taken)
+        cancel_call(worker, call, NULL);
+    call->cancel.on_message = outbound_on_cancel_returned;
+    BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &call->cancel) == BK_OK);
+}
+
+/* One that waits for a reply with its thread has but this call: its sockets are to wake it. */
+void outbound_worker_cancel(struct outbound_worker *worker, struct bk_outbound_call *call) {
+    call->cancel.on_message = on_cancelled;
+    send_message(worker, &call->cancel);
+    if (call->request->smtp != NULL)
+        outbound_gate_interrupt(worker);
+}
+
+/* --- the multi -------------------------------------------------------------------------------- */
+
+static void set_multi_limits(CURLM *multi, const struct bk_outbound_channel *channel) {
+    const struct outbound_lane *lane = &channel->lanes[OUTBOUND_WEB];
+    long connections = (long)channel->policy.connections_max;
+    long per_host = (long)channel->policy.connections_per_host_max;
+    BK_ASSERT(lane->running_max > 0);
+    BK_ASSERT(curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections) == CURLM_OK);
+    BK_ASSERT(curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, per_host) == CURLM_OK);
+    BK_ASSERT(curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, connections) == CURLM_OK);
+    BK_ASSERT(curl_multi_setopt(multi, CURLMOPT_PIPELINING,
+                                channel->policy.multiplexes ? (long)CURLPIPE_MULTIPLEX
+                                                            : (long)CURLPIPE_NOTHING) == CURLM_OK);
+}
+
+static void ensure_multi(struct outbound_worker *worker) {
+    CURLM *multi;
+    if (worker->multi != NULL)
+        return;
+    multi = curl_multi_init();
+    if (multi == NULL)
+        bk_alloc_give_up(sizeof(worker));
+    set_multi_limits(multi, worker->channel);
+    (void)pthread_mutex_lock(&worker->mutex);
+    worker->multi = multi;
+    (void)pthread_mutex_unlock(&worker->mutex);
+}
+
+/* The sockets are ended first: libcurl says QUIT to an SMTP server, and waits for its word. */
+static void drop_multi(struct outbound_worker *worker) {
+    CURLM *multi = worker->multi;
+    BK_ASSERT(worker->running_total == 0);
+    if (multi == NULL)
+        return;
+    (void)pthread_mutex_lock(&worker->mutex);
+    worker->multi = NULL;
+    (void)pthread_mutex_unlock(&worker->mutex);
+    outbound_gate_interrupt(worker);
+    BK_ASSERT(curl_multi_cleanup(multi) == CURLM_OK);
+}
+
+/* --- a round ---------------------------------------------------------------------------------- */
+
+static void begin_call(struct outbound_worker *worker, struct bk_outbound_call *call) {
+    uint64_t mail_hash = call->request->smtp == NULL ? 0 : worker->mail_hash;
+    bk_list_remove(&call->link);
+    bk_list_push(&worker->running, &call->link);
+    if (call->request->smtp != NULL && call->host_hash != mail_hash && worker->running_total == 0)
+        drop_multi(worker);
+    worker->mail_hash = call->host_hash;
+    ensure_multi(worker);
+    if (!outbound_transfer_prepare(call)) {
+        outbound_transfer_release(call);
+        answer(worker, call);
+        return;
+    }
+    if (curl_multi_add_handle(worker->multi, call->easy) != CURLM_OK) {
+        outbound_call_settle(call, BK_OUTBOUND_CONNECT, "there was no memory for the request");
+        outbound_transfer_release(call);
+        answer(worker, call);
+        return;
+    }
+    call->is_starting = true;
+    worker->starting_count++;
+    worker->running_total++;
+}
+
+/* True when one was begun. */
+static bool begin_waiting(struct outbound_worker *worker) {
+    uint32_t room = OUTBOUND_RESOLVING_MAX - worker->starting_count;
+    uint32_t begun_count = 0, ghost_count;
+    struct bk_list *node;
+    if (bk_list_is_empty(&worker->waiting))
+        return false;
+    ghost_count = count_ghosts(worker, bk_clock_monotonic_ns());
+    room = room > ghost_count ? room - ghost_count : 0;
+    while (begun_count < room && (node = bk_list_pop(&worker->waiting)) != NULL) {
+        begin_call(worker, bk_container_of(node, struct bk_outbound_call, link));
+        begun_count++;
+    }
+    return begun_count > 0;
+}
+
+static void collect_ended(struct outbound_worker *worker) {
+    struct bk_outbound_call *call;
+    CURLMsg *message;
+    int left_count;
+    while ((message = curl_multi_info_read(worker->multi, &left_count)) != NULL) {
+        CURLcode code = message->data.result;
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        BK_ASSERT(curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call) == CURLE_OK);
+        end_transfer(worker, call, code);
+    }
+}
+
+static void work(struct outbound_worker *worker) {
+    int running_count;
+    do {
+        (void)begin_waiting(worker);
+        if (worker->multi == NULL)
+            return;
+        BK_ASSERT(curl_multi_perform(worker->multi, &running_count) == CURLM_OK);
+        collect_ended(worker);
+    } while (!bk_list_is_empty(&worker->waiting) &&
+             worker->starting_count + count_ghosts(worker, bk_clock_monotonic_ns()) <
+                 OUTBOUND_RESOLVING_MAX);
+}
+
+static int idle_wait_ms(struct outbound_worker *worker) {
+    uint64_t now_ns = bk_clock_monotonic_ns(), idle_ms;
+    if (!bk_list_is_empty(&worker->waiting))
+        return CROWDED_MS;
+    if (worker->running_total > 0) {
+        worker->idle_since_ns = now_ns;
+        return IDLE_CLOSE_MS;
+    }
+    idle_ms = (now_ns - worker->idle_since_ns) / NS_PER_MS;
+    return idle_ms >= IDLE_CLOSE_MS ? 0 : (int)(IDLE_CLOSE_MS - idle_ms);
+}
+
+static void sleep_until_wanted(struct outbound_worker *worker) {
+    int timeout_ms;
+    if (worker->multi == NULL)
+        return;
+    timeout_ms = idle_wait_ms(worker);
+    if (timeout_ms == 0)
+        drop_multi(worker);
+    else
+        (void)curl_multi_poll(worker->multi, NULL, 0, timeout_ms, NULL);
+}
+
+/* Without a multi there is nothing but the inbox to wait for. */
+static void take_messages(struct outbound_worker *worker) {
+    bool waits_here = worker->multi == NULL && bk_list_is_empty(&worker->waiting);
+    struct bk_message *message = bk_mailbox_take_all(worker->inbox, waits_here ? -1 : 0);
+    if (message != NULL)
+        worker->idle_since_ns = bk_clock_monotonic_ns();
+    while (message != NULL) {
+        struct bk_message *next = message->next;
+        message->on_message(message);
+        message = next;
+    }
+}
+
+static void cancel_all(struct outbound_worker *worker, struct bk_list *calls) {
+    while (!bk_list_is_empty(calls))
+        cancel_call(worker, bk_container_of(calls->next, struct bk_outbound_call, link),
+                    OUTBOUND_CLOSING_TEXT);
+}
+
+static void worker_main(void *argument) {
+    struct outbound_worker *worker = argument;
+    for (;;) {
+        take_messages(worker);
+        if (worker->is_stopping)
+            break;
+        work(worker);
+        sleep_until_wanted(worker);
+    }
+    cancel_all(worker, &worker->running);
+    cancel_all(worker, &worker->waiting);
+    drop_multi(worker);
+    BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &worker->stop) == BK_OK);
+}
+
+/* --- life cycle, on the loop ------------------------------------------------------------------ */
+
+struct outbound_worker *outbound_worker_start(struct bk_outbound_channel *channel) {
+    struct outbound_worker *worker = bk_alloc_zero(sizeof(*worker));
+    worker->channel = channel;
+    worker->inbox = bk_mailbox_create_for_thread(INBOX_MAX);
+    BK_ASSERT(pthread_mutex_init(&worker->mutex, NULL) == 0);
+    atomic_init(&worker->is_ending, false);
+    bk_list_init(&worker->waiting);
+    bk_list_init(&worker->running);
+    worker->thread = bk_thread_start("outbound", worker_main, worker);
+    return worker;
+}
+
+static void on_stopped(struct bk_message *message) {
+    struct outbound_worker *worker = bk_container_of(message, struct outbound_worker, stop);
+    struct bk_outbound_channel *channel = worker->channel;
+    bk_thread_join(worker->thread);
+    bk_mailbox_close(worker->inbox);
+    bk_mailbox_destroy(worker->inbox);
+    (void)pthread_mutex_destroy(&worker->mutex);
+    BK_ASSERT(worker->socket_count == 0);
+    bk_free(worker->sockets);
+    bk_free(worker);
+    BK_ASSERT(channel->stopping_count > 0);
+    channel->stopping_count--;
+    outbound_busy(channel->outbound, -1);
+    outbound_channel_note_end(channel);
+}
+
+/* On the worker. */
+static void on_stop(struct bk_message *message) {
+    struct outbound_worker *worker = bk_container_of(message, struct outbound_worker, stop);
+    worker->is_stopping = true;
+    worker->stop.on_message = on_stopped;
+}
+
+void outbound_worker_stop(struct outbound_worker *worker) {
+    worker->channel->stopping_count++;
+    outbound_busy(worker->channel->outbound, 1);
+    worker->stop.on_message = on_stop;
+    atomic_store(&worker->is_ending, true);
+    send_message(worker, &worker->stop);
+    outbound_gate_interrupt(worker);
+}
