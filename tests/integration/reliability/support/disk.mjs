@@ -53,6 +53,20 @@ function* recordsOf(bytes) {
   }
 }
 
+async function readProtocol(path) {
+  return [...recordsOf(await readFile(path).catch(() => Buffer.alloc(0)))];
+}
+
+/**
+ * Where a cut makes a difference: behind each record that is not just one more write.
+ * @returns {Promise<number[]>} so many records come before each of these places; all, at the end
+ */
+export async function placesOf(path) {
+  const records = await readProtocol(path);
+  const places = records.flatMap(({ kind }, index) => (kind === 'write' ? [] : [index + 1]));
+  return [0, ...places, records.length];
+}
+
 /* --- files ------------------------------------------------------------------------------------ */
 
 /** Bytes that grow, with zeros where nothing was written. */
@@ -361,10 +375,11 @@ export class Disk {
   /**
    * The power is cut: the folder becomes what the disk could hold. Resolves with how much was not
    * durable.
+   * @param {number} [until] only so many records of the protocol had been written by then
    */
-  async cut(protocol, random) {
-    const bytes = await readFile(protocol).catch(() => Buffer.alloc(0));
-    for (const record of recordsOf(bytes)) this.#apply(record);
+  async cut(protocol, random, until = Infinity) {
+    const records = await readProtocol(protocol);
+    for (const record of records.slice(0, until)) this.#apply(record);
     const unsynced = { names: this.#names.count, files: 0, bytes: 0 };
     this.#names.cut(random);
     for (const object of new Set(this.#byInode.values())) {

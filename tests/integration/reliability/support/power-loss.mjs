@@ -2,7 +2,7 @@
 import { access, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { binary, Server } from '../../support/program.mjs';
-import { Disk } from './disk.mjs';
+import { Disk, placesOf } from './disk.mjs';
 
 /* A sync takes time, in which more is written and the power may go. */
 const SYNC_US = 500;
@@ -15,6 +15,7 @@ const sanitizerOptions = (name, own) => ({
 
 export class PowerLoss {
   #disk;
+  #disks = [];
   #count = 0;
 
   /** @param {{folder: string, journals: string, random: object, lies?: string}} options */
@@ -43,6 +44,28 @@ export class PowerLoss {
       POWER_LOSS_SYNC_US: String(SYNC_US),
       ...(this.lies ? { POWER_LOSS_LIES: this.lies } : {}),
     };
+  }
+
+  /** Before a run that is then to be cut off at so many of its places. */
+  async prepareCuts(count) {
+    for (let i = 0; i < count; i++) this.#disks.push(await Disk.of(this.folder));
+  }
+
+  /**
+   * After that run has come to its end: makes the folder what the disk could hold at one place
+   * after the other, each drawn from a stretch of its own, and the last one at the end; hands each
+   * to `look`, which gets whether it is the end.
+   */
+  async cutEverywhere(look) {
+    const places = await placesOf(this.#protocol);
+    const stretch = (places.length - 1) / (this.#disks.length - 1);
+    for (const [index, disk] of this.#disks.entries()) {
+      const isEnd = index === this.#disks.length - 1;
+      const drawn = Math.floor((index + this.random.number()) * stretch);
+      await disk.cut(this.#protocol, this.random, isEnd ? Infinity : places[drawn]);
+      await look(isEnd);
+    }
+    await rm(this.#protocol, { force: true });
   }
 
   start() {
