@@ -14,6 +14,8 @@ enum { BK_TIME_TEXT_BYTES = 24 };
 int64_t bk_clock_wall_ms(void);
 /* Nanoseconds since some fixed point; never goes back. Any thread. */
 uint64_t bk_clock_monotonic_ns(void);
+/* The same, but it goes on while the machine sleeps; timers do not. */
+uint64_t bk_clock_boot_ns(void);
 /* Nanoseconds that the calling thread has run on a processor. */
 uint64_t bk_clock_thread_ns(void);
 /* For tests: offset added to the wall clock. */

@@ -35,6 +35,8 @@ static uint64_t read_clock(clockid_t clock) {
 
 uint64_t bk_clock_monotonic_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 
+uint64_t bk_clock_boot_ns(void) { return read_clock(CLOCK_BOOTTIME); }
+
 uint64_t bk_clock_thread_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 void bk_clock_set_offset_ms(int64_t offset_ms) {
