@@ -146,6 +146,10 @@ struct bk_connection *bk_transaction_connection(struct bk_transaction *transacti
 struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction);
 /* Wall milliseconds, one reading per run, for created/updated and events alike. */
 int64_t bk_transaction_now_ms(struct bk_transaction *transaction);
+/* Of this run; NULL: "system". Another one for the rest of the run: what it causes is caused by
+ * that. Borrowed until then. */
+const struct bk_origin *bk_transaction_origin(const struct bk_transaction *transaction);
+void bk_transaction_set_origin(struct bk_transaction *transaction, const struct bk_origin *origin);
 /* Of the newest event in the journal, with those that this transaction emitted. */
 uint64_t bk_transaction_sequence(const struct bk_transaction *transaction);
 /* Scratch memory of this run, empty when it begins and gone when it returns: the next run has it. A
@@ -162,7 +166,7 @@ bool bk_transaction_is_late(const struct bk_transaction *transaction);
 struct bk_event_draft {
     struct bk_slice type, source, subject;
     struct bk_slice actor; /* empty: the origin's */
-    struct bk_slice payload, previous, hidden;
+    struct bk_slice payload, previous, hidden, hidden_previous;
     uint32_t version;  /* 0 means 1 */
     bool is_transient; /* goes to the bus after the commit, not into the journal */
 };
@@ -244,7 +248,7 @@ struct bk_journal_state bk_journal_state(struct bk_database *database);
 
 /* Any thread that has the connection. Rows with from <= sequence <= to, ascending or descending, at
  * most row_limit; each is handed to on_row (borrowed for the call) until it returns false.
- * fields.hidden is empty; fields.tenant is set. */
+ * fields.hidden and hidden_previous are empty; fields.tenant is set. */
 struct bk_journal_query {
     uint64_t from, to;
     bool is_descending;

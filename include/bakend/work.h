@@ -60,10 +60,11 @@ struct bk_work_lane_policy {
     uint32_t rate_per_minute; /* begun, as a token bucket that holds a second's worth, at least 1;
                                  0: as fast as they come */
     /* By key: a task waits for the end of the one before it with the same key. One that is dead
-     * holds nobody up. */
+     * holds nobody up. Of a lane's own policy: for what is added from then on. */
     bool is_ordered;
-    /* Closed, it hands over nothing but one probe now and then, until one is done: after this many
-     * failures in a row. 0: there is no breaker. */
+    /* Broken, it hands over nothing but one probe now and then, until one is done: after this many
+     * failures in a row (again, or out of time; dead is a verdict on the task, and counts as done).
+     * 0: there is no breaker. */
     uint32_t breaker_failures;
     uint32_t breaker_first_ms, breaker_max_ms; /* to the first probe, doubling; 30 s and 10 min */
 };
@@ -75,6 +76,7 @@ struct bk_work_end {
     enum bk_work_outcome outcome;
     struct bk_slice id, lane, key, payload, cause, actor;
     uint32_t attempt;       /* 1 for the first */
+    uint32_t depth;         /* of the origin of what is caused here; the transaction has it */
     struct bk_slice error;  /* AGAIN and DEAD */
     struct bk_slice result; /* as the handler gave it; empty after a timeout or a crash */
     int64_t due_ms;         /* AGAIN: wall time of the next attempt */
@@ -100,9 +102,9 @@ struct bk_work_kind {
      * answers after a timeout no longer counts, but its call still ends the task's life. NULL: it
      * cannot be hastened. */
     void (*on_cancel)(struct bk_work_task *task, void *user);
-    /* On the writer, in the transaction that records an attempt: emits events, writes rows. Any
-     * status but BK_OK fails the attempt with that, and then only that is recorded. NULL: nothing.
-     */
+    /* On the writer, in the transaction that records an attempt: emits events, writes rows. The
+     * transaction's origin is the task's cause and actor meanwhile. Any status but BK_OK fails the
+     * attempt with that, and then only that is recorded. NULL: nothing. */
     enum bk_status (*on_end)(struct bk_transaction *transaction, const struct bk_work_end *end,
                              void *user);
 };
@@ -134,6 +136,9 @@ enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transact
  * it is on disk, or fails it. draft's texts are copied; unique and cause are the event's. */
 void bk_work_add_from(struct bk_work *work, struct bk_position *position, struct bk_event *event,
                       const struct bk_work_draft *draft);
+/* Before a position is closed whose events may be under way here: they are added, and nobody is
+ * told. */
+void bk_work_forget(struct bk_work *work, const struct bk_position *position);
 
 /* --- an attempt ------------------------------------------------------------------------------- */
 
@@ -141,6 +146,7 @@ struct bk_work_task {
     struct bk_tenant *tenant; /* held while it runs */
     struct bk_slice id, lane, key, payload, cause, actor;
     uint32_t attempt; /* 1 for the first */
+    uint32_t depth;   /* with cause and actor: for the origin of what the handler writes */
     bool is_last;     /* no attempt follows */
     bool is_cancelled;
     void *state; /* the handler's; NULL at first */
@@ -267,6 +273,9 @@ void bk_work_start(struct bk_work *work);
 /* Nothing is handed over any more; handlers are asked to end, and what has not ended after grace_ms
  * is left to the next start. stopped comes once, on the loop, before modules stop. */
 void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user), void *user);
+/* When all tenants are closed, before the store goes: what was noted of them is stored; closed on
+ * the loop. */
+void bk_work_close(struct bk_work *work, void (*closed)(void *user), void *user);
 
 /* The definition of the system collection `_work`, which modules/jobs declares (role state,
  * closed). */

@@ -26,6 +26,15 @@ static struct bk_log log_of(const struct server *server, const char *component) 
     return (struct bk_log){server->logger, component};
 }
 
+static void compose_work(struct server *server) {
+    const struct bk_work_options work = {.loop = server->loop,
+                                         .store = server->store,
+                                         .tenants = server->tenants,
+                                         .log = log_of(server, "work"),
+                                         .data_directory = server->options->data};
+    server->work = bk_work_create(&work);
+}
+
 enum bk_status server_compose(struct server *server, struct bk_error *error) {
     const struct server_options *options = server->options;
     (void)error;
@@ -40,6 +49,8 @@ enum bk_status server_compose(struct server *server, struct bk_error *error) {
                                   log_of(server, "feed"), (size_t)options->tail_max_bytes);
     server->schema = bk_schema_kind_create(server->tenants, log_of(server, "schema"));
     bk_schema_set_rule_check(server->schema, bk_rule_is_valid);
+    compose_work(server);
+    server->outbound = bk_outbound_create(server->loop);
     struct bk_api_options api = {.loop = server->loop,
                                  .log = log_of(server, "api"),
                                  .tenants = server->tenants,
@@ -54,6 +65,8 @@ enum bk_status server_compose(struct server *server, struct bk_error *error) {
 
 void server_decompose(struct server *server) {
     bk_api_destroy(server->api);
+    bk_outbound_destroy(server->outbound);
+    bk_work_destroy(server->work);
     bk_schema_kind_destroy(server->schema);
     bk_feed_destroy(server->feed);
     bk_bus_destroy(server->bus);

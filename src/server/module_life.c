@@ -36,6 +36,13 @@ static void add_tenant_slot(struct bk_module_context *context) {
         context->tenant_slot = bk_tenants_add_slot(context->tenants, &slot);
 }
 
+/* Two modules that declare the same kind are a fault of the program. */
+static void add_work_kinds(struct bk_module_context *context) {
+    const struct bk_module *module = context->module;
+    for (size_t i = 0; i < module->work_kind_count; i++)
+        BK_ASSERT(bk_work_add_kind(context->work, &module->work_kinds[i], context) == BK_OK);
+}
+
 /* The noun of "job.failed" names events, so no new collection may be called job. Those of
  * collections themselves ("*.created", "_tenants.created") reserve nothing. */
 static void reserve_noun(struct bk_schema_kind *schema, const char *type) {
@@ -68,6 +75,8 @@ static void fill_context(struct server *server, struct bk_module_context *contex
         .bus = server->bus,
         .feed = server->feed,
         .schema = server->schema,
+        .work = server->work,
+        .outbound = server->outbound,
         .api = server->api,
         .data_directory = server->options->data,
         .app_directory = server->options->app,
@@ -99,6 +108,7 @@ void server_register_modules(struct server *server) {
             reserve_first_word(server->schema, module->routes[j].path);
         for (size_t j = 0; j < module->collection_count; j++)
             bk_schema_add_system(server->schema, &module->collections[j], module->name);
+        add_work_kinds(context);
         add_tenant_slot(context);
     }
 }

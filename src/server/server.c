@@ -7,7 +7,11 @@
 #include "bakend/file.h"
 #include "bakend/position.h"
 
-enum { AWAKE_MS = 1000, IDLE_CHECK_MS = 1 };
+enum {
+    AWAKE_MS = 1000,
+    IDLE_CHECK_MS = 1,
+    WORK_GRACE_MS = 10 * 1000 /* less than the end of the program may take (serve.c) */
+};
 
 static void on_awake(struct bk_timer *timer, void *user) {
     (void)timer;
@@ -57,9 +61,9 @@ static enum bk_status open_default(struct server *server, struct bk_error *error
     return BK_OK;
 }
 
-static void on_tenants_closed(void *user) {
-    bool *is_closed = user;
-    *is_closed = true;
+static void on_flag(void *user) {
+    bool *flag = user;
+    *flag = true;
 }
 
 struct idle_wait {
@@ -87,7 +91,32 @@ static void close_tenants(struct server *server) {
     if (server->default_tenant != NULL)
         bk_tenant_release(server->default_tenant);
     server->default_tenant = NULL;
-    bk_tenants_close(server->tenants, on_tenants_closed, &is_closed);
+    bk_tenants_close(server->tenants, on_flag, &is_closed);
+    server_wait(server, &is_closed);
+}
+
+/* --- work ------------------------------------------------------------------------------------- */
+
+/* A program that does one thing and ends begins nothing that it would have to wait for. */
+static void start_work(struct server *server) {
+    if (!server->is_serving)
+        return;
+    bk_work_start(server->work);
+    server->is_working = true;
+}
+
+static void stop_work(struct server *server) {
+    bool is_stopped = false;
+    if (!server->is_working)
+        return;
+    bk_work_stop(server->work, WORK_GRACE_MS, on_flag, &is_stopped);
+    server_wait(server, &is_stopped);
+    server->is_working = false;
+}
+
+static void close_work(struct server *server) {
+    bool is_closed = false;
+    bk_work_close(server->work, on_flag, &is_closed);
     server_wait(server, &is_closed);
 }
 
@@ -130,8 +159,10 @@ static enum bk_status open_stages(struct server *server, struct bk_error *error)
         status = open_default(server, error);
     if (status == BK_OK)
         status = server_start_modules(server, error);
-    if (status == BK_OK)
+    if (status == BK_OK) {
         server->stage = SERVER_OPEN;
+        start_work(server);
+    }
     return status;
 }
 
@@ -145,12 +176,14 @@ enum bk_status server_open(struct server *server, struct bk_error *error) {
 
 static void close_stages(struct server *server) {
     if (server->stage >= SERVER_INITIALISED) {
+        stop_work(server);
         server_stop_modules(server);
         wait_for_bus(server);
         bk_feed_flush(server->feed);
         close_tenants(server);
     }
     if (server->stage >= SERVER_COMPOSED) {
+        close_work(server);
         server_fini_modules(server);
         server_decompose(server);
     }

@@ -2,10 +2,11 @@
  * The composition: kernel and modules on one data directory, with or without a listener. `bakend
  * serve` and the commands that find no server running use the same one.
  *
- *   open   lock · key · loop · log · store tenants bus feed schema api · modules init ·
- *          modules prepare · tenant "default" opens · modules start
- *   close  modules stop (in reverse) · the bus is empty · positions are stored · tenants close ·
- *          modules fini · api schema feed bus tenants store · log · loop · unlock
+ *   open   lock · key · loop · log · store tenants bus feed schema work outbound api · modules
+ *          init · modules prepare · tenant "default" opens · modules start · work starts
+ *   close  work stops · modules stop (in reverse) · the bus is empty · positions are stored ·
+ *          tenants close · work closes · modules fini · api outbound work schema feed bus tenants
+ *          store · log · loop · unlock
  *
  * Both run turns of the loop until they are done. An open that fails closes what it opened, and
  * takes back a data directory that it made.
@@ -50,10 +51,13 @@ struct server {
     struct bk_bus *bus;
     struct bk_feed *feed;
     struct bk_schema_kind *schema;
+    struct bk_work *work;
+    struct bk_outbound *outbound;
     struct bk_api *api;
     struct bk_tenant *default_tenant; /* held as long as the server is open */
     struct bk_module_context contexts[SERVER_MODULES_MAX];
     size_t module_count, initialised_count, started_count;
+    bool is_working; /* tasks are handed over */
 };
 
 enum bk_status server_open(struct server *server, struct bk_error *error);

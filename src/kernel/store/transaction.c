@@ -25,6 +25,14 @@ struct bk_slice bk_transaction_tenant(struct bk_transaction *transaction) {
 
 int64_t bk_transaction_now_ms(struct bk_transaction *transaction) { return transaction->now_ms; }
 
+const struct bk_origin *bk_transaction_origin(const struct bk_transaction *transaction) {
+    return transaction->origin;
+}
+
+void bk_transaction_set_origin(struct bk_transaction *transaction, const struct bk_origin *origin) {
+    transaction->origin = origin;
+}
+
 uint64_t bk_transaction_sequence(const struct bk_transaction *transaction) {
     return transaction->database->counter.last;
 }
@@ -91,6 +99,7 @@ static struct bk_event *make_event(const struct bk_transaction *transaction,
     fields.tenant = transaction->database->tenant;
     fields.actor = actor_of(transaction, draft);
     fields.hidden = draft->hidden;
+    fields.hidden_previous = draft->hidden_previous;
     if (origin != NULL) {
         fields.cause = origin->cause;
         fields.depth = origin->depth;

@@ -1,0 +1,236 @@
+/*
+ * Figures. What happens is counted as it happens; what stands in the tables is counted now and
+ * then, while somebody asks: on a reader, tenant by tenant, from lane to lane, at most ROWS_MAX
+ * rows of a lane and all of a tenant within a deadline. Past those the figures say "at least".
+ */
+#include "work_private.h"
+
+#include "bakend/alloc.h"
+
+enum {
+    COUNT_MS = 10 * 1000, /* between two counts, which take less than the rest to 15 s */
+    ROWS_MAX = 100 * 1000,
+    TENANT_ROWS_MAX = 1000 * 1000,
+    DEADLINE_MS = 1000,
+    DEAD_MAX = 20 * 1000
+};
+
+struct tally {
+    uint64_t due, waiting, dead;
+    int64_t oldest_due_ms; /* INT64_MAX: none is due */
+};
+
+struct work_count {
+    struct bk_read read;
+    struct work_tenant *of; /* NULL: the tenant was closed meanwhile */
+    struct bk_work *work;
+    bool is_reading;
+    int64_t now_ms;
+    size_t kind_count;
+    struct tally tallies[2][WORK_KINDS_MAX]; /* shown, and being made */
+};
+
+/* --- on a reader ------------------------------------------------------------------------------ */
+
+static size_t index_of(const struct bk_work *work, const struct work_kind *kind) {
+    for (size_t i = 0; i < work->kind_count; i++)
+        if (work->kinds[i] == kind)
+            return i;
+    return WORK_KINDS_MAX;
+}
+
+static enum bk_status count_lane(const struct work_count *count, struct bk_connection *connection,
+                                 enum work_sql sql, struct bk_slice lane, uint64_t *rows) {
+    char now[BK_TIME_TEXT_BYTES];
+    struct bk_statement *statement;
+    enum bk_status status = work_statement(count->work, connection, sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, lane);
+    if (sql == WORK_SQL_COUNT_DUE)
+        work_bind_time(statement, 2, now, count->now_ms);
+    bk_statement_bind_int(statement, sql == WORK_SQL_COUNT_DUE ? 3 : 2, ROWS_MAX);
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        *rows = (uint64_t)bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    return status;
+}
+
+static enum bk_status tally_lane(struct work_count *count, struct bk_connection *connection,
+                                 struct bk_slice lane, int64_t head_ms, uint64_t *all) {
+    size_t index = index_of(count->work, work_kind_of_lane(count->work, lane));
+    uint64_t waiting = 0, due = 0;
+    if (index == WORK_KINDS_MAX)
+        return BK_OK;
+    struct tally *tally = &count->tallies[1][index];
+    enum bk_status status = count_lane(count, connection, WORK_SQL_COUNT_WAITING, lane, &waiting);
+    if (status == BK_OK && head_ms <= count->now_ms)
+        status = count_lane(count, connection, WORK_SQL_COUNT_DUE, lane, &due);
+    tally->waiting += waiting;
+    tally->due += due;
+    *all += waiting + due;
+    if (head_ms <= count->now_ms && head_ms < tally->oldest_due_ms)
+        tally->oldest_due_ms = head_ms;
+    return status;
+}
+
+static enum bk_status tally_lanes(struct work_count *count, struct bk_connection *connection) {
+    char from[BK_WORK_LANE_MAX_BYTES];
+    struct bk_statement *statement;
+    uint64_t all = 0;
+    size_t length = 0;
+    enum bk_status status = BK_OK;
+    while (status == BK_OK && all < TENANT_ROWS_MAX) {
+        status = work_statement(count->work, connection, WORK_SQL_NEXT_LANE, &statement);
+        if (status != BK_OK)
+            break;
+        bk_statement_bind_text(statement, 1, bk_slice_make(from, length));
+        status = bk_statement_step(statement);
+        if (status != BK_OK)
+            break;
+        struct bk_slice lane = bk_statement_text(statement, 0);
+        int64_t head_ms = work_time_read(bk_statement_text(statement, 1));
+        length = lane.length < sizeof from ? lane.length : sizeof from;
+        memcpy(from, lane.data, length);
+        bk_statement_reset(statement);
+        status = tally_lane(count, connection, bk_slice_make(from, length), head_ms, &all);
+    }
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status tally_dead(struct work_count *count, struct bk_connection *connection) {
+    struct bk_statement *statement;
+    enum bk_status status =
+        work_statement(count->work, connection, WORK_SQL_COUNT_DEAD, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 1, DEAD_MAX);
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        const struct work_kind *kind =
+            work_kind_of_name(count->work, bk_statement_text(statement, 0));
+        size_t index = index_of(count->work, kind);
+        if (index < WORK_KINDS_MAX)
+            count->tallies[1][index].dead = (uint64_t)bk_statement_int(statement, 1);
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status run_count(struct bk_connection *connection, struct bk_read *read) {
+    struct work_count *count = bk_container_of(read, struct work_count, read);
+    for (size_t i = 0; i < count->kind_count; i++)
+        count->tallies[1][i] = (struct tally){.oldest_due_ms = INT64_MAX};
+    enum bk_status status = tally_lanes(count, connection);
+    return status == BK_OK ? tally_dead(count, connection) : status;
+}
+
+/* --- on the loop ------------------------------------------------------------------------------ */
+
+static void on_counted(struct bk_read *read, enum bk_status status) {
+    struct work_count *count = bk_container_of(read, struct work_count, read);
+    count->is_reading = false;
+    count->work->counting_count--;
+    if (count->of == NULL) {
+        bk_free(count);
+        return;
+    }
+    if (status == BK_OK || status == BK_TIMEOUT)
+        memcpy(count->tallies[0], count->tallies[1], sizeof count->tallies[0]);
+}
+
+static void start_count(struct work_tenant *tenant) {
+    struct bk_work *work = tenant->work;
+    if (tenant->has_no_table || !tenant->is_known)
+        return;
+    if (tenant->count == NULL) {
+        tenant->count = bk_alloc_zero(sizeof *tenant->count);
+        tenant->count->of = tenant;
+        tenant->count->work = work;
+        tenant->count->kind_count = work->kind_count;
+        for (size_t i = 0; i < WORK_KINDS_MAX; i++)
+            tenant->count->tallies[0][i].oldest_due_ms = INT64_MAX;
+    }
+    struct work_count *count = tenant->count;
+    if (count->is_reading)
+        return;
+    count->now_ms = work_now_ms(work);
+    count->read =
+        (struct bk_read){.deadline_ms = DEADLINE_MS, .run = run_count, .done = on_counted};
+    if (bk_store_read(tenant->tenant->database, &count->read) == BK_OK) {
+        count->is_reading = true;
+        work->counting_count++;
+    }
+}
+
+void work_count_fini(struct work_tenant *tenant) {
+    if (tenant->count == NULL)
+        return;
+    tenant->count->of = NULL;
+    if (!tenant->count->is_reading)
+        bk_free(tenant->count);
+    tenant->count = NULL;
+}
+
+static void count_all(struct bk_work *work) {
+    uint64_t now_ms = bk_loop_now_ms(work->loop);
+    if (work->counted_ms != 0 && now_ms - work->counted_ms < COUNT_MS)
+        return;
+    work->counted_ms = now_ms;
+    BK_LIST_FOR_EACH(node, &work->tenants)
+        start_count(bk_container_of(node, struct work_tenant, link));
+}
+
+static void add_lanes(const struct work_tenant *tenant, const struct work_kind *kind,
+                      struct bk_work_figures *figures) {
+    const struct bk_map_entry *entry;
+    size_t cursor = 0;
+    int64_t now_ms = work_now_ms(tenant->work);
+    while ((entry = bk_map_next(&tenant->lanes, &cursor)) != NULL) {
+        const struct work_lane *lane = entry->value;
+        if (lane->kind != kind)
+            continue;
+        enum bk_work_lane_state state = work_lane_state(lane, now_ms);
+        figures->lanes++;
+        figures->lanes_paused += state == BK_WORK_LANE_PAUSED;
+        figures->lanes_broken += state == BK_WORK_LANE_BROKEN;
+        figures->lanes_stuck += state == BK_WORK_LANE_STUCK;
+        figures->running += lane->running;
+    }
+}
+
+static void fill(const struct bk_work *work, size_t index, struct bk_work_figures *figures) {
+    const struct work_kind *kind = work->kinds[index];
+    int64_t oldest_due_ms = INT64_MAX, now_ms = work_now_ms(work);
+    *figures = (struct bk_work_figures){
+        .kind = kind->declared,
+        .added = __atomic_load_n(&kind->added, __ATOMIC_RELAXED),
+        .attempts = kind->attempts,
+        .done = kind->done,
+        .again = kind->again,
+        .died = kind->died,
+        .timeouts = kind->timeouts,
+    };
+    BK_LIST_FOR_EACH(node, &work->tenants) {
+        const struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
+        add_lanes(tenant, kind, figures);
+        if (tenant->count == NULL)
+            continue;
+        const struct tally *tally = &tenant->count->tallies[0][index];
+        figures->due += tally->due;
+        figures->waiting += tally->waiting;
+        figures->dead += tally->dead;
+        if (tally->oldest_due_ms < oldest_due_ms)
+            oldest_due_ms = tally->oldest_due_ms;
+    }
+    if (oldest_due_ms != INT64_MAX && oldest_due_ms < now_ms)
+        figures->oldest_ms = now_ms - oldest_due_ms;
+}
+
+size_t bk_work_figures(struct bk_work *work, struct bk_work_figures *figures, size_t count) {
+    size_t filled = work->kind_count < count ? work->kind_count : count;
+    count_all(work);
+    for (size_t i = 0; i < filled; i++)
+        fill(work, i, &figures[i]);
+    return filled;
+}

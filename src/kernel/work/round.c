@@ -1,0 +1,527 @@
+/*
+ * A round: one background write of a tenant, in which what has ended is recorded and what may begin
+ * is claimed.
+ *
+ *   loop    start: ends, lanes with room, other wishes are written down
+ *   writer  run: ends · progress · wishes · claims                             (record.c, claim.c)
+ *   loop    done: ends are freed, claimed tasks begin, heads of lanes are known anew
+ *
+ * What the writer finds is its own until done; of the loop's it reads what does not change
+ * meanwhile. Run may be called again: it forgets first what it has found.
+ *
+ * A round that fails has done nothing. If a hook was to blame, the next one records the ends up to
+ * that one, without the hook; if it cannot be told who was, ends are recorded one by one until it
+ * can. If it was the disk, all is tried again after a pause.
+ */
+#include "work_private.h"
+
+#include "bakend/alloc.h"
+#include "bakend/failpoint.h"
+
+enum {
+    RETRY_MS = 1000,
+    RETRY_BUSY_MS = 50,
+    STORE_TIME_MS = 30 * 1000,
+    NAMES_BYTES_MAX = 16 * 1024 * 1024
+};
+
+/* --- on the writer ---------------------------------------------------------------------------- */
+
+static void forget_answers(struct work_round *round) {
+    work_attempts_free(&round->claimed);
+    work_attempts_free(&round->orphans);
+    for (uint32_t i = 0; i < round->found_count; i++)
+        bk_free((void *)(uintptr_t)round->found[i].lane.data);
+    bk_free(round->found);
+    bk_free(round->cancelled);
+    round->found = NULL;
+    round->cancelled = NULL;
+    round->found_count = round->cancelled_count = 0;
+    bk_buffer_clear(&round->paused);
+    round->done = 0;
+    round->has_no_table = false;
+    round->schedule_ms = round->expires_ms = INT64_MAX;
+    round->failed_end = -1;
+}
+
+static enum bk_status look_for_table(struct bk_work *work, struct bk_connection *connection,
+                                     struct work_round *round) {
+    struct bk_statement *statement;
+    enum bk_status status = work_statement(work, connection, WORK_SQL_HAS_TABLE, &statement);
+    if (status != BK_OK)
+        return status;
+    status = bk_statement_step(statement);
+    round->has_no_table = status == BK_END;
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status read_paused(struct bk_work *work, struct bk_connection *connection,
+                                  struct work_round *round) {
+    struct bk_statement *statement;
+    enum bk_status status = work_statement(work, connection, WORK_SQL_FIND_PAUSED, &statement);
+    if (status != BK_OK)
+        return status;
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        bk_buffer_append_slice(&round->paused, bk_statement_text(statement, 0));
+        bk_buffer_append_char(&round->paused, '\0');
+    }
+    bk_statement_reset(statement);
+    round->done |= WORK_WANTS_PAUSES;
+    return status == BK_END ? BK_OK : status;
+}
+
+static enum bk_status read_cancelled(struct bk_work *work, struct bk_connection *connection,
+                                     struct work_round *round) {
+    struct bk_statement *statement;
+    enum bk_status status = work_statement(work, connection, WORK_SQL_FIND_CANCELLED, &statement);
+    if (status != BK_OK)
+        return status;
+    round->cancelled = bk_alloc(WORK_ROUND_TASKS_MAX * sizeof *round->cancelled);
+    bk_statement_bind_int(statement, 1, WORK_ROUND_TASKS_MAX);
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        struct bk_slice id = bk_statement_text(statement, 0);
+        if (id.length == BK_WORK_ID_BYTES)
+            memcpy(round->cancelled[round->cancelled_count++], id.data, BK_WORK_ID_BYTES);
+    }
+    bk_statement_reset(statement);
+    round->done |= WORK_WANTS_CANCELS;
+    return status == BK_END ? BK_OK : status;
+}
+
+/* Times of schedules that were found by a clock that has leapt are found again. */
+static enum bk_status repair(struct bk_transaction *transaction, struct work_round *round) {
+    bool is_done = false;
+    enum bk_status status = work_repair(transaction, round->now_ms, WORK_REPAIR_ROWS_MAX, &is_done);
+    if (status == BK_OK && is_done) {
+        status = work_schedule_judge(transaction, round->now_ms);
+        round->done |= WORK_WANTS_REPAIR;
+    }
+    return status;
+}
+
+static bool does_want(const struct work_round *round, uint32_t what) {
+    return (round->wants & what) != 0;
+}
+
+/* Lanes are read when their rows are right. */
+static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *transaction,
+                                 struct work_round *round) {
+    struct bk_connection *connection = bk_transaction_connection(transaction);
+    enum bk_status status = BK_OK;
+    if (does_want(round, WORK_WANTS_PAUSES))
+        status = read_paused(work, connection, round);
+    if (status == BK_OK && does_want(round, WORK_WANTS_CANCELS))
+        status = read_cancelled(work, connection, round);
+    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR))
+        status = repair(transaction, round);
+    if (status == BK_OK && does_want(round, WORK_WANTS_ORPHANS | WORK_WANTS_LEASES))
+        status = work_find_orphans(work, transaction, round, !does_want(round, WORK_WANTS_ORPHANS));
+    if (status == BK_OK && does_want(round, WORK_WANTS_SCAN) &&
+        (!does_want(round, WORK_WANTS_REPAIR) || (round->done & WORK_WANTS_REPAIR) != 0))
+        status = work_scan_lanes(work, transaction, round);
+    if (status == BK_OK && does_want(round, WORK_WANTS_SCHEDULES)) {
+        status = work_schedule_turn(work, transaction, round->now_ms, &round->schedule_ms);
+        round->done |= WORK_WANTS_SCHEDULES;
+    }
+    if (status == BK_OK && does_want(round, WORK_WANTS_PRUNE | WORK_WANTS_EXPIRES))
+        status = work_prune(work, transaction, round);
+    if (status == BK_OK && does_want(round, WORK_WANTS_EXPIRES)) {
+        status = work_schedule_next(connection, &round->schedule_ms);
+        round->done |= WORK_WANTS_EXPIRES;
+    }
+    return status;
+}
+
+static enum bk_status store_time(struct bk_work *work, struct bk_connection *connection,
+                                 const struct work_round *round) {
+    struct bk_statement *statement;
+    enum bk_status status = work_statement(work, connection, WORK_SQL_STORE_TIME, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 1, round->now_ms);
+    return bk_statement_run(statement);
+}
+
+static enum bk_status run(struct bk_transaction *transaction, struct bk_write *write) {
+    struct work_round *round = bk_container_of(write, struct work_round, write);
+    struct bk_work *work = bk_container_of(round, struct work_tenant, round)->work;
+    struct bk_connection *connection = bk_transaction_connection(transaction);
+    enum bk_status status = BK_OK;
+    forget_answers(round);
+    if (does_want(round, WORK_WANTS_ORPHANS))
+        status = look_for_table(work, connection, round);
+    if (status != BK_OK || round->has_no_table)
+        return status;
+    for (uint32_t i = 0; i < round->end_count && status == BK_OK; i++)
+        status = work_record_end(work, transaction, round, i);
+    for (uint32_t i = 0; i < round->progress_count && status == BK_OK; i++)
+        status = work_record_progress(work, transaction, &round->progress[i]);
+    if (status == BK_OK)
+        status = run_wishes(work, transaction, round);
+    for (uint32_t i = 0; i < round->claim_count && status == BK_OK; i++)
+        status = work_claim_lane(work, transaction, round, &round->claims[i]);
+    if (status == BK_OK && round->stores_time)
+        status = store_time(work, connection, round);
+    if (status == BK_OK)
+        status = BK_FAILPOINT("work.recorded");
+    return status;
+}
+
+/* --- what was found --------------------------------------------------------------------------- */
+
+static struct work_attempt *find_attempt(const struct bk_list *list,
+                                         const struct work_tenant *tenant, struct bk_slice id) {
+    BK_LIST_FOR_EACH(node, list) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        if (attempt->of == tenant && bk_slice_equal(attempt->task.id, id))
+            return attempt;
+    }
+    return NULL;
+}
+
+static struct work_attempt *find_running(const struct work_tenant *tenant, struct bk_slice id) {
+    struct work_attempt *attempt = find_attempt(&tenant->running, tenant, id);
+    return attempt != NULL ? attempt : find_attempt(&tenant->work->unbegun, tenant, id);
+}
+
+static void take_orphans(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    struct bk_list *node;
+    while ((node = bk_list_pop(&round->orphans)) != NULL) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        if (find_running(tenant, attempt->task.id) != NULL ||
+            find_attempt(&tenant->ended, tenant, attempt->task.id) != NULL)
+            work_attempt_free(attempt);
+        else
+            work_attempt_take_orphan(tenant, attempt);
+    }
+}
+
+static void take_paused(struct work_tenant *tenant) {
+    struct bk_buffer *paused = &tenant->round.paused;
+    struct work_lane **lanes = bk_alloc((tenant->lanes.count + 1) * sizeof(struct work_lane *));
+    const struct bk_map_entry *entry;
+    size_t cursor = 0, count = 0;
+    struct bk_map names;
+    bk_map_init(&names);
+    for (size_t at = 0; at < paused->length;) {
+        struct bk_slice name = bk_slice_from(paused->data + at);
+        (void)bk_map_put(&names, name, paused);
+        at += name.length + 1;
+    }
+    while ((entry = bk_map_next(&tenant->lanes, &cursor)) != NULL)
+        lanes[count++] = entry->value;
+    for (size_t i = 0; i < count; i++)
+        if (lanes[i]->is_paused && bk_map_get(&names, lanes[i]->name) == NULL)
+            work_lane_set_paused(lanes[i], false);
+    cursor = 0;
+    while ((entry = bk_map_next(&names, &cursor)) != NULL) {
+        struct work_lane *lane = work_lane_get(tenant, entry->key);
+        if (lane != NULL)
+            work_lane_set_paused(lane, true);
+    }
+    bk_map_fini(&names);
+    bk_free(lanes);
+}
+
+static void take_cancelled(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    for (uint32_t i = 0; i < round->cancelled_count; i++) {
+        struct work_attempt *attempt =
+            find_running(tenant, bk_slice_make(round->cancelled[i], BK_WORK_ID_BYTES));
+        if (attempt != NULL)
+            work_attempt_cancel(attempt);
+    }
+}
+
+static void take_found(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    for (uint32_t i = 0; i < round->found_count; i++) {
+        struct work_lane *lane = work_lane_get(tenant, round->found[i].lane);
+        if (lane != NULL)
+            work_lane_wait(lane, round->found[i].due_ms);
+    }
+    if ((round->done & WORK_WANTS_SCAN) != 0) {
+        tenant->scan_from_length = 0;
+    } else if (round->found_count > 0) {
+        struct bk_slice last = round->found[round->found_count - 1].lane;
+        tenant->scan_from_length =
+            last.length < sizeof tenant->scan_from ? last.length : sizeof tenant->scan_from;
+        memcpy(tenant->scan_from, last.data, tenant->scan_from_length);
+    }
+}
+
+/* A hint may have come meanwhile: then the head is the earlier one. */
+static void take_claims(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    struct bk_list *node;
+    while ((node = bk_list_pop(&round->claimed)) != NULL)
+        work_attempt_take(tenant, bk_container_of(node, struct work_attempt, link));
+    for (uint32_t i = 0; i < round->claim_count; i++) {
+        struct work_lane *lane = round->claims[i].lane;
+        lane->is_asked = false;
+        work_lane_wait(lane, round->claims[i].head_ms);
+    }
+}
+
+static void take_answers(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    for (uint32_t i = 0; i < round->end_count; i++)
+        work_attempt_recorded(round->ends[i]);
+    tenant->wants &= ~round->done;
+    if (does_want(round, WORK_WANTS_PRUNE | WORK_WANTS_EXPIRES) &&
+        round->expires_ms < tenant->expires_ms)
+        tenant->expires_ms = round->expires_ms;
+    if (does_want(round, WORK_WANTS_SCHEDULES | WORK_WANTS_EXPIRES) &&
+        round->schedule_ms < tenant->schedule_ms)
+        tenant->schedule_ms = round->schedule_ms;
+    if (round->stores_time)
+        tenant->stored_time_ms = round->now_ms;
+    tenant->end_max =
+        tenant->end_max * 2 < WORK_ROUND_ENDS_MAX ? tenant->end_max * 2 : WORK_ROUND_ENDS_MAX;
+    take_orphans(tenant);
+    if ((round->done & WORK_WANTS_PAUSES) != 0)
+        take_paused(tenant);
+    take_found(tenant);
+    take_claims(tenant);
+    take_cancelled(tenant);
+}
+
+/* --- what failed ------------------------------------------------------------------------------ */
+
+static bool is_of_the_disk(enum bk_status status) {
+    return status == BK_DISK_FULL || status == BK_IO || status == BK_NO_MEMORY ||
+           status == BK_CORRUPT || status == BK_BUSY || status == BK_CLOSING ||
+           status == BK_TIMEOUT;
+}
+
+static void spoil(struct work_tenant *tenant, uint32_t index, uint32_t hook,
+                  enum bk_status status) {
+    struct work_attempt *attempt = tenant->round.ends[index];
+    bk_log_error(&tenant->work->log, "end_not_recorded", BK_STRING("tenant", tenant->tenant->name),
+                 BK_STRING("lane", attempt->task.lane), BK_STRING("task", attempt->task.id),
+                 BK_TEXT("status", bk_status_name(status)));
+    work_attempt_spoil(attempt, hook, status);
+    tenant->end_max = index + 1;
+}
+
+/* Nobody was named: of several it is found by recording them one by one. */
+static void search_culprit(struct work_tenant *tenant, enum bk_status status) {
+    const struct work_round *round = &tenant->round;
+    if (round->end_count > 1)
+        tenant->end_max = 1;
+    else if ((round->ends[0]->skips & WORK_SKIP_ON_END) == 0)
+        spoil(tenant, 0, WORK_SKIP_ON_END, status);
+    else
+        spoil(tenant, 0, WORK_SKIP_ON_DEAD, status);
+}
+
+/* They come first the next time. */
+static void return_ends(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    for (uint32_t i = round->end_count; i > 0; i--) {
+        struct work_attempt *attempt = round->ends[i - 1];
+        attempt->is_recording = false;
+        bk_list_push_front(&tenant->ended, &attempt->link);
+    }
+    if (tenant->work->is_grace_over)
+        work_attempts_lose(tenant);
+}
+
+static void take_failure(struct work_tenant *tenant, enum bk_status status) {
+    struct work_round *round = &tenant->round;
+    bool is_hooks = !is_of_the_disk(status) && round->end_count > 0;
+    int64_t pause_ms = status == BK_BUSY ? RETRY_BUSY_MS : RETRY_MS;
+    if (round->failed_end >= 0)
+        spoil(tenant, (uint32_t)round->failed_end, round->failed_hook, status);
+    else if (is_hooks)
+        search_culprit(tenant, status);
+    else
+        tenant->retry_ms = round->now_ms + pause_ms;
+    if (!is_hooks && status != BK_BUSY)
+        bk_log_warn(&tenant->work->log, "round_failed", BK_STRING("tenant", tenant->tenant->name),
+                    BK_TEXT("status", bk_status_name(status)), BK_INT("ends", round->end_count));
+    return_ends(tenant);
+    for (uint32_t i = 0; i < round->claim_count; i++) {
+        round->claims[i].lane->is_asked = false;
+        work_lane_wait(round->claims[i].lane, round->now_ms);
+    }
+}
+
+static void finish(struct work_tenant *tenant, enum bk_status status) {
+    struct bk_work *work = tenant->work;
+    struct work_round *round = &tenant->round;
+    round->is_flying = false;
+    work->flying_count--;
+    work->reserved_count -= round->reserved;
+    work->reserved_replay_count -= round->reserved_replay;
+    if (status == BK_OK && round->has_no_table) {
+        tenant->has_no_table = true;
+        tenant->wants = 0;
+        tenant->schedule_ms = INT64_MAX;
+    } else if (status == BK_OK) {
+        take_answers(tenant);
+    } else {
+        take_failure(tenant, status);
+    }
+    forget_answers(round);
+    bk_free(round->ends);
+    bk_free(round->progress);
+    bk_free(round->claims);
+    round->ends = NULL;
+    round->progress = NULL;
+    round->claims = NULL;
+    round->end_count = round->progress_count = round->claim_count = 0;
+    if (!tenant->is_known && (tenant->wants & WORK_WANTS_AT_OPENING) == 0)
+        work_tenant_know(tenant);
+    if (work->phase == WORK_STOPPING)
+        bk_loop_defer(work->loop, &work->stopping);
+    work_tenant_settle(tenant);
+    work_turn_soon(work);
+}
+
+static void on_done(struct bk_write *write, enum bk_status status) {
+    struct work_round *round = bk_container_of(write, struct work_round, write);
+    if (status == BK_OK && round->end_count > 0)
+        (void)BK_FAILPOINT("work.after_record");
+    if (status == BK_OK && !bk_list_is_empty(&round->claimed))
+        (void)BK_FAILPOINT("work.claimed");
+    finish(bk_container_of(round, struct work_tenant, round), status);
+}
+
+/* --- starting --------------------------------------------------------------------------------- */
+
+static void choose_ends(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    struct bk_list *node;
+    if (bk_list_is_empty(&tenant->ended))
+        return;
+    round->ends = bk_alloc(tenant->end_max * sizeof(struct work_attempt *));
+    while (round->end_count < tenant->end_max && (node = bk_list_pop(&tenant->ended)) != NULL) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        attempt->is_recording = true;
+        round->ends[round->end_count++] = attempt;
+    }
+}
+
+static void choose_progress(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    uint32_t count = 0;
+    if ((tenant->wants & WORK_WANTS_PROGRESS) == 0)
+        return;
+    BK_LIST_FOR_EACH(node, &tenant->running)
+        count += bk_container_of(node, struct work_attempt, link)->has_progress;
+    round->progress = bk_alloc_zero((count + 1) * sizeof *round->progress);
+    BK_LIST_FOR_EACH(node, &tenant->running) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        struct work_progress *progress = &round->progress[round->progress_count];
+        if (!attempt->has_progress)
+            continue;
+        attempt->has_progress = false;
+        progress->rowid = attempt->rowid;
+        memcpy(progress->id, attempt->task.id.data, BK_WORK_ID_BYTES);
+        progress->done = attempt->progress_done;
+        progress->total = attempt->progress_total;
+        round->progress_count++;
+    }
+    tenant->wants &= ~(uint32_t)WORK_WANTS_PROGRESS;
+    tenant->progress_ms = round->now_ms;
+}
+
+static uint32_t length_of(const struct bk_list *list, uint32_t max) {
+    uint32_t length = 0;
+    for (const struct bk_list *node = list->next; node != list && length < max; node = node->next)
+        length++;
+    return length;
+}
+
+/* What is left is shared by the lanes that are left, so each has a part and nothing is wasted. */
+static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uint32_t share) {
+    struct work_round *round = &tenant->round;
+    uint32_t lanes = length_of(ready, WORK_ROUND_LANES_MAX), taken = 0;
+    for (uint32_t left = lanes; left > 0 && taken < share && !bk_list_is_empty(ready); left--) {
+        struct work_lane *lane = bk_container_of(ready->next, struct work_lane, link);
+        uint32_t part = (share - taken + left - 1) / left;
+        uint32_t room = work_lane_room(lane, round->now_ms);
+        room = room < part ? room : part;
+        bk_list_remove(&lane->link);
+        lane->place = WORK_LANE_NOWHERE;
+        if (room == 0) {
+            work_lane_settle(lane);
+            continue;
+        }
+        lane->is_asked = true;
+        lane->head_ms = INT64_MAX; /* it is told anew */
+        round->claims[round->claim_count++] =
+            (struct work_claim){.lane = lane, .room = room, .head_ms = INT64_MAX};
+        taken += room;
+    }
+    return taken;
+}
+
+static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t replay_share) {
+    struct work_round *round = &tenant->round;
+    struct bk_work *work = tenant->work;
+    round->reserved = round->reserved_replay = 0;
+    if (share == 0 || !tenant->is_known || tenant->is_leaving || !bk_list_is_empty(&tenant->ended))
+        return;
+    if (bk_list_is_empty(&tenant->ready[0]) && bk_list_is_empty(&tenant->ready[1]))
+        return;
+    round->claims = bk_alloc(2 * (size_t)WORK_ROUND_LANES_MAX * sizeof *round->claims);
+    share = share < WORK_ROUND_TASKS_MAX ? share : WORK_ROUND_TASKS_MAX;
+    round->reserved = ask_lanes(tenant, &tenant->ready[0], share);
+    uint32_t rest = share - round->reserved;
+    round->reserved_replay =
+        ask_lanes(tenant, &tenant->ready[1], rest < replay_share ? rest : replay_share);
+    round->reserved += round->reserved_replay;
+    work->reserved_count += round->reserved;
+    work->reserved_replay_count += round->reserved_replay;
+}
+
+static int64_t age_now_ms(const struct bk_work *work, int64_t now_ms) {
+    int64_t age_ms = bk_store_age_now_ms(work->store);
+    return age_ms < now_ms ? age_ms : now_ms;
+}
+
+void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t replay_share) {
+    struct bk_work *work = tenant->work;
+    struct work_round *round = &tenant->round;
+    BK_ASSERT(!round->is_flying);
+    round->is_flying = true;
+    work->flying_count++;
+    round->now_ms = work_now_ms(work);
+    round->age_ms = age_now_ms(work, round->now_ms);
+    if (tenant->is_known && tenant->schedule_ms <= round->now_ms && work->phase == WORK_STARTED) {
+        tenant->wants |= WORK_WANTS_SCHEDULES;
+        tenant->schedule_ms = INT64_MAX;
+    }
+    if ((tenant->wants & WORK_WANTS_PRUNE) != 0)
+        tenant->expires_ms = INT64_MAX;
+    round->wants = work->phase == WORK_STARTED ? tenant->wants : 0;
+    round->scan_from_length = tenant->scan_from_length;
+    memcpy(round->scan_from, tenant->scan_from, tenant->scan_from_length);
+    choose_ends(tenant);
+    choose_progress(tenant);
+    choose_claims(tenant, share, replay_share);
+    round->stores_time = (round->end_count > 0 || round->claim_count > 0) &&
+                         round->now_ms - tenant->stored_time_ms > STORE_TIME_MS;
+    round->write = (struct bk_write){.lane = BK_LANE_BACKGROUND, .run = run, .done = on_done};
+    enum bk_status status = bk_store_write(tenant->tenant->database, &round->write);
+    if (status != BK_OK)
+        finish(tenant, status);
+}
+
+void work_round_init(struct work_tenant *tenant) {
+    struct work_round *round = &tenant->round;
+    bk_list_init(&round->claimed);
+    bk_list_init(&round->orphans);
+    bk_buffer_init(&round->paused, NAMES_BYTES_MAX);
+    forget_answers(round);
+}
+
+void work_round_fini(struct work_tenant *tenant) {
+    BK_ASSERT(!tenant->round.is_flying);
+    forget_answers(&tenant->round);
+    bk_buffer_fini(&tenant->round.paused);
+}
