@@ -47,6 +47,36 @@ uint16_t support_closed_port(void) {
     return port;
 }
 
+struct support_full_listener {
+    uint16_t port;
+    int listener, waiting[8];
+};
+
+struct support_full_listener *support_full_listener_create(void) {
+    struct support_full_listener *full = calloc(1, sizeof(*full));
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_non_null(full);
+    full->listener = listen_somewhere(&full->port, 0);
+    address.sin_port = htons(full->port);
+    for (size_t i = 0; i < BK_COUNT_OF(full->waiting); i++) {
+        full->waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        assert_true(full->waiting[i] >= 0);
+        (void)connect(full->waiting[i], (const void *)&address, sizeof(address));
+    }
+    return full;
+}
+
+uint16_t support_full_listener_port(const struct support_full_listener *listener) {
+    return listener->port;
+}
+
+void support_full_listener_destroy(struct support_full_listener *listener) {
+    for (size_t i = 0; i < BK_COUNT_OF(listener->waiting); i++)
+        (void)close(listener->waiting[i]);
+    (void)close(listener->listener);
+    free(listener);
+}
+
 static void *connection_main(void *argument) {
     struct support_connection *connection = argument;
     struct support_peer *peer = connection->peer;
@@ -167,6 +197,10 @@ const char *support_connection_read(struct support_connection *connection, const
         if (!read_more(connection))
             return mark == NULL ? hand_out(connection, connection->text_length) : NULL;
     }
+}
+
+bool support_connection_peek(struct support_connection *connection) {
+    return read_more(connection);
 }
 
 bool support_connection_skip(struct support_connection *connection, size_t length) {

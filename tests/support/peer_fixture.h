@@ -31,12 +31,19 @@ void support_peer_stop(struct support_peer *peer);
 uint16_t support_peer_port(const struct support_peer *peer);
 void *support_peer_user(const struct support_peer *peer);
 uint32_t support_peer_connection_count(struct support_peer *peer);
-/* A port of 127.0.0.1 where nobody listens; one where nobody accepts any more. */
+/* A port of 127.0.0.1 where nobody listens. */
 uint16_t support_closed_port(void);
+/* Listens, but its queue is full: the kernel drops who wants to connect. */
+struct support_full_listener;
+struct support_full_listener *support_full_listener_create(void);
+uint16_t support_full_listener_port(const struct support_full_listener *listener);
+void support_full_listener_destroy(struct support_full_listener *listener);
 
 /* Reads up to and with the mark, which may be NULL: up to the end. The text is NUL-terminated and
  * lasts until the next read; NULL: the connection ended before. */
 const char *support_connection_read(struct support_connection *connection, const char *mark);
+/* Waits for more text to stand in the connection; false: it ended. */
+bool support_connection_peek(struct support_connection *connection);
 /* Exactly so many bytes; false: the connection ended before. */
 bool support_connection_skip(struct support_connection *connection, size_t length);
 /* False: the other side is gone. */

@@ -10,8 +10,8 @@
  * Whoever asks for something forbidden is told one text, at once, whether there is something behind
  * the address or not.
  *
- * The gate also knows the worker's open sockets, so that another thread can end what waits on them:
- * libcurl 7.88 waits for some replies of SMTP with its thread.
+ * The gate also knows the sockets of the worker's connections, so that another thread can end what
+ * waits on them: libcurl 7.88 waits for some replies of SMTP with its thread.
  */
 #include "outbound_private.h"
 
@@ -60,30 +60,88 @@ static bool address_of(const struct sockaddr *from, uint8_t address[16]) {
 
 /* --- sockets ---------------------------------------------------------------------------------- */
 
-static void remember_socket(struct outbound_worker *worker, int descriptor) {
+static size_t find_socket(const struct outbound_worker *worker, int descriptor) {
+    size_t place = 0;
+    while (place < worker->socket_count && worker->sockets[place] != descriptor)
+        place++;
+    return place;
+}
+
+/* A number that the kernel gives to no other socket; 0: there is no such socket. */
+static uint64_t cookie_of(int descriptor) {
+    uint64_t cookie = 0;
+    socklen_t size = sizeof(cookie);
+    if (getsockopt(descriptor, SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0)
+        return 0;
+    return cookie;
+}
+
+static uint16_t local_port_of(int descriptor) {
+    struct sockaddr_in6 address = {.sin6_port = 0};
+    socklen_t size = sizeof(address);
+    if (getsockname(descriptor, (void *)&address, &size) != 0)
+        return 0;
+    return ntohs(address.sin6_port); /* at the same place in both families */
+}
+
+/* The last ones: libcurl tries two at a time. */
+static void note_opened(struct bk_outbound_call *call, int descriptor) {
+    size_t place = call->opened_count++ % BK_COUNT_OF(call->opened);
+    call->opened[place].descriptor = descriptor;
+    call->opened[place].cookie = cookie_of(descriptor);
+}
+
+/* Those that libcurl tried and gave up it has closed unseen, and others may have their numbers. */
+static bool is_open(const struct bk_outbound_call *call, size_t place) {
+    uint64_t cookie = call->opened[place].cookie;
+    return cookie != 0 && cookie_of(call->opened[place].descriptor) == cookie;
+}
+
+void outbound_gate_end(struct bk_outbound_call *call) {
+    for (size_t i = 0; i < BK_COUNT_OF(call->opened); i++) {
+        if (is_open(call, i))
+            (void)shutdown(call->opened[i].descriptor, SHUT_RDWR);
+    }
+}
+
+static bool add_socket(struct outbound_worker *worker, int descriptor) {
+    bool is_new;
     (void)pthread_mutex_lock(&worker->mutex);
     if (worker->socket_count == worker->socket_capacity) {
-        worker->socket_capacity = worker->socket_capacity == 0 ? 8 : worker->socket_capacity * 2;
+        worker->socket_capacity = worker->socket_capacity * 2 + 8;
         worker->sockets =
             bk_realloc(worker->sockets, worker->socket_capacity * sizeof(*worker->sockets));
     }
-    worker->sockets[worker->socket_count++] = descriptor;
+    is_new = find_socket(worker, descriptor) == worker->socket_count;
+    if (is_new)
+        worker->sockets[worker->socket_count++] = descriptor;
     (void)pthread_mutex_unlock(&worker->mutex);
-    (void)atomic_fetch_add(&worker->channel->open_count, 1);
-    (void)atomic_fetch_add(&worker->channel->opened_count, 1);
+    return is_new;
+}
+
+/* Now that a connection is in use, libcurl will close it by the callback. One that is used again
+ * was opened by another call, and is known. */
+static void remember_connection(struct bk_outbound_call *call, int local_port) {
+    for (size_t i = 0; i < BK_COUNT_OF(call->opened); i++) {
+        int descriptor = call->opened[i].descriptor;
+        if (!is_open(call, i) || local_port_of(descriptor) != local_port ||
+            !add_socket(call->worker, descriptor))
+            continue;
+        (void)atomic_fetch_add(&call->channel->open_count, 1);
+        (void)atomic_fetch_add(&call->channel->opened_count, 1);
+    }
 }
 
 /* Closed under the mutex: an interruption must not hit a stranger who got the same number. */
 static int on_close_socket(void *user, curl_socket_t descriptor) {
     struct outbound_worker *worker = user;
+    size_t place;
     int result;
     (void)pthread_mutex_lock(&worker->mutex);
-    for (size_t i = 0; i < worker->socket_count; i++) {
-        if (worker->sockets[i] != descriptor)
-            continue;
-        worker->sockets[i] = worker->sockets[--worker->socket_count];
+    place = find_socket(worker, descriptor);
+    if (place < worker->socket_count) {
+        worker->sockets[place] = worker->sockets[--worker->socket_count];
         (void)atomic_fetch_sub(&worker->channel->open_count, 1);
-        break;
     }
     result = close(descriptor);
     (void)pthread_mutex_unlock(&worker->mutex);
@@ -108,11 +166,8 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
         return CURL_SOCKET_BAD;
     }
     descriptor = socket(peer->family, peer->socktype | SOCK_CLOEXEC, peer->protocol);
-    call->opened_count++;
-    if (descriptor < 0)
-        return CURL_SOCKET_BAD;
-    remember_socket(call->worker, descriptor);
-    return descriptor;
+    note_opened(call, descriptor);
+    return descriptor < 0 ? CURL_SOCKET_BAD : descriptor;
 }
 
 /* --- the second look -------------------------------------------------------------------------- */
@@ -132,6 +187,7 @@ static bool is_ready(struct bk_outbound_call *call, const char *peer) {
         call->is_denied = true;
         return false;
     }
+    call->is_begun = true;
     if (smtp == NULL)
         return true;
     call->lacks_tls = smtp->security != BK_SMTP_PLAIN &&
@@ -148,8 +204,8 @@ static int on_ready(void *user, char *peer, char *local, int peer_port, int loca
     struct bk_outbound_call *call = user;
     (void)local;
     (void)peer_port;
-    (void)local_port;
     outbound_worker_note_started(call);
+    remember_connection(call, local_port);
     return is_ready(call, peer) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 

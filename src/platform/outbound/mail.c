@@ -6,7 +6,8 @@
  *   greeting EHLO STARTTLS EHLO AUTH │ MAIL RCPT … RCPT DATA │ message
  *                          on_ready ─┘   0    1  …   n
  *
- * Replies are counted from on_ready on (gate.c), so that those to RCPT are known by their place.
+ * Replies are counted from on_ready on (gate.c), so that those to RCPT are known by their place, and
+ * the one to QUIT, which libcurl says at once when a mail was refused, does not count.
  *
  * TLS that is asked for is never done without: CURLUSESSL_ALL, and a second look before MAIL. Where
  * it is wished for, what was written in plain text so far is EHLO.
@@ -18,6 +19,7 @@
 enum {
     FIRST_REFUSAL = 400,
     LOGIN_DONE = 235,
+    FAREWELL = 221,
     CODE_DIGITS = 3,
     FIRST_PRINTABLE = 0x20,
     DELETE = 0x7f
@@ -39,6 +41,17 @@ static bool read_line(struct bk_slice line, uint32_t *code, bool *is_continued) 
     return *is_continued || line.length == CODE_DIGITS || line.data[CODE_DIGITS] == ' ';
 }
 
+/* Whether libcurl sends no more commands of this mail after the reply in this place. */
+static bool is_last_word(const struct bk_outbound_call *call, uint32_t place, uint32_t code) {
+    const struct bk_smtp *smtp = call->request->smtp;
+    bool is_of_recipient = place >= 1 && place <= smtp->recipient_count;
+    if (code < FIRST_REFUSAL)
+        return place > smtp->recipient_count + 1;
+    if (!is_of_recipient || smtp->replies == NULL)
+        return true;
+    return place == smtp->recipient_count && call->reply.accepted_count == 0;
+}
+
 static void note_reply(struct bk_outbound_call *call, uint32_t code) {
     const struct bk_smtp *smtp = call->request->smtp;
     uint32_t place = call->reply.count;
@@ -47,8 +60,12 @@ static void note_reply(struct bk_outbound_call *call, uint32_t code) {
         call->reply.is_logged_in = call->reply.is_logged_in || code == LOGIN_DONE;
         return;
     }
-    if (smtp->replies != NULL && place >= 1 && place <= smtp->recipient_count)
-        smtp->replies[place - 1] = (uint16_t)code;
+    if (place >= 1 && place <= smtp->recipient_count) {
+        call->reply.accepted_count += code < FIRST_REFUSAL;
+        if (smtp->replies != NULL)
+            smtp->replies[place - 1] = (uint16_t)code;
+    }
+    call->reply.is_over = is_last_word(call, place, code);
     call->reply.count++;
 }
 
@@ -77,7 +94,7 @@ static size_t on_reply_line(char *data, size_t size, size_t count, void *user) {
         call->is_too_large = true;
         return 0;
     }
-    if (!read_line(line, &code, &is_continued))
+    if (call->reply.is_over || !read_line(line, &code, &is_continued) || code == FAREWELL)
         return length;
     if (!call->reply.is_continued)
         bk_buffer_clear(&call->body);

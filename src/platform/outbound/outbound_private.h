@@ -59,7 +59,12 @@ struct bk_outbound_call {
     bool is_resolving;   /* a thread of the resolver is at work for it */
     bool is_too_large, is_out_of_memory, is_denied, lacks_login, lacks_tls;
     uint32_t opened_count, denied_count; /* sockets */
+    struct {
+        int descriptor;
+        uint64_t cookie;
+    } opened[4]; /* the last ones */
     uint64_t start_ns;
+    bool is_begun;     /* the request is being written */
     size_t head_bytes; /* all that came, with what was dropped */
     bool is_head_complete;
     size_t uploaded_bytes;       /* of a mail */
@@ -68,7 +73,8 @@ struct bk_outbound_call {
         uint32_t code;     /* of the last reply that is complete */
         uint32_t count;    /* replies since the login, so that each is known by its place */
         bool is_continued; /* the last line is not the reply's last */
-        bool is_transacting, is_logged_in;
+        uint32_t accepted_count;
+        bool is_transacting, is_logged_in, is_over;
     } reply;
 
     /* What became of it. */
@@ -216,6 +222,8 @@ void outbound_gate_prepare(struct bk_outbound_call *call);
 /* Ends the worker's connections as far as reading and writing goes: who waits on one, wakes. Any
  * thread. */
 void outbound_gate_interrupt(struct outbound_worker *worker);
+/* On the worker: the call's own connection, whatever step it is at. */
+void outbound_gate_end(struct bk_outbound_call *call);
 bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
                         const uint8_t address[16]);
 

@@ -153,6 +153,8 @@ static void measure(struct bk_outbound_call *call) {
 /* What this part itself has said no to. */
 static bool conclude_by_flag(struct bk_outbound_call *call, CURLcode code) {
     bool is_cancelled = atomic_load(&call->is_cancelled) || atomic_load(&call->worker->is_ending);
+    /* What libcurl says of a line of the head that is longer than it takes. */
+    bool is_long_line = code == CURLE_OUT_OF_MEMORY && call->is_begun && !call->is_head_complete;
     bool is_unconnected = code == CURLE_COULDNT_CONNECT && call->opened_count == 0;
     if (call->is_denied || (is_unconnected && call->denied_count > 0))
         outbound_call_settle(call, BK_OUTBOUND_BLOCKED, NULL);
@@ -160,7 +162,7 @@ static bool conclude_by_flag(struct bk_outbound_call *call, CURLcode code) {
         outbound_call_settle(call, BK_OUTBOUND_CANCELLED, NULL);
     else if (call->is_out_of_memory)
         outbound_call_settle(call, BK_OUTBOUND_CONNECT, "there was no memory for the answer");
-    else if (call->is_too_large)
+    else if (call->is_too_large || is_long_line)
         outbound_call_settle(call, BK_OUTBOUND_TOO_LARGE, NULL);
     else if (call->lacks_tls)
         outbound_call_settle(call, BK_OUTBOUND_TLS, NULL);
@@ -190,6 +192,9 @@ void outbound_transfer_conclude(struct bk_outbound_call *call, CURLcode code) {
         outbound_mail_tidy_reply(call);
     else
         call->status = (uint32_t)long_info(call, CURLINFO_RESPONSE_CODE);
+    /* libcurl takes a head that ends in the middle for one without a body. */
+    if (code == CURLE_OK && !is_mail && !call->is_head_complete)
+        code = CURLE_GOT_NOTHING;
     if (conclude_by_flag(call, code))
         return;
     if (code == CURLE_OK || call->was_cut || (is_mail && outbound_mail_was_refused(call, code))) {

@@ -110,7 +110,7 @@ static void cancel_call(struct outbound_worker *worker, struct bk_outbound_call 
                         const char *reason) {
     outbound_call_settle(call, BK_OUTBOUND_CANCELLED, reason);
     if (call->request->smtp != NULL)
-        outbound_gate_interrupt(worker);
+        outbound_gate_end(call);
     if (call->easy != NULL)
         end_transfer(worker, call, CURLE_ABORTED_BY_CALLBACK);
     else

@@ -1,8 +1,13 @@
 /* SMTP to a server that goes by a script. */
 #include "peer_fixture.h"
 
+#include "bakend/clock.h"
+
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* What is answered when a line begins so; the first that fits. An answer of NULL ends the
  * connection, "hang" says nothing more. */
@@ -21,6 +26,11 @@ struct world {
     const char *greeting;
     struct step steps[STEPS_MAX];
     char seen[16384]; /* all that came */
+    size_t line_count;
+    bool sleeps_in_data; /* takes nothing of the mail until it wakes */
+    /* Set by the peer, and read without a lock by a test that waits for it. */
+    atomic_bool hangs, wakes, has_ended, saw_end_of_mail;
+    atomic_size_t hang_bytes; /* that came while it said nothing */
 };
 
 static const struct step USUAL[] = {
@@ -45,6 +55,25 @@ static const struct step *find_step(struct world *world, const char *line) {
     return NULL;
 }
 
+static void hang(struct world *world, struct support_connection *connection) {
+    char byte;
+    world->hangs = true;
+    while (recv(connection->socket, &byte, 1, 0) > 0)
+        world->hang_bytes++;
+}
+
+static void sleep_in_data(struct world *world, struct support_connection *connection) {
+    const char *line;
+    world->hangs = true;
+    while (!world->wakes)
+        (void)usleep(1000);
+    while ((line = support_connection_read(connection, "\r\n")) != NULL) {
+        if (strcmp(line, ".\r\n") == 0)
+            world->saw_end_of_mail = true;
+    }
+    world->has_ended = true;
+}
+
 static void serve_smtp(struct support_connection *connection) {
     struct world *world = support_peer_user(connection->peer);
     bool is_in_data = false;
@@ -55,18 +84,23 @@ static void serve_smtp(struct support_connection *connection) {
         size_t length = strlen(world->seen);
         const struct step *step;
         (void)snprintf(world->seen + length, sizeof(world->seen) - length, "%s", line);
+        world->line_count++;
         if (is_in_data && strcmp(line, ".\r\n") != 0)
             continue;
         step = find_step(world, line);
         if (step == NULL || step->answer == NULL)
             return;
         if (strcmp(step->answer, "hang") == 0) {
-            support_connection_hang(connection);
+            hang(world, connection);
             return;
         }
         if (!support_connection_send(connection, step->answer))
             return;
         is_in_data = strncmp(step->answer, "354", 3) == 0;
+        if (is_in_data && world->sleeps_in_data) {
+            sleep_in_data(world, connection);
+            return;
+        }
     }
 }
 
@@ -87,13 +121,467 @@ static void teardown_world(struct world *world) {
     support_peer_stop(world->peer);
 }
 
+static void run(struct world *world) {
+    support_exchange_run(&world->exchange, world->loop, world->channel);
+}
+
+static void expect(struct world *world, enum bk_outbound_failure failure, uint32_t status) {
+    run(world);
+    if (world->exchange.request.failure != failure || world->exchange.request.status != status)
+        fail_msg("%s %u (%s, %s), not %s %u",
+                 bk_outbound_failure_name(world->exchange.request.failure),
+                 world->exchange.request.status, world->exchange.reason, world->exchange.answer,
+                 bk_outbound_failure_name(failure), status);
+}
+
+/* One mail to a server that answers a command so. */
+static void expect_of(void **state, const char *command, const char *answer,
+                      enum bk_outbound_failure failure, uint32_t status) {
+    struct world world;
+    setup_world(&world, state);
+    world.steps[0] = (struct step){command, answer};
+    expect(&world, failure, status);
+    teardown_world(&world);
+}
+
+/* --- what is sent ----------------------------------------------------------------------------- */
+
 static void test_a_mail_is_sent(void **state) {
     struct world world;
     setup_world(&world, state);
-    support_exchange_run(&world.exchange, world.loop, world.channel);
-    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
-    assert_int_equal(world.exchange.request.status, 250);
+    expect(&world, BK_OUTBOUND_OK, 250);
     assert_string_equal(world.exchange.answer, "2.0.0 Ok: queued as 7");
+    assert_string_equal(world.seen, "EHLO localhost\r\n"
+                                    "MAIL FROM:<from@example.com> SIZE=25\r\n"
+                                    "RCPT TO:<to@example.com>\r\n"
+                                    "DATA\r\n"
+                                    "Subject: hello\r\n\r\nHello\r\n.\r\n");
+    teardown_world(&world);
+}
+
+static void test_dots_are_stuffed_and_the_end_is_made(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.message = BK_SLICE(".first\r\n.\r\n..two\r\na.b\r\n.");
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_non_null(strstr(world.seen, "DATA\r\n..first\r\n..\r\n...two\r\na.b\r\n..\r\n.\r\n"));
+    teardown_world(&world);
+}
+
+static void test_a_large_mail_arrives_whole(void **state) {
+    static char message[700 * 1024];
+    struct world world;
+    setup_world(&world, state);
+    memset(message, 'x', sizeof(message));
+    for (size_t i = 0; i < sizeof(message); i += 70) {
+        message[i] = '.';
+        memcpy(message + i + 68, "\r\n", 2);
+    }
+    world.exchange.smtp.message = bk_slice_make(message, sizeof(message));
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_int_equal(world.line_count, sizeof(message) / 70 + 5);
+    teardown_world(&world);
+}
+
+static void test_the_name_and_the_envelope_are_as_given(void **state) {
+    static const struct bk_slice recipients[] = {BK_SLICE_INIT("one@example.com"),
+                                                 BK_SLICE_INIT("two@example.com")};
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.local_name = BK_SLICE("mail.example.com");
+    world.exchange.smtp.from = BK_SLICE_EMPTY;
+    world.exchange.smtp.recipients = recipients;
+    world.exchange.smtp.recipient_count = 2;
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_non_null(strstr(world.seen, "EHLO mail.example.com\r\nMAIL FROM:<>"));
+    assert_non_null(
+        strstr(world.seen, "RCPT TO:<one@example.com>\r\nRCPT TO:<two@example.com>\r\nDATA\r\n"));
+    teardown_world(&world);
+}
+
+static void test_the_next_mail_goes_over_the_same_connection(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    for (int i = 0; i < 3; i++) {
+        expect(&world, BK_OUTBOUND_OK, 250);
+        assert_int_equal(world.exchange.request.was_reused, i > 0);
+    }
+    assert_int_equal(support_peer_connection_count(world.peer), 1);
+    teardown_world(&world);
+}
+
+static void test_no_kind_of_security_takes_the_connection_of_another(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    expect(&world, BK_OUTBOUND_OK, 250);
+    world.exchange.smtp.security = BK_SMTP_STARTTLS;
+    expect(&world, BK_OUTBOUND_TLS, 0);
+    world.exchange.smtp.security = BK_SMTP_PLAIN;
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_int_equal(support_peer_connection_count(world.peer), 3);
+    teardown_world(&world);
+}
+
+/* --- logging in ------------------------------------------------------------------------------- */
+
+static void log_in(struct world *world, enum bk_smtp_login login) {
+    world->exchange.smtp.login = login;
+    world->exchange.smtp.user = BK_SLICE("user");
+    world->exchange.smtp.password = BK_SLICE("pass word");
+}
+
+static void test_both_logins_are_spoken(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    log_in(&world, BK_SMTP_LOGIN_PLAIN);
+    world.steps[0] = (struct step){"AHVzZXIAcGFzcyB3b3Jk\r\n", "235 2.7.0 In\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_non_null(strstr(world.seen, "AUTH PLAIN\r\nAHVzZXIAcGFzcyB3b3Jk\r\nMAIL"));
+    teardown_world(&world);
+    setup_world(&world, state);
+    log_in(&world, BK_SMTP_LOGIN_LOGIN);
+    world.steps[0] = (struct step){"AUTH LOGIN", "334 VXNlcm5hbWU6\r\n"};
+    world.steps[1] = (struct step){"dXNlcg==\r\n", "334 UGFzc3dvcmQ6\r\n"};
+    world.steps[2] = (struct step){"cGFzcyB3b3Jk\r\n", "235 2.7.0 In\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 250);
+    expect(&world, BK_OUTBOUND_OK, 250); /* the second does not log in again */
+    assert_int_equal(support_peer_connection_count(world.peer), 1);
+    teardown_world(&world);
+}
+
+static void test_a_login_that_is_refused_is_told(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    log_in(&world, BK_SMTP_LOGIN_PLAIN);
+    world.steps[0] = (struct step){"AHVz", "535 5.7.8 No\r\n"};
+    expect(&world, BK_OUTBOUND_LOGIN, 535);
+    assert_string_equal(world.exchange.answer, "5.7.8 No");
+    world.steps[0] = (struct step){"AUTH", "454 4.7.0 Later\r\n"};
+    expect(&world, BK_OUTBOUND_LOGIN, 454);
+    assert_null(strstr(world.seen, "MAIL"));
+    teardown_world(&world);
+}
+
+static void test_without_the_login_that_was_asked_for_nothing_is_sent(void **state) {
+    static const char *const offers[] = {"250 peer\r\n", "250-peer\r\n250 AUTH CRAM-MD5\r\n",
+                                         "250-peer\r\n250 AUTH LOGIN\r\n"};
+    for (size_t i = 0; i < 3; i++) {
+        struct world world;
+        setup_world(&world, state);
+        log_in(&world, BK_SMTP_LOGIN_PLAIN);
+        world.steps[0] = (struct step){"EHLO", offers[i]};
+        run(&world);
+        assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_LOGIN);
+        assert_null(strstr(world.seen, "MAIL"));
+        assert_null(strstr(world.seen, "AHVz"));
+        teardown_world(&world);
+    }
+}
+
+/* --- TLS -------------------------------------------------------------------------------------- */
+
+static void test_without_starttls_there_is_no_mail_that_asks_for_it(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.security = BK_SMTP_STARTTLS;
+    log_in(&world, BK_SMTP_LOGIN_PLAIN);
+    expect(&world, BK_OUTBOUND_TLS, 0);
+    assert_string_equal(world.seen, "EHLO localhost\r\n");
+    teardown_world(&world);
+}
+
+static void test_starttls_that_is_refused_is_no_leave_to_go_on(void **state) {
+    static const enum bk_smtp_security kinds[] = {BK_SMTP_STARTTLS, BK_SMTP_STARTTLS_IF_OFFERED};
+    for (size_t i = 0; i < 2; i++) {
+        struct world world;
+        setup_world(&world, state);
+        world.exchange.smtp.security = kinds[i];
+        world.exchange.request.timeout_ms = 1000;
+        world.steps[0] = (struct step){"EHLO", "250-peer\r\n250 STARTTLS\r\n"};
+        /* A server that says yes and then speaks no TLS. */
+        world.steps[1] = (struct step){"STARTTLS", "220 Go on\r\n250 not TLS at all\r\n"};
+        run(&world);
+        assert_int_not_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
+        assert_null(strstr(world.seen, "MAIL"));
+        teardown_world(&world);
+    }
+    expect_of(state, "nothing", "", BK_OUTBOUND_OK, 250);
+}
+
+static void test_where_it_is_not_offered_a_wish_for_tls_is_one(void **state) {
+    struct bk_outbound_policy policy = support_trusting_policy();
+    struct bk_outbound_channel *strict;
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.security = BK_SMTP_STARTTLS_IF_OFFERED;
+    expect(&world, BK_OUTBOUND_OK, 250);
+    policy.allows_plain = false;
+    strict = bk_outbound_open(world.outbound, &policy);
+    support_exchange_run(&world.exchange, world.loop, strict);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_TLS);
+    world.exchange.smtp.security = BK_SMTP_PLAIN;
+    support_exchange_run(&world.exchange, world.loop, strict);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_BLOCKED);
+    (void)support_channel_close_ms(strict, world.loop);
+    teardown_world(&world);
+}
+
+/* --- refusals --------------------------------------------------------------------------------- */
+
+static void expect_greeting(void **state, const char *greeting, enum bk_outbound_failure failure,
+                            uint32_t status) {
+    struct world world;
+    setup_world(&world, state);
+    world.greeting = greeting;
+    world.exchange.request.connect_timeout_ms = 300;
+    expect(&world, failure, status);
+    teardown_world(&world);
+}
+
+static void test_a_refusal_is_known_by_its_reply_at_each_step(void **state) {
+    expect_greeting(state, "421 4.3.2 Busy\r\n", BK_OUTBOUND_OK, 421);
+    expect_greeting(state, "554-No\r\n554 Never\r\n", BK_OUTBOUND_OK, 554);
+    expect_of(state, "MAIL", "451 4.3.0 Later\r\n", BK_OUTBOUND_OK, 451);
+    expect_of(state, "MAIL", "550 5.1.0 Sender\r\n", BK_OUTBOUND_OK, 550);
+    expect_of(state, "RCPT", "450 4.2.1 Later\r\n", BK_OUTBOUND_OK, 450);
+    expect_of(state, "RCPT", "550 5.1.1 Unknown\r\n", BK_OUTBOUND_OK, 550);
+    expect_of(state, "DATA", "452 4.3.1 Full\r\n", BK_OUTBOUND_OK, 452);
+    expect_of(state, "DATA", "554 5.5.1 Nobody\r\n", BK_OUTBOUND_OK, 554);
+    expect_of(state, ".\r\n", "451 4.7.1 Greylisted\r\n", BK_OUTBOUND_OK, 451);
+    expect_of(state, ".\r\n", "554 5.7.1 Spam\r\n", BK_OUTBOUND_OK, 554);
+    expect_of(state, "RCPT", "421 4.4.2 Going down\r\n", BK_OUTBOUND_OK, 421);
+}
+
+static void test_the_text_of_a_refusal_is_tidy_and_short(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    world.steps[0] = (struct step){"RCPT", "550-5.1.1 No\x01one\r\n550-\r\n550 h\xc3\xb6re\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 550);
+    assert_string_equal(world.exchange.answer, "5.1.1 No one h\xc3\xb6re");
+    world.steps[0].answer = "550 bad \xff bytes\r\n";
+    expect(&world, BK_OUTBOUND_OK, 550);
+    assert_string_equal(world.exchange.answer, "bad ? bytes");
+    teardown_world(&world);
+}
+
+static void test_a_long_reply_is_cut_at_a_whole_character(void **state) {
+    static char reply[1200];
+    struct world world;
+    size_t length = 0;
+    setup_world(&world, state);
+    length = (size_t)snprintf(reply, sizeof(reply), "550 x");
+    while (length < 1000) {
+        memcpy(reply + length, "\xc3\xb6", 2);
+        length += 2;
+    }
+    memcpy(reply + length, "\r\n", 3);
+    world.steps[0] = (struct step){"RCPT", reply};
+    expect(&world, BK_OUTBOUND_OK, 550);
+    assert_int_equal(strlen(world.exchange.answer), 499);
+    teardown_world(&world);
+}
+
+static void test_each_recipient_has_a_reply(void **state) {
+    static const struct bk_slice recipients[] = {BK_SLICE_INIT("one@example.com"),
+                                                 BK_SLICE_INIT("two@example.com"),
+                                                 BK_SLICE_INIT("three@example.com")};
+    uint16_t replies[3] = {9, 9, 9};
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.recipients = recipients;
+    world.exchange.smtp.recipient_count = 3;
+    world.exchange.smtp.replies = replies;
+    world.steps[0] = (struct step){"RCPT TO:<two", "550-5.1.1 Un\r\n550 known\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 250);
+    assert_true(replies[0] == 250 && replies[1] == 550 && replies[2] == 250);
+    assert_non_null(strstr(world.seen, "DATA"));
+    expect(&world, BK_OUTBOUND_OK, 250); /* on a connection that is used again */
+    assert_true(replies[0] == 250 && replies[1] == 550 && replies[2] == 250);
+    world.steps[0] = (struct step){"RCPT", "450 4.2.1 Later\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 450);
+    assert_true(replies[0] == 450 && replies[1] == 450 && replies[2] == 450);
+    world.steps[0] = (struct step){"MAIL", "451 4.3.0 Later\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 451);
+    assert_true(replies[0] == 0 && replies[1] == 0 && replies[2] == 0);
+    world.exchange.smtp.replies = NULL;
+    world.steps[0] = (struct step){"RCPT TO:<two", "550 5.1.1 Unknown\r\n"};
+    expect(&world, BK_OUTBOUND_OK, 550);
+    teardown_world(&world);
+}
+
+/* --- servers that break ----------------------------------------------------------------------- */
+
+static void test_a_connection_that_ends_is_a_cut_at_each_step(void **state) {
+    expect_greeting(state, "", BK_OUTBOUND_TIMEOUT, 0);
+    expect_of(state, "EHLO", NULL, BK_OUTBOUND_CUT, 0);
+    expect_of(state, "MAIL", NULL, BK_OUTBOUND_CUT, 0);
+    expect_of(state, "RCPT", NULL, BK_OUTBOUND_CUT, 0);
+    expect_of(state, "DATA", NULL, BK_OUTBOUND_CUT, 0);
+    expect_of(state, ".\r\n", NULL, BK_OUTBOUND_CUT, 0);
+}
+
+static void expect_stall(void **state, const char *command) {
+    struct world world;
+    setup_world(&world, state);
+    world.steps[0] = (struct step){command, "hang"};
+    world.exchange.request.timeout_ms = 300;
+    expect(&world, BK_OUTBOUND_TIMEOUT, 0);
+    assert_in_range(world.exchange.request.duration_us, 200000, 2000000);
+    teardown_world(&world);
+}
+
+static void test_a_server_that_stalls_times_out_at_each_step(void **state) {
+    expect_stall(state, "EHLO");
+    expect_stall(state, "MAIL");
+    expect_stall(state, "RCPT");
+    expect_stall(state, "DATA");
+    expect_stall(state, ".\r\n");
+}
+
+static void test_garbage_is_no_reply(void **state) {
+    expect_greeting(state, "HTTP/1.1 400 Bad Request\r\n\r\n", BK_OUTBOUND_TIMEOUT, 0);
+    expect_greeting(state, "\xff\xfe\xfd\r\n", BK_OUTBOUND_TIMEOUT, 0);
+    expect_of(state, "MAIL", "banana\r\n250 Ok\r\n", BK_OUTBOUND_OK, 250);
+    expect_of(state, "MAIL", "999 what\r\n", BK_OUTBOUND_OK, 999);
+    expect_of(state, "RCPT", "199 what\r\n", BK_OUTBOUND_CUT, 0);
+}
+
+static void serve_endless_reply(struct support_connection *connection) {
+    while (support_connection_send(connection, "220-and on and on and on and on and on\r\n")) {
+    }
+}
+
+static void test_a_reply_without_end_is_too_large(void **state) {
+    struct support_peer *peer = support_peer_start(serve_endless_reply, NULL);
+    struct world world;
+    setup_world(&world, state);
+    world.exchange.smtp.port = support_peer_port(peer);
+    expect(&world, BK_OUTBOUND_TOO_LARGE, 0);
+    teardown_world(&world);
+    support_peer_stop(peer);
+}
+
+/* --- cancelling ------------------------------------------------------------------------------- */
+
+/* Cancelled while the server says nothing to a command: the mail must not count as complete there,
+ * and done comes soon. */
+static void expect_cancel(void **state, const char *command, bool by_closing) {
+    struct world world;
+    uint64_t start_ns;
+    setup_world(&world, state);
+    world.steps[0] = (struct step){command, "hang"};
+    support_exchange_submit(&world.exchange, world.channel);
+    while (!world.hangs)
+        support_loop_run_for(world.loop, 5);
+    support_loop_run_for(world.loop, 20);
+    start_ns = bk_clock_monotonic_ns();
+    if (!by_closing) {
+        bk_outbound_cancel(&world.exchange.request);
+        bk_outbound_cancel(&world.exchange.request);
+        support_loop_run_until(world.loop, &world.exchange.is_done);
+    }
+    teardown_world(&world);
+    assert_int_equal(world.exchange.done_count, 1);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_CANCELLED);
+    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 0, 1000);
+    assert_int_equal(world.hang_bytes, 0);
+}
+
+static void test_a_mail_can_be_cancelled_at_each_step(void **state) {
+    static const char *const commands[] = {"EHLO", "MAIL", "RCPT", "DATA", ".\r\n"};
+    for (size_t i = 0; i < BK_COUNT_OF(commands); i++) {
+        expect_cancel(state, commands[i], false);
+        expect_cancel(state, commands[i], true);
+    }
+}
+
+/* The server takes nothing after DATA, so that the mail stands half-way in the socket. */
+static void test_half_a_mail_does_not_become_one(void **state) {
+    static char message[8 * 1024 * 1024];
+    struct world world;
+    setup_world(&world, state);
+    for (size_t i = 0; i + 80 <= sizeof(message); i += 80) {
+        memset(message + i, 'x', 78);
+        memcpy(message + i + 78, "\r\n", 2);
+    }
+    world.exchange.smtp.message = bk_slice_make(message, sizeof(message) / 80 * 80);
+    world.sleeps_in_data = true;
+    support_exchange_submit(&world.exchange, world.channel);
+    while (!world.hangs)
+        support_loop_run_for(world.loop, 5);
+    support_loop_run_for(world.loop, 50);
+    bk_outbound_cancel(&world.exchange.request);
+    support_loop_run_until(world.loop, &world.exchange.is_done);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_CANCELLED);
+    world.wakes = true;
+    while (!world.has_ended)
+        support_loop_run_for(world.loop, 5);
+    assert_false(world.saw_end_of_mail);
+    teardown_world(&world);
+}
+
+/* --- what is refused before it is sent -------------------------------------------------------- */
+
+static void test_texts_that_have_no_place_on_a_line_are_refused(void **state) {
+    static const struct bk_slice wrong[] = {
+        BK_SLICE_INIT("a@b\r\nRCPT TO:<c@d>"), BK_SLICE_INIT("a@b\n"), BK_SLICE_INIT("a@b\0"),
+        BK_SLICE_INIT("a@b> SIZE=1"),          BK_SLICE_INIT("<a@b>"), BK_SLICE_INIT("a b@c"),
+    };
+    static const struct bk_slice messages[] = {
+        BK_SLICE_INIT(""),     BK_SLICE_INIT("a\nb"),
+        BK_SLICE_INIT("a\rb"), BK_SLICE_INIT("a\n.\nMAIL FROM:<x>"),
+        BK_SLICE_INIT("a\r"),  BK_SLICE_INIT("a\0b"),
+        BK_SLICE_INIT("\na"),
+    };
+    static const struct bk_slice names[] = {
+        BK_SLICE_INIT("a/b"), BK_SLICE_INIT("a b"), BK_SLICE_INIT("a\r\nb"), BK_SLICE_INIT("a%0d"),
+        BK_SLICE_INIT("a@b"), BK_SLICE_INIT("a?b"), BK_SLICE_INIT("a#b"),
+    };
+    struct world world;
+    setup_world(&world, state);
+#define EXPECT_INVALID(field, value)                                                               \
+    do {                                                                                           \
+        struct bk_smtp before = world.exchange.smtp;                                               \
+        world.exchange.smtp.field = (value);                                                       \
+        assert_int_equal(bk_outbound_submit(world.channel, &world.exchange.request), BK_INVALID);  \
+        world.exchange.smtp = before;                                                              \
+    } while (0)
+    for (size_t i = 0; i < BK_COUNT_OF(wrong); i++) {
+        EXPECT_INVALID(from, wrong[i]);
+        EXPECT_INVALID(recipients, &wrong[i]);
+    }
+    for (size_t i = 0; i < BK_COUNT_OF(messages); i++)
+        EXPECT_INVALID(message, messages[i]);
+    for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
+        EXPECT_INVALID(local_name, names[i]);
+        EXPECT_INVALID(host, names[i]);
+    }
+    EXPECT_INVALID(user, BK_SLICE("a\nb"));
+    EXPECT_INVALID(password, BK_SLICE("a\0b"));
+    EXPECT_INVALID(host, BK_SLICE_EMPTY);
+    EXPECT_INVALID(port, 0);
+    EXPECT_INVALID(recipient_count, 0);
+    EXPECT_INVALID(recipient_count, BK_OUTBOUND_RECIPIENTS_MAX + 1);
+    expect(&world, BK_OUTBOUND_OK, 250);
+    teardown_world(&world);
+}
+
+/* --- many ------------------------------------------------------------------------------------- */
+
+static void test_mails_are_sent_side_by_side_up_to_a_few(void **state) {
+    static struct support_exchange exchanges[40];
+    struct world world;
+    setup_world(&world, state);
+    for (size_t i = 0; i < BK_COUNT_OF(exchanges); i++) {
+        support_exchange_init_mail(&exchanges[i], support_peer_port(world.peer));
+        support_exchange_submit(&exchanges[i], world.channel);
+    }
+    for (size_t i = 0; i < BK_COUNT_OF(exchanges); i++) {
+        support_loop_run_until(world.loop, &exchanges[i].is_done);
+        assert_int_equal(exchanges[i].request.failure, BK_OUTBOUND_OK);
+        assert_int_equal(exchanges[i].request.status, 250);
+    }
+    assert_in_range(support_peer_connection_count(world.peer), 1, BK_OUTBOUND_SMTP_MAX);
     teardown_world(&world);
 }
 
@@ -102,6 +590,29 @@ int main(void) {
     cmocka_unit_test_setup_teardown(name, support_loop_setup, support_loop_teardown)
     const struct CMUnitTest tests[] = {
         LOOP_TEST(test_a_mail_is_sent),
+        LOOP_TEST(test_dots_are_stuffed_and_the_end_is_made),
+        LOOP_TEST(test_a_large_mail_arrives_whole),
+        LOOP_TEST(test_the_name_and_the_envelope_are_as_given),
+        LOOP_TEST(test_the_next_mail_goes_over_the_same_connection),
+        LOOP_TEST(test_no_kind_of_security_takes_the_connection_of_another),
+        LOOP_TEST(test_both_logins_are_spoken),
+        LOOP_TEST(test_a_login_that_is_refused_is_told),
+        LOOP_TEST(test_without_the_login_that_was_asked_for_nothing_is_sent),
+        LOOP_TEST(test_without_starttls_there_is_no_mail_that_asks_for_it),
+        LOOP_TEST(test_starttls_that_is_refused_is_no_leave_to_go_on),
+        LOOP_TEST(test_where_it_is_not_offered_a_wish_for_tls_is_one),
+        LOOP_TEST(test_a_refusal_is_known_by_its_reply_at_each_step),
+        LOOP_TEST(test_the_text_of_a_refusal_is_tidy_and_short),
+        LOOP_TEST(test_a_long_reply_is_cut_at_a_whole_character),
+        LOOP_TEST(test_each_recipient_has_a_reply),
+        LOOP_TEST(test_a_connection_that_ends_is_a_cut_at_each_step),
+        LOOP_TEST(test_a_server_that_stalls_times_out_at_each_step),
+        LOOP_TEST(test_garbage_is_no_reply),
+        LOOP_TEST(test_a_reply_without_end_is_too_large),
+        LOOP_TEST(test_a_mail_can_be_cancelled_at_each_step),
+        LOOP_TEST(test_half_a_mail_does_not_become_one),
+        LOOP_TEST(test_texts_that_have_no_place_on_a_line_are_refused),
+        LOOP_TEST(test_mails_are_sent_side_by_side_up_to_a_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
