@@ -41,6 +41,7 @@ struct bk_event_fields {
     struct bk_slice omitted;  /* JSON array text or empty */
     struct bk_slice
         hidden; /* JSON object of hidden fields or empty; in memory only, never in json */
+    struct bk_slice hidden_previous; /* likewise, former values of those that changed */
 };
 
 struct bk_event {

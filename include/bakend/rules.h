@@ -107,6 +107,23 @@ enum bk_status bk_question_ask_values(const struct bk_question *question,
                                       struct bk_connection *connection,
                                       const struct bk_value *values);
 
+/* Rows that a table no longer has: a JSON array of arrays, the values of all fields in their
+ * order. */
+struct bk_former_rows {
+    const struct bk_collection *collection;
+    struct bk_slice rows;
+};
+/* The collections that it joins, each once; at most so many. */
+uint32_t bk_question_tables(const struct bk_question *question,
+                            const struct bk_collection **collections, uint32_t max);
+/* bk_question_ask_values, where these tables have these rows: no others, or (and_stored, which reads
+ * all of a table) also those that they have now. */
+enum bk_status bk_question_ask_former(const struct bk_question *question,
+                                      struct bk_connection *connection,
+                                      const struct bk_value *values,
+                                      const struct bk_former_rows *tables, uint32_t table_count,
+                                      bool and_stored);
+
 /* What can be said without a connection. */
 enum bk_answer {
     BK_ANSWER_NO,

@@ -356,3 +356,65 @@ test('since brings to a stream what its rule and its options show', (t) =>
     assert.ok(seen.ann.every(({ cursor }) => cursor.length === 27));
     assert.equal(seen.bob.length, kept.length - wanted.length);
   }));
+
+test('who could see a record until a hidden field changed is told that it is gone', (t) =>
+  withPeople(t, async ({ api, ann, bob }) => {
+    await api.define({
+      name: 'notes',
+      listRule: 'team != "" && team ~ @request.auth.id',
+      fields: [text('title'), text('team', { hidden: true })],
+    });
+    for (const { listener } of [ann, bob]) await listener.subscribe({ types: ['notes.*'] });
+    const note = await api.create('notes', { title: 'one', team: ann.id });
+    await api.patch(recordsPath('notes', note.id), { team: bob.id });
+    await api.patch(recordsPath('notes', note.id), { team: '' });
+    await ann.listener.until(2);
+    await bob.listener.until(2);
+    assert.deepEqual(told(ann), ['notes.created one', 'notes.deleted -']);
+    assert.deepEqual(told(bob), ['notes.updated one', 'notes.deleted -']);
+    assert.ok(!ann.listener.messages.some((each) => JSON.stringify(each).includes(bob.id)));
+  }));
+
+/** Rooms take their members and messages along. */
+async function defineRooms(api) {
+  const owned = { type: 'relation', cascadeDelete: true, required: true };
+  const rooms = await api.define({ name: 'rooms', fields: [text('title')] });
+  await api.define({
+    name: 'members',
+    fields: [text('user'), { ...owned, name: 'room', collectionId: rooms.id }],
+    indexes: ['CREATE INDEX members_room ON members (room)'],
+  });
+  const rules = {
+    asked: '@collection.members.room ?= room && @collection.members.user ?= @request.auth.id',
+    walked: 'room.members_via_room.user ?= @request.auth.id',
+    related: 'room.title = "open" && @request.auth.id != ""',
+  };
+  for (const [name, listRule] of Object.entries(rules))
+    await api.define({
+      name,
+      listRule,
+      fields: [text('title'), { ...owned, name: 'room', collectionId: rooms.id }],
+    });
+  return Object.keys(rules);
+}
+
+test('what went in the same commit is still there for the rule of a deletion', (t) =>
+  withPeople(t, async ({ api, ann, bob, guest }) => {
+    const names = await defineRooms(api);
+    const room = await api.create('rooms', { title: 'open' });
+    await api.create('members', { user: ann.id, room: room.id });
+    for (const name of names) await api.create(name, { title: name, room: room.id });
+    const streamed = [];
+    for (const name of names)
+      await ann.pb.collection(name).subscribe('*', ({ action }) => streamed.push(`${name} ${action}`));
+    for (const { listener } of [ann, bob, guest])
+      await listener.subscribe({ types: names.map((name) => `${name}.*`) });
+    await api.remove(recordsPath('rooms', room.id));
+    await ann.listener.until(3);
+    await bob.listener.until(1);
+    await guest.listener.until(0);
+    assert.deepEqual(told(ann).sort(), names.map((name) => `${name}.deleted ${name}`).sort());
+    assert.deepEqual(told(bob), ['related.deleted related']);
+    await until(() => streamed.length === 3, 'streams hear of all three');
+    assert.deepEqual(streamed.sort(), names.map((name) => `${name} delete`).sort());
+  }));

@@ -279,6 +279,7 @@ enum bk_status bk_bus_publish(struct bk_bus *bus, struct bk_tenant *tenant,
         .payload = draft->payload,
         .previous = draft->previous,
         .hidden = draft->hidden,
+        .hidden_previous = draft->hidden_previous,
     };
     if (fields.actor.length == 0 && cause != NULL)
         fields.actor = cause->actor;

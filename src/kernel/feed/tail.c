@@ -15,7 +15,8 @@ void feed_tail_init(struct feed_tail *tail, size_t max_bytes) {
 
 /* What an event takes in memory, about: its fields point into its bytes. */
 static size_t event_bytes(const struct bk_event *event) {
-    return sizeof *event + event->json.length + event->fields.hidden.length;
+    return sizeof *event + event->json.length + event->fields.hidden.length +
+           event->fields.hidden_previous.length;
 }
 
 static void drop_oldest(struct feed_tail *tail) {

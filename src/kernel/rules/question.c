@@ -13,7 +13,9 @@
 #include "bakend/assert.h"
 #include "bakend/clock.h"
 
-enum { SQL_BYTES_MAX = 2 * 1024 * 1024 };
+#include <stdio.h>
+
+enum { SQL_BYTES_MAX = 2 * 1024 * 1024, PARAMETER_BYTES = 48 };
 
 /* No collection can be called so: names have no "$". */
 static const struct bk_slice new_rows = BK_SLICE_INIT("\"$new\"");
@@ -43,15 +45,22 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
 /* --- making ----------------------------------------------------------------------------------- */
 
 /* Casts give the columns the types that they have in the table. */
-static void write_new_value(const struct bk_field *field, enum bk_question_of of,
-                            struct bk_buffer *out) {
-    enum filter_affinity affinity = filter_new_affinity(field, of);
+static void write_cast(enum filter_affinity affinity, struct bk_slice value,
+                       struct bk_buffer *out) {
     bool is_cast = affinity == FILTER_AFFINITY_TEXT || affinity == FILTER_AFFINITY_NUMERIC;
-    bk_buffer_append_slice(out, is_cast ? BK_SLICE("CAST(?") : BK_SLICE("?"));
-    bk_json_write_int(out, field->index + 1);
+    if (is_cast)
+        bk_buffer_append_literal(out, "CAST(");
+    bk_buffer_append_slice(out, value);
     if (is_cast)
         bk_buffer_append_slice(out, affinity == FILTER_AFFINITY_TEXT ? BK_SLICE(" AS TEXT)")
                                                                      : BK_SLICE(" AS NUMERIC)"));
+}
+
+static void write_new_value(const struct bk_field *field, enum bk_question_of of,
+                            struct bk_buffer *out) {
+    char parameter[PARAMETER_BYTES];
+    int length = snprintf(parameter, sizeof parameter, "?%u", field->index + 1);
+    write_cast(filter_new_affinity(field, of), bk_slice_make(parameter, (size_t)length), out);
 }
 
 static void write_new_row(const struct bk_collection *collection, enum bk_question_of of,
@@ -164,6 +173,72 @@ enum bk_status bk_question_ask_values(const struct bk_question *question,
         return status;
     for (uint32_t i = 0; i < question->collection->field_count; i++)
         bk_statement_bind(statement, (int)i + 1, &values[i]);
+    return ask(question, statement);
+}
+
+/* --- of rows that are gone -------------------------------------------------------------------- */
+
+uint32_t bk_question_tables(const struct bk_question *question,
+                            const struct bk_collection **collections, uint32_t max) {
+    uint32_t count = 0;
+    const struct filter_join *first = question->is_there ? question->query->joins : NULL;
+    for (const struct filter_join *join = first; join != NULL && count < max; join = join->next) {
+        bool is_known = join->collection == NULL || join->kind == FILTER_JOIN_BASE;
+        for (uint32_t i = 0; i < count && !is_known; i++)
+            is_known = collections[i] == join->collection;
+        if (!is_known)
+            collections[count++] = join->collection;
+    }
+    return count;
+}
+
+/* `"posts"("id",…) AS (SELECT CAST(json_extract(value,'$[0]') AS TEXT),… FROM json_each(?9)),` */
+static void write_former(const struct bk_collection *collection, int parameter, bool and_stored,
+                         struct bk_buffer *out) {
+    bk_buffer_format(out, "%.*s(%.*s) AS (", BK_SLICE_PRINT(collection->quoted),
+                     BK_SLICE_PRINT(collection->columns));
+    if (and_stored)
+        bk_buffer_format(out, "SELECT %.*s FROM main.%.*s UNION ALL ",
+                         BK_SLICE_PRINT(collection->columns), BK_SLICE_PRINT(collection->quoted));
+    bk_buffer_append_literal(out, "SELECT ");
+    for (uint32_t i = 0; i < collection->field_count; i++) {
+        char value[PARAMETER_BYTES];
+        int length = snprintf(value, sizeof value, "json_extract(value,'$[%u]')", i);
+        if (i > 0)
+            bk_buffer_append_char(out, ',');
+        write_cast(filter_column_affinity(&collection->fields[i]),
+                   bk_slice_make(value, (size_t)length), out);
+    }
+    bk_buffer_format(out, " FROM json_each(?%d)),", parameter);
+}
+
+enum bk_status bk_question_ask_former(const struct bk_question *question,
+                                      struct bk_connection *connection,
+                                      const struct bk_value *values,
+                                      const struct bk_former_rows *tables, uint32_t table_count,
+                                      bool and_stored) {
+    static const struct bk_slice with = BK_SLICE_INIT("WITH ");
+    int next = question->first_parameter + (int)question->condition.value_count;
+    struct bk_slice sql = question->sql.text;
+    struct bk_statement *statement;
+    struct bk_buffer out;
+    BK_ASSERT(question->is_there && bk_slice_starts_with(sql, with));
+    bk_buffer_init(&out, 2 * SQL_BYTES_MAX);
+    bk_buffer_append_slice(&out, with);
+    for (uint32_t i = 0; i < table_count; i++)
+        write_former(tables[i].collection, next + (int)i, and_stored, &out);
+    bk_buffer_append(&out, sql.data + with.length, sql.length - with.length);
+    const struct bk_sql made = bk_sql_make(bk_buffer_slice(&out));
+    enum bk_status status = bk_buffer_status(&out);
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, &made, &statement);
+    bk_buffer_fini(&out);
+    if (status != BK_OK)
+        return status;
+    for (uint32_t i = 0; i < question->collection->field_count; i++)
+        bk_statement_bind(statement, (int)i + 1, &values[i]);
+    for (uint32_t i = 0; i < table_count; i++)
+        bk_statement_bind_text(statement, next + (int)i, tables[i].rows);
     return ask(question, statement);
 }
 

@@ -259,7 +259,7 @@ struct bk_event *bk_event_create(const struct bk_event_fields *fields) {
     capacity = bytes_max(&texts, fields);
     /* Escaped texts are at least as long as those of the fields, which then need room, too. */
     event = bk_alloc(sizeof(*event) + capacity + fields->hidden.length +
-                     (texts.are_plain ? 0 : texts.length));
+                     fields->hidden_previous.length + (texts.are_plain ? 0 : texts.length));
     bytes = (char *)(event + 1);
     length = put_json(bytes, fields, &texts, &places);
     BK_ASSERT(length <= capacity);
@@ -270,6 +270,7 @@ struct bk_event *bk_event_create(const struct bk_event_fields *fields) {
     event->fields.previous = at_place(bytes, places.previous, fields->previous);
     event->fields.omitted = at_place(bytes, places.omitted, fields->omitted);
     event->fields.hidden = copy_text(&room, fields->hidden);
+    event->fields.hidden_previous = copy_text(&room, fields->hidden_previous);
     for (enum text i = 0; i < TEXT_COUNT; i++) {
         struct bk_slice *text = text_of(&event->fields, i);
         *text = texts.are_plain ? at_place(bytes, places.texts[i], *text) : copy_text(&room, *text);

@@ -74,6 +74,8 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
     struct span previous =
         before == NULL ? (struct span){0, 0} : object_of(&text, collection, before, values, false);
     struct span hidden = object_of(&text, collection, values, NULL, true);
+    struct span hidden_previous =
+        before == NULL ? (struct span){0, 0} : object_of(&text, collection, before, values, true);
     enum bk_status status = BK_NO_MEMORY;
     if (!text.is_overflown) {
         const struct bk_event_draft draft = {
@@ -83,6 +85,7 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
             .payload = settle(&text, payload),
             .previous = settle(&text, previous),
             .hidden = settle(&text, hidden),
+            .hidden_previous = settle(&text, hidden_previous),
         };
         status = bk_transaction_emit(transaction, &draft);
     }

@@ -46,6 +46,7 @@ enum bk_status realtime_tenant_open(struct bk_module_context *context, struct bk
     bk_map_init(&own->filters);
     own->watermark = bk_journal_state(tenant->database).last;
     bk_list_init(&own->busy);
+    bk_list_init(&own->gone);
     *state = own;
     return BK_OK;
 }
@@ -74,6 +75,7 @@ void realtime_tenant_close(struct bk_module_context *context, struct bk_tenant *
     if (own->event != NULL)
         finish_event(own);
     drop_waiting(own);
+    realtime_gone_forget(own, UINT64_MAX);
     bk_list_remove(&own->busy);
     bk_interests_destroy(own->interests);
     realtime_asker_unref(own->anybody);
@@ -119,7 +121,10 @@ static void begin_event(struct realtime_tenant *own) {
     own->waiting_first = (own->waiting_first + 1) % own->waiting_capacity;
     own->waiting_count--;
     see(own, event);
+    if (event->fields.sequence != 0)
+        realtime_gone_forget(own, event->fields.sequence);
     realtime_item_init(&own->item, own, &event->fields, event->json);
+    own->item.gone = realtime_gone_of(own, event->fields.sequence);
     realtime_item_resolve(&own->item, own);
     own->matched_count = own->matched_next = own->left_count = 0;
     own->is_last_pass = false;
@@ -330,6 +335,14 @@ static void overtake(struct realtime_tenant *own) {
     realtime_replays_pump(realtime);
 }
 
+void realtime_on_committed(struct bk_bus_tap *tap, struct bk_tenant *tenant,
+                           struct bk_event *const *events, size_t event_count) {
+    struct realtime *realtime = bk_container_of(tap, struct realtime, tap);
+    struct realtime_tenant *own = realtime_tenant_of(realtime, tenant);
+    if (own != NULL)
+        realtime_gone_keep(own, events, event_count);
+}
+
 enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
                                  struct bk_event *event) {
     struct realtime *realtime =
@@ -340,6 +353,7 @@ enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk
     realtime_viewers_on_event(own, event);
     if (own->event == NULL && own->waiting_count == 0 && bk_interests_count(own->interests) == 0) {
         see(own, event);
+        realtime_gone_forget(own, own->watermark);
         return BK_OK;
     }
     push(own, event);

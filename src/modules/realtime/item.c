@@ -76,7 +76,7 @@ static void forget(struct realtime_item *item) {
     realtime_verdicts_drop(item);
     bk_arena_reset(&item->arena);
     item->is_read = item->is_broken = false;
-    item->payload = item->previous = item->hidden = NULL;
+    item->payload = item->previous = item->hidden = item->hidden_before = NULL;
     item->values = item->before = NULL;
 }
 
@@ -177,14 +177,14 @@ static bool read_texts(struct realtime_item *item) {
         item->payload = parse(item, item->fields.payload);
         item->previous = parse(item, item->fields.previous);
         item->hidden = parse(item, item->fields.hidden);
+        item->hidden_before = parse(item, item->fields.hidden_previous);
         if (item->payload == NULL || item->payload->type != BK_JSON_OBJECT)
             item->is_broken = true;
     }
     return !item->is_broken;
 }
 
-/* The value that the column has of which this JSON was written. */
-static struct bk_value value_of(const struct bk_field *field, const struct bk_json *json) {
+struct bk_value realtime_value_of(const struct bk_field *field, const struct bk_json *json) {
     struct bk_value value = BK_VALUE_OF_NULL;
     int64_t integer;
     double real;
@@ -217,6 +217,12 @@ static const struct bk_json *find_now(const struct realtime_item *item,
     return json != NULL ? json : bk_json_get(item->hidden, field->name);
 }
 
+static const struct bk_json *find_before(const struct realtime_item *item,
+                                         const struct bk_field *field) {
+    const struct bk_json *json = bk_json_get(item->previous, field->name);
+    return json != NULL ? json : bk_json_get(item->hidden_before, field->name);
+}
+
 static struct bk_value *make_values(struct realtime_item *item, bool is_before) {
     const struct bk_collection *collection = item->collection;
     struct bk_value *values =
@@ -225,13 +231,13 @@ static struct bk_value *make_values(struct realtime_item *item, bool is_before) 
         return NULL;
     for (uint32_t i = 0; i < collection->field_count; i++) {
         const struct bk_field *field = &collection->fields[i];
-        const struct bk_json *json = is_before ? bk_json_get(item->previous, field->name) : NULL;
+        const struct bk_json *json = is_before ? find_before(item, field) : NULL;
         if (json == NULL)
             json = find_now(item, field);
         if (json == NULL)
             field->type->empty(field, &values[i]);
         else
-            values[i] = value_of(field, json);
+            values[i] = realtime_value_of(field, json);
     }
     return values;
 }

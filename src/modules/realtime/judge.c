@@ -9,7 +9,8 @@
  *
  * An item keeps a verdict for each asker. What the event does not say (a secret, a field that was
  * left out for its size, in the journal a hidden one) is asked of the stored record, where the rule
- * speaks of it; of a deleted one the answer is no.
+ * speaks of it; of a deleted one the answer is no. Of other records that went in the same write,
+ * see gone.c.
  *
  * A reader has PIECE_QUESTIONS a read, and a deadline for each read. The question at which that
  * passed although it came first is answered no, and after LATE_MAX of these the rest of the item
@@ -208,7 +209,7 @@ static enum realtime_sight look_by_rule(struct realtime_item *item,
                                         struct realtime_look *look) {
     bool by_subject = subscription->interest.subject.length > 0;
     bool has_past = item->change == REALTIME_UPDATED && !subscription->peer->is_stream &&
-                    item->fields.previous.length > 0;
+                    (item->fields.previous.length > 0 || item->fields.hidden_previous.length > 0);
     enum answer now = ask_rule(item, subscription, by_subject ? REALTIME_VIEW : REALTIME_LIST);
     enum answer before = NO;
     if (has_past)
@@ -377,8 +378,10 @@ static enum bk_status answer_on_reader(struct bk_connection *connection, struct 
     if (question->words.of == BK_QUESTION_OF_STORED)
         return bk_question_ask(&question->question, connection,
                                item->values[item->collection->id_field->index].text);
-    return bk_question_ask_values(&question->question, connection,
-                                  is_before ? item->before : item->values);
+    const struct bk_value *values = is_before ? item->before : item->values;
+    if (item->gone != NULL && (is_before || item->change == REALTIME_DELETED))
+        return realtime_gone_ask(item->gone, question, connection, values);
+    return bk_question_ask_values(&question->question, connection, values);
 }
 
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {

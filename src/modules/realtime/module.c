@@ -10,6 +10,7 @@
  *   asker.c, judge.c                  what they may see: rules, asked once for each who asks
  *   filter.c                          which events they want, beyond their types
  *   item.c                            an event on its way, made once for each view of it
+ *   gone.c                            what else went with what was deleted
  *   fan_out.c                         from the bus to all that ask, in slices
  *   replay.c                          what was missed, from the journal
  *   drain.c                           the end
@@ -156,6 +157,8 @@ static enum bk_status listen(struct realtime *realtime, struct bk_error *error) 
         if (status != BK_OK)
             return bk_error_set(error, status, "realtime: the bus refuses its pattern");
     }
+    realtime->tap.on_committed = realtime_on_committed;
+    bk_bus_add_tap(realtime->context->bus, &realtime->tap);
     return BK_OK;
 }
 
@@ -188,6 +191,7 @@ static void fini(struct bk_module_context *context) {
     BK_ASSERT(bk_list_is_empty(&realtime->sessions) && bk_list_is_empty(&realtime->streams));
     for (size_t i = 0; i < BK_COUNT_OF(realtime->hearings); i++)
         bk_bus_unsubscribe(context->bus, &realtime->hearings[i].subscription);
+    bk_bus_remove_tap(&realtime->tap);
     bk_task_cancel(&realtime->task);
     BK_ASSERT(realtime->question_count == 0);
     bk_timer_close(realtime->tick);

@@ -54,11 +54,12 @@ struct realtime_hearing {
 struct realtime {
     struct bk_module_context *context;
     struct realtime_hearing hearings[2]; /* "*" and "_*" */
-    struct bk_task task;                 /* fan_out.c */
-    struct bk_list busy;                 /* tenants with events to send */
-    uint64_t serial;                     /* of the last event sent */
-    struct bk_map viewers;               /* by label, the first of a ring */
-    struct bk_list viewers_by_check;     /* the one checked longest ago first */
+    struct bk_bus_tap tap;
+    struct bk_task task;             /* fan_out.c */
+    struct bk_list busy;             /* tenants with events to send */
+    uint64_t serial;                 /* of the last event sent */
+    struct bk_map viewers;           /* by label, the first of a ring */
+    struct bk_list viewers_by_check; /* the one checked longest ago first */
     struct bk_list sessions;
     struct bk_list streams; /* the one that was idle longest first */
     struct bk_map streams_by_id;
@@ -119,6 +120,7 @@ struct realtime_rule {
 };
 
 struct realtime_verdict;
+struct realtime_gone;
 
 /* What is made of it is made at first need and shared by all who get it. */
 struct realtime_item {
@@ -137,10 +139,11 @@ struct realtime_item {
     /* What it was made of, at first need. */
     struct bk_arena arena;
     bool is_read, is_broken; /* broken: its JSON cannot be read */
-    const struct bk_json *payload, *previous, *hidden;
+    const struct bk_json *payload, *previous, *hidden, *hidden_before;
     struct bk_value *values, *before; /* as it is by it, and as it was before */
     struct realtime_form forms[REALTIME_FORM_COUNT];
-    struct bk_shared *leaving; /* the frame for those who may not see it any more */
+    struct bk_shared *leaving;  /* the frame for those who may not see it any more */
+    struct realtime_gone *gone; /* what its write removed; NULL: nothing, or it is not known */
     /* judge.c */
     struct realtime_verdict *verdicts;
     uint32_t verdict_count, verdict_capacity;
@@ -161,6 +164,8 @@ const struct bk_value *realtime_item_values(struct realtime_item *item, bool is_
 /* Whether the text may speak of a field of which the event has no value: a secret, one that was
  * left out, in the journal a hidden one. */
 bool realtime_item_lacks(struct realtime_item *item, struct bk_slice text);
+/* What the column has of which this JSON was written. */
+struct bk_value realtime_value_of(const struct bk_field *field, const struct bk_json *json);
 /* The event as they see it; borrowed. */
 struct realtime_form *realtime_item_form(struct realtime_item *item, enum bk_view view,
                                          bool with_previous);
@@ -256,6 +261,19 @@ enum realtime_sight realtime_look(struct realtime_item *item,
 void realtime_judge(struct realtime_tenant *own, struct realtime_item *item,
                     void (*done)(void *user), void *user);
 void realtime_verdicts_drop(struct realtime_item *item);
+
+/* --- gone.c: what a write removed ------------------------------------------------------------- */
+
+/* The events of a commit, before any of them is sent. */
+void realtime_gone_keep(struct realtime_tenant *own, struct bk_event *const *events,
+                        size_t event_count);
+/* Writes that end before this sequence. */
+void realtime_gone_forget(struct realtime_tenant *own, uint64_t before);
+struct realtime_gone *realtime_gone_of(struct realtime_tenant *own, uint64_t sequence);
+/* On a reader: bk_question_ask_values where the tables that it joins have what was removed, too. */
+enum bk_status realtime_gone_ask(struct realtime_gone *gone,
+                                 const struct realtime_question *question,
+                                 struct bk_connection *connection, const struct bk_value *values);
 
 /* --- filter.c: of WebSocket subscriptions, over events ---------------------------------------- */
 
@@ -378,6 +396,7 @@ struct realtime_tenant {
     struct bk_list busy;
     struct bk_event **waiting; /* a ring */
     uint32_t waiting_first, waiting_count, waiting_capacity;
+    struct bk_list gone; /* gone.c */
     /* The event under way. */
     struct bk_event *event;
     struct realtime_item item;
@@ -396,6 +415,8 @@ void realtime_tenant_close(struct bk_module_context *context, struct bk_tenant *
 enum bk_status realtime_on_event(struct bk_subscription *subscription, struct bk_tenant *tenant,
                                  struct bk_event *event);
 void realtime_on_task(struct bk_task *task);
+void realtime_on_committed(struct bk_bus_tap *tap, struct bk_tenant *tenant,
+                           struct bk_event *const *events, size_t event_count);
 /* All events up to this one were sent to those who are live. */
 uint64_t realtime_sent_position(const struct realtime_tenant *own);
 
