@@ -3,7 +3,12 @@
 
 #include "bakend/alloc.h"
 
-enum { ARENA_BYTES = 256 * 1024, ANSWER_BYTES = 16 * 1024 * 1024, TURNS_MAX = 1000 };
+enum {
+    ARENA_BYTES = 256 * 1024,
+    ANSWER_BYTES = 16 * 1024 * 1024,
+    TURNS_MAX = 1000,
+    GRACE_MS = 1000, /* of handlers, when the module is closed */
+};
 
 static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, void *user,
                                      struct bk_error *error) {
@@ -19,13 +24,40 @@ static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
         context->module->tenant_close(context, tenant, state);
 }
 
+static bool declares_work(const struct bk_module *module) {
+    for (size_t i = 0; i < module->collection_count; i++)
+        if (module->collections[i].definition == bk_work_definition)
+            return true;
+    return false;
+}
+
 static void create_schema(struct support_module *fixture, const struct bk_module *module) {
+    static const struct bk_system_collection tasks = {
+        .definition = bk_work_definition, .role = BK_ROLE_STATE, .is_closed = true};
     fixture->schema = NULL;
-    if (module->collection_count == 0)
+    if (module->collection_count == 0 && module->work_kind_count == 0)
         return;
     fixture->schema = bk_schema_kind_create(fixture->kernel.tenants, (struct bk_log){0});
+    if (module->work_kind_count > 0 && !declares_work(module))
+        bk_schema_add_system(fixture->schema, &tasks, "jobs");
     for (size_t i = 0; i < module->collection_count; i++)
         bk_schema_add_system(fixture->schema, &module->collections[i], module->name);
+}
+
+static void create_work(struct support_module *fixture, const struct bk_module *module,
+                        struct bk_logger *logger) {
+    const struct bk_work_options options = {.loop = fixture->kernel.loop,
+                                            .store = fixture->kernel.store,
+                                            .tenants = fixture->kernel.tenants,
+                                            .log = {logger, "work"},
+                                            .data_directory = fixture->kernel.directory};
+    fixture->work = NULL;
+    if (module->work_kind_count == 0 && !declares_work(module))
+        return;
+    fixture->work = bk_work_create(&options);
+    for (size_t i = 0; i < module->work_kind_count; i++)
+        assert_int_equal(bk_work_add_kind(fixture->work, &module->work_kinds[i], &fixture->context),
+                         BK_OK);
 }
 
 static void create_kernel(struct support_module *fixture,
@@ -52,6 +84,7 @@ void support_module_open_on(struct support_module *fixture,
     struct bk_error error = BK_ERROR_INIT;
     create_kernel(fixture, store_options, logger);
     create_schema(fixture, module);
+    create_work(fixture, module, logger);
     bk_buffer_init(&fixture->answer, ANSWER_BYTES);
     *context = (struct bk_module_context){.module = module,
                                           .state = bk_alloc_zero(module->state_size + 1),
@@ -64,6 +97,7 @@ void support_module_open_on(struct support_module *fixture,
                                           .bus = fixture->bus,
                                           .feed = fixture->feed,
                                           .schema = fixture->schema,
+                                          .work = fixture->work,
                                           .api = fixture->api,
                                           .data_directory = fixture->kernel.directory};
     struct bk_tenant_slot slot = {.name = module->name,
@@ -80,6 +114,8 @@ void support_module_open_on(struct support_module *fixture,
     support_kernel_open(&fixture->kernel);
     if (module->start != NULL)
         assert_int_equal(module->start(context, &error), BK_OK);
+    if (fixture->work != NULL)
+        bk_work_start(fixture->work);
 }
 
 void support_module_open(struct support_module *fixture, const struct bk_module *module,
@@ -89,16 +125,34 @@ void support_module_open(struct support_module *fixture, const struct bk_module 
 
 static void on_stopped(void *user) { *(bool *)user = true; }
 
+static void stop_work(struct support_module *fixture) {
+    bool is_stopped = fixture->work == NULL;
+    if (fixture->work != NULL)
+        bk_work_stop(fixture->work, GRACE_MS, on_stopped, &is_stopped);
+    support_loop_run_until(fixture->kernel.loop, &is_stopped);
+}
+
+static void close_work(struct support_module *fixture) {
+    bool is_closed = fixture->work == NULL;
+    if (fixture->work != NULL)
+        bk_work_close(fixture->work, on_stopped, &is_closed);
+    support_loop_run_until(fixture->kernel.loop, &is_closed);
+}
+
 void support_module_close(struct support_module *fixture) {
     const struct bk_module *module = fixture->context.module;
     bool is_stopped = module->stop == NULL;
     support_module_settle(fixture);
+    stop_work(fixture);
     if (module->stop != NULL)
         module->stop(&fixture->context, on_stopped, &is_stopped);
     support_loop_run_until(fixture->kernel.loop, &is_stopped);
     support_kernel_close(&fixture->kernel);
+    close_work(fixture);
     if (module->fini != NULL)
         module->fini(&fixture->context);
+    if (fixture->work != NULL)
+        bk_work_destroy(fixture->work);
     if (fixture->schema != NULL)
         bk_schema_kind_destroy(fixture->schema);
     bk_free(fixture->context.state);

@@ -14,6 +14,7 @@ struct support_module {
     struct bk_feed *feed;
     struct bk_api *api;
     struct bk_schema_kind *schema; /* for modules that declare collections; NULL for others */
+    struct bk_work *work;          /* for modules with kinds, and who declares `_work`; or NULL */
     struct bk_module_context context;
     struct bk_slice call_tenant; /* whose calls go there; empty: "default" */
     struct bk_buffer answer;     /* the body of the last call, with a NUL behind it */
