@@ -1,17 +1,17 @@
 /*
  * Work time: the clock by which dues are made and judged.
  *
- * It is the wall clock as far as that can be believed. Within a process it keeps the pace of a clock
- * that nobody sets, so whoever sets the wall clock wrong and right again changes nothing: what was
- * to happen in five minutes happens in five minutes, and no schedule sees a time twice or misses
- * one. All dues are made with it, too; with the wall clock's time a due would be ten years ahead
- * while that is.
+ * It is the wall clock as far as that can be believed. Within a process it keeps the pace of a
+ * clock that nobody sets, so whoever sets the wall clock wrong and right again changes nothing:
+ * what was to happen in five minutes happens in five minutes, and no schedule sees a time twice or
+ * misses one. All dues are made with it, too; with the wall clock's time a due would be ten years
+ * ahead while that is.
  *
  *   wall − work time       what is done
  *   ≤ 5 s                  followed at once: daemons slew and step a clock by as much
- *   more, either way       doubted: work time keeps its pace. Believed when the wall clock has stood
- *                          by the new time for as long as it leapt, at most a day; one look at the
- *                          old time ends the doubt
+ *   more, either way       doubted: work time keeps its pace. Believed when the wall clock has
+ *                          stood by the new time for as long as it leapt, at most a day; one look
+ *                          at the old time ends the doubt
  *
  * As long as it leapt: a leap of ten minutes can move nothing by more than ten minutes, and is not
  * worth a longer doubt; whoever mistypes a year has a day to see it, as with the clock of ages

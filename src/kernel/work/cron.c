@@ -1,11 +1,11 @@
 /*
  * Cron expressions: a macro, or minute, hour, day, month and weekday, one space between them. A
- * segment is a list of "*", numbers and ranges; all but a number alone may have a step, which counts
- * from where the range begins. Times are UTC.
+ * segment is a list of "*", numbers and ranges; all but a number alone may have a step, which
+ * counts from where the range begins. Times are UTC.
  *
- * An expression is read into one set of bits for each segment; a time is one of its times when it is
- * in all five of them. So a day must suit both as day of the month and as weekday: "0 0 13 * 5" is
- * Friday the 13th.
+ * An expression is read into one set of bits for each segment; a time is one of its times when it
+ * is in all five of them. So a day must suit both as day of the month and as weekday: "0 0 13 * 5"
+ * is Friday the 13th.
  *
  * The next time is searched month by month, day by day and then in the first right day, so that
  * "29 February" costs as much as a list of months. The calendar repeats itself, weekdays too, after

@@ -1,18 +1,19 @@
 /*
- * data/instance.db: when each closed tenant is next due, so that nobody has to open them all to know.
- * It can be lost: what it says is in the tenants' databases, too.
+ * data/instance.db: when each closed tenant is next due, so that nobody has to open them all to
+ * know. It can be lost: what it says is in the tenants' databases, too.
  *
  *   tenants (name, is_open, due, updated)    due: work time; 0: unknown, so it is due now
  *
  * A tenant's row says `is_open` from its opening until its closing, when it gets its due time. What
- * is to be said is kept as a mark until it is stored; marks are gathered while a write is under way.
+ * is to be said is kept as a mark until it is stored; marks are gathered while a write is under
+ * way.
  *
  * In the transaction that opens the file, on the writer:
  *   - a tenant that was open is due now: the program was killed, and nobody has told its due
  *   - so is one that has no row, whoever has put it there; a new file has no rows at all
  *   - so is one whose row is from the future: the clock was set back
- *   - and after a kill one with a write-ahead log, which a closed tenant has not: it was opened, and
- *     the mark that said so did not get to the disk
+ *   - and after a kill one with a write-ahead log, which a closed tenant has not: it was opened,
+ *     and the mark that said so did not get to the disk
  * Then the due ones are opened, some at a time (instance_wake.c). So a start reads the names of the
  * tenants and one index; the tenants themselves cost nothing until they are due.
  *
@@ -49,7 +50,7 @@ static const struct bk_migration migrations[] = {
 static void begin_opening(struct work_instance *instance);
 static void continue_closing(struct work_instance *instance);
 
-struct bk_slice instance_name_of(const char *name, size_t length) {
+struct bk_slice work_instance_name_of(const char *name, size_t length) {
     return bk_slice_make(name, length);
 }
 
@@ -85,7 +86,7 @@ void work_instance_destroy(struct work_instance *instance) {
     size_t cursor = 0;
     struct bk_map_entry *entry;
     BK_ASSERT(instance->database == NULL && instance->storing == NULL);
-    instance_end_wakes(instance);
+    work_instance_end_wakes(instance);
     while ((entry = bk_map_next(&instance->marks, &cursor)) != NULL)
         bk_free(entry->value);
     bk_map_fini(&instance->marks);
@@ -253,8 +254,8 @@ static void on_opened(struct bk_database_open *opening, enum bk_status status) {
     bk_buffer_clear(&instance->names);
     if (status == BK_OK) {
         instance->state = INSTANCE_OPEN;
-        instance_flush(instance);
-        instance_wake_due(instance);
+        work_instance_flush(instance);
+        work_instance_wake_due(instance);
     } else if (is_no_good(status) && !instance->is_renewed && instance->closed == NULL) {
         open_anew(instance);
     } else {
@@ -286,15 +287,15 @@ static void begin_opening(struct work_instance *instance) {
     bk_database_open(instance->store, &instance->opening);
 }
 
-void instance_begin(struct work_instance *instance) {
+void work_instance_begin(struct work_instance *instance) {
     if (instance->state == INSTANCE_WAITS && instance->path[0] != '\0' && instance->closed == NULL)
         begin_opening(instance);
 }
 
 /* --- marks ------------------------------------------------------------------------------------ */
 
-void instance_put_mark(struct work_instance *instance, struct bk_slice name, bool is_open,
-                       bool is_gone, int64_t due_ms) {
+void work_instance_put_mark(struct work_instance *instance, struct bk_slice name, bool is_open,
+                            bool is_gone, int64_t due_ms) {
     struct instance_mark *mark = bk_map_get(&instance->marks, name);
     BK_ASSERT(name.length <= BK_TENANT_NAME_BYTES_MAX);
     if (instance->path[0] == '\0')
@@ -303,7 +304,7 @@ void instance_put_mark(struct work_instance *instance, struct bk_slice name, boo
         mark = bk_alloc_zero(sizeof *mark);
         memcpy(mark->name, name.data, name.length);
         mark->name_length = name.length;
-        (void)bk_map_put(&instance->marks, instance_name_of(mark->name, name.length), mark);
+        (void)bk_map_put(&instance->marks, work_instance_name_of(mark->name, name.length), mark);
     }
     mark->is_open = is_open;
     mark->is_gone = is_gone;
@@ -311,7 +312,7 @@ void instance_put_mark(struct work_instance *instance, struct bk_slice name, boo
     mark->version = ++instance->version;
 }
 
-bool instance_has_mark(const struct work_instance *instance, struct bk_slice name) {
+bool work_instance_has_mark(const struct work_instance *instance, struct bk_slice name) {
     return bk_map_get(&instance->marks, name) != NULL;
 }
 
@@ -324,7 +325,7 @@ static enum bk_status store_mark(struct bk_connection *connection, const struct 
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
         return status;
-    bk_statement_bind_text(statement, 1, instance_name_of(mark->name, mark->name_length));
+    bk_statement_bind_text(statement, 1, work_instance_name_of(mark->name, mark->name_length));
     if (!mark->is_gone) {
         bk_statement_bind_int(statement, 2, mark->is_open);
         bk_statement_bind_int(statement, 3, mark->due_ms);
@@ -346,7 +347,7 @@ static enum bk_status on_store(struct bk_transaction *transaction, struct bk_wri
 static void drop_stored(struct work_instance *instance, const struct instance_storing *storing) {
     for (size_t i = 0; i < storing->mark_count; i++) {
         struct bk_slice name =
-            instance_name_of(storing->marks[i].name, storing->marks[i].name_length);
+            work_instance_name_of(storing->marks[i].name, storing->marks[i].name_length);
         const struct instance_mark *mark = bk_map_get(&instance->marks, name);
         if (mark != NULL && mark->version == storing->marks[i].version)
             bk_free(bk_map_remove(&instance->marks, name));
@@ -380,8 +381,8 @@ static void on_stored(struct bk_write *write, enum bk_status status) {
         drop_stored(instance, storing);
         instance->is_renewed = false;
         instance->retry_ms = 0;
-        instance_flush(instance);
-        instance_wake_due(instance);
+        work_instance_flush(instance);
+        work_instance_wake_due(instance);
     } else {
         instance->wants_judge = instance->wants_judge || storing->judges;
         storing_failed(instance, status);
@@ -405,7 +406,7 @@ static struct instance_storing *gather(struct work_instance *instance) {
     return storing;
 }
 
-void instance_flush(struct work_instance *instance) {
+void work_instance_flush(struct work_instance *instance) {
     bool has_any = instance->marks.count > 0 || instance->wants_judge;
     if (has_to_wait(instance))
         return;
@@ -430,19 +431,19 @@ void work_instance_tenant_opened(struct work_instance *instance, struct bk_tenan
     for (size_t i = 0; i < INSTANCE_WAKES_MAX; i++) {
         struct instance_wake *wake = &instance->wakes[i];
         if (wake->is_used &&
-            bk_slice_equal(instance_name_of(wake->name, wake->name_length), tenant->name))
+            bk_slice_equal(work_instance_name_of(wake->name, wake->name_length), tenant->name))
             wake->was_opened = true;
     }
-    instance_put_mark(instance, tenant->name, true, false, 0);
-    instance_begin(instance);
-    instance_flush(instance);
+    work_instance_put_mark(instance, tenant->name, true, false, 0);
+    work_instance_begin(instance);
+    work_instance_flush(instance);
 }
 
 void work_instance_tenant_closed(struct work_instance *instance, struct bk_tenant *tenant,
                                  int64_t due_ms) {
     bool is_gone = !bk_tenant_exists(instance->tenants, tenant->name);
-    instance_put_mark(instance, tenant->name, false, is_gone, due_ms);
-    instance_flush(instance);
+    work_instance_put_mark(instance, tenant->name, false, is_gone, due_ms);
+    work_instance_flush(instance);
 }
 
 /* --- closing ---------------------------------------------------------------------------------- */
@@ -460,7 +461,7 @@ static void continue_closing(struct work_instance *instance) {
         instance->state == INSTANCE_OPENING || instance->state == INSTANCE_CLOSING ||
         instance->state == INSTANCE_CLOSED)
         return; /* comes back by itself, or is done */
-    instance_flush(instance);
+    work_instance_flush(instance);
     if (instance->storing != NULL)
         return;
     if (instance->state == INSTANCE_OPEN) {

@@ -82,20 +82,20 @@ struct work_instance {
 
 /* --- instance.c ------------------------------------------------------------------------------- */
 
-struct bk_slice instance_name_of(const char *name, size_t length);
+struct bk_slice work_instance_name_of(const char *name, size_t length);
 /* Opens the file if it is not. */
-void instance_begin(struct work_instance *instance);
+void work_instance_begin(struct work_instance *instance);
 /* Replaces what is to be said of the tenant. */
-void instance_put_mark(struct work_instance *instance, struct bk_slice name, bool is_open,
-                       bool is_gone, int64_t due_ms);
-bool instance_has_mark(const struct work_instance *instance, struct bk_slice name);
+void work_instance_put_mark(struct work_instance *instance, struct bk_slice name, bool is_open,
+                            bool is_gone, int64_t due_ms);
+bool work_instance_has_mark(const struct work_instance *instance, struct bk_slice name);
 /* Stores what is to be stored, or tries to open the file again. */
-void instance_flush(struct work_instance *instance);
+void work_instance_flush(struct work_instance *instance);
 
 /* --- instance_wake.c -------------------------------------------------------------------------- */
 
 /* Opens what is due, as many as may be; sets the timer for the next. */
-void instance_wake_due(struct work_instance *instance);
-void instance_end_wakes(struct work_instance *instance);
+void work_instance_wake_due(struct work_instance *instance);
+void work_instance_end_wakes(struct work_instance *instance);
 
 #endif

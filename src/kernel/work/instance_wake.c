@@ -28,7 +28,7 @@ enum {
 };
 
 static struct bk_slice name_of(const struct instance_wake *wake) {
-    return instance_name_of(wake->name, wake->name_length);
+    return work_instance_name_of(wake->name, wake->name_length);
 }
 
 /* --- one tenant ------------------------------------------------------------------------------- */
@@ -61,7 +61,7 @@ static void held(struct instance_wake *wake) {
     wake->tenant = wake->hold.tenant;
     if (!wake->was_opened) {
         /* It was open, and has settled long ago or will: its row did not say so. */
-        instance_put_mark(instance, name_of(wake), true, false, 0);
+        work_instance_put_mark(instance, name_of(wake), true, false, 0);
         release(wake);
     } else if (wake->is_settled || !instance->is_started) {
         release(wake);
@@ -72,12 +72,12 @@ static void not_held(struct instance_wake *wake, enum bk_status status) {
     struct work_instance *instance = wake->instance;
     wake->is_used = false;
     if (status == BK_NOT_FOUND)
-        instance_put_mark(instance, name_of(wake), false, true, 0);
+        work_instance_put_mark(instance, name_of(wake), false, true, 0);
     else if (status == BK_BUSY)
         instance->busy_until_ms = work_clock_pace_ms() + BUSY_MS;
     else if (status != BK_CLOSING)
-        instance_put_mark(instance, name_of(wake), false, false,
-                          work_clock_now_ms(instance->clock) + FAILED_MS);
+        work_instance_put_mark(instance, name_of(wake), false, false,
+                               work_clock_now_ms(instance->clock) + FAILED_MS);
 }
 
 static void on_hold(struct bk_tenant_hold *hold, enum bk_status status) {
@@ -87,8 +87,8 @@ static void on_hold(struct bk_tenant_hold *hold, enum bk_status status) {
         held(wake);
     else
         not_held(wake, status);
-    instance_flush(instance);
-    instance_wake_due(instance);
+    work_instance_flush(instance);
+    work_instance_wake_due(instance);
 }
 
 static void wake_tenant(struct work_instance *instance, struct instance_wake *wake,
@@ -111,7 +111,7 @@ void work_instance_tenant_settled(struct work_instance *instance, struct bk_tena
     if (!wake->is_held)
         return;
     release(wake);
-    instance_wake_due(instance);
+    work_instance_wake_due(instance);
 }
 
 /* --- those that are due ----------------------------------------------------------------------- */
@@ -132,13 +132,13 @@ static int64_t wake_rows(struct work_instance *instance, struct bk_statement *st
         struct instance_wake *wake = find_free(instance);
         if (wake == NULL)
             return INT64_MAX; /* one that is released looks again */
-        if (!instance_has_mark(instance, name) && find_wake(instance, name) == NULL)
+        if (!work_instance_has_mark(instance, name) && find_wake(instance, name) == NULL)
             wake_tenant(instance, wake, name);
     }
     return INT64_MAX;
 }
 
-void instance_wake_due(struct work_instance *instance) {
+void work_instance_wake_due(struct work_instance *instance) {
     const struct bk_sql sql = bk_sql_make(
         BK_SLICE("SELECT name, due FROM tenants WHERE is_open = 0 ORDER BY due LIMIT ?1"));
     struct bk_statement *statement;
@@ -163,7 +163,7 @@ void instance_wake_due(struct work_instance *instance) {
 
 static void on_timer(struct bk_timer *timer, void *user) {
     (void)timer;
-    instance_wake_due(user);
+    work_instance_wake_due(user);
 }
 
 /* --- the clock -------------------------------------------------------------------------------- */
@@ -202,8 +202,8 @@ static void look_at_clock(struct work_instance *instance) {
         bk_log_info(&instance->log, "clock_believed", BK_INT("leap_ms", leap_ms));
     instance->wants_judge = instance->wants_judge || leap_ms < 0;
     work_time_leapt(instance->work);
-    instance_flush(instance);
-    instance_wake_due(instance);
+    work_instance_flush(instance);
+    work_instance_wake_due(instance);
 }
 
 static void release_late(struct work_instance *instance) {
@@ -214,7 +214,7 @@ static void release_late(struct work_instance *instance) {
             continue;
         bk_log_warn(&instance->log, "tenant_not_settled", BK_STRING("tenant", name_of(wake)));
         release(wake);
-        instance_wake_due(instance);
+        work_instance_wake_due(instance);
     }
 }
 
@@ -223,7 +223,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     (void)timer;
     look_at_clock(instance);
     release_late(instance);
-    instance_flush(instance);
+    work_instance_flush(instance);
 }
 
 /* --- from start to stop ----------------------------------------------------------------------- */
@@ -237,8 +237,8 @@ void work_instance_start(struct work_instance *instance) {
     bk_timer_set_background(instance->tick);
     bk_timer_set_background(instance->timer);
     bk_timer_start(instance->tick, WORK_LOOK_MS, WORK_LOOK_MS);
-    instance_begin(instance);
-    instance_wake_due(instance);
+    work_instance_begin(instance);
+    work_instance_wake_due(instance);
 }
 
 void work_instance_stop(struct work_instance *instance) {
@@ -252,7 +252,7 @@ void work_instance_stop(struct work_instance *instance) {
 }
 
 /* Holds that were asked for have been answered: the tenants are closed. */
-void instance_end_wakes(struct work_instance *instance) {
+void work_instance_end_wakes(struct work_instance *instance) {
     work_instance_stop(instance);
     for (size_t i = 0; i < INSTANCE_WAKES_MAX; i++)
         BK_ASSERT(!instance->wakes[i].is_used);

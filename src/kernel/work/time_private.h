@@ -1,5 +1,5 @@
-/* When: the clock of dues, schedules, and closed tenants that are opened when they are due. Included
- * by work_private.h. */
+/* When: the clock of dues, schedules, and closed tenants that are opened when they are due. It is
+ * included by work_private.h. */
 #ifndef BAKEND_WORK_TIME_PRIVATE_H
 #define BAKEND_WORK_TIME_PRIVATE_H
 
