@@ -87,6 +87,31 @@ static struct bk_json number_of(const struct bk_buffer *text) {
     return (struct bk_json){.type = BK_JSON_NUMBER, .text = bk_buffer_slice(text)};
 }
 
+/* Over the digits, of which there must be one. */
+static const char *skip_digits(const char *at, const char *end) {
+    BK_ASSERT(at < end && *at >= '0' && *at <= '9');
+    while (at < end && *at >= '0' && *at <= '9')
+        at++;
+    return at;
+}
+
+/* RFC 8259, section 6: cJSON reads more than that. */
+static void check_grammar(struct bk_slice text) {
+    const char *at = text.data, *end = text.data + text.length;
+    if (at < end && *at == '-')
+        at++;
+    at = at < end && *at == '0' ? at + 1 : skip_digits(at, end);
+    if (at < end && *at == '.')
+        at = skip_digits(at + 1, end);
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        at++;
+        if (at < end && (*at == '+' || *at == '-'))
+            at++;
+        at = skip_digits(at, end);
+    }
+    BK_ASSERT(at == end);
+}
+
 static void check_double(double number) {
     struct bk_buffer text;
     double again = -1;
@@ -102,6 +127,7 @@ static void check_number(const struct bk_json *value) {
     double number;
     bool is_integer = bk_json_to_int64(value, &integer);
     struct bk_buffer text;
+    check_grammar(value->text);
     if (!bk_json_to_double(value, &number)) {
         BK_ASSERT(!is_integer);
         return;
