@@ -3,11 +3,11 @@
  * only at which step a mail was refused, and its caller must know by which reply: 4xx is worth
  * another try, 5xx is not.
  *
- *   greeting EHLO STARTTLS EHLO AUTH │ MAIL RCPT … RCPT DATA │ message
+ *   greeting EHLO STARTTLS EHLO AUTH │ MAIL RCPT … RCPT DATA │ text
  *                          on_ready ─┘   0    1  …   n
  *
- * Replies are counted from on_ready on (gate.c), so that those to RCPT are known by their place, and
- * the one to QUIT, which libcurl says at once when a mail was refused, does not count.
+ * Replies are counted from on_ready on (gate.c), so that those to RCPT are known by their place.
+ * The one to QUIT, which libcurl says at once when a mail was refused, does not count.
  *
  * TLS that is asked for is never done without: CURLUSESSL_ALL, and a second look before MAIL. Where
  * it is wished for, what was written in plain text so far is EHLO.
