@@ -406,6 +406,11 @@ bool bk_api_is_draining(const struct bk_api *api);
 
 /* --- for transports --------------------------------------------------------------------------- */
 
+/* What a connection holds for as long as it lives, whoever has it. */
+struct bk_lease {
+    void (*end)(struct bk_lease *lease);
+};
+
 /* Who goes on with a connection in another protocol: the WebSocket transport takes over what HTTP
  * gives it. */
 struct bk_upgrader {
@@ -414,10 +419,12 @@ struct bk_upgrader {
     enum bk_status (*check)(void *user, struct bk_request *request);
     /* Takes the socket over, which is its own from now on, answers the handshake, and makes the
      * channel. received: what the client has sent behind the request. The request goes on to belong
-     * to the caller. BK_OK; else the socket was closed. */
+     * to the caller. BK_OK, and the lease (may be NULL) is ended with the connection; else the
+     * socket was closed, and the lease is left to the caller. */
     enum bk_status (*take)(void *user, struct bk_request *request, int descriptor,
-                           struct bk_slice received, const struct bk_channel_handler *handler,
-                           void *channel_user, struct bk_channel **channel);
+                           struct bk_lease *lease, struct bk_slice received,
+                           const struct bk_channel_handler *handler, void *channel_user,
+                           struct bk_channel **channel);
     /* Connections that it has: they count with HTTP's own. */
     uint32_t (*connection_count)(void *user);
 };

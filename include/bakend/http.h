@@ -28,6 +28,10 @@ struct bk_http_options {
     /* At this many the next one waits until another goes; one that has been idle for 5 s is made
      * to. 0: what descriptors allow. */
     uint32_t connections_max;
+    /* Of one client address, WebSockets too; one more is told 503 and closed. Not counted are
+     * trusted proxies, 127.0.0.1 and ::1; of IPv6 the first 64 bits count. 0: half of
+     * connections_max. */
+    uint32_t connections_per_address_max;
     size_t line_max_bytes;         /* request line: 414 */
     size_t head_max_bytes;         /* request line and headers: 431 */
     size_t discard_max_bytes;      /* of an unwanted body, read so that the connection can go on */
@@ -83,6 +87,7 @@ struct bk_http_figures {
     uint64_t unsent_bytes;          /* answers in memory */
     uint64_t pending_bytes;         /* input that waits for the request before it */
     uint64_t overloads;             /* connections cut for output_total_max_bytes */
+    uint64_t turned_away;           /* connections closed for connections_per_address_max */
 };
 struct bk_http_figures bk_http_figures(const struct bk_http *http);
 

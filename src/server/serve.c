@@ -113,6 +113,7 @@ static enum bk_status create_http(struct serving *serving, struct bk_error *erro
     http.trusted_proxies = options->trusted_proxies;
     http.upgrader = bk_websockets_upgrader(serving->websockets);
     http.connections_max = (uint32_t)options->connections_max;
+    http.connections_per_address_max = (uint32_t)options->connections_per_address_max;
     http.buffered_max_bytes = (size_t)options->bodies_max_bytes;
     http.output_total_max_bytes = (size_t)options->answers_max_bytes;
     http.head_timeout_ms = (uint32_t)options->head_timeout_ms;

@@ -105,6 +105,8 @@ static void on_closed(uv_handle_t *handle) {
     http_output_fini(&connection->output);
     bk_buffer_fini(&connection->pending);
     bk_list_remove(&connection->link);
+    if (connection->lease != NULL)
+        connection->lease->end(connection->lease);
     http->figures.connections--;
     bk_api_figures(http->options.api)->connections--;
     if (http->spare_connection_count < HTTP_SPARE_CONNECTIONS_MAX) {
@@ -306,12 +308,17 @@ void http_connection_accept(struct http_listener *listener) {
     http->figures.accepted++;
     bk_api_figures(http->options.api)->connections_total++;
     http_connection_wind(connection, HTTP_CLOCK_IDLE);
-    if (uv_accept(&listener->socket.stream, &connection->socket.stream) != 0 ||
-        uv_read_start(&connection->socket.stream, on_alloc, on_read) != 0) {
+    if (uv_accept(&listener->socket.stream, &connection->socket.stream) != 0) {
         http_connection_cut(connection);
         return;
     }
-    if (!connection->is_control)
-        (void)uv_tcp_nodelay(&connection->socket.tcp, 1);
     read_address(connection);
+    if (!http_address_enter(connection)) {
+        http_address_turn_away(connection);
+        return;
+    }
+    if (uv_read_start(&connection->socket.stream, on_alloc, on_read) != 0)
+        http_connection_cut(connection);
+    else if (!connection->is_control)
+        (void)uv_tcp_nodelay(&connection->socket.tcp, 1);
 }

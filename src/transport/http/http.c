@@ -99,6 +99,9 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
     bk_metric_write(out, "bakend_http_overloads_total", "counter",
                     "Clients cut because answers that nobody reads filled the memory.",
                     (double)figures->overloads);
+    bk_metric_write(out, "bakend_http_turned_away_total", "counter",
+                    "Connections closed since their address had as many as it may have.",
+                    (double)figures->turned_away);
 }
 
 enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_http **http,
@@ -116,7 +119,10 @@ enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_h
     own->options.trusted_proxies = NULL;
     if (own->options.connections_max == 0)
         own->options.connections_max = connections_that_fit();
+    if (own->options.connections_per_address_max == 0)
+        own->options.connections_per_address_max = (own->options.connections_max + 1) / 2;
     own->proxies = proxies;
+    bk_map_init(&own->addresses);
     bk_list_init(&own->listeners);
     bk_list_init(&own->connections);
     bk_list_init(&own->writing);
@@ -153,6 +159,8 @@ void bk_http_destroy(struct bk_http *http) {
     http_block_pool_fini(&http->blocks);
     if (http->proxies != NULL)
         http_proxies_destroy(http->proxies);
+    BK_ASSERT(http->addresses.count == 0);
+    bk_map_fini(&http->addresses);
     bk_free(http->read_buffer);
     bk_free(http);
 }

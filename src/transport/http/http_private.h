@@ -15,6 +15,7 @@
 #define BAKEND_HTTP_PRIVATE_H
 
 #include "bakend/http.h"
+#include "bakend/map.h"
 #include "chunks.h"
 #include "gate.h"
 #include "output.h"
@@ -29,6 +30,7 @@ enum {
     HTTP_SPARE_EXCHANGES_MAX = 256,
     HTTP_SPARE_CONNECTIONS_MAX = 256,
     HTTP_ADDRESS_BYTES = 46,             /* an IPv6 address in text */
+    HTTP_ADDRESS_KEY_BYTES = 16,         /* any address; IPv4 as ::ffff:a.b.c.d */
     HTTP_DATE_BYTES = 29,                /* "Sun, 06 Nov 1994 08:49:37 GMT" */
     HTTP_CHUNK_OVERHEAD_BASE = 8 * 1024, /* of a chunked body: trailers, extensions … */
     HTTP_CHUNK_OVERHEAD_EACH = 64,       /* … and for each chunk its size line */
@@ -86,6 +88,7 @@ struct http_connection {
     llhttp_t parser;
     struct bk_http *http;
     struct http_exchange *exchange;
+    struct bk_lease *lease; /* on the count of its address; NULL: not counted */
     struct http_output output;
     struct bk_buffer pending; /* received and not looked at yet */
     struct bk_slice behind;   /* while input is looked at: what follows the request; else NULL */
@@ -133,6 +136,7 @@ struct http_proxies;
 struct bk_http {
     struct bk_http_options options;
     struct http_proxies *proxies;
+    struct bk_map addresses; /* of clients with connections */
     struct bk_list listeners, connections;
     struct bk_list clocks[HTTP_CLOCK_COUNT], writing, dirty;
     struct bk_list spare_exchanges, spare_connections;
@@ -150,6 +154,7 @@ struct bk_http {
     struct bk_http_figures figures;
     struct bk_metrics_source metrics;
     uint64_t complained_ms; /* of the cap; 0: never */
+    uint64_t complained_of_address_ms;
     bool is_draining, is_retired, is_drained;
     uint32_t retire_ticks; /* since the drain began */
     struct bk_timer *retire_timer;
@@ -210,6 +215,14 @@ void http_proxies_destroy(struct http_proxies *proxies);
 /* The client's address as the nearest trusted proxy tells it; peer where peer is no proxy. */
 struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct bk_slice peer,
                                     struct bk_slice forwarded_for);
+bool http_proxies_trust(const struct http_proxies *proxies, struct bk_slice address);
+bool http_address_read(struct bk_slice text, uint8_t out[HTTP_ADDRESS_KEY_BYTES], bool *is_ipv4);
+
+/* addresses.c */
+/* Counts a connection that was just accepted; false: its address has as many as it may have. */
+bool http_address_enter(struct http_connection *connection);
+/* Tells it so and ends it. */
+void http_address_turn_away(struct http_connection *connection);
 
 /* http.c */
 void http_connection_closed(struct bk_http *http);

@@ -9,7 +9,7 @@
 
 #include "bakend/alloc.h"
 
-enum { PROXIES_MAX = 32, ADDRESS_BYTES = 16 };
+enum { PROXIES_MAX = 32, ADDRESS_BYTES = HTTP_ADDRESS_KEY_BYTES };
 
 struct block {
     uint8_t address[ADDRESS_BYTES]; /* IPv4 as ::ffff:a.b.c.d */
@@ -21,7 +21,7 @@ struct http_proxies {
     uint32_t count;
 };
 
-static bool read_address(struct bk_slice text, uint8_t out[ADDRESS_BYTES], bool *is_ipv4) {
+bool http_address_read(struct bk_slice text, uint8_t out[ADDRESS_BYTES], bool *is_ipv4) {
     char copy[HTTP_ADDRESS_BYTES];
     text = bk_slice_trim(text);
     if (text.length == 0 || text.length >= sizeof(copy))
@@ -39,7 +39,7 @@ static bool read_block(struct bk_slice text, struct block *block) {
     size_t at = bk_slice_find(text, '/');
     int64_t bits;
     bool is_ipv4;
-    if (!read_address(bk_slice_make(text.data, at), block->address, &is_ipv4))
+    if (!http_address_read(bk_slice_make(text.data, at), block->address, &is_ipv4))
         return false;
     bits = is_ipv4 ? 32 : 128;
     if (at < text.length) {
@@ -80,10 +80,10 @@ static bool is_inside(const uint8_t address[ADDRESS_BYTES], const struct block *
     return bits == 0 || (address[bytes] & mask) == (block->address[bytes] & mask);
 }
 
-static bool is_trusted(const struct http_proxies *proxies, struct bk_slice text) {
+bool http_proxies_trust(const struct http_proxies *proxies, struct bk_slice text) {
     uint8_t address[ADDRESS_BYTES];
     bool is_ipv4;
-    if (!read_address(text, address, &is_ipv4))
+    if (!http_address_read(text, address, &is_ipv4))
         return false;
     for (uint32_t i = 0; i < proxies->count; i++)
         if (is_inside(address, &proxies->blocks[i]))
@@ -95,7 +95,7 @@ struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct b
                                     struct bk_slice forwarded_for) {
     struct bk_slice client = peer;
     size_t end = forwarded_for.length;
-    while (end > 0 && is_trusted(proxies, client)) {
+    while (end > 0 && http_proxies_trust(proxies, client)) {
         uint8_t address[ADDRESS_BYTES];
         struct bk_slice part;
         size_t start = end;
@@ -103,7 +103,7 @@ struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct b
         while (start > 0 && forwarded_for.data[start - 1] != ',')
             start--;
         part = bk_slice_trim(bk_slice_make(forwarded_for.data + start, end - start));
-        if (!read_address(part, address, &is_ipv4))
+        if (!http_address_read(part, address, &is_ipv4))
             break;
         client = part;
         end = start > 0 ? start - 1 : 0;

@@ -36,10 +36,11 @@ static enum bk_status give_away(struct bk_request *request,
     given = fcntl(own, F_DUPFD_CLOEXEC, 0);
     if (given < 0)
         return refuse(request, BK_BUSY, "The server has no descriptor left, try again.");
-    status = upgrader->take(upgrader->user, request, given, received(connection), handler, user,
-                            channel);
+    status = upgrader->take(upgrader->user, request, given, connection->lease, received(connection),
+                            handler, user, channel);
     if (status != BK_OK)
         return refuse(request, status, NULL);
+    connection->lease = NULL;
     connection->exchange = NULL;
     exchange->connection = NULL;
     http_connection_cut(connection);

@@ -83,6 +83,8 @@ static void on_closed(uv_handle_t *handle) {
     struct bk_websockets *websockets = connection->websockets;
     websocket_sending_fini(connection);
     bk_list_remove(&connection->link);
+    if (connection->lease != NULL)
+        connection->lease->end(connection->lease);
     websockets->figures.connections--;
     if (websockets->options.api != NULL)
         bk_api_figures(websockets->options.api)->connections--;
@@ -289,7 +291,7 @@ static void queue_handshake(struct websocket_connection *connection, struct bk_r
 }
 
 enum bk_status websocket_connection_take(void *user, struct bk_request *request, int descriptor,
-                                         struct bk_slice received,
+                                         struct bk_lease *lease, struct bk_slice received,
                                          const struct bk_channel_handler *handler,
                                          void *channel_user, struct bk_channel **channel) {
     struct bk_websockets *websockets = user;
@@ -302,6 +304,7 @@ enum bk_status websocket_connection_take(void *user, struct bk_request *request,
     }
     connection->channel = (struct bk_channel){
         .operations = &websocket_operations, .handler = handler, .user = channel_user};
+    connection->lease = lease;
     websockets->figures.accepted++;
     websocket_clocks_start(websockets);
     websocket_connection_wind(connection, WEBSOCKET_CLOCK_QUIET);

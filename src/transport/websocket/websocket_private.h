@@ -63,6 +63,7 @@ struct websocket_connection {
     uv_write_t *write;             /* while libuv has part of the queue */
     struct bk_shared *newest_pong; /* of pings past WEBSOCKET_PONGS_MAX; NULL: none */
     struct websocket_early *early;
+    struct bk_lease *lease; /* NULL: none */
     size_t first_sent;      /* bytes of the queue's first frame */
     size_t in_flight_bytes; /* of the queue, in write */
     uint64_t clock_since_ms;
@@ -101,7 +102,7 @@ struct bk_websockets {
 
 /* connection.c */
 enum bk_status websocket_connection_take(void *user, struct bk_request *request, int descriptor,
-                                         struct bk_slice received,
+                                         struct bk_lease *lease, struct bk_slice received,
                                          const struct bk_channel_handler *handler,
                                          void *channel_user, struct bk_channel **channel);
 /* Our close frame behind what waits; nothing unless it is open. */

@@ -34,9 +34,11 @@ static enum bk_status on_check(void *user, struct bk_request *request) {
 }
 
 static enum bk_status on_take(void *user, struct bk_request *request, int given,
-                              struct bk_slice behind, const struct bk_channel_handler *handler,
-                              void *channel_user, struct bk_channel **channel) {
+                              struct bk_lease *lease, struct bk_slice behind,
+                              const struct bk_channel_handler *handler, void *channel_user,
+                              struct bk_channel **channel) {
     (void)user;
+    (void)lease;
     (void)request;
     assert_true(behind.length <= RECEIVED_MAX_BYTES);
     if (take_status != BK_OK) {

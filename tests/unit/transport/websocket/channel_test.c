@@ -71,6 +71,16 @@ static struct bk_header headers[] = {
 
 /* --- the server ------------------------------------------------------------------------------- */
 
+/* Each connection has one, and has given it back when all is over. */
+static int lease_count;
+
+static void on_lease_end(struct bk_lease *ended) {
+    assert_non_null(ended->end);
+    lease_count--;
+}
+
+static struct bk_lease lease = {.end = on_lease_end};
+
 static int setup(void **state) {
     struct bk_api_options api_options = {.request_arena_bytes = 65536, .answer_max_bytes = 65536};
     (void)support_loop_setup(state);
@@ -105,6 +115,7 @@ static int teardown(void **state) {
     }
     assert_int_equal(bk_websockets_figures(websockets).queued_bytes, 0);
     assert_int_equal(bk_api_figures(api)->connections, 0);
+    assert_int_equal(lease_count, 0);
     bk_websockets_destroy(websockets);
     for (size_t i = 0; i < PEERS; i++) {
         if (peers[i].socket > 0)
@@ -153,10 +164,11 @@ static enum bk_status take(struct peer *peer, struct bk_slice received) {
     bk_buffer_init(&peer->messages, ROOM_BYTES);
     status = upgrader->check(upgrader->user, &request);
     if (status == BK_OK)
-        status = upgrader->take(upgrader->user, &request, ours, received, &handler, peer,
+        status = upgrader->take(upgrader->user, &request, ours, &lease, received, &handler, peer,
                                 &peer->channel);
     else
         close(ours);
+    lease_count += status == BK_OK;
     bk_request_fini(&request);
     return status;
 }
