@@ -139,7 +139,7 @@ static void others_find_the_limits_of_a_batch(void **state) {
     struct bk_json *whole, *given;
     const struct bk_tenant bare = {.settings = NULL};
     assert_int_equal(settings_lay(NULL, NULL, &fixture->arena, &whole, NULL), BK_OK);
-    settings_share(whole, &shared);
+    settings_share(whole, &fixture->arena, &shared);
     const struct bk_settings *initial = bk_settings_of(&bare);
     assert_false(shared.allows_batch || initial->allows_batch);
     assert_int_equal(shared.batch_requests_max, initial->batch_requests_max);
@@ -151,7 +151,7 @@ static void others_find_the_limits_of_a_batch(void **state) {
                                    &given, NULL),
                      BK_OK);
     assert_int_equal(settings_lay(given, whole, &fixture->arena, &whole, NULL), BK_OK);
-    settings_share(whole, &shared);
+    settings_share(whole, &fixture->arena, &shared);
     assert_true(shared.allows_batch);
     assert_int_equal(shared.batch_requests_max, 7);
     assert_int_equal(shared.batch_seconds_max, 9);

@@ -1,0 +1,133 @@
+/**
+ * Mail servers that refuse, stall, drop and go away, and a program that is killed: a mail is sent at
+ * least once, or it is said why not. The tests mostly wait, so they wait at the same time.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { actions, start } from './support/mail.mjs';
+import { startServer, temporaryFolder } from './support/program.mjs';
+import { eventually, freePort, refuse, startMailServer, startRawServer } from './support/smtp.mjs';
+import { signIn } from './support/superuser.mjs';
+
+describe('mail, when something is wrong', { concurrency: true }, () => {
+  test('what the server answers decides', async (t) => {
+    const api = await start(t);
+    const on = {};
+    const smtp = await startMailServer(t, {}, { on });
+    await api.useSmtp(smtp.port);
+    const only = (stage, error, address) => {
+      for (const each of ['mailFrom', 'rcptTo', 'data']) delete on[each];
+      on[stage] = (what) => {
+        if (!address || what.address === address) throw error;
+      };
+    };
+
+    for (const stage of ['mailFrom', 'rcptTo', 'data'])
+      await t.test(`5xx at ${stage} is the end`, async () => {
+        only(stage, refuse(550, 'we do not know you'));
+        const end = await api.end(await api.send({ to: 'ann@example.com' }), 'mail.failed');
+        assert.equal(end.status, 550);
+        assert.match(end.error, /550.*we do not know you/);
+        assert.deepEqual([end.attempts, end.transport, end.to], [1, 'smtp', ['ann@example.com']]);
+      });
+
+    await t.test('4xx is not', async () => {
+      const tasks = [];
+      for (const stage of ['mailFrom', 'rcptTo', 'data']) {
+        only(stage, refuse(451, 'later'));
+        const task = await api.send({ to: `${stage.toLowerCase()}@example.com` });
+        tasks.push(task);
+        await api.server.logged('mail_not_sent', task, '451');
+      }
+      for (const stage of ['mailFrom', 'rcptTo', 'data']) delete on[stage];
+      for (const task of tasks) assert.equal((await api.end(task)).attempts, 2);
+      assert.equal(smtp.mails.length, 3);
+      smtp.mails.length = 0;
+    });
+
+    await t.test('one of several may be refused', async () => {
+      const to = ['ann@example.com', 'bob@example.com', 'cy@example.com'];
+      on.rcptTo = ({ address }) => {
+        if (address === 'bob@example.com') throw refuse(550, 'no such user');
+        if (address === 'cy@example.com') throw refuse(450, 'greylisted');
+      };
+      const end = await api.end(await api.send({ to }));
+      assert.deepEqual(
+        [end.to, end.refused, end.deferred],
+        [['ann@example.com'], ['bob@example.com'], ['cy@example.com']],
+      );
+      assert.deepEqual((await smtp.take('ann@example.com')).recipients, ['ann@example.com']);
+    });
+  });
+
+  test('a server that misbehaves is said to, and soon', async (t) => {
+    const api = await start(t, { args: ['--mail-timeout', '1s'] });
+    const bad = {
+      'never greets': () => {},
+      'cuts the line at once': (socket) => socket.end(),
+      'speaks another language': (socket) => socket.write('HTTP/1.1 200 OK\r\n\r\n'),
+      'sends noise': (socket) => socket.write('\0\xff\xfe\r\n'.repeat(1000)),
+      'is closed': (socket) => socket.write('554 no service\r\n'),
+      'never ends a line': (socket) => socket.write('220-' + 'x'.repeat(200_000)),
+      'falls silent': (socket) => {
+        socket.write('220 hello\r\n');
+        socket.once('data', () => socket.write('250 hello\r\n'));
+      },
+      'cuts the line in the middle': (socket) => {
+        socket.write('220 hello\r\n');
+        socket.once('data', () => socket.write('250 hello\r\n', () => socket.destroy()));
+      },
+    };
+    for (const [name, talk] of Object.entries(bad))
+      await t.test(name, async () => {
+        const raw = await startRawServer(t, talk);
+        await api.useSmtp(raw.port);
+        const began = Date.now();
+        await api.refused('ann@example.com');
+        assert.ok(Date.now() - began < 5000);
+      });
+    await t.test('is not there', async () => {
+      await api.useSmtp(await freePort());
+      assert.match(await api.refused('ann@example.com'), /connect/);
+    });
+  });
+
+  test('a server that comes back gets what waited', async (t) => {
+    const api = await start(t);
+    const port = await freePort();
+    await api.useSmtp(port);
+    const tasks = [];
+    for (let i = 0; i < 8; i++) tasks.push(await api.send({ to: `user${i}@example.com` }));
+    await eventually('five failures', () =>
+      api.server.log.filter((line) => line.includes('mail_not_sent')).length >= 5 ? true : null,
+    );
+    const smtp = await startMailServer(t, {}, { port });
+    for (const task of tasks) assert.ok((await api.end(task)).attempts >= 1);
+    assert.equal(smtp.mails.length, tasks.length);
+  });
+
+  test('kill -9 while a mail is being taken: it comes again, and can be told', async (t) => {
+    const folder = await temporaryFolder(t);
+    const env = {};
+    let api = await start(t, { folder, env });
+    let killed = null;
+    const on = {
+      data: (mail) => {
+        if (killed) return undefined;
+        killed = mail;
+        api.server.signal('SIGKILL');
+        return new Promise(() => {});
+      },
+    };
+    const smtp = await startMailServer(t, {}, { on });
+    await api.useSmtp(smtp.port);
+    const task = await api.send({ to: 'ann@example.com' });
+    await api.server.ended;
+    const server = await startServer(t, { folder, env });
+    api = actions(server, await signIn(server));
+    const mail = await smtp.take('ann@example.com');
+    assert.equal(mail.messageId, killed.messageId);
+    assert.equal(mail.messageId, `<${task}@example.com>`);
+    assert.equal((await api.end(task)).attempts, 2);
+  });
+});
