@@ -24,6 +24,21 @@ static void check_part(const struct api_part *part, struct bk_slice body, const 
     *end = part->data.data + part->data.length;
 }
 
+/* Behind a part stands the boundary on a line of its own, or what ends the last one. */
+static void check_delimiter(struct bk_slice boundary, const struct api_part *part,
+                            struct bk_slice body) {
+    const char *at = part->data.data + part->data.length, *end = body.data + body.length;
+    if (at < end && *at == '\r')
+        at++;
+    if (at < end && *at == '\n')
+        at++;
+    BK_ASSERT((size_t)(end - at) >= boundary.length + 2 && memcmp(at, "--", 2) == 0);
+    BK_ASSERT(memcmp(at + 2, boundary.data, boundary.length) == 0);
+    at += 2 + boundary.length;
+    BK_ASSERT(at == end || *at == ' ' || *at == '\t' || *at == '\r' || *at == '\n' ||
+              (end - at >= 2 && memcmp(at, "--", 2) == 0));
+}
+
 static enum bk_status read_parts(struct api_form *form, struct bk_slice type,
                                  struct bk_slice body) {
     struct api_multipart multipart;
@@ -34,6 +49,8 @@ static enum bk_status read_parts(struct api_form *form, struct bk_slice type,
     while (status == BK_OK && (status = api_multipart_next(&multipart, &part)) == BK_OK) {
         BK_ASSERT(++count <= API_MULTIPART_PARTS_MAX);
         check_part(&part, body, &end);
+        check_delimiter(bk_slice_make(multipart.delimiter + 4, multipart.delimiter_length - 4),
+                        &part, body);
         if (part.name.length > 0 && part.file_name.length == 0)
             status = api_form_add(form, part.name, part.data);
     }
