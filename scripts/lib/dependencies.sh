@@ -48,7 +48,7 @@ need_build() {
 }
 
 need_tests() {
-    need libcmocka-dev python3=python3 curl=curl nginx=nginx-light
+    need libcmocka-dev python3=python3 curl=curl nginx=nginx-light openssl=openssl
 }
 
 need_checks() {
