@@ -4,6 +4,7 @@
  *   instance.key   0600, base64url of 32 random bytes; made once, never replaced: what is signed or
  *                  encrypted with keys derived from it would be lost
  *   bakend.sock    0600, the control socket
+ *   instance.db    0600, when each tenant is next due; made anew when it is missing
  *   tenants/NAME/  a tenant's database and files
  */
 #include "data_directory.h"

@@ -5,6 +5,9 @@
  *             and gets a new epoch, so that cursors of the history before are refused, not misread
  *   replace   old and new change places at once (swap.c); the old database is kept in
  *             before-restore-TIME, with the head that says how far its journal went
+ *
+ * What instance.db says of the tenant is not true of the new database, so that file goes before
+ * they change places: the next start opens all tenants in turn to see what is due in them.
  */
 #include "archive.h"
 #include "backups_private.h"
@@ -18,6 +21,7 @@ struct restoring {
     struct bk_slice owner;  /* the tenant that the backup is of */
     struct bk_slice tenant; /* the one that it is put into */
     bool may_make;          /* the tenant may be missing */
+    const char *data_directory;
     struct backups_swap swap;
 };
 
@@ -37,6 +41,17 @@ static enum bk_status verify(struct restoring *restoring, struct bk_error *error
         bk_error_prefix(error, "the database in %s", file);
     else
         status = backups_restored_note(swap->staging, file, error);
+    return status;
+}
+
+/* The database first: a write-ahead log without one is not looked at. */
+static enum bk_status forget_dues(const char *data_directory, struct bk_error *error) {
+    static const char *const names[] = {"instance.db", "instance.db-wal", "instance.db-shm"};
+    char path[BACKUPS_PATH_BYTES];
+    enum bk_status status = BK_OK;
+    for (size_t i = 0; i < BK_COUNT_OF(names) && status == BK_OK; i++)
+        if (bk_path_join(path, sizeof path, data_directory, names[i]) && bk_file_exists(path))
+            status = bk_file_remove(path, error);
     return status;
 }
 
@@ -64,7 +79,8 @@ static enum bk_status restore(struct restoring *restoring, struct bk_error *erro
         (void)bk_directory_remove(swap->staging, NULL);
         return status;
     }
-    return backups_swap_finish(swap, error);
+    status = forget_dues(restoring->data_directory, error);
+    return status == BK_OK ? backups_swap_finish(swap, error) : status;
 }
 
 static void print_result(const struct bk_command_context *context,
@@ -103,7 +119,9 @@ static bool read_arguments(struct restoring *restoring, int argument_count, char
 
 int backups_run_restore(struct bk_command_context *context, int argument_count, char **arguments) {
     struct bk_error error = BK_ERROR_INIT;
-    struct restoring restoring = {.owner = context->tenant, .tenant = context->tenant};
+    struct restoring restoring = {.owner = context->tenant,
+                                  .tenant = context->tenant,
+                                  .data_directory = context->data_directory};
     char tenants[BACKUPS_PATH_BYTES] = "";
     if (!read_arguments(&restoring, argument_count, arguments))
         return 2;
