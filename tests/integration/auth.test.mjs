@@ -361,6 +361,36 @@ test('a password that nobody signs in with is seen to be there, and no more', as
   assert.equal(door.pattern.code, 'validation_invalid_regex');
 });
 
+test('a new password ends what was begun with the old one', async (t) => {
+  const api = await operator(t);
+  const people = [];
+  for (const name of ['ann', 'bob'])
+    people.push(await api.create('users', { email: `${name}@example.com`, ...both(password) }));
+  const [ann, bob] = people;
+  for (const { collectionId, id } of people) {
+    const of = { collectionRef: collectionId, recordRef: id };
+    await api.create('_mfas', { ...of, method: 'password' });
+    await api.create('_otps', { ...of, ...both('12345678') });
+    await api.create('_authOrigins', { ...of, fingerprint: 'a device' });
+  }
+  const left = async ({ id }) => {
+    const counts = [];
+    for (const name of ['_mfas', '_otps', '_authOrigins']) {
+      const { body } = await api.get(recordsPath(name));
+      counts.push(body.items.filter(({ recordRef }) => recordRef === id).length);
+    }
+    return counts;
+  };
+  const path = recordsPath('users', ann.id);
+  await api.patch(path, { name: 'Ann' });
+  assert.deepEqual(await left(ann), [1, 1, 1]);
+  await api.patch(path, { email: 'other@example.com' });
+  assert.deepEqual(await left(ann), [1, 0, 1], 'the token key is another one');
+  await api.patch(path, both('another-one-12'));
+  assert.deepEqual(await left(ann), [0, 0, 0]);
+  assert.deepEqual(await left(bob), [1, 1, 1]);
+});
+
 test('auth-methods', async (t) => {
   const api = await operator(t);
   await api.define(people('members'));

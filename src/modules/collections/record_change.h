@@ -143,6 +143,10 @@ enum bk_status collections_auth_check_id(struct record_change *change,
 /* Whether what a record belongs to is there; BK_INVALID with a problem. */
 enum bk_status collections_belonging_check(struct record_change *change,
                                            struct bk_transaction *transaction);
+/* After an update of an auth record: what a new password or token key ends. */
+enum bk_status collections_belonging_end(struct record_change *change,
+                                         struct bk_transaction *transaction,
+                                         const struct bk_value *before);
 
 /* --- record_write.c, on the writer ------------------------------------------------------------ */
 

@@ -236,5 +236,5 @@ enum bk_status collections_write_update(struct record_change *change,
     if (status == BK_OK)
         status = collections_record_emit(transaction, change->collection, COLLECTIONS_UPDATED,
                                          change->values, before);
-    return status;
+    return status == BK_OK ? collections_belonging_end(change, transaction, before) : status;
 }
