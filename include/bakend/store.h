@@ -350,6 +350,15 @@ struct bk_database_copy {
 enum bk_status bk_database_copy(struct bk_database *database, struct bk_database_copy *copy);
 /* On a file that nobody has open: integrity_check, journal contiguous. Blocking. */
 enum bk_status bk_database_check_file(const char *path, struct bk_error *error);
+/* On a file that nobody has open: counts the rows of each table whose number is kept, and calls for
+ * those where it is another one; mends: the right one is kept from here on. Blocking. */
+struct bk_rows_check {
+    bool mends;
+    void (*on_wrong)(void *user, const char *table, int64_t kept, int64_t counted);
+    void *user;
+};
+enum bk_status bk_rows_check_file(const char *path, const struct bk_rows_check *check,
+                                  struct bk_error *error);
 /* On a file that nobody has open: a new epoch (after a restore). Blocking. */
 enum bk_status bk_database_renew_epoch(const char *path, struct bk_error *error);
 

@@ -1,10 +1,11 @@
 /** totalItems of a whole collection, which is kept and not counted. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { operator } from './support/operator.mjs';
-import { startServer, temporaryFolder } from './support/program.mjs';
+import { run, runWell, startServer, temporaryFolder } from './support/program.mjs';
 import { createCollection, listAll, open, recordsPath } from './support/records.mjs';
-import { operatorToken } from './support/superuser.mjs';
+import { operatorToken, signIn } from './support/superuser.mjs';
 
 test('the total of a collection is exact', async (t) => {
   const api = await operator(t);
@@ -111,4 +112,64 @@ test('the total of a collection and its search survive kill -9', async (t) => {
         all.filter(({ text }) => text.startsWith(word)).length,
       );
   }
+});
+
+test('the total of a collection is that of what was restored, and doctor counts it', async (t) => {
+  const folder = await temporaryFolder(t);
+  let server = await startServer(t, { folder });
+  let token = await operatorToken(server);
+  const add = async (count) => {
+    for (let i = 0; i < count; i++)
+      assert.equal((await server.request('POST', '/notes', { text: 'x' }, { token })).status, 200);
+  };
+  const total = async () => {
+    const path = `${recordsPath('notes')}?perPage=1`;
+    return (await server.request('GET', path, undefined, { token })).body.totalItems;
+  };
+  const fields = [{ name: 'text', type: 'text' }];
+  await createCollection(server, token, { name: 'notes', ...open, fields });
+  await add(3);
+  const file = join(folder, 'three.zip');
+  await runWell(['backup', file, '--data', server.data]);
+  await add(4);
+  assert.equal(await total(), 7);
+  await server.stop();
+  await runWell(['restore', file, '--data', server.data]);
+  server = await startServer(t, { folder });
+  token = await signIn(server);
+  assert.equal(await total(), 3);
+  await add(2);
+  assert.equal(await total(), 5);
+  await server.stop();
+  for (const options of [[], ['--fix']]) {
+    const { code, stdout } = await run(['doctor', '--data', server.data, ...options]);
+    assert.equal(code, 0, stdout);
+    assert.doesNotMatch(stdout, /lists say/);
+  }
+  assert.equal((await run(['doctor', '--data', server.data, '--mend'])).code, 2);
+});
+
+test('an import leaves the totals as they are', async (t) => {
+  const api = await operator(t);
+  const fields = [{ name: 'code', type: 'text' }];
+  const made = await api.define({ name: 'kept', ...open, fields });
+  await api.define({ name: 'left', ...open, fields });
+  for (const name of ['kept', 'left'])
+    for (let i = 0; i < 3; i++) await api.create(name, { code: `${i}` });
+  const { items } = (await api.get('/api/collections?perPage=500')).body;
+  const collections = items
+    .filter(({ name }) => name !== 'left')
+    .map((each) => (each.id === made.id ? { ...each, name: 'renamed' } : each));
+  collections.push({ name: 'fresh', type: 'base', ...open, fields });
+  const wish = { collections, deleteMissing: true };
+  const { token } = api;
+  const answer = await api.server.request('PUT', '/api/collections/import', wish, { token });
+  assert.equal(answer.status, 204, answer.text);
+  const total = async (name) => (await api.get(`${recordsPath(name)}?perPage=1`)).body.totalItems;
+  assert.equal(await total('renamed'), 3);
+  assert.equal(await total('fresh'), 0);
+  await api.create('renamed', { code: 'x' });
+  await api.create('fresh', { code: 'x' });
+  await api.create('fresh', { code: 'y' });
+  assert.deepEqual([await total('renamed'), await total('fresh')], [4, 2]);
 });

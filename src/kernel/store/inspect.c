@@ -33,7 +33,8 @@ enum {
     PAGE_COUNT_AT = 28,
     VALID_FOR_AT = 92,
     WAL_MAGIC_BYTES = 4,
-    PATH_BYTES_MAX = 4096
+    PATH_BYTES_MAX = 4096,
+    TABLE_BYTES_MAX = 512
 };
 
 #define WAL_MAGIC UINT32_C(0x377f0682) /* the lowest bit tells the byte order of checksums */
@@ -206,6 +207,87 @@ enum bk_status bk_database_check_file(const char *path, struct bk_error *error) 
     store_connection_close(connection, !had_wal);
     return status;
 }
+
+/* --- numbers of rows -------------------------------------------------------------------------- */
+
+static enum bk_status count_rows(struct bk_connection *connection, const char *table,
+                                 int64_t *count) {
+    char *sql = sqlite3_mprintf("SELECT count(*) FROM \"%w\"", table);
+    if (sql == NULL)
+        return BK_NO_MEMORY;
+    enum bk_status status = store_connection_query_int(connection, sql, 0, count);
+    sqlite3_free(sql);
+    return status;
+}
+
+static enum bk_status mend_number(struct bk_connection *connection, const char *table,
+                                  int64_t count) {
+    char *sql = sqlite3_mprintf("UPDATE _meta SET value = %lld WHERE name = 'rows.%q'",
+                                (long long)count, table);
+    if (sql == NULL)
+        return BK_NO_MEMORY;
+    enum bk_status status = bk_connection_execute(connection, bk_slice_from(sql));
+    sqlite3_free(sql);
+    return status;
+}
+
+static enum bk_status check_number(struct bk_connection *connection,
+                                   const struct bk_rows_check *check, const char *table,
+                                   int64_t kept) {
+    int64_t counted = 0;
+    enum bk_status status = count_rows(connection, table, &counted);
+    if (status != BK_OK || counted == kept)
+        return status;
+    check->on_wrong(check->user, table, kept, counted);
+    return check->mends ? mend_number(connection, table, counted) : BK_OK;
+}
+
+/* The names are read before any number is mended. */
+static enum bk_status check_numbers(struct bk_connection *connection,
+                                    const struct bk_rows_check *check) {
+    static const struct bk_slice text = BK_SLICE_INIT(
+        "SELECT substr(m.name, 6), m.value FROM _meta m WHERE m.name GLOB 'rows.*' AND m.name > ?1 "
+        "AND EXISTS (SELECT 1 FROM sqlite_schema s WHERE s.type = 'table' AND "
+        "s.name = substr(m.name, 6)) ORDER BY m.name LIMIT 1");
+    const struct bk_sql sql = bk_sql_make(text);
+    char key[TABLE_BYTES_MAX] = "rows.";
+    enum bk_status status = BK_OK;
+    while (status == BK_OK) {
+        struct bk_statement *statement;
+        status = bk_connection_statement(connection, &sql, &statement);
+        if (status != BK_OK)
+            return status;
+        bk_statement_bind_text(statement, 1, bk_slice_from(key));
+        status = bk_statement_step(statement);
+        if (status != BK_OK)
+            break;
+        struct bk_slice name = bk_statement_text(statement, 0);
+        int64_t kept = bk_statement_int(statement, 1);
+        int length = snprintf(key, sizeof(key), "rows.%.*s", BK_SLICE_PRINT(name));
+        BK_ASSERT(length > 0 && (size_t)length < sizeof(key));
+        bk_statement_reset(statement);
+        status = check_number(connection, check, key + strlen("rows."), kept);
+    }
+    return status == BK_END ? BK_OK : status;
+}
+
+enum bk_status bk_rows_check_file(const char *path, const struct bk_rows_check *check,
+                                  struct bk_error *error) {
+    struct bk_connection *connection = NULL;
+    bool had_wal = store_has_wal(path);
+    enum bk_status status = open_existing(path, &connection, error);
+    if (status != BK_OK)
+        return status;
+    BK_ASSERT(connection != NULL);
+    status = check_numbers(connection, check);
+    if (status != BK_OK)
+        (void)bk_error_set(error, status, "%s: its rows cannot be counted: %s", path,
+                           connection->error);
+    store_connection_close(connection, !had_wal || check->mends);
+    return status;
+}
+
+/* --- epochs ----------------------------------------------------------------------------------- */
 
 enum bk_status store_epoch_renew(struct bk_connection *connection) {
     uint8_t epoch[STORE_EPOCH_BYTES];

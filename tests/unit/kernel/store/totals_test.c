@@ -90,6 +90,54 @@ static void a_question_too_long_to_remember_is_answered(void **state) {
     assert_int_equal(found, 1);
 }
 
+/* --- files that nobody has open --------------------------------------------------------------- */
+
+static enum bk_status run_keep(struct bk_transaction *transaction, void *user) {
+    (void)user;
+    return bk_rows_keep(bk_transaction_connection(transaction), BK_SLICE("items"),
+                        BK_SLICE("\"items\""));
+}
+
+struct wrong {
+    int64_t kept, counted;
+    int count;
+};
+
+static void on_wrong(void *user, const char *table, int64_t kept, int64_t counted) {
+    struct wrong *wrong = user;
+    assert_string_equal(table, "items");
+    *wrong = (struct wrong){kept, counted, wrong->count + 1};
+}
+
+static struct wrong check(struct support_store *fixture, bool mends) {
+    struct wrong wrong = {0, 0, 0};
+    const struct bk_rows_check check = {mends, on_wrong, &wrong};
+    assert_int_equal(bk_rows_check_file(fixture->path, &check, NULL), BK_OK);
+    return wrong;
+}
+
+static void a_wrong_number_is_found_and_mended(void **state) {
+    struct support_store *fixture = *state;
+    assert_int_equal(support_store_run(fixture, run_keep, NULL), BK_OK);
+    assert_int_equal(support_store_run(fixture, support_run_item, "a"), BK_OK);
+    assert_int_equal(support_store_run(fixture, support_run_item, "b"), BK_OK);
+    support_store_close(fixture);
+    assert_int_equal(check(fixture, false).count, 0);
+    assert_int_equal(support_store_open(fixture), BK_OK);
+    assert_int_equal(support_store_run(fixture, support_run_sql,
+                                       "UPDATE _meta SET value = 7 WHERE name = 'rows.items'"),
+                     BK_OK);
+    support_store_close(fixture);
+    for (int round = 0; round < 2; round++) {
+        struct wrong wrong = check(fixture, round == 1);
+        assert_int_equal(wrong.count, 1);
+        assert_int_equal(wrong.kept, 7);
+        assert_int_equal(wrong.counted, 2);
+    }
+    assert_int_equal(check(fixture, false).count, 0);
+    assert_int_equal(support_store_open(fixture), BK_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_counts_anew_after_an_event, support_store_setup,
@@ -102,6 +150,8 @@ int main(void) {
                                         support_store_setup, support_store_teardown),
         cmocka_unit_test_setup_teardown(a_question_too_long_to_remember_is_answered,
                                         support_store_setup, support_store_teardown),
+        cmocka_unit_test_setup_teardown(a_wrong_number_is_found_and_mended, support_store_setup,
+                                        support_store_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
