@@ -681,6 +681,14 @@ static void refuse_late(struct record_list *list) {
                         "out the totals with skipTotal=1.");
         return;
     }
+    if (list->collection->type == BK_COLLECTION_VIEW) {
+        bk_answer_error(request, BK_INVALID,
+                        "The query took too long: the view works through too many records for one "
+                        "request. Give the fields that its query joins, filters and groups by an "
+                        "index in their own collections, leave out the totals with skipTotal=1, or "
+                        "keep what it adds up in a collection.");
+        return;
+    }
     bk_buffer_init(&names, NAMES_BYTES_MAX);
     name_fields(list, bk_request_query(request, BK_SLICE("filter")), &names);
     name_fields(list, list->sort, &names);
