@@ -1,0 +1,186 @@
+/* Names: what they lead to is judged, and a resolver that hangs holds up nobody but who asked for
+ * the name. The resolver is ours: libcurl's calls of getaddrinfo end up in this file. */
+#define _GNU_SOURCE 1
+#include "outbound/outbound_private.h"
+#include "peer_fixture.h"
+
+#include "bakend/clock.h"
+
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static atomic_uint resolving_count, resolving_max, resolved_count;
+static atomic_bool is_open;
+
+/* "hang…" takes until the gate opens, "slow…" a moment, both to no avail; all other names are
+ * 127.0.0.1. */
+int getaddrinfo(const char *restrict name, const char *restrict service,
+                const struct addrinfo *restrict hints, struct addrinfo **restrict result) {
+    union {
+        void *symbol;
+        int (*function)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    } real = {.symbol = dlsym(RTLD_NEXT, "getaddrinfo")};
+    unsigned count = atomic_fetch_add(&resolving_count, 1) + 1;
+    bool hangs = strncmp(name, "hang", 4) == 0, is_slow = strncmp(name, "slow", 4) == 0;
+    if (count > resolving_max)
+        resolving_max = count;
+    if (is_slow)
+        (void)usleep(20000);
+    while (hangs && !is_open)
+        (void)usleep(1000);
+    (void)atomic_fetch_sub(&resolving_count, 1);
+    (void)atomic_fetch_add(&resolved_count, 1);
+    if (hangs || is_slow)
+        return EAI_NONAME;
+    return real.function("127.0.0.1", service, hints, result);
+}
+
+struct world {
+    struct bk_loop *loop;
+    struct bk_outbound *outbound;
+    struct bk_outbound_channel *channel;
+    struct support_peer *peer;
+    struct support_exchange exchange;
+};
+
+static void serve(struct support_connection *connection) {
+    while (support_connection_read(connection, "\r\n\r\n") != NULL)
+        (void)support_connection_send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
+static void setup_world(struct world *world, void **state, bool allows_any_address) {
+    struct bk_outbound_policy policy = support_trusting_policy();
+    memset(world, 0, sizeof(*world));
+    policy.allows_any_address = allows_any_address;
+    world->loop = *state;
+    world->outbound = bk_outbound_create(*state);
+    world->channel = bk_outbound_open(world->outbound, &policy);
+    world->peer = support_peer_start(serve, NULL);
+    is_open = false;
+    resolving_max = 0;
+    resolved_count = 0;
+}
+
+/* The resolver's threads are let go first: one that outlives the test would be seen by the next. */
+static void teardown_world(struct world *world) {
+    assert_in_range(support_channel_close_ms(world->channel, world->loop), 0, 1000);
+    bk_outbound_destroy(world->outbound);
+    support_peer_stop(world->peer);
+    is_open = true;
+    while (resolving_count > 0)
+        (void)usleep(1000);
+    (void)usleep(20000);
+}
+
+static void set_name(struct support_exchange *exchange, struct world *world, const char *name) {
+    support_exchange_init(exchange, support_peer_port(world->peer), "/");
+    (void)snprintf(exchange->url, sizeof(exchange->url), "http://%s:%u/", name,
+                   support_peer_port(world->peer));
+    exchange->request.url = bk_slice_from(exchange->url);
+}
+
+static void test_a_name_that_leads_inside_is_blocked(void **state) {
+    struct world world;
+    setup_world(&world, state, false);
+    set_name(&world.exchange, &world, "rebound.example.com");
+    support_exchange_run(&world.exchange, world.loop, world.channel);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_BLOCKED);
+    assert_true(resolved_count > 0);
+    assert_int_equal(support_peer_connection_count(world.peer), 0);
+    teardown_world(&world);
+}
+
+static void test_a_resolver_that_hangs_is_left_behind(void **state) {
+    struct world world;
+    struct support_exchange other;
+    uint64_t start_ns = bk_clock_monotonic_ns();
+    setup_world(&world, state, true);
+    set_name(&world.exchange, &world, "hang.example.com");
+    world.exchange.request.connect_timeout_ms = 150;
+    support_exchange_submit(&world.exchange, world.channel);
+    support_exchange_init(&other, support_peer_port(world.peer), "/");
+    support_exchange_run(&other, world.loop, world.channel);
+    assert_int_equal(other.request.failure, BK_OUTBOUND_OK);
+    assert_false(world.exchange.is_done);
+    support_loop_run_until(world.loop, &world.exchange.is_done);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_TIMEOUT);
+    support_exchange_run(&other, world.loop, world.channel);
+    assert_int_equal(other.request.failure, BK_OUTBOUND_OK);
+    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 100, 2000);
+    assert_int_equal(resolving_count, 1); /* still at it */
+    teardown_world(&world);
+}
+
+static void test_closing_does_not_wait_for_a_resolver(void **state) {
+    struct world world;
+    setup_world(&world, state, true);
+    set_name(&world.exchange, &world, "hang.example.com");
+    support_exchange_submit(&world.exchange, world.channel);
+    while (resolving_count == 0)
+        support_loop_run_for(world.loop, 2);
+    teardown_world(&world);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_CANCELLED);
+}
+
+static struct support_exchange *submit_names(struct world *world, const char *prefix,
+                                             size_t count) {
+    struct support_exchange *exchanges = calloc(count, sizeof(*exchanges));
+    assert_non_null(exchanges);
+    for (size_t i = 0; i < count; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "%s%zu.example.com", prefix, i);
+        set_name(&exchanges[i], world, name);
+        support_exchange_submit(&exchanges[i], world->channel);
+    }
+    return exchanges;
+}
+
+static void test_so_many_names_are_resolved_at_once_and_no_more(void **state) {
+    enum { NAMES = 3 * OUTBOUND_RESOLVING_MAX };
+    struct support_exchange *exchanges;
+    struct world world;
+    setup_world(&world, state, true);
+    exchanges = submit_names(&world, "slow", NAMES);
+    for (size_t i = 0; i < NAMES; i++) {
+        support_loop_run_until(world.loop, &exchanges[i].is_done);
+        assert_int_equal(exchanges[i].request.failure, BK_OUTBOUND_RESOLVE);
+    }
+    assert_int_equal(resolved_count, NAMES);
+    assert_in_range(resolving_max, 2, OUTBOUND_RESOLVING_MAX);
+    teardown_world(&world);
+    free(exchanges);
+}
+
+/* Those that were left behind count, too: no new ones are begun in their place. */
+static void test_resolvers_that_were_left_behind_count(void **state) {
+    enum { NAMES = 2 * OUTBOUND_RESOLVING_MAX };
+    struct support_exchange *exchanges;
+    struct world world;
+    setup_world(&world, state, true);
+    exchanges = submit_names(&world, "hang", NAMES);
+    for (size_t i = 0; i < OUTBOUND_RESOLVING_MAX; i++) {
+        bk_outbound_cancel(&exchanges[i].request);
+        support_loop_run_until(world.loop, &exchanges[i].is_done);
+    }
+    support_loop_run_for(world.loop, 300);
+    assert_in_range(resolving_max, 1, OUTBOUND_RESOLVING_MAX);
+    teardown_world(&world);
+    free(exchanges);
+}
+
+int main(void) {
+#define LOOP_TEST(name)                                                                            \
+    cmocka_unit_test_setup_teardown(name, support_loop_setup, support_loop_teardown)
+    const struct CMUnitTest tests[] = {
+        LOOP_TEST(test_a_name_that_leads_inside_is_blocked),
+        LOOP_TEST(test_a_resolver_that_hangs_is_left_behind),
+        LOOP_TEST(test_closing_does_not_wait_for_a_resolver),
+        LOOP_TEST(test_so_many_names_are_resolved_at_once_and_no_more),
+        LOOP_TEST(test_resolvers_that_were_left_behind_count),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
