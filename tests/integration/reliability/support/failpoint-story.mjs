@@ -1,8 +1,8 @@
 /**
  * A story that passes every place where something is written or delivered, and what must be true
  * after it was cut off anywhere: what was acknowledged is there, what was refused is not, what is in
- * between is whole, each record's events come in order, a consumer has seen every event, and
- * nothing half-made is left.
+ * between is whole, each record's events come in order, a consumer has seen every event, work that
+ * was taken on is done and told of once, and nothing half-made is left.
  */
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
@@ -14,6 +14,7 @@ import { signIn } from '../../support/superuser.mjs';
 const SUBJECTS = 3;
 const UPDATES = 3;
 const LEASE_MS = 1000;
+const WORK_S = 30;
 const OK = (status) => status >= 200 && status < 300;
 export const oldTenant = 'old';
 const newTenant = 'fresh';
@@ -34,6 +35,7 @@ export class Story {
   isTenantDeleted = false;
   isBackedUp = false;
   isRuled = false;
+  isMailed = false;
   handed = [];
   isRestored = false;
   /** Answers that were neither a success nor asked for. */
@@ -106,6 +108,25 @@ export class Story {
     if (status !== 500) this.isRuled = OK(status);
   }
 
+  /** A mail becomes a file, by work that goes on after the answer. */
+  async #sendMail() {
+    this.isMailed = undefined;
+    const mail = { to: 'reader@example.com', subject: 'A story', text: 'Once upon a time' };
+    const { status } = await this.#ask('POST', '/api/mail', mail);
+    if (status !== 500) this.isMailed = OK(status);
+    if (this.isMailed) await this.#mailsSent();
+  }
+
+  /** The events of mails, which may be a while in coming. */
+  async #mailsSent() {
+    const query = `/api/events?after=start&types=mail.*&wait=${WORK_S}`;
+    const { body, text } = await this.server.request('GET', query, undefined, {
+      token: this.token,
+    });
+    assert.ok(body.events, text);
+    return body.events;
+  }
+
   async #deleteTenant() {
     this.isTenantDeleted = undefined;
     const { status } = await this.#ask('DELETE', `/api/tenants/${oldTenant}`);
@@ -122,6 +143,7 @@ export class Story {
     await this.#makeTenant();
     await this.#deleteTenant();
     await this.#changeCollection();
+    await this.#sendMail();
     await this.#writeSome(10);
     const body = { identity: 'operator@example.com', password: 'correct horse 1' };
     await this.#ask('POST', '/api/collections/_superusers/auth-with-password', body);
@@ -227,6 +249,18 @@ export class Story {
     assert.deepEqual(left.sort(), body.items.map(({ file }) => file), 'no half of a file');
   }
 
+  /** What was taken on is done by now, or by this life of the server. */
+  async #checkMail() {
+    if (this.isMailed === false) return;
+    const events = this.isMailed ? await this.#mailsSent() : [];
+    assert.ok(!this.isMailed || events.length === 1, `a mail is told of once: ${events.length}`);
+    for (const { type, payload } of events) {
+      assert.equal(type, 'mail.sent');
+      const files = await readdir(join(this.server.data, 'mail'));
+      assert.deepEqual(files, [`${payload.task}.eml`], 'and its file is there, and no other');
+    }
+  }
+
   /** Another backup clears away what one that was cut off has left. */
   async #checkBackups() {
     const again = await this.server.request(
@@ -253,6 +287,7 @@ export class Story {
     await this.#checkTenants();
     await this.#checkBackups();
     await this.#checkMigrations();
+    await this.#checkMail();
     await this.#writeSome(20);
     await this.#checkConsumer(await this.#checkRecords());
     const { text } = await server.request('GET', '/api/collections/things/snapshot', undefined, {

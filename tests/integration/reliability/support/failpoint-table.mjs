@@ -40,4 +40,10 @@ export const table = [
   { name: 'tenants.before_deletion', drive: 'story', at: 1 },
   { name: 'tenants.before_record', drive: 'story', at: 1 },
   { name: 'tenants.before_removal', drive: 'story', at: 1 },
+  { name: 'work.added', drive: 'story', at: 1 },
+  { name: 'work.after_record', drive: 'story', at: 1 },
+  { name: 'work.answered', drive: 'story', at: 1 },
+  { name: 'work.claimed', drive: 'story', at: 1 },
+  { name: 'work.handler', drive: 'story', at: 1 },
+  { name: 'work.recorded', drive: 'story', at: 1 },
 ];
