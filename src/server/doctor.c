@@ -1,8 +1,8 @@
 /*
  * `bakend doctor`: looks at a data directory and says what is wrong and what to do. It changes
- * nothing, but for numbers of records that are wrong, with --fix. On a stopped directory it holds the lock and checks every tenant's database
- * file; where a server runs the databases are its own, so it is asked how it is, and only the files
- * around are checked.
+ * nothing, but for numbers of records that are wrong, with --fix. On a stopped directory it holds
+ * the lock and checks every tenant's database file; where a server runs the databases are its own,
+ * so it is asked how it is, and only the files around are checked.
  *
  * Findings are ok, warning or problem; the exit code is 1 when there is a problem.
  */
