@@ -34,7 +34,7 @@ enum {
     BK_OUTBOUND_RECIPIENTS_MAX = 100,
     BK_OUTBOUND_REPLY_MAX_BYTES = 500, /* what is kept of an SMTP reply */
     BK_OUTBOUND_SMTP_MAX = 4,          /* mails of a channel that are sent at once */
-    BK_OUTBOUND_IDLE_S = 30,           /* a peer that moves nothing for so long: TIMEOUT */
+    BK_OUTBOUND_IDLE_S = 30,           /* HTTP where nothing moves for so long: TIMEOUT */
 };
 
 /* --- addresses -------------------------------------------------------------------------------- */

@@ -11,19 +11,14 @@
  *
  * TLS that is asked for is never done without: CURLUSESSL_ALL, and a second look before MAIL. Where
  * it is wished for, what was written in plain text so far is EHLO.
+ *
+ * A server may think about a mail for minutes, so nothing but the timeout ends the wait.
  */
 #include "outbound_private.h"
 
 #include <string.h>
 
-enum {
-    FIRST_REFUSAL = 400,
-    LOGIN_DONE = 235,
-    FAREWELL = 221,
-    CODE_DIGITS = 3,
-    FIRST_PRINTABLE = 0x20,
-    DELETE = 0x7f
-};
+enum { FIRST_REFUSAL = 400, LOGIN_DONE = 235, FAREWELL = 221, CODE_DIGITS = 3 };
 
 /* --- replies ---------------------------------------------------------------------------------- */
 
@@ -110,26 +105,6 @@ bool outbound_mail_was_refused(const struct bk_outbound_call *call, CURLcode cod
         return false;
     return code == CURLE_WEIRD_SERVER_REPLY || code == CURLE_REMOTE_ACCESS_DENIED ||
            code == CURLE_SEND_ERROR || code == CURLE_UPLOAD_FAILED;
-}
-
-/* It goes into logs and records: printable, and whole characters. */
-void outbound_mail_tidy_reply(struct bk_outbound_call *call) {
-    struct bk_buffer *text = &call->body;
-    bool is_utf8;
-    for (size_t cut = 0; cut < 4 && cut < text->length; cut++) {
-        if (!bk_slice_is_utf8(bk_slice_make(text->data, text->length - cut)))
-            continue;
-        text->length -= cut;
-        break;
-    }
-    is_utf8 = bk_slice_is_utf8(bk_buffer_slice(text));
-    for (size_t i = 0; i < text->length; i++) {
-        unsigned char c = (unsigned char)text->data[i];
-        if (c < FIRST_PRINTABLE || c == DELETE)
-            text->data[i] = ' ';
-        else if (c > DELETE && !is_utf8)
-            text->data[i] = '?';
-    }
 }
 
 /* --- the mail --------------------------------------------------------------------------------- */

@@ -214,7 +214,6 @@ void outbound_web_prepare(struct bk_outbound_call *call);
 void outbound_mail_prepare(struct bk_outbound_call *call);
 /* Refused by a reply: libcurl's code only says at which step. */
 bool outbound_mail_was_refused(const struct bk_outbound_call *call, CURLcode code);
-void outbound_mail_tidy_reply(struct bk_outbound_call *call);
 
 /* --- addresses -------------------------------------------------------------------------------- */
 
@@ -229,6 +228,8 @@ bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
 
 /* --- texts ------------------------------------------------------------------------------------ */
 
+/* A peer's words, for logs and records: printable, whole characters. The length that is left. */
+size_t outbound_text_tidy(char *text, size_t length);
 /* No control characters. */
 bool outbound_text_is_line(struct bk_slice text);
 /* Whether it can be written on the wire as it is; not whether the URL has a meaning. */

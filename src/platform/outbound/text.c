@@ -53,6 +53,27 @@ static bool is_line(struct bk_slice text, char allowed) {
 
 bool outbound_text_is_line(struct bk_slice text) { return is_line(text, '\0'); }
 
+static size_t whole_characters(const char *text, size_t length) {
+    for (size_t cut = 0; cut < 4 && cut < length; cut++) {
+        if (bk_slice_is_utf8(bk_slice_make(text, length - cut)))
+            return length - cut;
+    }
+    return length;
+}
+
+size_t outbound_text_tidy(char *text, size_t length) {
+    size_t kept = whole_characters(text, length);
+    bool is_utf8 = bk_slice_is_utf8(bk_slice_make(text, kept));
+    for (size_t i = 0; i < kept; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < FIRST_PRINTABLE || c == DELETE)
+            text[i] = ' ';
+        else if (c > DELETE && !is_utf8)
+            text[i] = '?';
+    }
+    return kept;
+}
+
 /* --- HTTP ------------------------------------------------------------------------------------- */
 
 static bool is_framing(struct bk_slice name) {

@@ -15,13 +15,7 @@
 
 #include <stdio.h>
 
-enum {
-    CONNECT_TIMEOUT_MS = 5000,
-    TIMEOUT_MS = 15000,
-    DNS_CACHE_S = 30,
-    IDLE_BYTES_PER_S = 1, /* less than that for BK_OUTBOUND_IDLE_S: nothing moves */
-    NS_PER_US = 1000
-};
+enum { CONNECT_TIMEOUT_MS = 5000, TIMEOUT_MS = 15000, DNS_CACHE_S = 30, NS_PER_US = 1000 };
 
 /* --- options ---------------------------------------------------------------------------------- */
 
@@ -67,8 +61,6 @@ static void set_limits(struct bk_outbound_call *call) {
     outbound_set_long(call, CURLOPT_CONNECTTIMEOUT_MS,
                       (long)(connect_ms == 0 ? CONNECT_TIMEOUT_MS : connect_ms));
     outbound_set_long(call, CURLOPT_TIMEOUT_MS, (long)(total_ms == 0 ? TIMEOUT_MS : total_ms));
-    outbound_set_long(call, CURLOPT_LOW_SPEED_LIMIT, IDLE_BYTES_PER_S);
-    outbound_set_long(call, CURLOPT_LOW_SPEED_TIME, BK_OUTBOUND_IDLE_S);
     outbound_set_long(call, CURLOPT_DNS_CACHE_TIMEOUT, DNS_CACHE_S);
 }
 
@@ -181,7 +173,8 @@ static void conclude_by_code(struct bk_outbound_call *call, CURLcode code) {
         outbound_call_settle(call, failure, NULL);
         return;
     }
-    (void)snprintf(text, sizeof(text), "%s: %.200s", outbound_failure_text(failure), call->detail);
+    (void)snprintf(text, sizeof(text), "%s: %.180s", outbound_failure_text(failure), call->detail);
+    outbound_text_tidy(text, strlen(text)); /* a certificate may have any name in it */
     outbound_call_settle(call, failure, text);
 }
 
@@ -189,7 +182,7 @@ void outbound_transfer_conclude(struct bk_outbound_call *call, CURLcode code) {
     bool is_mail = call->request->smtp != NULL;
     measure(call);
     if (is_mail)
-        outbound_mail_tidy_reply(call);
+        call->body.length = outbound_text_tidy(call->body.data, call->body.length);
     else
         call->status = (uint32_t)long_info(call, CURLINFO_RESPONSE_CODE);
     /* libcurl takes a head that ends in the middle for one without a body. */

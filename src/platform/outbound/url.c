@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PORT_DIGITS = 6, PARSE_FLAGS = CURLU_DISALLOW_USER | CURLU_URLENCODE };
+enum { FIRST_BEYOND_ASCII = 0x80, PARSE_FLAGS = CURLU_DISALLOW_USER | CURLU_URLENCODE };
 
 /* --- parsing ---------------------------------------------------------------------------------- */
 
@@ -33,7 +33,8 @@ static enum bk_status describe_problem(CURLUcode code, enum bk_outbound_failure 
     case CURLUE_BAD_HOSTNAME:
     case CURLUE_BAD_IPV6:
         return bk_error_set(error, BK_INVALID,
-                            "the URL has no valid host: write https://host/path");
+                            "the URL has no valid host: write https://host/path, with a name of "
+                            "other letters in its form of ASCII (xn--…)");
     case CURLUE_BAD_PORT_NUMBER:
         return bk_error_set(error, BK_INVALID, "the URL's port is not one of 1 to 65535");
     case CURLUE_OUT_OF_MEMORY:
@@ -66,12 +67,19 @@ static enum bk_status check_protocol(CURLU *url, bool *is_plain, enum bk_outboun
                                : describe_problem(CURLUE_UNSUPPORTED_SCHEME, failure, error);
 }
 
-/* A host is there, and the port is one that can be connected to. */
+/* libcurl reads other letters by the locale, which a server has none of. */
+static bool is_ascii(const char *text) {
+    while (*text != '\0' && (unsigned char)*text < FIRST_BEYOND_ASCII)
+        text++;
+    return *text == '\0';
+}
+
+/* A host is there, in ASCII, and the port is one that can be connected to. */
 static enum bk_status check_authority(CURLU *url, enum bk_outbound_failure *failure,
                                       struct bk_error *error) {
     char *host = take_part(url, CURLUPART_HOST, 0);
     char *port = take_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
-    bool has_host = host != NULL && host[0] != '\0';
+    bool has_host = host != NULL && host[0] != '\0' && is_ascii(host);
     bool has_port = port != NULL && strcmp(port, "0") != 0;
     curl_free(host);
     curl_free(port);

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+enum { IDLE_BYTES_PER_S = 1 /* less than that: nothing moves */ };
+
 /* --- the request ------------------------------------------------------------------------------ */
 
 static bool has_header(const struct bk_outbound_request *request, const char *name) {
@@ -125,6 +127,8 @@ void outbound_web_prepare(struct bk_outbound_call *call) {
                       multiplexes ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
     outbound_set_long(call, CURLOPT_PIPEWAIT, multiplexes);
     outbound_set_long(call, CURLOPT_HTTP09_ALLOWED, 0);
+    outbound_set_long(call, CURLOPT_LOW_SPEED_LIMIT, IDLE_BYTES_PER_S);
+    outbound_set_long(call, CURLOPT_LOW_SPEED_TIME, BK_OUTBOUND_IDLE_S);
     /* 0 would be no limit; what says that it has no more than a byte is seen to in on_body. */
     if (!request->cuts_answer)
         outbound_set_large(call, CURLOPT_MAXFILESIZE_LARGE,

@@ -30,6 +30,7 @@ struct world {
     struct step steps[STEPS_MAX];
     char seen[16384]; /* all that came */
     size_t line_count;
+    bool ends_after_mail;
     bool sleeps_in_data; /* takes nothing of the mail until it wakes */
     /* Set by the peer, and read without a lock by a test that waits for it. */
     atomic_bool hangs, wakes, has_ended, saw_end_of_mail;
@@ -117,6 +118,10 @@ static void serve_smtp(struct support_connection *connection) {
         }
         if (!support_connection_send(connection, answer))
             return;
+        if (world->ends_after_mail && is_in_data) {
+            (void)support_connection_send(connection, "421 4.4.2 Idle\r\n");
+            return;
+        }
         is_in_data = strncmp(answer, "354", 3) == 0;
         if (is_in_data && world->sleeps_in_data) {
             sleep_in_data(world, connection);
@@ -230,6 +235,18 @@ static void test_the_next_mail_goes_over_the_same_connection(void **state) {
         assert_int_equal(world.exchange.request.was_reused, i > 0);
     }
     assert_int_equal(support_peer_connection_count(world.peer), 1);
+    teardown_world(&world);
+}
+
+static void test_a_connection_that_the_server_ended_is_not_used_again(void **state) {
+    struct world world;
+    setup_world(&world, state);
+    world.ends_after_mail = true;
+    for (int i = 0; i < 3; i++) {
+        expect(&world, BK_OUTBOUND_OK, 250);
+        support_loop_run_for(world.loop, 20);
+    }
+    assert_int_equal(support_peer_connection_count(world.peer), 3);
     teardown_world(&world);
 }
 
@@ -617,6 +634,7 @@ int main(void) {
         LOOP_TEST(test_a_large_mail_arrives_whole),
         LOOP_TEST(test_the_name_and_the_envelope_are_as_given),
         LOOP_TEST(test_the_next_mail_goes_over_the_same_connection),
+        LOOP_TEST(test_a_connection_that_the_server_ended_is_not_used_again),
         LOOP_TEST(test_no_kind_of_security_takes_the_connection_of_another),
         LOOP_TEST(test_both_logins_are_spoken),
         LOOP_TEST(test_a_login_that_is_refused_is_told),

@@ -19,7 +19,7 @@ static atomic_bool is_open;
 /* "hang…" takes until the gate opens, "slow…" a moment, both to no avail; all other names are
  * 127.0.0.1. */
 int getaddrinfo(const char *restrict name, const char *restrict service,
-                const struct addrinfo *restrict hints, struct addrinfo **restrict result) {
+                const struct addrinfo *restrict req, struct addrinfo **restrict pai) {
     union {
         void *symbol;
         int (*function)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
@@ -36,7 +36,7 @@ int getaddrinfo(const char *restrict name, const char *restrict service,
     (void)atomic_fetch_add(&resolved_count, 1);
     if (hangs || is_slow)
         return EAI_NONAME;
-    return real.function("127.0.0.1", service, hints, result);
+    return real.function("127.0.0.1", service, req, pai);
 }
 
 struct world {

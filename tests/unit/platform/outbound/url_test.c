@@ -35,8 +35,7 @@ static void test_public_urls_are_taken(void **state) {
     assert_taken(&STRICT, "HTTPS://EXAMPLE.COM/");
     assert_taken(&STRICT, "https://8.8.8.8/");
     assert_taken(&STRICT, "https://[2606:4700:4700::1111]/");
-    assert_taken(&STRICT, "https://b\xc3\xbc"
-                          "cher.example/\xc3\xa4");
+    assert_taken(&STRICT, "https://xn--bcher-kva.example/\xc3\xa4");
     assert_taken(&STRICT, "https://localhost.example.com/");
     assert_taken(&STRICT, "https://notlocalhost/");
 }
@@ -117,6 +116,10 @@ static void test_what_is_no_url_is_refused(void **state) {
     assert_refused(&STRICT, "https://example.com:a/", "port");
     assert_refused(&STRICT, "https://[::1", "");
     assert_refused(&STRICT, "https://exa mple.com/", "");
+    assert_refused(&STRICT,
+                   "https://b\xc3\xbc"
+                   "cher.example/",
+                   "xn--");
     assert_refused(&STRICT, "https://example.com/\r\nHost: other", "control character");
     assert_refused(&STRICT, "https://example.com/\tx", "control character");
     assert_refused(&STRICT, "https://example.com/\x7f", "control character");
