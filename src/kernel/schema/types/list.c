@@ -71,3 +71,23 @@ void schema_list_write_json(bool is_multiple, const struct bk_value *value, stru
     else
         bk_buffer_append_literal(out, "[]");
 }
+
+/* As in the contract, a text that is an array in part ([1,"a"]) is one value when it is stored, and
+ * when it is judged the texts in it and itself. */
+bool schema_list_is_several(struct bk_slice text, struct bk_arena *arena) {
+    struct bk_slice first = BK_SLICE_EMPTY;
+    struct bk_json *json;
+    bool is_itself = false;
+    if (bk_slice_find(text, '[') == text.length ||
+        bk_json_parse(arena, text, &json, NULL) != BK_OK || json->type != BK_JSON_ARRAY)
+        return false;
+    for (const struct bk_json *each = json->child; each != NULL; each = each->next) {
+        is_itself = is_itself || (each->type != BK_JSON_STRING && each->type != BK_JSON_NULL);
+        if (each->type != BK_JSON_STRING || each->string.length == 0)
+            continue;
+        if (first.length > 0 && !bk_slice_equal(first, each->string))
+            return true;
+        first = each->string;
+    }
+    return is_itself && first.length > 0;
+}

@@ -57,6 +57,8 @@ static void validate(const struct bk_field *field, const struct bk_value *value,
     int64_t maximum = options->maximum > 1 ? options->maximum : 1;
     if (maximum > SCHEMA_RELATION_COUNT_MAX)
         maximum = SCHEMA_RELATION_COUNT_MAX;
+    if (count == 1 && maximum == 1 && schema_list_is_several(value->text, problems->arena))
+        count = 2;
     if (count == 0)
         schema_problem_if_required(field, problems);
     else if (count < options->minimum)

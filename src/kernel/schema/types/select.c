@@ -70,6 +70,9 @@ static void validate(const struct bk_field *field, const struct bk_value *value,
     if (!is_multiple(field)) {
         if (schema_value_is_empty_text(value))
             schema_problem_if_required(field, problems);
+        else if (schema_list_is_several(value->text, problems->arena))
+            schema_problem_int(field, problems, "validation_too_many_values",
+                               "Select no more than %s.", "maxSelect", 1);
         else if (!has(&options->values, value->text))
             problem_value(field, problems, value->text, false);
         return;

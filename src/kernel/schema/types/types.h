@@ -66,6 +66,8 @@ void schema_list_change(bool is_multiple, enum bk_modifier modifier,
  * with the whole array. */
 bool schema_list_next(struct bk_slice *rest, struct bk_slice *element);
 uint32_t schema_list_count(struct bk_slice array);
+/* Whether the value of a field that takes one is judged as several. */
+bool schema_list_is_several(struct bk_slice text, struct bk_arena *arena);
 /* Value → JSON: an array, or a text. */
 void schema_list_write_json(bool is_multiple, const struct bk_value *value, struct bk_buffer *out);
 

@@ -162,6 +162,8 @@ static void selects(void **state) {
                                      {"[null]", "''"},
                                      {"'[\\'a\\']'", "'a'"},
                                      {"'x'", "!validation_invalid_value"},
+                                     {"'[1,\\'a\\']'", "!validation_too_many_values"},
+                                     {"'[1]'", "!validation_invalid_value"},
                                      {NULL, NULL}});
     assert_samples(*state, "'type':'select','values':['a','b','c\\''],'maxSelect':2",
                    (struct sample[]){{"'a'", "['a']"},
@@ -220,6 +222,7 @@ static void relations_must_exist(void **state) {
                                      {"''", "''"},
                                      {"['x','two000000000002']", "'two000000000002'"},
                                      {"'none'", "!validation_missing_rel_records"},
+                                     {"'[1,\\'a\\']'", "!validation_too_many_values"},
                                      {NULL, NULL}});
     assert_samples(
         fixture, "'type':'relation','collectionId':'target','minSelect':2,'maxSelect':3",
