@@ -42,6 +42,7 @@ enum {
     BK_WORK_PAYLOAD_MAX_BYTES = 256 * 1024,
     BK_WORK_LANE_MAX_BYTES = 200, /* of a lane's whole name */
     BK_WORK_KEY_MAX_BYTES = 200,
+    BK_WORK_UNIQUE_MAX_BYTES = 300,
     BK_WORK_ERROR_MAX_BYTES = 1000, /* what is kept of a failure; the rest is cut */
     BK_WORK_LANES_MAX = 10000,      /* of a tenant with tasks that wait; more: BK_BUSY */
     BK_WORK_DELAY_MAX_DAYS = 3660,
@@ -79,7 +80,7 @@ struct bk_work_end {
     uint32_t depth;         /* of the origin of what is caused here; the transaction has it */
     struct bk_slice error;  /* AGAIN and DEAD */
     struct bk_slice result; /* as the handler gave it; empty after a timeout or a crash */
-    int64_t due_ms;         /* AGAIN: wall time of the next attempt */
+    int64_t due_ms;         /* AGAIN: of the next attempt, as in its row */
 };
 
 /* Declared by a module as a constant. user of its callbacks: the module's context. */
@@ -119,7 +120,7 @@ struct bk_work_draft {
     uint64_t delay_ms;
     bool is_replay;
     /* Of what it is made from ("webhooks/abc evt_…"): while a task of the same one is there, it is
-     * not added again. Empty: always. */
+     * not added again; kinds do not share them. Empty: always. */
     struct bk_slice unique;
     struct bk_slice cause; /* id of the event that led to it; empty: the write's origin's */
     struct bk_slice actor; /* likewise */
@@ -127,7 +128,7 @@ struct bk_work_draft {
 
 /* On the writer: a row of the same transaction, taken back with it. id: BK_WORK_ID_BYTES and NUL,
  * of the task that is there when unique found one; may be NULL. BK_NOT_FOUND: no such kind.
- * BK_TOO_LARGE: payload, lane or key. BK_INVALID: payload is no JSON, a delay past the maximum. */
+ * BK_TOO_LARGE: payload, lane, key or unique. BK_INVALID: payload is no JSON, a delay past the maximum. */
 enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transaction,
                            const struct bk_work_draft *draft, char *id);
 
@@ -165,7 +166,7 @@ void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t tot
 
 /* --- lanes ------------------------------------------------------------------------------------ */
 
-/* Another policy than the kind's, for as long as the tenant is open. */
+/* Another policy than the kind's, for as long as the tenant is open; NULL: the kind's again. */
 void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane,
                              const struct bk_work_lane_policy *policy);
 /* Hands over nothing of it for so long (Retry-After of the peer behind it). */
@@ -186,7 +187,7 @@ struct bk_work_lane_facts {
     const struct bk_work_kind *kind;
     enum bk_work_lane_state state;
     uint32_t running;
-    int64_t due_ms; /* wall time of the first that waits; INT64_MAX: none */
+    int64_t due_ms; /* of the first that waits, as in its row; INT64_MAX: none */
 };
 /* Those of an open tenant that are paused or have tasks, by name. */
 void bk_work_for_each_lane(struct bk_work *work, struct bk_tenant *tenant,
@@ -214,7 +215,8 @@ enum bk_status bk_work_resume(struct bk_work *work, struct bk_transaction *trans
 
 /* A task of kind at each time of a cron expression (five fields or a macro, UTC). A kind's own
  * schedule has the kind's name. What is declared while the tenant is open and differs from what is
- * stored begins at its next time. */
+ * stored begins at its next time. While its task of an earlier time waits or runs, no other is added
+ * for a time that comes. */
 struct bk_work_schedule {
     struct bk_slice name; /* 1..200 bytes, unique in the tenant */
     const char *kind;

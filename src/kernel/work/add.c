@@ -3,6 +3,7 @@
  *
  * What is said of one thing is added once while it is there (unique). With a key in a lane that is
  * ordered, the task joins the chain of that key: blocked, when the chain has any that has not ended.
+ * All others go to the inbox (inbox.c), which costs the caller's transaction least.
  *
  * An event that a position was handed becomes a task in a write of its own, unique by position and
  * event, and is acknowledged when that is on disk. Its position may be closed meanwhile: its owner
@@ -56,13 +57,15 @@ struct addition {
     char lane_room[BK_WORK_LANE_MAX_BYTES];
     char id[BK_WORK_ID_BYTES];
     int64_t now_ms, due_ms;
+    struct bk_slice unique; /* with its kind */
     bool is_blocked;
 };
 
 static enum bk_status check(struct addition *addition) {
     const struct bk_work_draft *draft = addition->draft;
     if (draft->payload.length > BK_WORK_PAYLOAD_MAX_BYTES ||
-        draft->key.length > BK_WORK_KEY_MAX_BYTES)
+        draft->key.length > BK_WORK_KEY_MAX_BYTES ||
+        draft->unique.length > BK_WORK_UNIQUE_MAX_BYTES)
         return BK_TOO_LARGE;
     size_t length =
         work_lane_name(addition->kind, draft->lane, draft->is_replay, addition->lane_room);
@@ -71,11 +74,9 @@ static enum bk_status check(struct addition *addition) {
     addition->lane = bk_slice_make(addition->lane_room, length);
     if (draft->delay_ms > (uint64_t)BK_WORK_DELAY_MAX_DAYS * MS_PER_DAY)
         return BK_INVALID;
-    struct bk_json *ignored;
-    if (draft->payload.length == 0)
-        return BK_OK;
-    return bk_json_parse(bk_transaction_arena(addition->transaction), draft->payload, &ignored,
-                         NULL);
+    if (draft->payload.length > 0 && !work_payload_is_json(draft->payload))
+        return BK_INVALID;
+    return BK_OK;
 }
 
 /* BK_OK: there is one, and id is its. BK_END: there is none. */
@@ -88,7 +89,10 @@ static enum bk_status find_unique(struct addition *addition) {
         work_statement(addition->work, connection, WORK_SQL_FIND_UNIQUE, &statement);
     if (status != BK_OK)
         return status;
-    bk_statement_bind_text(statement, 1, addition->draft->unique);
+    addition->unique =
+        bk_arena_format(bk_transaction_arena(addition->transaction), "%s %.*s",
+                        addition->draft->kind, BK_SLICE_PRINT(addition->draft->unique));
+    bk_statement_bind_text(statement, 1, addition->unique);
     status = bk_statement_step(statement);
     if (status == BK_OK) {
         struct bk_slice id = bk_statement_text(statement, 0);
@@ -167,7 +171,7 @@ static void bind(struct addition *addition, struct bk_statement *statement, bool
     bk_statement_bind_text(statement, 9, actor_of(addition, origin));
     bk_statement_bind_int(statement, 10, origin == NULL ? 0 : origin->depth);
     bk_statement_bind_text(statement, 11, addition->chain);
-    bk_statement_bind_text(statement, 12, draft->unique);
+    bk_statement_bind_text(statement, 12, addition->unique);
 }
 
 static enum bk_status insert_secret(struct addition *addition) {
@@ -182,9 +186,37 @@ static enum bk_status insert_secret(struct addition *addition) {
     return bk_statement_run(statement);
 }
 
+/* What is empty is left unbound, which is NULL. */
+static enum bk_status insert_into_inbox(struct addition *addition, bool is_secret) {
+    const struct bk_origin *origin = bk_transaction_origin(addition->transaction);
+    struct bk_slice payload = addition->draft->payload;
+    struct bk_slice cause = cause_of(addition, origin), actor = actor_of(addition, origin);
+    char now[BK_TIME_TEXT_BYTES], due[BK_TIME_TEXT_BYTES];
+    struct bk_statement *statement;
+    enum bk_status status =
+        work_statement(addition->work, bk_transaction_connection(addition->transaction),
+                       WORK_SQL_INBOX_ADD, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_record_id_make(addition->id, addition->now_ms);
+    bk_statement_bind_text(statement, 1, bk_slice_make(addition->id, sizeof addition->id));
+    bk_statement_bind_text(statement, 2, addition->lane);
+    bk_statement_bind_text(statement, 3,
+                           payload.length == 0 || is_secret ? BK_SLICE("null") : payload);
+    work_bind_time(statement, 4, now, addition->now_ms);
+    if (addition->due_ms != addition->now_ms)
+        work_bind_time(statement, 5, due, addition->due_ms);
+    if (cause.length > 0)
+        bk_statement_bind_text(statement, 6, cause);
+    if (actor.length > 0)
+        bk_statement_bind_text(statement, 7, actor);
+    if (origin != NULL && origin->depth > 0)
+        bk_statement_bind_int(statement, 8, origin->depth);
+    return bk_statement_run(statement);
+}
+
 /* An id that clashes is drawn again; what is unique was looked for in this transaction. */
-static enum bk_status insert(struct addition *addition) {
-    bool is_secret = addition->kind->declared->has_secrets && addition->draft->payload.length > 0;
+static enum bk_status insert_into_table(struct addition *addition, bool is_secret) {
     enum bk_status status = BK_CONFLICT;
     for (int i = 0; i < ID_ATTEMPTS_MAX && status == BK_CONFLICT; i++) {
         struct bk_statement *statement;
@@ -197,6 +229,16 @@ static enum bk_status insert(struct addition *addition) {
         bind(addition, statement, is_secret, now, due);
         status = bk_statement_run(statement);
     }
+    return status;
+}
+
+/* A key in a lane that is not ordered is only shown. */
+static enum bk_status insert(struct addition *addition) {
+    const struct bk_work_draft *draft = addition->draft;
+    bool is_secret = addition->kind->declared->has_secrets && draft->payload.length > 0;
+    bool is_plain = draft->unique.length == 0 && draft->key.length == 0;
+    enum bk_status status =
+        is_plain ? insert_into_inbox(addition, is_secret) : insert_into_table(addition, is_secret);
     return status == BK_OK && is_secret ? insert_secret(addition) : status;
 }
 
@@ -229,7 +271,7 @@ enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transact
     addition.kind = work_kind_of_name(work, bk_slice_from(draft->kind));
     if (addition.kind == NULL)
         return BK_NOT_FOUND;
-    addition.chain = BK_SLICE_EMPTY;
+    addition.chain = addition.unique = BK_SLICE_EMPTY;
     addition.is_blocked = false;
     addition.now_ms = work_now_ms(work);
     addition.due_ms = addition.now_ms + (int64_t)draft->delay_ms;
@@ -243,7 +285,15 @@ enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transact
 
 /* --- from a position -------------------------------------------------------------------------- */
 
+/* The events of a position that are being added. Behind one that fails none is added: they come
+ * again, in order. The flag is atomic. */
+struct intake_line {
+    uint32_t count;
+    bool has_failed;
+};
+
 struct intake {
+    struct intake_line *line;
     struct bk_list link; /* bk_work.intakes */
     struct bk_write write;
     struct bk_task refusal; /* there is no write: the position is told after it has handed over */
@@ -259,7 +309,12 @@ struct intake {
 
 static enum bk_status run_intake(struct bk_transaction *transaction, struct bk_write *write) {
     const struct intake *intake = bk_container_of(write, struct intake, write);
-    return bk_work_add(intake->work, transaction, &intake->draft, NULL);
+    if (__atomic_load_n(&intake->line->has_failed, __ATOMIC_RELAXED))
+        return BK_CANCELLED;
+    enum bk_status status = bk_work_add(intake->work, transaction, &intake->draft, NULL);
+    if (status != BK_OK)
+        __atomic_store_n(&intake->line->has_failed, true, __ATOMIC_RELAXED);
+    return status;
 }
 
 static void finish_intake(struct intake *intake, enum bk_status status) {
@@ -271,6 +326,8 @@ static void finish_intake(struct intake *intake, enum bk_status status) {
                     BK_STRING("event", intake->event->fields.id),
                     BK_TEXT("kind", intake->draft.kind), BK_TEXT("status", bk_status_name(status)));
     bk_list_remove(&intake->link);
+    if (--intake->line->count == 0)
+        bk_free(intake->line);
     bk_event_unref(intake->event);
     bk_arena_fini(&intake->arena);
     bk_free(intake);
@@ -288,6 +345,20 @@ static void on_intake(struct bk_write *write, enum bk_status status) {
 static void on_refusal(struct bk_task *task) {
     struct intake *intake = bk_container_of(task, struct intake, refusal);
     finish_intake(intake, intake->status);
+}
+
+/* That of the position's other events, when there are any. */
+static struct intake_line *join_line(struct bk_work *work, const struct bk_position *position) {
+    struct intake_line *line = NULL;
+    BK_LIST_FOR_EACH(node, &work->intakes) {
+        const struct intake *intake = bk_container_of(node, struct intake, link);
+        if (intake->position == position)
+            line = intake->line;
+    }
+    if (line == NULL)
+        line = bk_alloc_zero(sizeof *line);
+    line->count++;
+    return line;
 }
 
 static void copy_draft(struct intake *intake, const struct bk_work_draft *draft) {
@@ -318,14 +389,17 @@ void bk_work_add_from(struct bk_work *work, struct bk_position *position, struct
                                       .origin = &intake->origin,
                                       .run = run_intake,
                                       .done = on_intake};
+    intake->line = join_line(work, position);
     bk_list_push(&work->intakes, &intake->link);
     bk_tenant_ref(intake->tenant);
     bk_task_init(&intake->refusal, on_refusal);
     intake->status = bk_arena_status(&intake->arena);
     if (intake->status == BK_OK)
         intake->status = bk_store_write(intake->tenant->database, &intake->write);
-    if (intake->status != BK_OK)
+    if (intake->status != BK_OK) {
+        __atomic_store_n(&intake->line->has_failed, true, __ATOMIC_RELAXED);
         bk_loop_defer(work->loop, &intake->refusal);
+    }
 }
 
 void bk_work_forget(struct bk_work *work, const struct bk_position *position) {

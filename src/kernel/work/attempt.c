@@ -60,6 +60,7 @@ struct work_attempt *work_attempt_create(struct bk_statement *statement, struct 
     char *end = (char *)(attempt + 1);
     *attempt = (struct work_attempt){
         .kind = kind,
+        .is_chained = bk_statement_text(statement, 10).length > 0,
         .rowid = bk_statement_int(statement, 0),
         .task = {.attempt = (uint32_t)bk_statement_int(statement, 4),
                  .depth = (uint32_t)bk_statement_int(statement, 9)},
@@ -167,6 +168,7 @@ static void end(struct work_attempt *attempt) {
     lane->running--;
     lane->ended++;
     work->running_count--;
+    tenant->running[attempt->kind->index]--;
     work->replay_count -= lane->is_replay;
     work_heap_remove(&work->timeouts, &attempt->timeout);
     bk_list_remove(&attempt->link);
@@ -251,14 +253,24 @@ void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t tot
 
 /* --- beginning -------------------------------------------------------------------------------- */
 
+/* It is not begun, and waits again. */
+static void give_back(struct work_attempt *attempt) {
+    attempt->answer = WORK_POSTPONED;
+    end(attempt);
+}
+
 void work_attempt_take(struct work_tenant *tenant, struct work_attempt *attempt) {
     struct bk_work *work = tenant->work;
     join_tenant(tenant, attempt);
     work_lane_begun(attempt->lane, attempt, work_now_ms(work));
     work->running_count++;
+    tenant->running[attempt->kind->index]++;
     work->replay_count += attempt->lane->is_replay;
     bk_list_push(&work->unbegun, &attempt->link);
-    bk_loop_defer(work->loop, &work->begin);
+    if (work->phase == WORK_STARTED)
+        bk_loop_defer(work->loop, &work->begin);
+    else
+        give_back(attempt);
 }
 
 void work_attempt_take_orphan(struct work_tenant *tenant, struct work_attempt *attempt) {
@@ -274,7 +286,7 @@ static void begin(struct work_attempt *attempt) {
     struct work_tenant *tenant = attempt->of;
     struct bk_work *work = tenant->work;
     bk_list_remove(&attempt->link);
-    bk_list_push(&tenant->running, &attempt->link);
+    bk_list_push(&tenant->handled, &attempt->link);
     attempt->kind->attempts++;
     attempt->is_in_handler = true;
     work_heap_put(&work->timeouts, &attempt->timeout,
@@ -318,6 +330,22 @@ void work_attempt_cancel(struct work_attempt *attempt) {
     }
 }
 
+/* Who is asked may answer for others, too: the list is looked at anew after each. */
+static struct work_attempt *first_uncancelled(const struct work_tenant *tenant) {
+    BK_LIST_FOR_EACH(node, &tenant->handled) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        if (!attempt->task.is_cancelled)
+            return attempt;
+    }
+    return NULL;
+}
+
+void work_attempts_cancel(struct work_tenant *tenant) {
+    struct work_attempt *attempt;
+    while ((attempt = first_uncancelled(tenant)) != NULL)
+        work_attempt_cancel(attempt);
+}
+
 static void time_out(struct work_attempt *attempt) {
     char text[64];
     (void)snprintf(text, sizeof text, "it did not end within %u ms", attempt->kind->timeout_ms);
@@ -340,12 +368,8 @@ void work_attempts_time_out(struct bk_work *work) {
 }
 
 void work_attempts_return(struct bk_work *work) {
-    while (!bk_list_is_empty(&work->unbegun)) {
-        struct work_attempt *attempt =
-            bk_container_of(work->unbegun.next, struct work_attempt, link);
-        attempt->answer = WORK_POSTPONED;
-        end(attempt);
-    }
+    while (!bk_list_is_empty(&work->unbegun))
+        give_back(bk_container_of(work->unbegun.next, struct work_attempt, link));
 }
 
 /* --- after the record ------------------------------------------------------------------------- */
@@ -360,6 +384,7 @@ static void count_record(const struct work_attempt *attempt) {
 /* Its handler may come back, or not. */
 static void lose(struct work_attempt *attempt) {
     struct bk_work *work = attempt->of->work;
+    attempt->of->has_lost = true;
     leave_tenant(attempt);
     work_heap_remove(&work->timeouts, &attempt->timeout);
     if (attempt->is_in_handler)
@@ -403,6 +428,7 @@ static void lose_all(struct bk_list *list, bool is_running) {
         if (is_running) {
             lane->running--;
             work->running_count--;
+            attempt->of->running[attempt->kind->index]--;
             work->replay_count -= lane->is_replay;
         } else if (attempt->answer != WORK_UNANSWERED) {
             lane->ended--;
@@ -415,7 +441,7 @@ static void lose_all(struct bk_list *list, bool is_running) {
 }
 
 void work_attempts_lose(struct work_tenant *tenant) {
-    lose_all(&tenant->running, true);
+    lose_all(&tenant->handled, true);
     lose_all(&tenant->ended, false);
     lose_all(&tenant->late, false);
     work_tenant_settle(tenant);

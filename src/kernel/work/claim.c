@@ -11,7 +11,12 @@
 
 #include "bakend/alloc.h"
 
-enum { ID_COLUMN = 1, LANE_COLUMN = 2, DUE_COLUMN = 5 };
+enum {
+    ID_COLUMN = 1,
+    LANE_COLUMN = 2,
+    DUE_COLUMN = 5,
+    RUNNING_ROWS_MAX = 100 * 1000 /* with those of kinds that nobody declares any more */
+};
 
 static enum bk_status read_secret(struct bk_work *work, struct bk_connection *connection,
                                   struct bk_slice id, struct bk_statement **statement,
@@ -122,8 +127,8 @@ enum bk_status work_find_orphans(struct bk_work *work, struct bk_transaction *tr
         work_bind_time(statement, 1, now, round->now_ms);
     else
         bk_statement_bind_text(statement, 1, BK_SLICE("9999"));
-    bk_statement_bind_int(statement, 2, WORK_ROUND_ENDS_MAX);
-    while ((status = bk_statement_step(statement)) == BK_OK) {
+    bk_statement_bind_int(statement, 2, RUNNING_ROWS_MAX);
+    while (count < WORK_ROUND_ENDS_MAX && (status = bk_statement_step(statement)) == BK_OK) {
         struct work_kind *kind = work_kind_of_lane(work, bk_statement_text(statement, LANE_COLUMN));
         struct work_attempt *attempt;
         if (kind == NULL)

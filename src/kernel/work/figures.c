@@ -21,22 +21,20 @@ struct tally {
 };
 
 struct work_count {
+    struct bk_list link; /* bk_work.counts */
     struct bk_read read;
     struct work_tenant *of; /* NULL: the tenant was closed meanwhile */
     struct bk_work *work;
     bool is_reading;
     int64_t now_ms;
     size_t kind_count;
-    struct tally tallies[2][WORK_KINDS_MAX]; /* shown, and being made */
+    struct tally tallies[]; /* by kind: those that are shown, then those that are being made */
 };
 
 /* --- on a reader ------------------------------------------------------------------------------ */
 
-static size_t index_of(const struct bk_work *work, const struct work_kind *kind) {
-    for (size_t i = 0; i < work->kind_count; i++)
-        if (work->kinds[i] == kind)
-            return i;
-    return WORK_KINDS_MAX;
+static struct tally *making(struct work_count *count, const struct work_kind *kind) {
+    return &count->tallies[count->kind_count + kind->index];
 }
 
 static enum bk_status count_lane(const struct work_count *count, struct bk_connection *connection,
@@ -59,11 +57,11 @@ static enum bk_status count_lane(const struct work_count *count, struct bk_conne
 
 static enum bk_status tally_lane(struct work_count *count, struct bk_connection *connection,
                                  struct bk_slice lane, int64_t head_ms, uint64_t *all) {
-    size_t index = index_of(count->work, work_kind_of_lane(count->work, lane));
+    const struct work_kind *kind = work_kind_of_lane(count->work, lane);
     uint64_t waiting = 0, due = 0;
-    if (index == WORK_KINDS_MAX)
+    if (kind == NULL)
         return BK_OK;
-    struct tally *tally = &count->tallies[1][index];
+    struct tally *tally = making(count, kind);
     enum bk_status status = count_lane(count, connection, WORK_SQL_COUNT_WAITING, lane, &waiting);
     if (status == BK_OK && head_ms <= count->now_ms)
         status = count_lane(count, connection, WORK_SQL_COUNT_DUE, lane, &due);
@@ -109,9 +107,8 @@ static enum bk_status tally_dead(struct work_count *count, struct bk_connection 
     while ((status = bk_statement_step(statement)) == BK_OK) {
         const struct work_kind *kind =
             work_kind_of_name(count->work, bk_statement_text(statement, 0));
-        size_t index = index_of(count->work, kind);
-        if (index < WORK_KINDS_MAX)
-            count->tallies[1][index].dead = (uint64_t)bk_statement_int(statement, 1);
+        if (kind != NULL)
+            making(count, kind)->dead = (uint64_t)bk_statement_int(statement, 1);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_OK : status;
@@ -120,89 +117,115 @@ static enum bk_status tally_dead(struct work_count *count, struct bk_connection 
 static enum bk_status run_count(struct bk_connection *connection, struct bk_read *read) {
     struct work_count *count = bk_container_of(read, struct work_count, read);
     for (size_t i = 0; i < count->kind_count; i++)
-        count->tallies[1][i] = (struct tally){.oldest_due_ms = INT64_MAX};
+        *making(count, count->work->kinds[i]) = (struct tally){.oldest_due_ms = INT64_MAX};
     enum bk_status status = tally_lanes(count, connection);
     return status == BK_OK ? tally_dead(count, connection) : status;
 }
 
 /* --- on the loop ------------------------------------------------------------------------------ */
 
+static void count_next(struct bk_work *work);
+
 static void on_counted(struct bk_read *read, enum bk_status status) {
     struct work_count *count = bk_container_of(read, struct work_count, read);
+    struct bk_work *work = count->work;
     count->is_reading = false;
-    count->work->counting_count--;
-    if (count->of == NULL) {
+    if (count->of != NULL && (status == BK_OK || status == BK_TIMEOUT))
+        memcpy(count->tallies, count->tallies + count->kind_count,
+               count->kind_count * sizeof *count->tallies);
+    if (count->of == NULL)
         bk_free(count);
-        return;
-    }
-    if (status == BK_OK || status == BK_TIMEOUT)
-        memcpy(count->tallies[0], count->tallies[1], sizeof count->tallies[0]);
+    count_next(work);
 }
 
-static void start_count(struct work_tenant *tenant) {
+/* One tenant after the other, so that requests have the readers. */
+static void count_next(struct bk_work *work) {
+    struct bk_list *node;
+    while ((node = bk_list_pop(&work->counts)) != NULL) {
+        struct work_count *count = bk_container_of(node, struct work_count, link);
+        count->now_ms = work_now_ms(work);
+        count->read =
+            (struct bk_read){.deadline_ms = DEADLINE_MS, .run = run_count, .done = on_counted};
+        count->is_reading = bk_store_read(count->of->tenant->database, &count->read) == BK_OK;
+        if (count->is_reading)
+            return;
+    }
+}
+
+static void line_up(struct work_tenant *tenant) {
     struct bk_work *work = tenant->work;
     if (tenant->has_no_table || !tenant->is_known)
         return;
     if (tenant->count == NULL) {
-        tenant->count = bk_alloc_zero(sizeof *tenant->count);
+        size_t bytes = 2 * work->kind_count * sizeof(struct tally);
+        tenant->count = bk_alloc_zero(sizeof *tenant->count + bytes);
         tenant->count->of = tenant;
         tenant->count->work = work;
         tenant->count->kind_count = work->kind_count;
-        for (size_t i = 0; i < WORK_KINDS_MAX; i++)
-            tenant->count->tallies[0][i].oldest_due_ms = INT64_MAX;
+        bk_list_init(&tenant->count->link);
+        for (size_t i = 0; i < work->kind_count; i++)
+            tenant->count->tallies[i].oldest_due_ms = INT64_MAX;
     }
-    struct work_count *count = tenant->count;
-    if (count->is_reading)
-        return;
-    count->now_ms = work_now_ms(work);
-    count->read =
-        (struct bk_read){.deadline_ms = DEADLINE_MS, .run = run_count, .done = on_counted};
-    if (bk_store_read(tenant->tenant->database, &count->read) == BK_OK) {
-        count->is_reading = true;
-        work->counting_count++;
-    }
+    if (!tenant->count->is_reading)
+        bk_list_push(&work->counts, &tenant->count->link);
 }
 
 void work_count_fini(struct work_tenant *tenant) {
     if (tenant->count == NULL)
         return;
+    bk_list_remove(&tenant->count->link);
     tenant->count->of = NULL;
     if (!tenant->count->is_reading)
         bk_free(tenant->count);
     tenant->count = NULL;
 }
 
+/* When all of the last count are done. */
 static void count_all(struct bk_work *work) {
     uint64_t now_ms = bk_loop_now_ms(work->loop);
-    if (work->counted_ms != 0 && now_ms - work->counted_ms < COUNT_MS)
+    if (work->counted_ms != 0 &&
+        (now_ms - work->counted_ms < COUNT_MS || !bk_list_is_empty(&work->counts)))
         return;
     work->counted_ms = now_ms;
     BK_LIST_FOR_EACH(node, &work->tenants)
-        start_count(bk_container_of(node, struct work_tenant, link));
+        line_up(bk_container_of(node, struct work_tenant, link));
+    count_next(work);
 }
 
-static void add_lanes(const struct work_tenant *tenant, const struct work_kind *kind,
-                      struct bk_work_figures *figures) {
+/* figures[] is by kind's index, count of them are wanted. */
+static void add_lanes(const struct work_tenant *tenant, struct bk_work_figures *figures,
+                      size_t count) {
     const struct bk_map_entry *entry;
     size_t cursor = 0;
     int64_t now_ms = work_now_ms(tenant->work);
     while ((entry = bk_map_next(&tenant->lanes, &cursor)) != NULL) {
         const struct work_lane *lane = entry->value;
-        if (lane->kind != kind)
-            continue;
         enum bk_work_lane_state state = work_lane_state(lane, now_ms);
-        figures->lanes++;
-        figures->lanes_paused += state == BK_WORK_LANE_PAUSED;
-        figures->lanes_broken += state == BK_WORK_LANE_BROKEN;
-        figures->lanes_stuck += state == BK_WORK_LANE_STUCK;
-        figures->running += lane->running;
+        if (lane->kind->index >= count)
+            continue;
+        struct bk_work_figures *own = &figures[lane->kind->index];
+        own->lanes++;
+        own->lanes_paused += state == BK_WORK_LANE_PAUSED;
+        own->lanes_broken += state == BK_WORK_LANE_BROKEN;
+        own->lanes_stuck += state == BK_WORK_LANE_STUCK;
+        own->running += lane->running;
     }
 }
 
-static void fill(const struct bk_work *work, size_t index, struct bk_work_figures *figures) {
-    const struct work_kind *kind = work->kinds[index];
-    int64_t oldest_due_ms = INT64_MAX, now_ms = work_now_ms(work);
-    *figures = (struct bk_work_figures){
+static void add_counts(const struct work_tenant *tenant, struct bk_work_figures *figures,
+                       size_t count, int64_t now_ms) {
+    for (size_t i = 0; tenant->count != NULL && i < count; i++) {
+        const struct tally *tally = &tenant->count->tallies[i];
+        int64_t age_ms = tally->oldest_due_ms < now_ms ? now_ms - tally->oldest_due_ms : 0;
+        figures[i].due += tally->due;
+        figures[i].waiting += tally->waiting;
+        figures[i].dead += tally->dead;
+        figures[i].oldest_ms = age_ms > figures[i].oldest_ms ? age_ms : figures[i].oldest_ms;
+    }
+}
+
+static struct bk_work_figures figures_of(const struct work_kind *kind) {
+    return (struct bk_work_figures){
         .kind = kind->declared,
         .added = __atomic_load_n(&kind->added, __ATOMIC_RELAXED),
         .attempts = kind->attempts,
@@ -211,26 +234,18 @@ static void fill(const struct bk_work *work, size_t index, struct bk_work_figure
         .died = kind->died,
         .timeouts = kind->timeouts,
     };
-    BK_LIST_FOR_EACH(node, &work->tenants) {
-        const struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
-        add_lanes(tenant, kind, figures);
-        if (tenant->count == NULL)
-            continue;
-        const struct tally *tally = &tenant->count->tallies[0][index];
-        figures->due += tally->due;
-        figures->waiting += tally->waiting;
-        figures->dead += tally->dead;
-        if (tally->oldest_due_ms < oldest_due_ms)
-            oldest_due_ms = tally->oldest_due_ms;
-    }
-    if (oldest_due_ms != INT64_MAX && oldest_due_ms < now_ms)
-        figures->oldest_ms = now_ms - oldest_due_ms;
 }
 
 size_t bk_work_figures(struct bk_work *work, struct bk_work_figures *figures, size_t count) {
     size_t filled = work->kind_count < count ? work->kind_count : count;
+    int64_t now_ms = work_now_ms(work);
     count_all(work);
     for (size_t i = 0; i < filled; i++)
-        fill(work, i, &figures[i]);
+        figures[i] = figures_of(work->kinds[i]);
+    BK_LIST_FOR_EACH(node, &work->tenants) {
+        const struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
+        add_lanes(tenant, figures, filled);
+        add_counts(tenant, figures, filled, now_ms);
+    }
     return filled;
 }

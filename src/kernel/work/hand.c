@@ -15,8 +15,8 @@ struct row {
     struct work_kind *kind;
 };
 
-static enum bk_status find(struct bk_work *work, struct bk_transaction *transaction,
-                           struct bk_slice id, struct row *row) {
+static enum bk_status find_row(struct bk_work *work, struct bk_transaction *transaction,
+                               struct bk_slice id, struct row *row) {
     struct bk_arena *arena = bk_transaction_arena(transaction);
     struct bk_statement *statement;
     enum bk_status status =
@@ -38,6 +38,22 @@ static enum bk_status find(struct bk_work *work, struct bk_transaction *transact
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
+}
+
+/* It may have come in a moment ago. */
+static enum bk_status find(struct bk_work *work, struct bk_transaction *transaction,
+                           struct bk_slice id, struct row *row) {
+    bool is_empty;
+    enum bk_status status = find_row(work, transaction, id, row);
+    if (status != BK_NOT_FOUND)
+        return status;
+    status = work_inbox_move(work, transaction, UINT32_MAX, &is_empty);
+    return status == BK_OK ? find_row(work, transaction, id, row) : status;
+}
+
+/* Of a kind that nobody declares any more it does not run, whatever the row says. */
+static bool is_running(const struct row *row) {
+    return row->kind != NULL && bk_slice_is(row->state, "running");
 }
 
 static bool is_in(const struct row *row, const char *state) {
@@ -92,7 +108,7 @@ static enum bk_status write_retry(struct bk_work *work, struct bk_transaction *t
     return status;
 }
 
-/* A dead one goes to the end of its chain. Another that is made of the same thing may be there:
+/* A dead one is the next of its chain, since it was added before all that wait in it. Another that is made of the same thing may be there:
  * BK_CONFLICT, from the index. */
 enum bk_status bk_work_retry(struct bk_work *work, struct bk_transaction *transaction,
                              struct bk_slice id) {
@@ -100,7 +116,7 @@ enum bk_status bk_work_retry(struct bk_work *work, struct bk_transaction *transa
     enum bk_status status = find(work, transaction, id, &row);
     if (status != BK_OK)
         return status;
-    if (is_in(&row, "running") || is_in(&row, "done"))
+    if (is_running(&row) || is_in(&row, "done"))
         return BK_CONFLICT;
     bool is_blocked = is_in(&row, "blocked");
     if (is_in(&row, "dead") && row.key.length > 0 && row.kind != NULL &&
@@ -179,7 +195,7 @@ enum bk_status bk_work_cancel(struct bk_work *work, struct bk_transaction *trans
     enum bk_status status = find(work, transaction, id, &row);
     if (status != BK_OK)
         return status;
-    if (is_in(&row, "running"))
+    if (is_running(&row))
         return mark_cancelled(work, transaction, &row);
     if (is_in(&row, "dead") || is_in(&row, "done"))
         return BK_CONFLICT;
@@ -196,7 +212,7 @@ enum bk_status bk_work_drop(struct bk_work *work, struct bk_transaction *transac
     enum bk_status status = find(work, transaction, id, &row);
     if (status != BK_OK)
         return status;
-    if (is_in(&row, "running"))
+    if (is_running(&row))
         return BK_CONFLICT;
     status = work_delete_row(work, transaction, row.kind, row.rowid, id);
     return status == BK_OK ? leave_chain(work, transaction, &row) : status;

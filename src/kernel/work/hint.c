@@ -13,7 +13,10 @@
 
 #include "bakend/alloc.h"
 
-enum { LOOK_BACK = 8 /* hints that are compared, so that a lane is not told of again and again */ };
+enum {
+    LOOK_BACK = 8, /* hints that are compared, so that a lane is not told of again and again */
+    MOVE_MS = 200  /* what is not due yet stays in the inbox for so long, and is moved with more */
+};
 
 /* --- on the writer ---------------------------------------------------------------------------- */
 
@@ -94,16 +97,29 @@ void work_note_cancel(struct bk_work *work, struct bk_transaction *transaction) 
     unlock(work);
 }
 
-static char ordered_mark, unordered_mark; /* values of a map are not NULL */
+struct work_order {
+    bool is_ordered;
+    char name[]; /* the key of the map */
+};
+
+/* A lane of replays is as the one beside it, unless something was said of itself. */
+static const struct work_order *find_order(const struct work_tenant *tenant, struct bk_slice lane) {
+    static const struct bk_slice replay = BK_SLICE_INIT("/replay");
+    const struct work_order *order = bk_map_get(&tenant->ordered, lane);
+    if (order == NULL && bk_slice_ends_with(lane, replay))
+        order = bk_map_get(&tenant->ordered, bk_slice_make(lane.data, lane.length - replay.length));
+    return order;
+}
 
 bool work_lane_is_ordered(struct bk_work *work, struct bk_transaction *transaction,
                           const struct work_kind *kind, struct bk_slice lane) {
     bool is_ordered = kind->policy.is_ordered;
     lock(work);
     const struct work_tenant *tenant = tenant_of(work, transaction);
-    const char *own = tenant == NULL ? NULL : bk_map_get(&tenant->ordered, lane);
-    if (own != NULL)
-        is_ordered = own == &ordered_mark;
+    const struct work_order *order =
+        tenant == NULL || tenant->ordered.count == 0 ? NULL : find_order(tenant, lane);
+    if (order != NULL)
+        is_ordered = order->is_ordered;
     unlock(work);
     return is_ordered;
 }
@@ -133,8 +149,14 @@ static void apply(struct work_tenant *tenant, const struct work_hints *hints) {
         if (lane != NULL)
             work_lane_wait(lane, hint->due_ms);
     }
-    if (hints->is_overflown)
+    if (hints->first != NULL && (tenant->wants & WORK_WANTS_MOVE) == 0) {
+        tenant->wants |= WORK_WANTS_MOVE;
+        tenant->move_ms = work_now_ms(tenant->work) + MOVE_MS;
+    }
+    if (hints->is_overflown) {
         tenant->wants |= WORK_WANTS_SCAN;
+        tenant->scan_from_length = 0;
+    }
     if (hints->has_pauses)
         tenant->wants |= WORK_WANTS_PAUSES;
     if (hints->has_cancels)
@@ -172,17 +194,19 @@ void work_hints_open(struct work_tenant *tenant) {
 }
 
 static void forget_ordered(struct work_tenant *tenant) {
-    struct bk_map_entry *entry;
+    const struct bk_map_entry *entry;
     size_t cursor = 0;
-    /* The keys are copies; the values are marks. */
     while ((entry = bk_map_next(&tenant->ordered, &cursor)) != NULL)
-        bk_free((void *)(uintptr_t)entry->key.data);
+        bk_free(entry->value);
     bk_map_fini(&tenant->ordered);
 }
 
-bool work_hints_close(struct work_tenant *tenant) {
+bool work_hints_close(struct work_tenant *tenant, int64_t *due_ms) {
     struct bk_work *work = tenant->work;
     lock(work);
+    *due_ms = tenant->hints.is_overflown ? 0 : tenant->hints.schedule_ms;
+    for (const struct work_hint *hint = tenant->hints.first; hint != NULL; hint = hint->next)
+        *due_ms = hint->due_ms < *due_ms ? hint->due_ms : *due_ms;
     (void)bk_map_remove(&work->names, tenant->tenant->name);
     bool is_posted = tenant->is_posted;
     unlock(work);
@@ -191,19 +215,20 @@ bool work_hints_close(struct work_tenant *tenant) {
 }
 
 void work_hints_set_ordered(struct work_tenant *tenant, struct bk_slice lane, bool is_ordered) {
-    char *mark = is_ordered ? &ordered_mark : &unordered_mark;
     lock(tenant->work);
-    if (bk_map_get(&tenant->ordered, lane) == NULL) {
-        char *name = bk_alloc(lane.length + 1);
-        memcpy(name, lane.data, lane.length);
-        (void)bk_map_put(&tenant->ordered, bk_slice_make(name, lane.length), mark);
-    } else {
-        /* The key stays the copy: it is taken out first. */
-        struct bk_map_entry *entry;
-        size_t cursor = 0;
-        while ((entry = bk_map_next(&tenant->ordered, &cursor)) != NULL)
-            if (bk_slice_equal(entry->key, lane))
-                entry->value = mark;
+    struct work_order *order = bk_map_get(&tenant->ordered, lane);
+    if (order == NULL) {
+        order = bk_alloc(sizeof *order + lane.length);
+        memcpy(order->name, lane.data, lane.length);
+        (void)bk_map_put(&tenant->ordered, bk_slice_make(order->name, lane.length), order);
     }
+    order->is_ordered = is_ordered;
     unlock(tenant->work);
+}
+
+void work_hints_forget_ordered(struct work_tenant *tenant, struct bk_slice lane) {
+    lock(tenant->work);
+    struct work_order *order = bk_map_remove(&tenant->ordered, lane);
+    unlock(tenant->work);
+    bk_free(order);
 }

@@ -231,7 +231,7 @@ void work_lane_begun(struct work_lane *lane, struct work_attempt *attempt, int64
     lane->running++;
     if (lane->policy.rate_per_minute > 0)
         lane->full_us = later_of(lane->full_us, now_ms * 1000) + interval_us(lane);
-    if (lane->breaks > 0)
+    if (lane->breaks > 0 && !lane->is_probing)
         attempt->is_probe = lane->is_probing = true;
 }
 
@@ -296,7 +296,6 @@ void work_lane_set_paused(struct work_lane *lane, bool is_paused) {
 static void apply_policy(struct work_lane *lane, const struct bk_work_lane_policy *policy) {
     lane->policy = *policy;
     lane->full_us = 0;
-    work_hints_set_ordered(lane->of, lane->name, policy->is_ordered);
     work_lane_settle(lane);
 }
 
@@ -304,15 +303,19 @@ void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, str
                              const struct bk_work_lane_policy *policy) {
     struct work_tenant *own = work_tenant_of(work, tenant);
     struct work_lane *lane = own == NULL ? NULL : work_lane_get(own, name);
-    struct bk_work_lane_policy filled = *policy;
     if (lane == NULL)
         return;
-    work_policy_fill(&filled);
-    lane->has_own_policy = true;
-    apply_policy(lane, &filled);
+    struct bk_work_lane_policy filled = policy == NULL ? lane->kind->policy : *policy;
     struct work_lane *replay = replay_of(lane);
+    work_policy_fill(&filled);
+    if (policy == NULL)
+        work_hints_forget_ordered(own, name);
+    else
+        work_hints_set_ordered(own, name, filled.is_ordered);
+    lane->has_own_policy = policy != NULL;
     if (replay != NULL && !replay->has_own_policy)
         apply_policy(replay, &filled);
+    apply_policy(lane, &filled);
 }
 
 void bk_work_lane_rest(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice name,

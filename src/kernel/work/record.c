@@ -98,7 +98,10 @@ enum bk_status work_unblock(struct bk_work *work, struct bk_transaction *transac
     }
     int64_t rowid = bk_statement_int(statement, 0);
     int64_t wanted_ms = work_time_read(bk_statement_text(statement, 1));
+    bool is_blocked = bk_slice_is(bk_statement_text(statement, 2), "blocked");
     bk_statement_reset(statement);
+    if (!is_blocked)
+        return BK_OK;
     status = work_statement(work, connection, WORK_SQL_UNBLOCK, &statement);
     if (status != BK_OK)
         return status;
@@ -125,7 +128,8 @@ enum bk_status work_record_progress(struct bk_work *work, struct bk_transaction 
 
 /* --- an end ----------------------------------------------------------------------------------- */
 
-/* BK_END: the row is gone. */
+/* BK_END: the row is gone, or this attempt is recorded already: a commit that failed may have been
+ * written all the same. */
 static enum bk_status read_cancelled(struct bk_work *work, struct bk_transaction *transaction,
                                      const struct work_attempt *attempt, bool *is_cancelled) {
     struct bk_statement *statement;
@@ -135,6 +139,7 @@ static enum bk_status read_cancelled(struct bk_work *work, struct bk_transaction
         return status;
     bk_statement_bind_int(statement, 1, attempt->rowid);
     bk_statement_bind_text(statement, 2, attempt->task.id);
+    bk_statement_bind_int(statement, 3, attempt->task.attempt);
     status = bk_statement_step(statement);
     if (status == BK_OK)
         *is_cancelled = bk_statement_int(statement, 0) != 0;
@@ -149,16 +154,18 @@ static enum bk_status judge(struct bk_work *work, struct bk_transaction *transac
     bool is_cancelled = false;
     if (answer == WORK_DONE && (attempt->skips & WORK_SKIP_ON_END) != 0)
         answer = WORK_AGAIN;
-    if (answer == WORK_AGAIN || answer == WORK_POSTPONED) {
+    if (answer != WORK_DONE || attempt->kind->declared->on_end != NULL) {
         enum bk_status status = read_cancelled(work, transaction, attempt, &is_cancelled);
         if (status != BK_OK)
             return status;
         bool is_last = answer == WORK_AGAIN && attempt->task.attempt >= attempt->kind->attempt_max;
-        if (is_cancelled || is_last)
+        if ((is_cancelled && answer != WORK_DONE) || is_last)
             answer = WORK_DEAD;
     }
-    attempt->record =
-        (struct work_record){.answer = answer, .due_ms = INT64_MAX, .expires_ms = INT64_MAX};
+    attempt->record = (struct work_record){.answer = answer,
+                                           .is_cancelled = is_cancelled,
+                                           .due_ms = INT64_MAX,
+                                           .expires_ms = INT64_MAX};
     return BK_OK;
 }
 
@@ -168,8 +175,7 @@ static struct bk_slice error_of(const struct work_attempt *attempt, char room[12
                               bk_status_text(attempt->hook_status));
         return bk_slice_make(room, length < 128 ? (size_t)length : 127);
     }
-    if (attempt->error == NULL && attempt->record.answer == WORK_DEAD &&
-        attempt->answer != WORK_DEAD)
+    if (attempt->error == NULL && attempt->record.is_cancelled)
         return BK_SLICE("cancelled");
     return bk_slice_make(attempt->error, attempt->error_length);
 }
@@ -210,14 +216,15 @@ enum bk_status work_call_on_dead(struct bk_work *work, struct bk_transaction *tr
     return status;
 }
 
-static bool is_of_the_disk(enum bk_status status) {
+bool work_is_of_the_disk(enum bk_status status) {
     return status == BK_DISK_FULL || status == BK_IO || status == BK_NO_MEMORY ||
-           status == BK_CORRUPT;
+           status == BK_CORRUPT || status == BK_BUSY || status == BK_CLOSING ||
+           status == BK_TIMEOUT;
 }
 
 static enum bk_status blame(struct work_round *round, uint32_t index, uint32_t hook,
                             enum bk_status status) {
-    if (status != BK_OK && !is_of_the_disk(status)) {
+    if (status != BK_OK) {
         round->failed_end = index;
         round->failed_hook = hook;
     }
@@ -278,7 +285,7 @@ enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *tran
     struct bk_slice error = error_of(attempt, room);
     status = write_row(work, transaction, attempt, error);
     bool is_over = attempt->record.answer == WORK_DONE || attempt->record.answer == WORK_DEAD;
-    if (status == BK_OK && is_over && attempt->task.key.length > 0)
+    if (status == BK_OK && is_over && attempt->is_chained)
         status = work_unblock(work, transaction,
                               work_chain_name(transaction, attempt->task.lane, attempt->task.key),
                               &attempt->record.due_ms);

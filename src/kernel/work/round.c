@@ -21,6 +21,7 @@
 enum {
     RETRY_MS = 1000,
     RETRY_BUSY_MS = 50,
+    FAILURES_MAX = 5, /* of a hook that says that it is busy */
     STORE_TIME_MS = 30 * 1000,
     NAMES_BYTES_MAX = 16 * 1024 * 1024
 };
@@ -42,6 +43,7 @@ static void forget_answers(struct work_round *round) {
     round->has_no_table = false;
     round->schedule_ms = round->expires_ms = INT64_MAX;
     round->failed_end = -1;
+    round->step = WORK_STEP_ENDS;
 }
 
 static enum bk_status look_for_table(struct bk_work *work, struct bk_connection *connection,
@@ -133,6 +135,16 @@ static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *tr
     return status;
 }
 
+/* First of all: what may begin is claimed from the table. */
+static enum bk_status empty_inbox(struct bk_work *work, struct bk_transaction *transaction,
+                                  struct work_round *round) {
+    bool is_empty = false;
+    enum bk_status status = work_inbox_move(work, transaction, WORK_MOVE_ROWS_MAX, &is_empty);
+    if (is_empty)
+        round->done |= WORK_WANTS_MOVE;
+    return status;
+}
+
 static enum bk_status store_time(struct bk_work *work, struct bk_connection *connection,
                                  const struct work_round *round) {
     struct bk_statement *statement;
@@ -153,8 +165,12 @@ static enum bk_status run(struct bk_transaction *transaction, struct bk_write *w
         status = look_for_table(work, connection, round);
     if (status != BK_OK || round->has_no_table)
         return status;
+    if (does_want(round, WORK_WANTS_MOVE))
+        status = empty_inbox(work, transaction, round);
     for (uint32_t i = 0; i < round->end_count && status == BK_OK; i++)
         status = work_record_end(work, transaction, round, i);
+    if (status == BK_OK)
+        round->step = WORK_STEP_WISHES;
     for (uint32_t i = 0; i < round->progress_count && status == BK_OK; i++)
         status = work_record_progress(work, transaction, &round->progress[i]);
     if (status == BK_OK)
@@ -164,8 +180,8 @@ static enum bk_status run(struct bk_transaction *transaction, struct bk_write *w
     if (status == BK_OK && round->stores_time)
         status = store_time(work, connection, round);
     if (status == BK_OK)
-        status = BK_FAILPOINT("work.recorded");
-    return status;
+        round->step = WORK_STEP_OVER;
+    return status == BK_OK ? BK_FAILPOINT("work.recorded") : status;
 }
 
 /* --- what was found --------------------------------------------------------------------------- */
@@ -181,7 +197,7 @@ static struct work_attempt *find_attempt(const struct bk_list *list,
 }
 
 static struct work_attempt *find_running(const struct work_tenant *tenant, struct bk_slice id) {
-    struct work_attempt *attempt = find_attempt(&tenant->running, tenant, id);
+    struct work_attempt *attempt = find_attempt(&tenant->handled, tenant, id);
     return attempt != NULL ? attempt : find_attempt(&tenant->work->unbegun, tenant, id);
 }
 
@@ -235,14 +251,15 @@ static void take_cancelled(struct work_tenant *tenant) {
     }
 }
 
-static void take_found(struct work_tenant *tenant) {
+static void take_found(struct work_tenant *tenant, bool is_asked_again) {
     struct work_round *round = &tenant->round;
     for (uint32_t i = 0; i < round->found_count; i++) {
         struct work_lane *lane = work_lane_get(tenant, round->found[i].lane);
         if (lane != NULL)
             work_lane_wait(lane, round->found[i].due_ms);
     }
-    if ((round->done & WORK_WANTS_SCAN) != 0) {
+    /* Somebody has asked for a new scan meanwhile: that begins at the beginning. */
+    if ((round->done & WORK_WANTS_SCAN) != 0 || is_asked_again) {
         tenant->scan_from_length = 0;
     } else if (round->found_count > 0) {
         struct bk_slice last = round->found[round->found_count - 1].lane;
@@ -265,11 +282,22 @@ static void take_claims(struct work_tenant *tenant) {
     }
 }
 
+/* What is left in the inbox may be of lanes that seem to be empty. */
+static void want_move(struct work_tenant *tenant) {
+    tenant->wants |= WORK_WANTS_MOVE | WORK_WANTS_SCAN;
+    tenant->move_ms = 0;
+}
+
 static void take_answers(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
     for (uint32_t i = 0; i < round->end_count; i++)
         work_attempt_recorded(round->ends[i]);
-    tenant->wants &= ~round->done;
+    bool is_asked_again = (tenant->wants & WORK_WANTS_SCAN) != 0;
+    tenant->wants |= round->wants & ~round->done;
+    if ((round->wants & ~round->done & WORK_WANTS_MOVE) != 0)
+        want_move(tenant);
+    tenant->failures = 0;
+    tenant->ends_alone = false;
     if (does_want(round, WORK_WANTS_PRUNE | WORK_WANTS_EXPIRES) &&
         round->expires_ms < tenant->expires_ms)
         tenant->expires_ms = round->expires_ms;
@@ -283,18 +311,12 @@ static void take_answers(struct work_tenant *tenant) {
     take_orphans(tenant);
     if ((round->done & WORK_WANTS_PAUSES) != 0)
         take_paused(tenant);
-    take_found(tenant);
+    take_found(tenant, is_asked_again);
     take_claims(tenant);
     take_cancelled(tenant);
 }
 
 /* --- what failed ------------------------------------------------------------------------------ */
-
-static bool is_of_the_disk(enum bk_status status) {
-    return status == BK_DISK_FULL || status == BK_IO || status == BK_NO_MEMORY ||
-           status == BK_CORRUPT || status == BK_BUSY || status == BK_CLOSING ||
-           status == BK_TIMEOUT;
-}
 
 static void spoil(struct work_tenant *tenant, uint32_t index, uint32_t hook,
                   enum bk_status status) {
@@ -306,15 +328,18 @@ static void spoil(struct work_tenant *tenant, uint32_t index, uint32_t hook,
     tenant->end_max = index + 1;
 }
 
-/* Nobody was named: of several it is found by recording them one by one. */
+/* Nobody was named: a hook has hidden its failure, or SQL has one. Ends are recorded without
+ * anything else, and one by one, until it is known whose it is. */
 static void search_culprit(struct work_tenant *tenant, enum bk_status status) {
     const struct work_round *round = &tenant->round;
-    if (round->end_count > 1)
-        tenant->end_max = 1;
-    else if ((round->ends[0]->skips & WORK_SKIP_ON_END) == 0)
-        spoil(tenant, 0, WORK_SKIP_ON_END, status);
-    else
-        spoil(tenant, 0, WORK_SKIP_ON_DEAD, status);
+    bool was_alone = round->wants == 0 && round->claim_count == 0 && round->progress_count == 0;
+    tenant->ends_alone = true;
+    tenant->end_max = 1;
+    if (round->end_count > 1 || !was_alone)
+        return;
+    spoil(tenant, 0,
+          (round->ends[0]->skips & WORK_SKIP_ON_END) == 0 ? WORK_SKIP_ON_END : WORK_SKIP_ON_DEAD,
+          status);
 }
 
 /* They come first the next time. */
@@ -325,24 +350,42 @@ static void return_ends(struct work_tenant *tenant) {
         attempt->is_recording = false;
         bk_list_push_front(&tenant->ended, &attempt->link);
     }
-    if (tenant->work->is_grace_over)
-        work_attempts_lose(tenant);
+}
+
+/* What the disk says passes, and so does what is busy; if it does not, a hook is to blame. */
+static bool is_to_blame(const struct work_tenant *tenant, enum bk_status status) {
+    bool may_pass = status == BK_BUSY || status == BK_TIMEOUT;
+    return !work_is_of_the_disk(status) || (may_pass && tenant->failures > FAILURES_MAX);
+}
+
+static void blame(struct work_tenant *tenant, enum bk_status status) {
+    const struct work_round *round = &tenant->round;
+    int64_t pause_ms = status == BK_BUSY ? RETRY_BUSY_MS : RETRY_MS;
+    tenant->failures++;
+    if (round->failed_end >= 0 && is_to_blame(tenant, status))
+        spoil(tenant, (uint32_t)round->failed_end, round->failed_hook, status);
+    else if (!work_is_of_the_disk(status) && round->end_count > 0 &&
+             round->step != WORK_STEP_WISHES)
+        search_culprit(tenant, status);
+    else
+        tenant->retry_ms = round->now_ms + pause_ms;
+    if (round->step == WORK_STEP_WISHES)
+        tenant->ends_alone = true;
 }
 
 static void take_failure(struct work_tenant *tenant, enum bk_status status) {
     struct work_round *round = &tenant->round;
-    bool is_hooks = !is_of_the_disk(status) && round->end_count > 0;
-    int64_t pause_ms = status == BK_BUSY ? RETRY_BUSY_MS : RETRY_MS;
-    if (round->failed_end >= 0)
-        spoil(tenant, (uint32_t)round->failed_end, round->failed_hook, status);
-    else if (is_hooks)
-        search_culprit(tenant, status);
-    else
-        tenant->retry_ms = round->now_ms + pause_ms;
-    if (!is_hooks && status != BK_BUSY)
+    if (status != BK_BUSY)
         bk_log_warn(&tenant->work->log, "round_failed", BK_STRING("tenant", tenant->tenant->name),
                     BK_TEXT("status", bk_status_name(status)), BK_INT("ends", round->end_count));
+    blame(tenant, status);
     return_ends(tenant);
+    tenant->wants |= round->wants;
+    if ((round->wants & WORK_WANTS_MOVE) != 0)
+        tenant->move_ms = 0;
+    /* The commit may have been written all the same: then tasks run that nobody has. */
+    if (round->claim_count > 0 && status != BK_BUSY)
+        tenant->wants |= WORK_WANTS_ORPHANS;
     for (uint32_t i = 0; i < round->claim_count; i++) {
         round->claims[i].lane->is_asked = false;
         work_lane_wait(round->claims[i].lane, round->now_ms);
@@ -375,6 +418,8 @@ static void finish(struct work_tenant *tenant, enum bk_status status) {
     round->end_count = round->progress_count = round->claim_count = 0;
     if (!tenant->is_known && (tenant->wants & WORK_WANTS_AT_OPENING) == 0)
         work_tenant_know(tenant);
+    if (work->is_grace_over)
+        work_attempts_lose(tenant);
     if (work->phase == WORK_STOPPING)
         bk_loop_defer(work->loop, &work->stopping);
     work_tenant_settle(tenant);
@@ -408,12 +453,12 @@ static void choose_ends(struct work_tenant *tenant) {
 static void choose_progress(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
     uint32_t count = 0;
-    if ((tenant->wants & WORK_WANTS_PROGRESS) == 0)
+    if ((tenant->wants & WORK_WANTS_PROGRESS) == 0 || tenant->ends_alone)
         return;
-    BK_LIST_FOR_EACH(node, &tenant->running)
+    BK_LIST_FOR_EACH(node, &tenant->handled)
         count += bk_container_of(node, struct work_attempt, link)->has_progress;
     round->progress = bk_alloc_zero((count + 1) * sizeof *round->progress);
-    BK_LIST_FOR_EACH(node, &tenant->running) {
+    BK_LIST_FOR_EACH(node, &tenant->handled) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
         struct work_progress *progress = &round->progress[round->progress_count];
         if (!attempt->has_progress)
@@ -436,16 +481,51 @@ static uint32_t length_of(const struct bk_list *list, uint32_t max) {
     return length;
 }
 
+/* A kind of a tenant may claim a quarter of what is free beyond what it has: three times as much as
+ * it leaves to others, and one when it has none. */
+static uint32_t limit_of(const struct work_tenant *tenant, const struct work_kind *kind,
+                         const uint32_t *claimed, uint32_t taken) {
+    uint32_t places = work_places(tenant->work);
+    uint32_t free_count = places > taken ? places - taken : 0;
+    uint32_t own = tenant->running[kind->index] + claimed[kind->index];
+    uint64_t thrice = UINT64_C(3) * free_count;
+    if (own == 0 && free_count > 0)
+        return thrice > 4 ? (uint32_t)(thrice / 4) : 1;
+    return thrice > own ? (uint32_t)((thrice - own) / 4) : 0;
+}
+
 /* What is left is shared by the lanes that are left, so each has a part and nothing is wasted. */
-static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uint32_t share) {
+static bool has_room_in(const struct work_tenant *tenant, const struct bk_list *ready) {
+    static const uint32_t none[WORK_KINDS_MAX];
+    BK_LIST_FOR_EACH(node, ready) {
+        const struct work_lane *lane = bk_container_of(node, struct work_lane, link);
+        if (limit_of(tenant, lane->kind, none, 0) > 0)
+            return true;
+    }
+    return false;
+}
+
+bool work_round_has_room(const struct work_tenant *tenant, uint32_t replay_share) {
+    return has_room_in(tenant, &tenant->ready[0]) ||
+           (replay_share > 0 && has_room_in(tenant, &tenant->ready[1]));
+}
+
+static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uint32_t share,
+                          uint32_t *claimed, uint32_t before) {
     struct work_round *round = &tenant->round;
     uint32_t lanes = length_of(ready, WORK_ROUND_LANES_MAX), taken = 0;
     for (uint32_t left = lanes; left > 0 && taken < share && !bk_list_is_empty(ready); left--) {
         struct work_lane *lane = bk_container_of(ready->next, struct work_lane, link);
         uint32_t part = (share - taken + left - 1) / left;
-        uint32_t room = work_lane_room(lane, round->now_ms);
-        room = room < part ? room : part;
+        uint32_t limit = limit_of(tenant, lane->kind, claimed, before + taken);
+        uint32_t may = work_lane_room(lane, round->now_ms);
+        uint32_t room = may < part ? may : part;
+        room = room < limit ? room : limit;
         bk_list_remove(&lane->link);
+        if (may > 0 && room == 0) {
+            bk_list_push(ready, &lane->link); /* it stays ready */
+            continue;
+        }
         lane->place = WORK_LANE_NOWHERE;
         if (room == 0) {
             work_lane_settle(lane);
@@ -456,6 +536,7 @@ static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uin
         round->claims[round->claim_count++] =
             (struct work_claim){.lane = lane, .room = room, .head_ms = INT64_MAX};
         taken += room;
+        claimed[lane->kind->index] += room;
     }
     return taken;
 }
@@ -463,17 +544,20 @@ static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uin
 static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t replay_share) {
     struct work_round *round = &tenant->round;
     struct bk_work *work = tenant->work;
+    uint32_t claimed[WORK_KINDS_MAX] = {0}; /* by kind */
     round->reserved = round->reserved_replay = 0;
-    if (share == 0 || !tenant->is_known || tenant->is_leaving || !bk_list_is_empty(&tenant->ended))
+    if (share == 0 || !tenant->is_known || tenant->is_leaving || tenant->ends_alone ||
+        !bk_list_is_empty(&tenant->ended))
         return;
     if (bk_list_is_empty(&tenant->ready[0]) && bk_list_is_empty(&tenant->ready[1]))
         return;
     round->claims = bk_alloc(2 * (size_t)WORK_ROUND_LANES_MAX * sizeof *round->claims);
     share = share < WORK_ROUND_TASKS_MAX ? share : WORK_ROUND_TASKS_MAX;
-    round->reserved = ask_lanes(tenant, &tenant->ready[0], share);
+    round->reserved = ask_lanes(tenant, &tenant->ready[0], share, claimed, 0);
     uint32_t rest = share - round->reserved;
     round->reserved_replay =
-        ask_lanes(tenant, &tenant->ready[1], rest < replay_share ? rest : replay_share);
+        ask_lanes(tenant, &tenant->ready[1], rest < replay_share ? rest : replay_share, claimed,
+                  round->reserved);
     round->reserved += round->reserved_replay;
     work->reserved_count += round->reserved;
     work->reserved_replay_count += round->reserved_replay;
@@ -496,9 +580,12 @@ void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t repla
         tenant->wants |= WORK_WANTS_SCHEDULES;
         tenant->schedule_ms = INT64_MAX;
     }
-    if ((tenant->wants & WORK_WANTS_PRUNE) != 0)
+    if ((tenant->wants & WORK_WANTS_PRUNE) != 0 && !tenant->ends_alone)
         tenant->expires_ms = INT64_MAX;
-    round->wants = work->phase == WORK_STARTED ? tenant->wants : 0;
+    round->wants = 0;
+    if (work->phase == WORK_STARTED && !tenant->ends_alone)
+        round->wants = tenant->wants & ~(uint32_t)WORK_WANTS_PROGRESS;
+    tenant->wants &= ~round->wants;
     round->scan_from_length = tenant->scan_from_length;
     memcpy(round->scan_from, tenant->scan_from, tenant->scan_from_length);
     choose_ends(tenant);

@@ -1,8 +1,8 @@
 /*
  * The rows: the collection `_work` with its indexes, the tables beside it, and all SQL about them.
  *
- * An insert costs three b-trees: the table, its ids, and (lane, due) of those that wait, which
- * serves the head of each lane, the next lane with a head, and the claims. All other indexes are
+ * An insert costs three b-trees (which is why most tasks come in by another table, inbox.c): the
+ * table, its ids, and (lane, due) of those that wait, which serves the head of each lane, the next lane with a head, and the claims. All other indexes are
  * partial and small: tasks that run (to find those of a crash), chains of ordered keys, what is
  * unique, and what is pruned one day. So a row is written three times in its life, and the backlog
  * is read by its ends only.
@@ -55,13 +55,18 @@ const struct bk_migration work_table_migrations[] = {
      .sql = "CREATE TABLE _work_lanes (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;"
             "CREATE TABLE _work_secrets (id TEXT PRIMARY KEY NOT NULL, payload TEXT NOT NULL) "
             "WITHOUT ROWID;"
+            "CREATE TABLE _work_inbox (number INTEGER PRIMARY KEY, id TEXT NOT NULL, "
+            "lane TEXT NOT NULL, payload TEXT NOT NULL, created TEXT NOT NULL, due TEXT, "
+            "cause TEXT, actor TEXT, depth INTEGER);"
             "CREATE TABLE _work_state (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) "
             "WITHOUT ROWID"},
 };
 const size_t work_table_migration_count = BK_COUNT_OF(work_table_migrations);
 
 #define LIVE_UNIQUE "uniqueKey = ?1 AND uniqueKey != '' AND state != 'dead' AND state != 'done'"
-#define TASK_COLUMNS "rowid, id, lane, \"key\", attempts, due, payload, cause, actor, depth"
+#define TASK_COLUMNS                                                                               \
+    "rowid, id, lane, \"key\", attempts, due, payload, cause, actor, depth, "                      \
+    "chain"
 
 static const char *const texts[WORK_SQL_COUNT] = {
     [WORK_SQL_HAS_TABLE] = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_work'",
@@ -69,8 +74,23 @@ static const char *const texts[WORK_SQL_COUNT] = {
         "INSERT INTO _work (id, kind, lane, \"key\", state, due, payload, cause, actor, depth, "
         "chain, uniqueKey, created, updated) "
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)",
+    [WORK_SQL_INBOX_ADD] =
+        "INSERT INTO _work_inbox (id, lane, payload, created, due, cause, actor, "
+        "depth) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [WORK_SQL_INBOX_END] = "SELECT number FROM _work_inbox ORDER BY number LIMIT 1 OFFSET ?1",
+    [WORK_SQL_INBOX_MOVE] =
+        "INSERT INTO _work (id, kind, lane, state, due, payload, cause, actor, depth, created, "
+        "updated) SELECT id, substr(lane, 1, instr(lane || '/', '/') - 1), lane, 'waiting', "
+        "coalesce(due, created), payload, coalesce(cause, ''), coalesce(actor, ''), "
+        "coalesce(depth, 0), created, created FROM _work_inbox WHERE number < ?1 ORDER BY number",
+    [WORK_SQL_INBOX_RENAME] =
+        "UPDATE _work_inbox SET id = substr(id, 1, 8) || substr(lower(hex(randomblob(4))), 1, 7) "
+        "WHERE id IN (SELECT id FROM _work) OR "
+        "number NOT IN (SELECT min(number) FROM _work_inbox GROUP BY id)",
+    [WORK_SQL_INBOX_CLEAR] = "DELETE FROM _work_inbox WHERE number < ?1",
+    [WORK_SQL_INBOX_DUE] = "SELECT min(coalesce(due, created)) FROM _work_inbox",
     [WORK_SQL_FIND_UNIQUE] = "SELECT id FROM _work WHERE " LIVE_UNIQUE,
-    [WORK_SQL_FIND_CHAIN] = "SELECT rowid, due FROM _work WHERE chain = ?1 AND chain != '' "
+    [WORK_SQL_FIND_CHAIN] = "SELECT rowid, due, state FROM _work WHERE chain = ?1 AND chain != '' "
                             "ORDER BY rowid LIMIT 1",
     [WORK_SQL_INSERT_SECRET] = "INSERT INTO _work_secrets (id, payload) VALUES (?1, ?2)",
     [WORK_SQL_READ_SECRET] = "SELECT payload FROM _work_secrets WHERE id = ?1",
@@ -84,6 +104,7 @@ static const char *const texts[WORK_SQL_COUNT] = {
     [WORK_SQL_HAS_LANE] = "SELECT 1 FROM _work WHERE state = 'waiting' AND lane = ?1 LIMIT 1",
     [WORK_SQL_FIND_ORPHANS] = "SELECT " TASK_COLUMNS " FROM _work WHERE state = 'running' AND "
                               "due <= ?1 LIMIT ?2",
+    [WORK_SQL_HAS_RUNNING] = "SELECT 1 FROM _work WHERE state = 'running' LIMIT 1",
     [WORK_SQL_FIND_CANCELLED] = "SELECT id FROM _work WHERE state = 'running' AND cancelled = 1 "
                                 "LIMIT ?1",
     [WORK_SQL_FIND_PAUSED] = "SELECT name FROM _work_lanes",
@@ -91,7 +112,8 @@ static const char *const texts[WORK_SQL_COUNT] = {
     [WORK_SQL_PAUSE] = "INSERT OR IGNORE INTO _work_lanes (name) VALUES (?1)",
     [WORK_SQL_RESUME] = "DELETE FROM _work_lanes WHERE name = ?1",
     [WORK_SQL_DELETE] = "DELETE FROM _work WHERE rowid = ?1 AND id = ?2",
-    [WORK_SQL_IS_CANCELLED] = "SELECT cancelled FROM _work WHERE rowid = ?1 AND id = ?2",
+    [WORK_SQL_IS_CANCELLED] = "SELECT cancelled FROM _work WHERE rowid = ?1 AND id = ?2 AND "
+                              "state = 'running' AND attempts = ?3",
     [WORK_SQL_WAIT] = "UPDATE _work SET state = 'waiting', attempts = ?2, due = ?3, error = ?4, "
                       "updated = ?5 WHERE rowid = ?1",
     [WORK_SQL_END] = "UPDATE _work SET state = ?2, due = '', chain = '', cancelled = 0, "

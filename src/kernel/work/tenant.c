@@ -42,8 +42,7 @@ void work_tenant_look(struct work_tenant *tenant) {
     if (tenant->is_leaving || bk_tenant_exists(tenant->work->registry, tenant->tenant->name))
         return;
     tenant->is_leaving = true;
-    BK_LIST_FOR_EACH(node, &tenant->running)
-        work_attempt_cancel(bk_container_of(node, struct work_attempt, link));
+    work_attempts_cancel(tenant);
 }
 
 void work_tenant_know(struct work_tenant *tenant) {
@@ -69,7 +68,8 @@ static enum bk_status on_open(struct bk_tenant *tenant, void **state, void *user
     bk_list_init(&own->ready_link);
     bk_list_init(&own->ready[0]);
     bk_list_init(&own->ready[1]);
-    bk_list_init(&own->running);
+    own->running = bk_alloc_zero((work->kind_count + 1) * sizeof *own->running);
+    bk_list_init(&own->handled);
     bk_list_init(&own->ended);
     bk_list_init(&own->late);
     bk_map_init(&own->lanes);
@@ -88,7 +88,7 @@ static enum bk_status on_open(struct bk_tenant *tenant, void **state, void *user
 }
 
 static int64_t next_due_ms(const struct work_tenant *tenant) {
-    int64_t due_ms = tenant->schedule_ms;
+    int64_t due_ms = tenant->has_lost ? 0 : tenant->schedule_ms;
     const struct bk_map_entry *entry;
     size_t cursor = 0;
     while ((entry = bk_map_next(&tenant->lanes, &cursor)) != NULL) {
@@ -119,13 +119,39 @@ static int64_t read_lanes_due(const struct bk_work *work, struct bk_connection *
     return due_ms;
 }
 
+/* What runs in a closed tenant ran when the program was killed. */
+static bool has_running(const struct bk_work *work, struct bk_connection *connection) {
+    struct bk_statement *statement;
+    if (work_statement(work, connection, WORK_SQL_HAS_RUNNING, &statement) != BK_OK)
+        return false;
+    bool is_found = bk_statement_step(statement) == BK_OK;
+    bk_statement_reset(statement);
+    return is_found;
+}
+
+/* INT64_MAX: it is empty. */
+static int64_t read_inbox_due(const struct bk_work *work, struct bk_connection *connection) {
+    struct bk_statement *statement;
+    int64_t due_ms = INT64_MAX;
+    if (work_statement(work, connection, WORK_SQL_INBOX_DUE, &statement) != BK_OK)
+        return 0;
+    if (bk_statement_step(statement) == BK_OK && !bk_statement_is_null(statement, 0))
+        due_ms = work_time_read(bk_statement_text(statement, 0));
+    bk_statement_reset(statement);
+    return due_ms;
+}
+
 /* Nobody has looked yet. Without an answer it is looked at at the next start. */
 static int64_t read_due(const struct work_tenant *tenant) {
     struct bk_connection *connection = bk_store_read_now(tenant->tenant->database);
     int64_t schedule_ms = 0;
     if (connection == NULL || work_schedule_next(connection, &schedule_ms) != BK_OK)
         return 0;
+    if (has_running(tenant->work, connection))
+        return 0;
     int64_t due_ms = read_lanes_due(tenant->work, connection);
+    int64_t inbox_ms = read_inbox_due(tenant->work, connection);
+    due_ms = inbox_ms < due_ms ? inbox_ms : due_ms;
     return schedule_ms < due_ms ? schedule_ms : due_ms;
 }
 
@@ -143,8 +169,9 @@ static void on_close(struct bk_tenant *tenant, void *state, void *user) {
     struct work_tenant *own = state;
     struct bk_work *work = user;
     BK_ASSERT(own->attempt_count == 0 && !own->round.is_flying && !own->is_held);
-    work_instance_tenant_closed(work->instance, tenant,
-                                own->is_known ? next_due_ms(own) : read_due(own));
+    int64_t told_ms, due_ms = own->is_known ? next_due_ms(own) : read_due(own);
+    bool is_quiet = work_hints_close(own, &told_ms);
+    work_instance_tenant_closed(work->instance, tenant, told_ms < due_ms ? told_ms : due_ms);
     own->is_closed = true;
     bk_task_cancel(&own->release);
     bk_list_remove(&own->link);
@@ -153,11 +180,14 @@ static void on_close(struct bk_tenant *tenant, void *state, void *user) {
     destroy_lanes(own);
     work_round_fini(own);
     work_count_fini(own);
-    if (work_hints_close(own))
+    if (is_quiet)
         work_tenant_free(own);
 }
 
-void work_tenant_free(struct work_tenant *tenant) { bk_free(tenant); }
+void work_tenant_free(struct work_tenant *tenant) {
+    bk_free(tenant->running);
+    bk_free(tenant);
+}
 
 /* --- the slot --------------------------------------------------------------------------------- */
 

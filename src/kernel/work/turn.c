@@ -6,6 +6,10 @@
  * divided by those who still stand in line. Its lanes share that in the same way (round.c). So a
  * tenant or a lane with a million tasks and one with a single one wait as long.
  *
+ * What hangs must not take all places. A kind of a tenant may claim a quarter of what is free
+ * beyond what it has, three times as much as it leaves: so the first gets 192 of 256, the next 48,
+ * and there is a place for who comes last (round.c).
+ *
  * Replays get what is left of a share when all other ready lanes of the tenant have had theirs, and
  * a quarter of all places at most, so that those who do not hurry cannot take every place.
  *
@@ -54,6 +58,14 @@ void work_timer_adjust(struct bk_work *work) {
     bk_timer_start(work->timer, (uint64_t)delay_ms, 0);
 }
 
+/* --- places ---------------------------------------------------------------------------------- */
+
+static uint32_t minus(uint32_t a, uint32_t b) { return a > b ? a - b : 0; }
+
+uint32_t work_places(const struct bk_work *work) {
+    return minus(work->running_max, work->running_count + work->reserved_count);
+}
+
 /* --- tenants ---------------------------------------------------------------------------------- */
 
 static bool has_ready_lanes(const struct work_tenant *tenant) {
@@ -66,6 +78,8 @@ static bool has_wishes(const struct work_tenant *tenant, int64_t now_ms) {
     uint32_t wants = tenant->wants;
     if (now_ms < tenant->progress_ms + PROGRESS_MS)
         wants &= ~(uint32_t)WORK_WANTS_PROGRESS;
+    if (now_ms < tenant->move_ms)
+        wants &= ~(uint32_t)WORK_WANTS_MOVE;
     return wants != 0 || (tenant->is_known && tenant->schedule_ms <= now_ms);
 }
 
@@ -90,6 +104,8 @@ static int64_t next_look_ms(const struct work_tenant *tenant, int64_t now_ms) {
     int64_t next_ms = tenant->is_known ? tenant->schedule_ms : INT64_MAX;
     if ((tenant->wants & WORK_WANTS_PROGRESS) != 0 && tenant->progress_ms + PROGRESS_MS < next_ms)
         next_ms = tenant->progress_ms + PROGRESS_MS;
+    if ((tenant->wants & WORK_WANTS_MOVE) != 0 && tenant->move_ms < next_ms)
+        next_ms = tenant->move_ms;
     if (tenant->retry_ms > now_ms && tenant->retry_ms < next_ms)
         next_ms = tenant->retry_ms;
     return next_ms;
@@ -100,7 +116,9 @@ static bool must_hold(const struct work_tenant *tenant) {
         return true;
     if (tenant->work->phase != WORK_STARTED || tenant->is_leaving || tenant->has_no_table)
         return false;
-    return !tenant->is_known || tenant->wants != 0 || has_ready_lanes(tenant);
+    if (!tenant->is_known || tenant->wants != 0)
+        return true;
+    return has_ready_lanes(tenant) && work_places(tenant->work) > 0;
 }
 
 void work_tenant_settle(struct work_tenant *tenant) {
@@ -139,40 +157,42 @@ static void wake_due(struct bk_work *work) {
     }
 }
 
-static uint32_t minus(uint32_t a, uint32_t b) { return a > b ? a - b : 0; }
-
-static uint32_t free_places(const struct bk_work *work) {
-    return minus(work->running_max, work->running_count + work->reserved_count);
-}
-
 static uint32_t free_replay_places(const struct bk_work *work) {
     uint32_t max = work->running_max / REPLAY_SHARE > 0 ? work->running_max / REPLAY_SHARE : 1;
     return minus(max, work->replay_count + work->reserved_replay_count);
 }
 
-static uint32_t count_ready(const struct bk_work *work) {
-    uint32_t count = 0;
-    for (const struct bk_list *node = work->ready.next; node != &work->ready; node = node->next)
-        count++;
-    return count;
+/* False: it only wants to claim, and there is no place. */
+static bool give_round(struct work_tenant *tenant, uint32_t share) {
+    struct bk_work *work = tenant->work;
+    int64_t now_ms = work_now_ms(work);
+    work_tenant_look(tenant);
+    if (!needs_round(tenant, now_ms) && !may_claim(tenant, now_ms))
+        return true;
+    uint32_t replay_share = free_replay_places(work);
+    if (!needs_round(tenant, now_ms) && (share == 0 || !work_round_has_room(tenant, replay_share)))
+        return false;
+    work_round_start(tenant, share, replay_share);
+    return true;
 }
 
-/* Who only wants to claim and finds no place stays where it stands. */
+/* They are taken out of the ring first: handlers that are asked to end may put others into it. Who
+ * finds no place stands where it stood. */
 static void hand_out(struct bk_work *work) {
-    int64_t now_ms = work_now_ms(work);
-    uint32_t left = count_ready(work);
-    BK_LIST_FOR_EACH(node, &work->ready) {
+    struct bk_list line, *node;
+    uint32_t left = 0;
+    bk_list_init(&line);
+    while ((node = bk_list_pop(&work->ready)) != NULL) {
+        bk_list_push(&line, node);
+        left++;
+    }
+    while ((node = bk_list_pop(&line)) != NULL) {
         struct work_tenant *tenant = bk_container_of(node, struct work_tenant, ready_link);
-        uint32_t places = free_places(work);
-        if (left == 0)
-            break;
-        uint32_t share = (places + left - 1) / left;
-        left--;
-        if (share == 0 && !needs_round(tenant, now_ms))
-            continue;
-        bk_list_remove(&tenant->ready_link);
-        work_tenant_look(tenant);
-        work_round_start(tenant, share, free_replay_places(work));
+        uint32_t places = work_places(work);
+        uint32_t share = left == 0 ? places : (places + left - 1) / left;
+        left -= left > 0;
+        if (!give_round(tenant, share) && bk_list_is_empty(&tenant->ready_link))
+            bk_list_push(&work->ready, &tenant->ready_link);
     }
 }
 
@@ -227,7 +247,7 @@ static void look_again(struct work_tenant *tenant) {
         lanes[count++] = entry->value;
     tenant->wants |= WORK_WANTS_REPAIR | WORK_WANTS_SCAN | WORK_WANTS_EXPIRES;
     tenant->schedule_ms = INT64_MAX;
-    tenant->retry_ms = tenant->progress_ms = tenant->stored_time_ms = 0;
+    tenant->retry_ms = tenant->move_ms = tenant->progress_ms = tenant->stored_time_ms = 0;
     tenant->scan_from_length = 0;
     for (size_t i = 0; i < count; i++)
         if (bk_map_get(&tenant->lanes, lanes[i]->name) == lanes[i])

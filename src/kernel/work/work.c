@@ -65,6 +65,7 @@ enum bk_status bk_work_add_kind(struct bk_work *work, const struct bk_work_kind 
     kind->attempt_max = declared->attempt_max == 0 ? ATTEMPT_MAX : declared->attempt_max;
     kind->policy = declared->lane;
     work_policy_fill(&kind->policy);
+    kind->index = (uint32_t)work->kind_count;
     work->kinds[work->kind_count++] = kind;
     return BK_OK;
 }
@@ -128,6 +129,7 @@ struct bk_work *bk_work_create(const struct bk_work_options *options) {
     bk_list_init(&work->unbegun);
     bk_list_init(&work->lost);
     bk_list_init(&work->intakes);
+    bk_list_init(&work->counts);
     bk_map_init(&work->names);
     BK_ASSERT(pthread_mutex_init(&work->lock, NULL) == 0);
     work->mailbox = bk_mailbox_create_for_loop(work->loop);
@@ -193,15 +195,11 @@ static void check_stopped(struct bk_task *task) {
 static void on_grace_over(struct bk_timer *timer, void *user) {
     struct bk_work *work = user;
     (void)timer;
+    work->is_grace_over = true;
     bk_log_warn(&work->log, "work_cut_short", BK_INT("tasks", work->attempt_count));
     BK_LIST_FOR_EACH(node, &work->tenants)
         work_attempts_lose(bk_container_of(node, struct work_tenant, link));
     bk_loop_defer(work->loop, &work->stopping);
-}
-
-static void cancel_all(struct work_tenant *tenant) {
-    BK_LIST_FOR_EACH(node, &tenant->running)
-        work_attempt_cancel(bk_container_of(node, struct work_attempt, link));
 }
 
 void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user),
@@ -216,7 +214,7 @@ void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void 
     work_attempts_return(work);
     BK_LIST_FOR_EACH(node, &work->tenants) {
         struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
-        cancel_all(tenant);
+        work_attempts_cancel(tenant);
         work_tenant_settle(tenant);
     }
     bk_loop_defer(work->loop, &work->stopping);

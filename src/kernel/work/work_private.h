@@ -19,6 +19,7 @@ enum {
     WORK_ROUND_LANES_MAX = 256, /* asked in one */
     WORK_SCAN_LANES_MAX = 1000, /* found in one when a tenant opens */
     WORK_REPAIR_ROWS_MAX = 500,
+    WORK_MOVE_ROWS_MAX = 1000, /* from the inbox in one: about 10 ms of the writer */
     WORK_PRUNE_ROWS_MAX = 200,
     WORK_HINTS_MAX = 1000, /* lanes that writers tell of between two turns: past it all are read */
     WORK_LEASE_EXTRA_MS = 60 * 1000,
@@ -29,6 +30,12 @@ enum {
 enum work_sql {
     WORK_SQL_HAS_TABLE,
     WORK_SQL_INSERT,
+    WORK_SQL_INBOX_ADD,
+    WORK_SQL_INBOX_END,
+    WORK_SQL_INBOX_MOVE,
+    WORK_SQL_INBOX_RENAME,
+    WORK_SQL_INBOX_CLEAR,
+    WORK_SQL_INBOX_DUE,
     WORK_SQL_FIND_UNIQUE,
     WORK_SQL_FIND_CHAIN,
     WORK_SQL_INSERT_SECRET,
@@ -39,6 +46,7 @@ enum work_sql {
     WORK_SQL_NEXT_LANE,
     WORK_SQL_HAS_LANE,
     WORK_SQL_FIND_ORPHANS,
+    WORK_SQL_HAS_RUNNING,
     WORK_SQL_FIND_CANCELLED,
     WORK_SQL_FIND_PAUSED,
     WORK_SQL_COUNT_PAUSED,
@@ -70,6 +78,7 @@ struct work_kind {
     void *user; /* of its callbacks */
     uint32_t timeout_ms, attempt_max;
     struct bk_work_lane_policy policy; /* with the defaults filled in */
+    uint32_t index;                    /* in bk_work.kinds */
     uint64_t added;                    /* by writers: atomic */
     uint64_t attempts, done, again, died, timeouts;
 };
@@ -84,9 +93,10 @@ enum { WORK_SKIP_ON_END = 1, WORK_SKIP_ON_DEAD = 2 };
 /* What the writer has recorded of an end. */
 struct work_record {
     enum work_answer answer; /* what it came to; WORK_UNANSWERED: its row was gone */
-    int64_t due_ms;          /* a task of the lane is due then: this one, or the next of its key;
+    bool is_cancelled;
+    int64_t due_ms;     /* a task of the lane is due then: this one, or the next of its key;
                                 INT64_MAX: none */
-    int64_t expires_ms;      /* INT64_MAX: it does not */
+    int64_t expires_ms; /* INT64_MAX: it does not */
 };
 
 /* A task that was claimed. It lives until its handler has answered and its end is on disk. Made on
@@ -96,13 +106,14 @@ struct work_attempt {
     struct work_kind *kind;
     struct work_tenant *of; /* NULL: what it answers counts no more */
     struct work_lane *lane; /* likewise */
-    struct bk_list link;    /* bk_work.unbegun or lost, work_tenant.running, ended or late */
+    struct bk_list link;    /* bk_work.unbegun or lost, work_tenant.handled, ended or late */
     struct work_heap_node timeout;
     int64_t rowid;
     enum work_answer answer;
     bool is_in_handler; /* its handler was called and has not answered */
     bool is_late;       /* it ran out of time: what its handler answers does not count */
     bool is_recording;  /* the round in flight records it */
+    bool is_chained;    /* by its key: when it ends, the next may begin */
     bool is_orphan;     /* it ran when the program ended */
     bool is_probe, has_progress;
     uint32_t skips; /* WORK_SKIP_… */
@@ -190,9 +201,13 @@ enum {
     WORK_WANTS_SCHEDULES = 128,
     WORK_WANTS_PROGRESS = 256,
     WORK_WANTS_EXPIRES = 512,
+    WORK_WANTS_MOVE = 1024, /* what came into the inbox */
     WORK_WANTS_AT_OPENING = WORK_WANTS_ORPHANS | WORK_WANTS_REPAIR | WORK_WANTS_SCAN |
-                            WORK_WANTS_PAUSES | WORK_WANTS_EXPIRES
+                            WORK_WANTS_PAUSES | WORK_WANTS_EXPIRES | WORK_WANTS_MOVE
 };
+
+/* How far a round came. */
+enum { WORK_STEP_ENDS, WORK_STEP_WISHES, WORK_STEP_OVER };
 
 /* One background write. */
 struct work_round {
@@ -220,6 +235,7 @@ struct work_round {
     char (*cancelled)[BK_WORK_ID_BYTES];
     uint32_t cancelled_count;
     int64_t schedule_ms, expires_ms;
+    uint32_t step;      /* WORK_STEP_… that the writer came to */
     int64_t failed_end; /* the index of the end whose hook failed; -1: none */
     uint32_t failed_hook;
 };
@@ -234,17 +250,22 @@ struct work_tenant {
     struct bk_map lanes;
     uint32_t lane_count;     /* atomic: writers read it */
     struct bk_list ready[2]; /* work_lane.link; the second: replays */
-    struct bk_list running, ended, late;
+    struct bk_list handled, ended, late;
     uint32_t attempt_count; /* unbegun, running, ended, recording and late */
     uint32_t end_max;       /* of the next round: after a hook that failed, those up to it */
     uint32_t wants;
     struct work_round round;
     bool is_known; /* its first rounds are over */
     bool is_held, is_leaving, is_closed, has_no_table;
+    bool has_lost;       /* tasks that ran when the grace was over: their rows say so */
+    bool ends_alone;     /* what else the last round wished for has failed */
+    uint32_t failures;   /* of rounds, in a row */
+    uint32_t *running;   /* claimed and not answered, by kind */
     int64_t schedule_ms; /* the next of its schedules; INT64_MAX: none */
     int64_t expires_ms;  /* of the first that is to be pruned; INT64_MAX: none */
     int64_t retry_ms;    /* a round failed: no other before that */
     int64_t stored_time_ms;
+    int64_t move_ms;             /* when the inbox is emptied at the latest */
     int64_t progress_ms;         /* of the last round that stored progress */
     struct work_heap_node later; /* the first of schedule_ms, retry_ms and progress */
     struct bk_task release;
@@ -302,7 +323,7 @@ struct bk_work {
     struct bk_list intakes;
     /* Counting. */
     uint64_t counted_ms;
-    uint32_t counting_count;
+    struct bk_list counts; /* work_count.link: to be counted, one after the other */
     /* From writers. */
     pthread_mutex_t lock;
     struct bk_map names; /* open tenants by name; under the lock */
@@ -352,9 +373,18 @@ bool work_lane_is_ordered(struct bk_work *work, struct bk_transaction *transacti
 bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction);
 /* On the loop. */
 void work_hints_open(struct work_tenant *tenant);
-/* False: a message is under way, and the tenant is freed when it comes. */
-bool work_hints_close(struct work_tenant *tenant);
+/* False: a message is under way, and the tenant is freed when it comes; *due_ms is the first of what
+ * it would have told. */
+bool work_hints_close(struct work_tenant *tenant, int64_t *due_ms);
 void work_hints_set_ordered(struct work_tenant *tenant, struct bk_slice lane, bool is_ordered);
+void work_hints_forget_ordered(struct work_tenant *tenant, struct bk_slice lane);
+
+/* --- payload.c, inbox.c ----------------------------------------------------------------------- */
+
+bool work_payload_is_json(struct bk_slice text);
+/* On the writer: at most so many rows become rows of _work. */
+enum bk_status work_inbox_move(struct bk_work *work, struct bk_transaction *transaction,
+                               uint32_t row_limit, bool *is_empty);
 
 /* --- add.c ------------------------------------------------------------------------------------ */
 
@@ -401,6 +431,7 @@ void work_attempt_take(struct work_tenant *tenant, struct work_attempt *attempt)
 /* It ran when the program ended. */
 void work_attempt_take_orphan(struct work_tenant *tenant, struct work_attempt *attempt);
 void work_attempt_cancel(struct work_attempt *attempt);
+void work_attempts_cancel(struct work_tenant *tenant);
 /* What came of its record; it may be freed. */
 void work_attempt_recorded(struct work_attempt *attempt);
 void work_attempts_time_out(struct bk_work *work);
@@ -414,6 +445,8 @@ void work_attempts_return(struct bk_work *work);
 
 enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *transaction,
                                struct work_round *round, uint32_t index);
+/* Whether a failure is of the database, and passes, or somebody's fault. */
+bool work_is_of_the_disk(enum bk_status status);
 enum bk_status work_record_progress(struct bk_work *work, struct bk_transaction *transaction,
                                     const struct work_progress *progress);
 /* The next of a chain may begin: *due_ms is when, INT64_MAX when there is none. */
@@ -439,6 +472,8 @@ enum bk_status work_prune(struct bk_work *work, struct bk_transaction *transacti
 
 /* share: how many tasks it may claim at most. */
 void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t replay_share);
+/* Whether it would claim any. */
+bool work_round_has_room(const struct work_tenant *tenant, uint32_t replay_share);
 void work_round_init(struct work_tenant *tenant);
 void work_round_fini(struct work_tenant *tenant);
 
@@ -447,6 +482,8 @@ void work_round_fini(struct work_tenant *tenant);
 void work_turn_init(struct bk_work *work);
 void work_turn_fini(struct bk_work *work);
 void work_turn_soon(struct bk_work *work);
+/* Places that nobody has, and what nobody has claimed. */
+uint32_t work_places(const struct bk_work *work);
 /* After anything that changed what a tenant has to do. */
 void work_tenant_settle(struct work_tenant *tenant);
 /* The timer runs when the first of the heaps is due. */

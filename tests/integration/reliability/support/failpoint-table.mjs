@@ -45,5 +45,6 @@ export const table = [
   { name: 'work.answered', drive: 'story', at: 1 },
   { name: 'work.claimed', drive: 'story', at: 1 },
   { name: 'work.handler', drive: 'story', at: 1 },
+  { name: 'work.moved', drive: 'story', at: 1 },
   { name: 'work.recorded', drive: 'story', at: 1 },
 ];

@@ -252,14 +252,16 @@ static inline const char *work_fixture_query(struct work_fixture *fixture, const
     if (status != BK_OK)
         print_error("%s: %s\n", text, bk_connection_error(connection));
     assert_int_equal(status, BK_OK);
-    if (bk_statement_step(statement) == BK_OK)
+    status = bk_statement_step(statement);
+    assert_true(status == BK_OK || status == BK_END);
+    if (status == BK_OK)
         snprintf(room, sizeof room, "%.*s", BK_SLICE_PRINT(bk_statement_text(statement, 0)));
     bk_statement_reset(statement);
     return room;
 }
 
 static inline long work_fixture_count(struct work_fixture *fixture, const char *condition) {
-    char text[512];
+    char text[1024];
     snprintf(text, sizeof text, "SELECT count(*) FROM _work WHERE %s", condition);
     return strtol(work_fixture_query(fixture, text), NULL, 10);
 }

@@ -280,6 +280,31 @@ static void secrets_are_in_no_column_of_the_collection(void **state) {
     assert_string_equal(work_fixture_query(fixture, "SELECT count(*) FROM _work_secrets"), "0");
 }
 
+static void payloads_are_json(void **state) {
+    static const char *const right[] = {"0",
+                                        "-1.5e+3",
+                                        "\"a\\u00e4\\n\"",
+                                        " [ ] ",
+                                        "{}",
+                                        "null",
+                                        "[1,{\"a\":[true,false]}]",
+                                        "\"ä\"",
+                                        "{ \"a\" : 1 , \"b\" : \"\" }"};
+    static const char *const wrong[] = {
+        "",      "01",      "1.",          "+1",  "[1,]",   "{\"a\"}",  "\"a",      "nul", "[1 2]",
+        "{a:1}", "\"\\x\"", "\"\\u12g4\"", "1 2", "\"\n\"", "\"\xff\"", "{\"a\":1", "-",   "1e"};
+    char deep[3 * BK_JSON_DEPTH_MAX];
+    (void)state;
+    for (size_t i = 0; i < BK_COUNT_OF(right); i++)
+        assert_true(work_payload_is_json(bk_slice_from(right[i])));
+    for (size_t i = 0; i < BK_COUNT_OF(wrong); i++)
+        assert_false(work_payload_is_json(bk_slice_from(wrong[i])));
+    memset(deep, '[', sizeof deep);
+    assert_false(work_payload_is_json(bk_slice_make(deep, sizeof deep)));
+    memset(deep + BK_JSON_DEPTH_MAX, ']', BK_JSON_DEPTH_MAX);
+    assert_true(work_payload_is_json(bk_slice_make(deep, 2 * BK_JSON_DEPTH_MAX)));
+}
+
 static void a_paused_lane_hands_over_nothing_even_after_a_restart(void **state) {
     struct work_fixture *fixture = *state;
     assert_int_equal(work_fixture_do(fixture, bk_work_pause, "nobody"), BK_NOT_FOUND);
@@ -410,6 +435,7 @@ int main(void) {
         TEST(order_by_key_is_kept_across_failures),
         TEST(what_is_unique_is_added_once_while_it_is_there),
         TEST(secrets_are_in_no_column_of_the_collection),
+        TEST(payloads_are_json),
         TEST(a_paused_lane_hands_over_nothing_even_after_a_restart),
         TEST(a_task_that_waits_is_dead_at_once_when_it_is_cancelled),
         TEST(a_task_that_runs_and_is_cancelled_has_no_further_attempt),
