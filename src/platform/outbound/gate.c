@@ -16,6 +16,7 @@
 #include "outbound_private.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -102,6 +103,17 @@ void outbound_gate_end(struct bk_outbound_call *call) {
         if (is_open(call, i))
             (void)shutdown(call->opened[i].descriptor, SHUT_RDWR);
     }
+}
+
+bool outbound_gate_is_quiet(struct outbound_worker *worker) {
+    bool is_quiet = true;
+    char byte;
+    (void)pthread_mutex_lock(&worker->mutex);
+    for (size_t i = 0; i < worker->socket_count && is_quiet; i++)
+        is_quiet = recv(worker->sockets[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+                   (errno == EAGAIN || errno == EWOULDBLOCK);
+    (void)pthread_mutex_unlock(&worker->mutex);
+    return is_quiet;
 }
 
 static bool add_socket(struct outbound_worker *worker, int descriptor) {

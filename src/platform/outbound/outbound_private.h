@@ -221,6 +221,8 @@ void outbound_gate_prepare(struct bk_outbound_call *call);
 /* Ends the worker's connections as far as reading and writing goes: who waits on one, wakes. Any
  * thread. */
 void outbound_gate_interrupt(struct outbound_worker *worker);
+/* On the worker, between calls: no peer has said or ended anything. */
+bool outbound_gate_is_quiet(struct outbound_worker *worker);
 /* On the worker: the call's own connection, whatever step it is at. */
 void outbound_gate_end(struct bk_outbound_call *call);
 bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,

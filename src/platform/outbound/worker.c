@@ -178,11 +178,18 @@ static void drop_multi(struct outbound_worker *worker) {
 
 /* --- a round ---------------------------------------------------------------------------------- */
 
+/* One to the same server, with the same kind of security, which has not said good-bye: libcurl
+ * would use any that is not closed on both sides. */
+static bool may_keep_connection(struct outbound_worker *worker,
+                                const struct bk_outbound_call *call) {
+    return call->host_hash == worker->mail_hash && outbound_gate_is_quiet(worker);
+}
+
 static void begin_call(struct outbound_worker *worker, struct bk_outbound_call *call) {
-    uint64_t mail_hash = call->request->smtp == NULL ? 0 : worker->mail_hash;
     bk_list_remove(&call->link);
     bk_list_push(&worker->running, &call->link);
-    if (call->request->smtp != NULL && call->host_hash != mail_hash && worker->running_total == 0)
+    if (call->request->smtp != NULL && worker->running_total == 0 &&
+        !may_keep_connection(worker, call))
         drop_multi(worker);
     worker->mail_hash = call->host_hash;
     ensure_multi(worker);

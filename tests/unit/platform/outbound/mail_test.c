@@ -19,6 +19,9 @@ struct step {
 
 enum { STEPS_MAX = 16 };
 
+/* On a machine with nothing else to do it is some tens. */
+enum { CLOSE_MAX_MS = 3000 };
+
 struct world {
     struct bk_loop *loop;
     struct bk_outbound *outbound;
@@ -143,7 +146,7 @@ static void setup_world(struct world *world, void **state) {
 }
 
 static void teardown_world(struct world *world) {
-    assert_in_range(support_channel_close_ms(world->channel, world->loop), 0, 1000);
+    assert_in_range(support_channel_close_ms(world->channel, world->loop), 0, CLOSE_MAX_MS);
     bk_outbound_destroy(world->outbound);
     support_peer_stop(world->peer);
     (void)pthread_mutex_destroy(&world->mutex);
@@ -373,7 +376,8 @@ static void expect_greeting(void **state, const char *greeting, enum bk_outbound
     struct world world;
     setup_world(&world, state);
     world.greeting = greeting;
-    world.exchange.request.connect_timeout_ms = 100;
+    if (failure == BK_OUTBOUND_TIMEOUT)
+        world.exchange.request.connect_timeout_ms = 100;
     expect(&world, failure, status);
     teardown_world(&world);
 }
@@ -523,7 +527,7 @@ static void expect_cancel(void **state, const char *command, bool by_closing) {
     teardown_world(&world);
     assert_int_equal(world.exchange.done_count, 1);
     assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_CANCELLED);
-    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 0, 1000);
+    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 0, CLOSE_MAX_MS);
     assert_int_equal(world.hang_bytes, 0);
 }
 

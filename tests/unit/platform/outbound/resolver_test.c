@@ -39,6 +39,9 @@ int getaddrinfo(const char *restrict name, const char *restrict service,
     return real.function("127.0.0.1", service, req, pai);
 }
 
+/* On a machine with nothing else to do it is some tens. */
+enum { CLOSE_MAX_MS = 3000 };
+
 struct world {
     struct bk_loop *loop;
     struct bk_outbound *outbound;
@@ -67,7 +70,7 @@ static void setup_world(struct world *world, void **state, bool allows_any_addre
 
 /* The resolver's threads are let go first: one that outlives the test would be seen by the next. */
 static void teardown_world(struct world *world) {
-    assert_in_range(support_channel_close_ms(world->channel, world->loop), 0, 1000);
+    assert_in_range(support_channel_close_ms(world->channel, world->loop), 0, CLOSE_MAX_MS);
     bk_outbound_destroy(world->outbound);
     support_peer_stop(world->peer);
     is_open = true;
@@ -100,7 +103,7 @@ static void test_a_resolver_that_hangs_is_left_behind(void **state) {
     uint64_t start_ns = bk_clock_monotonic_ns();
     setup_world(&world, state, true);
     set_name(&world.exchange, &world, "hang.example.com");
-    world.exchange.request.connect_timeout_ms = 150;
+    world.exchange.request.connect_timeout_ms = 500;
     support_exchange_submit(&world.exchange, world.channel);
     support_exchange_init(&other, support_peer_port(world.peer), "/");
     support_exchange_run(&other, world.loop, world.channel);
@@ -110,7 +113,7 @@ static void test_a_resolver_that_hangs_is_left_behind(void **state) {
     assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_TIMEOUT);
     support_exchange_run(&other, world.loop, world.channel);
     assert_int_equal(other.request.failure, BK_OUTBOUND_OK);
-    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 100, 2000);
+    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 400, 5000);
     assert_int_equal(resolving_count, 1); /* still at it */
     teardown_world(&world);
 }

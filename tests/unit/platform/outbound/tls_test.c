@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* On a machine with nothing else to do it is some tens. */
+enum { CLOSE_MAX_MS = 3000 };
+
 struct world {
     struct bk_loop *loop;
     struct bk_outbound *outbound;
@@ -114,7 +117,7 @@ static void ask(struct world *world, const char *host, const char *ca_file) {
                    world->port);
     world->exchange.request.url = bk_slice_from(world->exchange.url);
     support_exchange_run(&world->exchange, world->loop, channel);
-    assert_in_range(support_channel_close_ms(channel, world->loop), 0, 1000);
+    assert_in_range(support_channel_close_ms(channel, world->loop), 0, CLOSE_MAX_MS);
     bk_outbound_destroy(outbound);
 }
 
