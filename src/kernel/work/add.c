@@ -2,8 +2,8 @@
  * Adding: a row in the caller's transaction.
  *
  * What is said of one thing is added once while it is there (unique). With a key in a lane that is
- * ordered, the task joins the chain of that key: blocked, when the chain has any that has not ended.
- * All others go to the inbox (inbox.c), which costs the caller's transaction least.
+ * ordered, the task joins the chain of that key: blocked, when the chain has any that has not
+ * ended. All others go to the inbox (inbox.c), which costs the caller's transaction least.
  *
  * An event that a position was handed becomes a task in a write of its own, unique by position and
  * event, and is acknowledged when that is on disk. Its position may be closed meanwhile: its owner

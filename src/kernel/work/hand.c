@@ -108,8 +108,8 @@ static enum bk_status write_retry(struct bk_work *work, struct bk_transaction *t
     return status;
 }
 
-/* A dead one is the next of its chain, since it was added before all that wait in it. Another that is made of the same thing may be there:
- * BK_CONFLICT, from the index. */
+/* A dead one is the next of its chain, since it was added before all that wait in it. Another that
+ * is made of the same thing may be there: BK_CONFLICT, from the index. */
 enum bk_status bk_work_retry(struct bk_work *work, struct bk_transaction *transaction,
                              struct bk_slice id) {
     struct row row;

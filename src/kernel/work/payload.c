@@ -1,7 +1,7 @@
 /*
- * Whether a payload is JSON (RFC 8259). Payloads are made by modules and read by them, so nothing is
- * built of one here: a pass over its bytes costs a tenth of parsing it, and an enqueue is paid by
- * the request that it is part of.
+ * Whether a payload is JSON (RFC 8259). Payloads are made by modules and read by them, so nothing
+ * is built of one here: a pass over its bytes costs a tenth of parsing it, and an enqueue is paid
+ * by the request that it is part of.
  */
 #include "work_private.h"
 

@@ -2,10 +2,10 @@
  * The rows: the collection `_work` with its indexes, the tables beside it, and all SQL about them.
  *
  * An insert costs three b-trees (which is why most tasks come in by another table, inbox.c): the
- * table, its ids, and (lane, due) of those that wait, which serves the head of each lane, the next lane with a head, and the claims. All other indexes are
- * partial and small: tasks that run (to find those of a crash), chains of ordered keys, what is
- * unique, and what is pruned one day. So a row is written three times in its life, and the backlog
- * is read by its ends only.
+ * table, its ids, and (lane, due) of those that wait, which serves the head of each lane, the next
+ * lane with a head, and the claims. All other indexes are partial and small: tasks that run (to
+ * find those of a crash), chains of ordered keys, what is unique, and what is pruned one day. So a
+ * row is written three times in its life, and the backlog is read by its ends only.
  *
  *   due       waiting, blocked: when it may begin. running: the end of its lease. Else empty.
  *   chain     lane and key, while it is ordered and has not ended; of a chain just one waits or

@@ -373,8 +373,8 @@ bool work_lane_is_ordered(struct bk_work *work, struct bk_transaction *transacti
 bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction);
 /* On the loop. */
 void work_hints_open(struct work_tenant *tenant);
-/* False: a message is under way, and the tenant is freed when it comes; *due_ms is the first of what
- * it would have told. */
+/* False: a message is under way, and the tenant is freed when it comes; *due_ms is the first of
+ * what it would have told. */
 bool work_hints_close(struct work_tenant *tenant, int64_t *due_ms);
 void work_hints_set_ordered(struct work_tenant *tenant, struct bk_slice lane, bool is_ordered);
 void work_hints_forget_ordered(struct work_tenant *tenant, struct bk_slice lane);

@@ -1,0 +1,235 @@
+/* Lanes: rates, breakers, rests, replays, policies of their own; who takes places from whom. */
+#include "work_fixture.h"
+
+static const uint32_t quick[] = {1};
+#define QUICK .backoff_ms = quick, .backoff_count = 1
+static const struct bk_work_kind kinds[] = {
+    {.name = "rated",
+     WORK_FIXTURE_HANDLERS,
+     QUICK,
+     .lane = {.running_max = 50, .rate_per_minute = 1200}},
+    {.name = "broken",
+     WORK_FIXTURE_HANDLERS,
+     QUICK,
+     .attempt_max = 50,
+     .lane =
+         {.running_max = 4, .breaker_failures = 3, .breaker_first_ms = 40, .breaker_max_ms = 80}},
+    {.name = "hung", WORK_FIXTURE_HANDLERS, QUICK, .lane = {.running_max = 1000}},
+    {.name = "plain", WORK_FIXTURE_HANDLERS, QUICK, .lane = {.running_max = 2}},
+};
+
+static int setup(void **state) {
+    static struct work_fixture fixture;
+    work_fixture_open(&fixture, kinds, BK_COUNT_OF(kinds));
+    *state = &fixture;
+    return 0;
+}
+
+static int teardown(void **state) {
+    work_fixture_destroy(*state);
+    return 0;
+}
+
+static void keep_facts(void *user, const struct bk_work_lane_facts *facts) {
+    *(enum bk_work_lane_state *)user = facts->state;
+}
+
+static enum bk_work_lane_state lane_state(struct work_fixture *fixture) {
+    enum bk_work_lane_state state = BK_WORK_LANE_OPEN;
+    bk_work_for_each_lane(fixture->work, fixture->kernel.tenant, keep_facts, &state);
+    return state;
+}
+
+/* 1,200 a minute: a bucket of 20, then one each 50 ms. */
+static void a_rate_is_a_bucket_of_a_second(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "rated"};
+    int64_t start_ms = work_now_ms(fixture->work);
+    assert_int_equal(work_fixture_add(fixture, &draft, 26, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= 20);
+    assert_true(fixture->seen_count <= 20 + (work_now_ms(fixture->work) - start_ms) / 50);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 26);
+    assert_true(work_now_ms(fixture->work) - start_ms >= 6 * 50 - 5);
+}
+
+static void fail_until_mended(struct work_fixture *fixture, struct bk_work_task *task,
+                              uint32_t index) {
+    fixture->seen[index].task = NULL;
+    if (fixture->on_cancel == NULL)
+        bk_work_again(task, 0, BK_SLICE("down"), BK_SLICE_EMPTY);
+    else
+        bk_work_done(task, BK_SLICE_EMPTY);
+}
+
+static void mended(struct work_fixture *fixture, struct bk_work_task *task) {
+    (void)fixture;
+    (void)task;
+}
+
+static void a_broken_lane_hands_over_probes_until_one_is_done(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "broken"};
+    fixture->script = fail_until_mended;
+    assert_int_equal(work_fixture_add(fixture, &draft, 20, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, lane_state(fixture) == BK_WORK_LANE_BROKEN);
+    uint32_t seen = fixture->seen_count;
+    assert_true(seen <= 8);
+    work_fixture_wait(fixture, 20);
+    assert_int_equal(fixture->seen_count, seen);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == seen + 1);
+    /* Whoever knows that the peer is back wakes it. */
+    fixture->on_cancel = mended;
+    bk_work_lane_wake(fixture->work, fixture->kernel.tenant, BK_SLICE("broken"));
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+}
+
+static void a_verdict_on_a_task_does_not_break_its_lane(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "broken"};
+    fixture->script = work_fixture_keep;
+    assert_int_equal(work_fixture_add(fixture, &draft, 8, NULL), BK_OK);
+    for (uint32_t i = 0; i < 8; i++) {
+        WORK_FIXTURE_UNTIL(fixture, fixture->seen_count > i);
+        bk_work_dead(work_fixture_take(fixture, i), BK_SLICE("no such user"), BK_SLICE_EMPTY);
+    }
+    WORK_FIXTURE_UNTIL(fixture, fixture->dead_count == 8);
+}
+
+static void a_lane_rests_until_it_is_woken(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "plain"};
+    struct bk_tenant *tenant = fixture->kernel.tenant;
+    bk_work_lane_rest(fixture->work, tenant, BK_SLICE("plain"), 60 * 1000);
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, lane_state(fixture) == BK_WORK_LANE_RESTING);
+    work_fixture_wait(fixture, 20);
+    assert_int_equal(fixture->seen_count, 0);
+    bk_work_lane_wake(fixture->work, tenant, BK_SLICE("plain"));
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+}
+
+static void replays_wait_for_the_lane_beside_them(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "plain", .is_replay = true};
+    assert_int_equal(work_fixture_do(fixture, bk_work_pause, "plain"), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, lane_state(fixture) == BK_WORK_LANE_PAUSED);
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
+    work_fixture_wait(fixture, 20);
+    assert_int_equal(fixture->seen_count, 0);
+    assert_int_equal(work_fixture_do(fixture, bk_work_resume, "plain"), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    assert_string_equal(fixture->seen[0].lane, "plain/replay");
+}
+
+static void keep_hung(struct work_fixture *fixture, struct bk_work_task *task, uint32_t index) {
+    if (bk_slice_starts_with(task->lane, BK_SLICE("hung")))
+        return;
+    fixture->seen[index].task = NULL;
+    bk_work_done(task, BK_SLICE_EMPTY);
+}
+
+static void answer_hung(struct work_fixture *fixture) {
+    for (uint32_t i = 0; i < fixture->seen_count; i++)
+        if (fixture->seen[i].task != NULL)
+            bk_work_done(work_fixture_take(fixture, i), BK_SLICE_EMPTY);
+}
+
+static void what_hangs_leaves_places_to_others(void **state) {
+    struct work_fixture *fixture = *state;
+    struct bk_work_draft draft = {.kind = "hung"};
+    fixture->script = keep_hung;
+    assert_int_equal(work_fixture_add(fixture, &draft, 1000, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= 150);
+    work_fixture_wait(fixture, 30);
+    uint32_t hung = fixture->seen_count;
+    assert_true(hung < fixture->work->running_max);
+    /* Nobody turns in circles meanwhile. */
+    uint64_t commits = bk_store_figures(fixture->kernel.store).commits;
+    work_fixture_wait(fixture, 30);
+    assert_true(bk_store_figures(fixture->kernel.store).commits - commits < 5);
+    draft.kind = "plain";
+    assert_int_equal(work_fixture_add(fixture, &draft, 10, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "kind = 'plain'") == 0);
+    while (work_fixture_count(fixture, "1") > 0) {
+        answer_hung(fixture);
+        work_fixture_wait(fixture, 1);
+    }
+}
+
+static void replays_take_a_quarter_of_the_places(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "hung", .is_replay = true};
+    fixture->script = keep_hung;
+    assert_int_equal(work_fixture_add(fixture, &draft, 100, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 64);
+    uint64_t commits = bk_store_figures(fixture->kernel.store).commits;
+    work_fixture_wait(fixture, 30);
+    assert_int_equal(fixture->seen_count, 64);
+    assert_true(bk_store_figures(fixture->kernel.store).commits - commits < 5);
+    while (work_fixture_count(fixture, "1") > 0) {
+        answer_hung(fixture);
+        work_fixture_wait(fixture, 1);
+    }
+}
+
+static void a_lane_may_have_a_policy_of_its_own_and_give_it_back(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {
+        .kind = "plain", .lane = BK_SLICE("a"), .key = BK_SLICE("k")};
+    const struct bk_work_lane_policy ordered = {.running_max = 5, .is_ordered = true};
+    struct work_tenant *own = work_tenant_of(fixture->work, fixture->kernel.tenant);
+    struct bk_slice lane = BK_SLICE("plain/a");
+    fixture->script = work_fixture_keep;
+    bk_work_lane_set_policy(fixture->work, fixture->kernel.tenant, lane, &ordered);
+    assert_int_equal(work_fixture_add(fixture, &draft, 3, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    assert_int_equal(work_fixture_count(fixture, "state = 'blocked'"), 2);
+    /* What is added from then on has no order; what was, keeps it. */
+    bk_work_lane_set_policy(fixture->work, fixture->kernel.tenant, lane, NULL);
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 2);
+    bk_work_done(work_fixture_take(fixture, 1), BK_SLICE_EMPTY);
+    work_fixture_wait(fixture, 20);
+    assert_int_equal(work_fixture_count(fixture, "state = 'blocked'"), 2);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t index = i == 0 ? 0 : i + 1;
+        WORK_FIXTURE_UNTIL(fixture, fixture->seen_count > index);
+        bk_work_done(work_fixture_take(fixture, index), BK_SLICE_EMPTY);
+    }
+    WORK_FIXTURE_UNTIL(fixture, own->lanes.count == 0);
+}
+
+static void figures_say_what_waits_and_what_is_dead(void **state) {
+    struct work_fixture *fixture = *state;
+    struct bk_work_figures figures[BK_COUNT_OF(kinds)];
+    struct bk_work_draft draft = {.kind = "plain", .delay_ms = 60 * 1000};
+    char id[BK_WORK_ID_BYTES + 1];
+    assert_int_equal(work_fixture_add(fixture, &draft, 3, id), BK_OK);
+    assert_int_equal(work_fixture_do(fixture, bk_work_cancel, id), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "state = 'waiting'") == 2);
+    assert_int_equal(bk_work_figures(fixture->work, figures, 8), BK_COUNT_OF(kinds));
+    WORK_FIXTURE_UNTIL(fixture, (bk_work_figures(fixture->work, figures, BK_COUNT_OF(kinds)),
+                                 figures[3].waiting == 2));
+    assert_string_equal(figures[3].kind->name, "plain");
+    assert_int_equal(figures[3].dead, 1);
+    assert_int_equal(figures[3].due, 0);
+    assert_int_equal(figures[3].added, 3);
+    assert_int_equal(figures[3].lanes, 1);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_rate_is_a_bucket_of_a_second),
+        TEST(a_broken_lane_hands_over_probes_until_one_is_done),
+        TEST(a_verdict_on_a_task_does_not_break_its_lane),
+        TEST(a_lane_rests_until_it_is_woken),
+        TEST(replays_wait_for_the_lane_beside_them),
+        TEST(what_hangs_leaves_places_to_others),
+        TEST(replays_take_a_quarter_of_the_places),
+        TEST(a_lane_may_have_a_policy_of_its_own_and_give_it_back),
+        TEST(figures_say_what_waits_and_what_is_dead),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
