@@ -69,6 +69,8 @@ struct bk_outbound_policy {
     bool allows_any_address;          /* the operators' own peers */
     const struct bk_network *allowed; /* beside public addresses; copied */
     size_t allowed_count;
+    const uint16_t *denied_ports; /* of public and allowed addresses alike; copied */
+    size_t denied_port_count;
     bool allows_plain; /* http:// to public addresses, SMTP without TLS; those in allowed always */
     uint32_t connections_max;          /* 0: 256 */
     uint32_t connections_per_host_max; /* 0: 16 */

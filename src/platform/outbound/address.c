@@ -19,6 +19,7 @@
 #include "bakend/outbound.h"
 
 #include <arpa/inet.h>
+#include <pthread.h>
 #include <string.h>
 
 enum {
@@ -168,15 +169,42 @@ bool bk_network_contains(const struct bk_network *network, const uint8_t address
 
 /* --- what is public --------------------------------------------------------------------------- */
 
-static bool is_in(const char *network, const uint8_t address[16]) {
-    struct bk_network parsed;
-    BK_ASSERT(bk_network_parse(bk_slice_from(network), &parsed) == BK_OK);
-    return bk_network_contains(&parsed, address);
+/* What the functions below ask for by name. */
+enum special { MAPPED, NAT64, TEREDO, SIX_TO_FOUR, COMPATIBLE, FIRST_TWO, GLOBAL, SPECIAL_COUNT };
+
+static const char *const SPECIAL_TEXTS[SPECIAL_COUNT] = {
+    [MAPPED] = "::ffff:0:0/96",  [NAT64] = "64:ff9b::/96", [TEREDO] = "2001::/32",
+    [SIX_TO_FOUR] = "2002::/16", [COMPATIBLE] = "::/96",   [FIRST_TWO] = "::/127",
+    [GLOBAL] = "2000::/3",
+};
+
+/* The tables as numbers: read once, by whoever asks first. */
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+static struct bk_network ipv4_networks[BK_COUNT_OF(IPV4_BLOCKS)];
+static struct bk_network ipv6_networks[BK_COUNT_OF(IPV6_BLOCKS)];
+static struct bk_network special_networks[SPECIAL_COUNT];
+
+static void read_network(const char *text, struct bk_network *network) {
+    BK_ASSERT(bk_network_parse(bk_slice_from(text), network) == BK_OK);
 }
 
-static const char *find_block(const struct block *blocks, size_t count, const uint8_t address[16]) {
+static void read_tables(void) {
+    for (size_t i = 0; i < BK_COUNT_OF(IPV4_BLOCKS); i++)
+        read_network(IPV4_BLOCKS[i].network, &ipv4_networks[i]);
+    for (size_t i = 0; i < BK_COUNT_OF(IPV6_BLOCKS); i++)
+        read_network(IPV6_BLOCKS[i].network, &ipv6_networks[i]);
+    for (size_t i = 0; i < SPECIAL_COUNT; i++)
+        read_network(SPECIAL_TEXTS[i], &special_networks[i]);
+}
+
+static bool is_in(enum special special, const uint8_t address[16]) {
+    return bk_network_contains(&special_networks[special], address);
+}
+
+static const char *find_block(const struct block *blocks, const struct bk_network *networks,
+                              size_t count, const uint8_t address[16]) {
     for (size_t i = 0; i < count; i++) {
-        if (is_in(blocks[i].network, address))
+        if (bk_network_contains(&networks[i], address))
             return blocks[i].reason;
     }
     return NULL;
@@ -185,7 +213,7 @@ static const char *find_block(const struct block *blocks, size_t count, const ui
 static const char *ipv4_reason(const uint8_t ipv4[4]) {
     uint8_t address[16] = {[10] = 0xff, [11] = 0xff};
     memcpy(address + IPV4_OFFSET, ipv4, 4);
-    return find_block(IPV4_BLOCKS, BK_COUNT_OF(IPV4_BLOCKS), address);
+    return find_block(IPV4_BLOCKS, ipv4_networks, BK_COUNT_OF(IPV4_BLOCKS), address);
 }
 
 /* Teredo (RFC 4380) has its server's address, and with all bits turned over that of its client. */
@@ -200,23 +228,24 @@ static const char *teredo_reason(const uint8_t address[16]) {
 
 /* Of the address inside; NULL when there is none, or a public one. */
 static const char *tunnel_reason(const uint8_t address[16]) {
-    if (is_in("2001::/32", address))
+    if (is_in(TEREDO, address))
         return teredo_reason(address);
-    if (is_in("2002::/16", address))
+    if (is_in(SIX_TO_FOUR, address))
         return ipv4_reason(address + 2);
-    if (is_in("::/96", address) && !is_in("::/127", address))
+    if (is_in(COMPATIBLE, address) && !is_in(FIRST_TWO, address))
         return ipv4_reason(address + IPV4_OFFSET);
     return NULL;
 }
 
 const char *bk_address_reason(const uint8_t address[16]) {
     const char *reason;
-    if (is_in("::ffff:0:0/96", address) || is_in("64:ff9b::/96", address))
+    BK_ASSERT(pthread_once(&tables_once, read_tables) == 0);
+    if (is_in(MAPPED, address) || is_in(NAT64, address))
         return ipv4_reason(address + IPV4_OFFSET);
     reason = tunnel_reason(address);
     if (reason == NULL)
-        reason = find_block(IPV6_BLOCKS, BK_COUNT_OF(IPV6_BLOCKS), address);
-    if (reason == NULL && !is_in("2000::/3", address))
+        reason = find_block(IPV6_BLOCKS, ipv6_networks, BK_COUNT_OF(IPV6_BLOCKS), address);
+    if (reason == NULL && !is_in(GLOBAL, address))
         reason = "reserved";
     return reason;
 }

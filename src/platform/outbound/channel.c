@@ -25,6 +25,10 @@ static void copy_policy(struct bk_outbound_policy *to, const struct bk_outbound_
     for (size_t i = 0; i < from->allowed_count; i++)
         allowed[i] = from->allowed[i];
     to->allowed = allowed;
+    if (from->denied_port_count > 0) {
+        size_t size = sizeof(*from->denied_ports) * from->denied_port_count;
+        to->denied_ports = memcpy(bk_alloc(size), from->denied_ports, size);
+    }
     to->ca_file = from->ca_file != NULL ? from->ca_file : ca_file;
     if (to->ca_file != NULL) {
         size_t size = strlen(to->ca_file) + 1;
@@ -263,6 +267,8 @@ static void on_close(struct bk_task *task) {
     bk_list_remove(&channel->link);
     bk_map_fini(&channel->hosts);
     bk_free((void *)(uintptr_t)channel->policy.allowed);
+    if (channel->policy.denied_port_count > 0)
+        bk_free((void *)(uintptr_t)channel->policy.denied_ports);
     bk_free((void *)(uintptr_t)channel->policy.ca_file);
     bk_free(channel);
     closed(user);

@@ -41,6 +41,20 @@ bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
     return policy->allows_any_address || bk_address_reason(address) == NULL;
 }
 
+bool outbound_may_reach_port(const struct bk_outbound_policy *policy, int port) {
+    for (size_t i = 0; i < policy->denied_port_count; i++) {
+        if (policy->denied_ports[i] == port)
+            return false;
+    }
+    return true;
+}
+
+static int port_of(const struct sockaddr *from) {
+    struct sockaddr_in address;
+    memcpy(&address, from, sizeof(address));
+    return ntohs(address.sin_port); /* at the same place in both families */
+}
+
 /* IPv4 as ::ffff:a.b.c.d; false for every other family than the two. */
 static bool address_of(const struct sockaddr *from, uint8_t address[16]) {
     if (from->sa_family == AF_INET) {
@@ -173,6 +187,7 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
     int descriptor;
     outbound_worker_note_started(call);
     if (purpose != CURLSOCKTYPE_IPCXN || !address_of(&peer->addr, address) ||
+        !outbound_may_reach_port(&call->channel->policy, port_of(&peer->addr)) ||
         !outbound_may_reach(&call->channel->policy, call->is_plain, address)) {
         call->denied_count++;
         return CURL_SOCKET_BAD;
@@ -191,10 +206,11 @@ static bool has_tls(struct bk_outbound_call *call) {
 }
 
 /* The connection is up, TLS and login are done: the last chance before the request itself. */
-static bool is_ready(struct bk_outbound_call *call, const char *peer) {
+static bool is_ready(struct bk_outbound_call *call, const char *peer, int port) {
     const struct bk_smtp *smtp = call->request->smtp;
     struct bk_network network;
-    if (peer == NULL || bk_network_parse(bk_slice_from(peer), &network) != BK_OK ||
+    if (peer == NULL || !outbound_may_reach_port(&call->channel->policy, port) ||
+        bk_network_parse(bk_slice_from(peer), &network) != BK_OK ||
         !outbound_may_reach(&call->channel->policy, call->is_plain, network.address)) {
         call->is_denied = true;
         return false;
@@ -215,10 +231,9 @@ static bool is_ready(struct bk_outbound_call *call, const char *peer) {
 static int on_ready(void *user, char *peer, char *local, int peer_port, int local_port) {
     struct bk_outbound_call *call = user;
     (void)local;
-    (void)peer_port;
     outbound_worker_note_started(call);
     remember_connection(call, local_port);
-    return is_ready(call, peer) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+    return is_ready(call, peer, peer_port) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 /* Not a new thread each time: the resolver's is begun with this. */

@@ -227,6 +227,7 @@ bool outbound_gate_is_quiet(struct outbound_worker *worker);
 void outbound_gate_end(struct bk_outbound_call *call);
 bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
                         const uint8_t address[16]);
+bool outbound_may_reach_port(const struct bk_outbound_policy *policy, int port);
 
 /* --- texts ------------------------------------------------------------------------------------ */
 

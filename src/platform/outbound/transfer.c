@@ -68,8 +68,11 @@ static void set_tls(struct bk_outbound_call *call) {
     outbound_set_long(call, CURLOPT_SSL_VERIFYPEER, 1);
     outbound_set_long(call, CURLOPT_SSL_VERIFYHOST, 2);
     outbound_set_long(call, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
-    if (call->channel->policy.ca_file != NULL)
-        outbound_set_pointer(call, CURLOPT_CAINFO, call->channel->policy.ca_file);
+    if (call->channel->policy.ca_file == NULL)
+        return;
+    outbound_set_pointer(call, CURLOPT_CAINFO, call->channel->policy.ca_file);
+    /* Debian's libcurl has a folder of the public ones built in, beside the file. */
+    outbound_set_pointer(call, CURLOPT_CAPATH, NULL);
 }
 
 static void set_manners(struct bk_outbound_call *call) {

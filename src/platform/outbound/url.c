@@ -215,6 +215,18 @@ static enum bk_status check_host(const struct bk_outbound_policy *policy, bool i
                         "what the operator has allowed");
 }
 
+static enum bk_status check_port(const struct bk_outbound_policy *policy, CURLU *url,
+                                 struct bk_error *error) {
+    char *port = take_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    int64_t number = 0;
+    bool may_reach = bk_slice_to_int64(bk_slice_from(port), &number) &&
+                     outbound_may_reach_port(policy, (int)number);
+    curl_free(port);
+    return may_reach ? BK_OK
+                     : bk_error_set(error, BK_INVALID,
+                                    "the URL's port is one that may not be reached: leave it out");
+}
+
 enum bk_status bk_outbound_check_url(const struct bk_outbound_policy *policy, struct bk_slice url,
                                      struct bk_error *error) {
     enum bk_outbound_failure failure;
@@ -234,6 +246,8 @@ enum bk_status bk_outbound_check_url(const struct bk_outbound_policy *policy, st
     host = take_part(parsed, CURLUPART_HOST, 0);
     status = check_host(policy, is_plain, bk_slice_from(host), error);
     curl_free(host);
+    if (status == BK_OK)
+        status = check_port(policy, parsed, error);
     curl_url_cleanup(parsed);
     return status;
 }

@@ -193,6 +193,21 @@ static void test_plain_text_needs_leave(void **state) {
     teardown_world(&world);
 }
 
+static void test_a_port_that_is_denied_is_not_reached(void **state) {
+    struct bk_outbound_policy policy = support_trusting_policy();
+    uint16_t denied[2] = {25};
+    struct world world;
+    setup_world(&world, state);
+    denied[1] = support_peer_port(world.peer);
+    policy.denied_ports = denied;
+    policy.denied_port_count = 2;
+    expect_with(&world, &policy, "http://127.0.0.1:%u/", BK_OUTBOUND_BLOCKED);
+    expect_with(&world, &policy, "http://[::ffff:127.0.0.1]:%u/", BK_OUTBOUND_BLOCKED);
+    denied[1] = 80;
+    expect_with(&world, &policy, "http://127.0.0.1:%u/", BK_OUTBOUND_OK);
+    teardown_world(&world);
+}
+
 static void test_mail_goes_through_the_same_gate(void **state) {
     struct world world;
     setup_world(&world, state);
@@ -215,6 +230,7 @@ int main(void) {
         LOOP_TEST(test_a_connection_that_is_used_again_is_looked_at_again),
         LOOP_TEST(test_what_the_operator_allows_is_reached_in_plain_text_too),
         LOOP_TEST(test_plain_text_needs_leave),
+        LOOP_TEST(test_a_port_that_is_denied_is_not_reached),
         LOOP_TEST(test_mail_goes_through_the_same_gate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,6 +158,17 @@ static void test_what_the_operator_allows_is_taken(void **state) {
     assert_refused(&any, "http://localhost/", "https://");
 }
 
+static void test_ports_can_be_denied(void **state) {
+    static const uint16_t denied[] = {25, 8090};
+    struct bk_outbound_policy policy = {
+        .name = "test", .denied_ports = denied, .denied_port_count = 2};
+    (void)state;
+    assert_refused(&policy, "https://example.com:25/", "port");
+    assert_refused(&policy, "https://example.com:8090/", "port");
+    assert_taken(&policy, "https://example.com:8091/");
+    assert_taken(&policy, "https://example.com/");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_public_urls_are_taken),
@@ -167,6 +178,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_no_url_is_refused),
         cmocka_unit_test(test_plain_text_needs_leave),
         cmocka_unit_test(test_what_the_operator_allows_is_taken),
+        cmocka_unit_test(test_ports_can_be_denied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
