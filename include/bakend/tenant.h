@@ -77,6 +77,7 @@ enum bk_status bk_tenant_create(struct bk_tenants *tenants, struct bk_slice name
 void bk_tenant_delete(struct bk_tenants *tenants, struct bk_slice name,
                       void (*done)(void *user, enum bk_status status), void *user);
 uint32_t bk_tenants_open_count(const struct bk_tenants *tenants);
+uint32_t bk_tenants_open_max(const struct bk_tenants *tenants);
 void bk_tenants_for_each_open(struct bk_tenants *tenants,
                               void (*on_tenant)(struct bk_tenant *tenant, void *user), void *user);
 /* Calls with the name of every tenant that exists, open or not. */

@@ -17,6 +17,10 @@
  * Then the due ones are opened, some at a time (instance_wake.c). So a start reads the names of the
  * tenants and one index; the tenants themselves cost nothing until they are due.
  *
+ * A mark is synced: that a tenant is open could be told by its write-ahead log after a loss of
+ * power, too, but the due time of one that was closed is nowhere else but in it. Marks of many
+ * tenants share a commit, and an opening has syncs of its own.
+ *
  * A damaged file is put aside as instance.db.damaged, and begun anew. When it cannot be opened or
  * written for another reason (a full disk) it is tried again; tenants that are open do their work
  * without it. The restore of a backup removes it.

@@ -3,9 +3,14 @@
  *
  *   due ──> wake: held ──> open ──> settled: what is due in it has begun, and holds it itself
  *                 │                    └─> released; the next one is woken
- *                 ├─ BK_BUSY: as many as may be open are in use; all wait for a second
+ *                 ├─ BK_BUSY: as many as may be open are in use; all wait until one of these is
+ *                 │  released, or for a second
  *                 ├─ BK_NOT_FOUND: there is no such tenant any more; its row goes
  *                 └─ it cannot be opened: once more in ten minutes
+ *
+ * Work that hangs must not keep requests from their tenants: none is woken while work holds half of
+ * those that may be open. Else as many tenants as may be open, each with one task that waits for a
+ * mail server, would be all that is served.
  *
  * At most INSTANCE_WAKES_MAX at a time, the one that is due longest first: ten thousand that are
  * due at once, as after the loss of the file, come in turn. One that does not settle in time is
@@ -51,6 +56,7 @@ static void release(struct instance_wake *wake) {
     struct bk_tenant *tenant = wake->tenant;
     wake->is_used = wake->is_held = false;
     wake->tenant = NULL;
+    wake->instance->busy_until_ms = 0; /* there may be room now */
     if (tenant != NULL)
         bk_tenant_release(tenant);
 }
@@ -116,6 +122,15 @@ void work_instance_tenant_settled(struct work_instance *instance, struct bk_tena
 
 /* --- those that are due ----------------------------------------------------------------------- */
 
+static bool may_wake(struct work_instance *instance) {
+    uint32_t max = bk_tenants_open_max(instance->tenants) / 2, held = 0;
+    BK_LIST_FOR_EACH(node, &instance->work->tenants)
+        held += bk_container_of(node, struct work_tenant, link)->is_held;
+    for (size_t i = 0; i < INSTANCE_WAKES_MAX; i++)
+        held += instance->wakes[i].is_used && !instance->wakes[i].was_opened;
+    return held < (max > 0 ? max : 1);
+}
+
 static void set_timer(struct work_instance *instance, int64_t delay_ms) {
     int64_t bounded_ms = delay_ms < LOOK_AGAIN_MS ? delay_ms : LOOK_AGAIN_MS;
     bk_timer_start(instance->timer, bounded_ms < 1 ? 1 : (uint64_t)bounded_ms, 0);
@@ -132,6 +147,8 @@ static int64_t wake_rows(struct work_instance *instance, struct bk_statement *st
         struct instance_wake *wake = find_free(instance);
         if (wake == NULL)
             return INT64_MAX; /* one that is released looks again */
+        if (!may_wake(instance))
+            return now_ms + BUSY_MS;
         if (!work_instance_has_mark(instance, name) && find_wake(instance, name) == NULL)
             wake_tenant(instance, wake, name);
     }

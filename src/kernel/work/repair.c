@@ -102,6 +102,15 @@ static enum bk_status is_needed(const struct walk *walk, bool *needed) {
     return status;
 }
 
+enum bk_status work_repair_is_needed(struct bk_connection *connection, int64_t now_ms,
+                                     bool *needed) {
+    const struct walk walk = {.connection = connection, .now_ms = now_ms};
+    int64_t ignored;
+    enum bk_status status = read_note(&walk, BK_SLICE("repair_time"), &ignored);
+    *needed = status == BK_OK;
+    return status == BK_NOT_FOUND ? is_needed(&walk, needed) : status;
+}
+
 /* Where to go on, or to begin. BK_END: there is nothing to do. */
 static enum bk_status find_walk(struct walk *walk) {
     int64_t begun_ms = 0;

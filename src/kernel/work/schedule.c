@@ -7,7 +7,8 @@
  *
  * When next has come, one transaction adds the task and moves next to the first time after now:
  * however many times were missed, they make one task. A crash before the commit leaves both as they
- * were, a crash after it neither.
+ * were, a crash after it neither. While the task of an earlier time waits or runs, another one is
+ * not added: what fails all day, or is paused, would pile up.
  *
  * A time that it has run for does not come again when the clock is set back: next is the first time
  * after the later of now and last. A last that is more than a day ahead is of a clock that was
@@ -21,7 +22,11 @@
 
 #include "bakend/assert.h"
 
-enum { NAME_BYTES_MAX = 200 };
+enum {
+    NAME_BYTES_MAX = 200,
+    COUNT_MAX = 1000,             /* of a tenant: all are judged in the transaction that opens it */
+    TURN_BYTES_MAX = 1024 * 1024, /* of payloads; the one that passes it is the last */
+};
 static const int64_t LAST_TRUSTED_MS = INT64_C(24) * 60 * 60 * 1000;
 
 const struct bk_migration work_schedule_migrations[] = {
@@ -109,6 +114,20 @@ static enum bk_status store(struct bk_transaction *transaction, const struct sch
     return bk_statement_run(statement);
 }
 
+static enum bk_status store_times(struct bk_transaction *transaction,
+                                  const struct schedule *schedule) {
+    struct bk_statement *statement;
+    enum bk_status status =
+        prepare(bk_transaction_connection(transaction),
+                BK_SLICE("UPDATE _schedules SET next = ?2, last = ?3 WHERE name = ?1"), &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, schedule->name);
+    bk_statement_bind_int(statement, 2, schedule->next_ms);
+    bk_statement_bind_int(statement, 3, schedule->last_ms);
+    return bk_statement_run(statement);
+}
+
 static enum bk_status forget(struct bk_transaction *transaction, struct bk_slice name) {
     struct bk_statement *statement;
     enum bk_status status = prepare(bk_transaction_connection(transaction),
@@ -119,22 +138,18 @@ static enum bk_status forget(struct bk_transaction *transaction, struct bk_slice
     return bk_statement_run(statement);
 }
 
-/* Rows are read into the arena before any is written: all of them, or those that are due by a time.
- */
-static enum bk_status read_rows(struct bk_transaction *transaction, int64_t due_ms, uint32_t limit,
+/* Rows are read into the arena before any is written. Payloads may be large: so many bytes of them
+ * are enough, and the row that passes that is the last. */
+static enum bk_status read_rows(struct bk_transaction *transaction, struct bk_statement *statement,
                                 struct schedule **rows, uint32_t *count) {
     struct bk_arena *arena = bk_transaction_arena(transaction);
     uint32_t room = 0;
-    struct bk_statement *statement;
-    enum bk_status status = prepare(
-        bk_transaction_connection(transaction),
-        BK_SLICE("SELECT " COLUMNS " FROM _schedules WHERE next <= ?1 ORDER BY next LIMIT ?2"),
-        &statement);
-    if (status != BK_OK)
-        return status;
-    bk_statement_bind_int(statement, 1, due_ms);
-    bk_statement_bind_int(statement, 2, limit);
-    for (*rows = NULL, *count = 0; (status = bk_statement_step(statement)) == BK_OK; ++*count) {
+    size_t payload_bytes = 0;
+    enum bk_status status = BK_END;
+    for (*rows = NULL, *count = 0; payload_bytes < TURN_BYTES_MAX; ++*count) {
+        status = bk_statement_step(statement);
+        if (status != BK_OK)
+            break;
         if (*count == room) {
             room = room == 0 ? WORK_SCHEDULE_TURN_MAX : 2 * room;
             struct schedule *larger = bk_arena_alloc(arena, room * sizeof *larger);
@@ -147,10 +162,38 @@ static enum bk_status read_rows(struct bk_transaction *transaction, int64_t due_
             *rows = larger;
         }
         read_row(statement, &(*rows)[*count]);
+        payload_bytes += (*rows)[*count].payload.length;
         keep_texts(&(*rows)[*count], arena);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_OK : status;
+}
+
+/* Those whose time has come. */
+static enum bk_status read_due(struct bk_transaction *transaction, int64_t now_ms,
+                               struct schedule **rows, uint32_t *count) {
+    struct bk_statement *statement;
+    enum bk_status status = prepare(
+        bk_transaction_connection(transaction),
+        BK_SLICE("SELECT " COLUMNS " FROM _schedules WHERE next <= ?1 ORDER BY next LIMIT ?2"),
+        &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_int(statement, 1, now_ms);
+    bk_statement_bind_int(statement, 2, WORK_SCHEDULE_TURN_MAX);
+    return read_rows(transaction, statement, rows, count);
+}
+
+/* All of them, without what they hand over. */
+static enum bk_status read_all(struct bk_transaction *transaction, struct schedule **rows,
+                               uint32_t *count) {
+    struct bk_statement *statement;
+    enum bk_status status =
+        prepare(bk_transaction_connection(transaction),
+                BK_SLICE("SELECT name, '', '', '', expression, is_of_kind, next, last FROM "
+                         "_schedules"),
+                &statement);
+    return status == BK_OK ? read_rows(transaction, statement, rows, count) : status;
 }
 
 enum bk_status work_schedule_next(struct bk_connection *connection, int64_t *next_ms) {
@@ -178,13 +221,13 @@ static int64_t next_of(const struct schedule *schedule, int64_t now_ms) {
 enum bk_status work_schedule_judge(struct bk_transaction *transaction, int64_t now_ms) {
     struct schedule *rows = NULL;
     uint32_t count = 0;
-    enum bk_status status = read_rows(transaction, INT64_MAX, UINT32_MAX, &rows, &count);
+    enum bk_status status = read_all(transaction, &rows, &count);
     for (uint32_t i = 0; i < count && status == BK_OK; i++) {
         int64_t next_ms = next_of(&rows[i], now_ms);
         if (rows[i].next_ms <= now_ms || rows[i].next_ms == next_ms)
             continue;
         rows[i].next_ms = next_ms;
-        status = store(transaction, &rows[i]);
+        status = store_times(transaction, &rows[i]);
     }
     return status;
 }
@@ -243,7 +286,7 @@ static bool is_declared(struct bk_work *work, struct bk_slice name) {
 static enum bk_status remove_undeclared(struct bk_work *work, struct bk_transaction *transaction) {
     struct schedule *rows = NULL;
     uint32_t count = 0;
-    enum bk_status status = read_rows(transaction, INT64_MAX, UINT32_MAX, &rows, &count);
+    enum bk_status status = read_all(transaction, &rows, &count);
     for (uint32_t i = 0; i < count && status == BK_OK; i++)
         if (rows[i].is_of_kind && !is_declared(work, rows[i].name))
             status = forget(transaction, rows[i].name);
@@ -261,13 +304,17 @@ enum bk_status work_schedule_prepare(struct bk_work *work, struct bk_transaction
 
 /* --- when a time has come --------------------------------------------------------------------- */
 
+/* by_hand: beside its times, and as often as somebody wants it. */
 static enum bk_status add_task(struct bk_work *work, struct bk_transaction *transaction,
-                               const struct schedule *schedule) {
+                               const struct schedule *schedule, bool by_hand) {
     struct bk_arena *arena = bk_transaction_arena(transaction);
     const struct bk_work_draft draft = {
         .kind = bk_arena_format(arena, "%.*s", BK_SLICE_PRINT(schedule->kind)).data,
         .lane = schedule->lane,
-        .payload = schedule->payload};
+        .payload = schedule->payload,
+        .unique = by_hand
+                      ? BK_SLICE_EMPTY
+                      : bk_arena_format(arena, "schedule %.*s", BK_SLICE_PRINT(schedule->name))};
     return bk_work_add(work, transaction, &draft, NULL);
 }
 
@@ -281,9 +328,9 @@ enum bk_status work_schedule_turn(struct bk_work *work, struct bk_transaction *t
                                   int64_t now_ms, int64_t *next_ms) {
     struct schedule *rows = NULL;
     uint32_t count = 0;
-    enum bk_status status = read_rows(transaction, now_ms, WORK_SCHEDULE_TURN_MAX, &rows, &count);
+    enum bk_status status = read_due(transaction, now_ms, &rows, &count);
     for (uint32_t i = 0; i < count && status == BK_OK; i++) {
-        status = add_task(work, transaction, &rows[i]);
+        status = add_task(work, transaction, &rows[i], false);
         bool is_missed = is_its_own_failure(status);
         if (is_missed)
             bk_log_warn(&work->log, "schedule_missed",
@@ -294,7 +341,7 @@ enum bk_status work_schedule_turn(struct bk_work *work, struct bk_transaction *t
             break;
         rows[i].last_ms = is_missed ? rows[i].last_ms : now_ms;
         rows[i].next_ms = bk_cron_next_ms(rows[i].expression, now_ms);
-        status = store(transaction, &rows[i]);
+        status = store_times(transaction, &rows[i]);
     }
     return status == BK_OK ? work_schedule_next(bk_transaction_connection(transaction), next_ms)
                            : status;
@@ -341,6 +388,24 @@ static enum bk_status check_owner(struct bk_transaction *transaction, struct bk_
     return status;
 }
 
+static enum bk_status check_room(struct bk_transaction *transaction, struct bk_error *error) {
+    struct bk_statement *statement;
+    int64_t count = 0;
+    enum bk_status status =
+        prepare(bk_transaction_connection(transaction),
+                BK_SLICE("SELECT count(*) FROM _schedules WHERE is_of_kind = 0"), &statement);
+    if (status != BK_OK)
+        return status;
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        count = bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    if (status == BK_OK && count >= COUNT_MAX)
+        return bk_error_set(error, BK_LIMIT,
+                            "a tenant has at most %d schedules: remove one of them", COUNT_MAX);
+    return status;
+}
+
 static enum bk_status tell_next(struct bk_work *work, struct bk_transaction *transaction) {
     int64_t next_ms;
     enum bk_status status = work_schedule_next(bk_transaction_connection(transaction), &next_ms);
@@ -356,7 +421,9 @@ enum bk_status bk_work_schedule_put(struct bk_work *work, struct bk_transaction 
     if (status != BK_OK)
         return status;
     status = check_owner(transaction, schedule->name, error);
-    if (status != BK_OK && status != BK_NOT_FOUND)
+    if (status == BK_NOT_FOUND)
+        status = check_room(transaction, error);
+    if (status != BK_OK)
         return status;
     const struct schedule row = {.name = schedule->name,
                                  .kind = bk_slice_from(schedule->kind),
@@ -379,7 +446,7 @@ enum bk_status bk_work_schedule_run(struct bk_work *work, struct bk_transaction 
                                     struct bk_slice name) {
     struct schedule stored;
     enum bk_status status = find(transaction, name, &stored);
-    return status == BK_OK ? add_task(work, transaction, &stored) : status;
+    return status == BK_OK ? add_task(work, transaction, &stored, true) : status;
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */

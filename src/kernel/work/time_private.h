@@ -35,6 +35,9 @@ int64_t work_clock_look(struct work_clock *clock, int64_t wall_ms, uint64_t pace
 
 /* --- repair.c: rows of a future that never came ----------------------------------------------- */
 
+/* Whether there may be any, or a repair is under way. Any thread that has the connection. */
+enum bk_status work_repair_is_needed(struct bk_connection *connection, int64_t now_ms,
+                                     bool *needed);
 /* On the writer: a slice. is_done: nothing (more) is to be done in this tenant, and its schedules
  * are judged, too (read work_schedule_next again). */
 enum bk_status work_repair(struct bk_transaction *transaction, int64_t now_ms, uint32_t row_limit,

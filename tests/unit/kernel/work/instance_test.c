@@ -13,12 +13,19 @@ static uint32_t run_count;
 static char last_tenant[BK_TENANT_NAME_BYTES_MAX + 1];
 static bool has_run;
 
+static bool hangs;
+static struct bk_work_task *hanging[8];
+static size_t hanging_count;
+
 static void on_task(struct bk_work_task *task, void *user) {
     (void)user;
     run_count++;
     has_run = true;
     snprintf(last_tenant, sizeof last_tenant, "%.*s", BK_SLICE_PRINT(task->tenant->name));
-    bk_work_done(task, BK_SLICE_EMPTY);
+    if (hangs)
+        hanging[hanging_count++] = task;
+    else
+        bk_work_done(task, BK_SLICE_EMPTY);
 }
 
 static const struct bk_work_kind kinds[] = {
@@ -58,6 +65,12 @@ static void wait_for_run(struct time_fixture *fixture) {
     assert_true(has_run);
 }
 
+static void wait_for_runs(struct time_fixture *fixture, uint32_t count) {
+    for (int i = 0; i < SUPPORT_PATIENCE_MS / 10 && run_count < count; i++)
+        support_loop_run_for(fixture->kernel.loop, 10);
+    assert_int_equal(run_count, count);
+}
+
 /* Each has been opened once, and it is stored. */
 static void wait_until_all_are_known(struct time_fixture *fixture) {
     struct bk_database *database = fixture->work->instance->database;
@@ -81,16 +94,30 @@ static enum bk_status on_add(struct bk_transaction *transaction, void *user) {
     return bk_work_add(addition->work, transaction, &draft, NULL);
 }
 
+/* Until the work has looked at what it opened. */
+static void wait_until_nothing_is_held(struct time_fixture *fixture) {
+    uint32_t held = 1;
+    for (int i = 0; i < SUPPORT_PATIENCE_MS / 10 && held > 0; i++) {
+        support_loop_run_for(fixture->kernel.loop, 10);
+        held = 0;
+        BK_LIST_FOR_EACH(node, &fixture->work->tenants)
+            held += bk_container_of(node, struct work_tenant, link)->is_held;
+    }
+    assert_int_equal(held, 0);
+}
+
 /* A tenant of this name is opened, and gets a task that is due later. */
 static void add_task(struct time_fixture *fixture, const char *name, uint64_t delay_ms) {
     struct addition addition = {fixture->work, delay_ms};
     struct bk_tenant *tenant = support_kernel_hold(&fixture->kernel, bk_slice_from(name));
     assert_int_equal(time_fixture_write(fixture, tenant->database, on_add, &addition), BK_OK);
     bk_tenant_release(tenant);
+    wait_until_nothing_is_held(fixture);
 }
 
 static void open_and_release(struct time_fixture *fixture, const char *name) {
     bk_tenant_release(support_kernel_hold(&fixture->kernel, bk_slice_from(name)));
+    wait_until_nothing_is_held(fixture);
 }
 
 static bool is_open(struct time_fixture *fixture, const char *name) {
@@ -326,6 +353,25 @@ static void when_all_are_in_use_it_is_tried_again(void **state) {
     assert_string_equal(last_tenant, "late");
 }
 
+/* Opened by the test, so that it takes no task's time. */
+static void work_that_hangs_leaves_room_for_requests(void **state) {
+    struct time_fixture *fixture = *state;
+    static const char *const names[] = {"a", "b", "c", "d", "e"};
+    hangs = true;
+    for (size_t i = 0; i < BK_COUNT_OF(names); i++)
+        add_task(fixture, names[i], HOUR_MS);
+    restart(fixture, NOON_MS + HOUR_MS);
+    start(fixture);
+    wait_for_run(fixture);
+    support_loop_run_for(fixture->kernel.loop, QUIET_MS);
+    assert_true(run_count <= TIME_FIXTURE_OPEN_MAX / 2);
+    bk_tenant_release(support_kernel_hold(&fixture->kernel, BK_SLICE("somebody-else")));
+    hangs = false;
+    while (hanging_count > 0)
+        bk_work_done(hanging[--hanging_count], BK_SLICE_EMPTY);
+    wait_for_runs(fixture, BK_COUNT_OF(names));
+}
+
 static void on_deleted(void *user, enum bk_status status) {
     assert_int_equal(status, BK_OK);
     *(bool *)user = true;
@@ -366,6 +412,7 @@ int main(void) {
         TEST(rows_of_the_future_are_not_believed),
         TEST(nor_are_they_when_the_clock_goes_back_in_a_process),
         TEST(when_all_are_in_use_it_is_tried_again),
+        TEST(work_that_hangs_leaves_room_for_requests),
         TEST(a_tenant_that_is_deleted_is_forgotten),
         TEST(a_command_that_adds_work_tells_when_it_is_due),
     };

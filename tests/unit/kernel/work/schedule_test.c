@@ -120,6 +120,11 @@ static int64_t next_of(struct time_fixture *fixture, const char *name) {
     return time_fixture_query(database_of(fixture), sql);
 }
 
+static void end_all(struct time_fixture *fixture) {
+    time_fixture_execute(fixture, database_of(fixture),
+                         (char[]){"UPDATE _work SET state = 'done'"});
+}
+
 /* --- the promises ----------------------------------------------------------------------------- */
 
 static void a_kinds_schedule_is_there_from_the_opening_on(void **state) {
@@ -150,11 +155,26 @@ static void each_time_adds_one_task(void **state) {
         assert_int_equal(count_of(fixture, "report"), i + 1);
         turn(fixture);
         assert_int_equal(count_of(fixture, "report"), i + 1);
+        end_all(fixture);
     }
     assert_int_equal(time_fixture_query(database_of(fixture),
                                         "SELECT count(*) FROM _work WHERE lane = 'report/daily' "
                                         "AND payload = '{\"a\":1}'"),
                      5);
+}
+
+static void while_its_task_waits_another_is_not_added(void **state) {
+    struct time_fixture *fixture = *state;
+    assert_int_equal(put(fixture, "mine", "0 * * * *"), BK_OK);
+    for (int i = 0; i < 5; i++) {
+        time_fixture_leap(fixture, HOUR_MS);
+        assert_int_equal(turn(fixture), NOON_MS + (i + 2) * HOUR_MS);
+        assert_int_equal(count_of(fixture, "report"), 1);
+    }
+    end_all(fixture);
+    time_fixture_leap(fixture, HOUR_MS);
+    turn(fixture);
+    assert_int_equal(count_of(fixture, "report"), 2);
 }
 
 static void missed_times_are_one_task(void **state) {
@@ -172,11 +192,13 @@ static void a_time_does_not_come_again_when_the_clock_is_set_back(void **state) 
     time_fixture_leap(fixture, 15 * HOUR_MS);
     turn(fixture);
     assert_int_equal(count_of(fixture, "nightly"), 1);
+    end_all(fixture);
     time_fixture_leap(fixture, -HOUR_MS);
     assert_int_equal(judge(fixture), NOON_MS + 39 * HOUR_MS);
     time_fixture_leap(fixture, HOUR_MS + MINUTE_MS);
     turn(fixture);
     assert_int_equal(count_of(fixture, "nightly"), 1);
+    end_all(fixture);
     time_fixture_leap(fixture, 24 * HOUR_MS);
     turn(fixture);
     assert_int_equal(count_of(fixture, "nightly"), 2);
@@ -186,6 +208,7 @@ static void nor_after_a_restart(void **state) {
     struct time_fixture *fixture = *state;
     time_fixture_leap(fixture, 15 * HOUR_MS);
     turn(fixture);
+    end_all(fixture);
     time_fixture_restart(fixture, kinds, BK_COUNT_OF(kinds), NOON_MS + 14 * HOUR_MS);
     support_kernel_open(&fixture->kernel);
     assert_int_equal(turn(fixture), NOON_MS + 39 * HOUR_MS);
@@ -198,6 +221,7 @@ static void ten_years_ahead_and_back_cost_one_task_and_starve_none(void **state)
     turn(fixture);
     assert_int_equal(count_of(fixture, "nightly"), 1);
     assert_true(next_of(fixture, "nightly") > NOON_MS + YEARS_MS);
+    end_all(fixture);
     time_fixture_leap(fixture, -YEARS_MS);
     assert_int_equal(judge(fixture), NOON_MS + 15 * HOUR_MS);
     time_fixture_leap(fixture, 15 * HOUR_MS);
@@ -267,7 +291,9 @@ static void it_is_run_and_removed_by_hand(void **state) {
     struct time_fixture *fixture = *state;
     assert_int_equal(put(fixture, "mine", "0 * * * *"), BK_OK);
     assert_int_equal(call(fixture, "mine", on_run), BK_OK);
-    assert_int_equal(count_of(fixture, "report"), 1);
+    assert_int_equal(call(fixture, "mine", on_run), BK_OK);
+    assert_int_equal(time_fixture_query(database_of(fixture), "SELECT count(*) FROM _work_inbox"),
+                     2);
     assert_int_equal(next_of(fixture, "mine"), NOON_MS + HOUR_MS);
     assert_int_equal(call(fixture, "nobody", on_run), BK_NOT_FOUND);
     assert_int_equal(call(fixture, "mine", on_remove), BK_OK);
@@ -328,6 +354,7 @@ int main(void) {
         TEST(a_kinds_schedule_is_there_from_the_opening_on),
         TEST(it_goes_with_the_kinds_schedule),
         TEST(each_time_adds_one_task),
+        TEST(while_its_task_waits_another_is_not_added),
         TEST(missed_times_are_one_task),
         TEST(a_time_does_not_come_again_when_the_clock_is_set_back),
         TEST(nor_after_a_restart),

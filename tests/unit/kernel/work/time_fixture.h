@@ -26,7 +26,7 @@ static const struct bk_migration time_fixture_migrations[] = {
             "updated TEXT DEFAULT '')"},
 };
 
-enum { TIME_FIXTURE_OPEN_MAX = 3 };
+enum { TIME_FIXTURE_OPEN_MAX = 4 };
 
 struct time_fixture {
     struct support_kernel kernel;
