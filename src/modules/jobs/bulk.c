@@ -4,11 +4,12 @@
  *   the filter ─> reader: the ids of those among the dead that it holds for, one more than a call
  *                 takes, which tells whether to call again
  *              ─> writer: each that is still dead is retried or dropped
- *              ─> how many there were, and whether there are more
+ *              ─> how many there were, how many could not be, and whether there are more
  *
  * The statement is made here and not by the records route: its condition on the state is a literal,
  * so that the index of the ended tasks is read and never the backlog. Each task is looked at again
- * in the write, since time has passed.
+ * in the write, since time has passed; one that cannot be retried, because another that is made of
+ * the same thing waits already, is left as it is and keeps none of the others.
  */
 #include "jobs_private.h"
 
@@ -31,7 +32,7 @@ struct bulk {
     struct bk_slice ids[JOBS_BULK_MAX];
     size_t id_count;
     bool has_more;
-    int64_t done_count;
+    int64_t done_count, skipped_count;
 };
 
 /* --- the writer ------------------------------------------------------------------------------- */
@@ -52,23 +53,26 @@ static enum bk_status is_dead(struct bk_connection *connection, struct bk_slice 
 
 static enum bk_status run_bulk(struct bk_transaction *transaction, struct bk_write *write) {
     struct bulk *bulk = bk_container_of(write, struct bulk, write);
-    enum bk_status status = BK_OK;
-    bulk->done_count = 0;
-    for (size_t i = 0; i < bulk->id_count && status == BK_OK; i++) {
+    bulk->done_count = bulk->skipped_count = 0;
+    for (size_t i = 0; i < bulk->id_count; i++) {
         bool is_still = false;
-        status = is_dead(bk_transaction_connection(transaction), bulk->ids[i], &is_still);
-        if (status != BK_OK || !is_still)
-            continue;
-        status = bulk->act(bulk->work, transaction, bulk->ids[i]);
-        bulk->done_count++;
+        enum bk_status status =
+            is_dead(bk_transaction_connection(transaction), bulk->ids[i], &is_still);
+        if (status == BK_OK && is_still)
+            status = bulk->act(bulk->work, transaction, bulk->ids[i]);
+        if (status != BK_OK && status != BK_CONFLICT)
+            return status;
+        bulk->done_count += status == BK_OK && is_still;
+        bulk->skipped_count += status == BK_CONFLICT;
     }
-    return status;
+    return BK_OK;
 }
 
 static void answer(struct bulk *bulk) {
     struct bk_buffer *out = &bulk->request->out;
     bk_buffer_append_char(out, '{');
     bk_json_write_member_int(out, BK_SLICE("count"), bulk->done_count);
+    bk_json_write_member_int(out, BK_SLICE("skipped"), bulk->skipped_count);
     bk_json_write_member_bool(out, BK_SLICE("hasMore"), bulk->has_more);
     bk_buffer_append_char(out, '}');
     bk_answer(bulk->request, 200);

@@ -92,8 +92,8 @@ static void act(struct bk_request *request,
 
 void jobs_task_retry(struct bk_request *request) {
     act(request, bk_work_retry,
-        "The task is running or done: only one that waits or is dead can be tried again. Cancel "
-        "it first when it runs.");
+        "Only a task that waits or is dead can be tried again. This one is running (cancel it "
+        "first), is done, or another that is made of the same thing is there already.");
 }
 
 void jobs_task_cancel(struct bk_request *request) {

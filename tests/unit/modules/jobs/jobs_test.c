@@ -197,7 +197,7 @@ static void test_a_running_task_is_neither_retried_nor_dropped_but_cancelled(voi
     snprintf(id, sizeof id, "%s", add((struct bk_work_draft){.kind = "hold"}, 1));
     wait_until_held();
     check(post(target_of(id, "/retry"), ""), 409);
-    assert_true(says("Cancel it first"));
+    assert_true(says("cancel it first"));
     check(support_module_call(&fixture, BK_DELETE, target_of(id, "")), 409);
     check(post(target_of(id, "/cancel"), "{}"), 204);
     wait_for_state("dead", 1);
@@ -229,15 +229,15 @@ static void test_dead_tasks_are_retried_and_dropped_by_a_filter(void **state) {
     add((struct bk_work_draft){.kind = "hold", .delay_ms = 3600 * 1000}, 4);
     wait_for_state("dead", 5);
     check(post("/api/work/drop", "{\"filter\":\"lane = 'fail/b'\"}"), 200);
-    assert_string_equal(fixture.answer.data, "{\"count\":2,\"hasMore\":false}");
+    assert_string_equal(fixture.answer.data, "{\"count\":2,\"skipped\":0,\"hasMore\":false}");
     check(post("/api/work/retry", "{\"filter\":\"\"}"), 200);
-    assert_string_equal(fixture.answer.data, "{\"count\":3,\"hasMore\":false}");
+    assert_string_equal(fixture.answer.data, "{\"count\":3,\"skipped\":0,\"hasMore\":false}");
     wait_for_state("dead", 3);
     assert_int_equal(handled_count, 8);
     check(post("/api/work/drop", "{\"filter\":\"id = 'x') || (id != 'x'\"}"), 400);
     check(post("/api/work/drop", "{\"filter\":\"id = 'x' || id != 'x'\"}"), 200);
-    assert_string_equal(fixture.answer.data, "{\"count\":3,\"hasMore\":false}");
-    assert_int_equal(count_state("waiting"), 4);
+    assert_string_equal(fixture.answer.data, "{\"count\":3,\"skipped\":0,\"hasMore\":false}");
+    wait_for_state("waiting", 4);
 }
 
 static void test_a_call_takes_a_bounded_number_and_tells_of_the_rest(void **state) {
@@ -245,9 +245,25 @@ static void test_a_call_takes_a_bounded_number_and_tells_of_the_rest(void **stat
     add((struct bk_work_draft){.kind = "fail"}, 501);
     wait_for_state("dead", 501);
     check(post("/api/work/drop", "{\"filter\":\"\"}"), 200);
-    assert_string_equal(fixture.answer.data, "{\"count\":500,\"hasMore\":true}");
+    assert_string_equal(fixture.answer.data, "{\"count\":500,\"skipped\":0,\"hasMore\":true}");
     check(post("/api/work/drop", "{\"filter\":\"\"}"), 200);
-    assert_string_equal(fixture.answer.data, "{\"count\":1,\"hasMore\":false}");
+    assert_string_equal(fixture.answer.data, "{\"count\":1,\"skipped\":0,\"hasMore\":false}");
+}
+
+static void test_one_that_cannot_be_retried_keeps_none_of_the_others(void **state) {
+    (void)state;
+    const struct bk_work_draft draft = {.kind = "fail", .unique = BK_SLICE("the same")};
+    add(draft, 1);
+    wait_for_state("dead", 1);
+    add((struct bk_work_draft){.kind = "fail"}, 2);
+    wait_for_state("dead", 3);
+    struct bk_work_draft later = draft;
+    later.delay_ms = 3600 * 1000;
+    add(later, 1);
+    check(post("/api/work/retry", "{\"filter\":\"\"}"), 200);
+    assert_string_equal(fixture.answer.data, "{\"count\":2,\"skipped\":1,\"hasMore\":false}");
+    wait_for_state("dead", 3);
+    assert_int_equal(handled_count, 5);
 }
 
 static void test_a_slip_in_bulk_is_refused(void **state) {
@@ -363,6 +379,7 @@ int main(void) {
         TEST(test_a_task_that_ends_dead_tells_so_in_an_event),
         TEST(test_dead_tasks_are_retried_and_dropped_by_a_filter),
         TEST(test_a_call_takes_a_bounded_number_and_tells_of_the_rest),
+        TEST(test_one_that_cannot_be_retried_keeps_none_of_the_others),
         TEST(test_a_slip_in_bulk_is_refused),
         TEST(test_a_paused_lane_keeps_its_tasks_until_it_is_resumed),
         TEST(test_lanes_that_cannot_be_are_refused),
