@@ -146,6 +146,8 @@ struct bk_request {
     /* The handler's. */
     void *state;                                  /* a struct in the arena, as a rule */
     void (*on_abort)(struct bk_request *request); /* the client went away; may be NULL */
+    /* With on_abort: one that has closed its sending side may still read, and is given a moment. */
+    bool may_half_close;
     void (*on_drain)(struct bk_request *request); /* a stream may write again */
     struct bk_problems problems;                  /* field errors, for bk_answer_problems */
 

@@ -50,6 +50,7 @@ static void set_fresh(struct bk_request *request) {
     request->files = NULL;
     request->state = NULL;
     request->on_abort = request->on_drain = NULL;
+    request->may_half_close = false;
     bk_problems_init(&request->problems, &request->arena);
     request->status = 0;
     request->content_type = "application/json";

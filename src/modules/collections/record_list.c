@@ -766,6 +766,7 @@ void collections_records_list(struct bk_request *request) {
         list->read.done = on_done;
         request->state = list;
         request->on_abort = on_abort;
+        request->may_half_close = true;
         status = bk_store_read(request->tenant->database, &list->read);
         if (status == BK_OK)
             return;

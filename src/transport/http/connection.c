@@ -8,7 +8,8 @@
  *
  * A client that closes its sending side is taken for gone when its request asked to be told (a
  * stream, a long poll); any other request is finished and answered first, since a client may
- * half-close.
+ * half-close. Nothing else is heard from one that has gone altogether, either: so a request that
+ * costs others something (a list) is given as long as a client is lingered for, and then aborted.
  */
 #include "http_private.h"
 
@@ -166,6 +167,10 @@ static void on_eof(struct http_connection *connection) {
     connection->has_eof = true;
     if (connection->state == HTTP_STATE_HANDLING && exchange->request.on_abort == NULL)
         return;
+    if (connection->state == HTTP_STATE_HANDLING && exchange->request.may_half_close) {
+        http_connection_wind(connection, HTTP_CLOCK_LINGER);
+        return;
+    }
     if (connection->output.length == 0 || connection->state == HTTP_STATE_HANDLING ||
         connection->state == HTTP_STATE_STREAMING) {
         http_connection_cut(connection);
