@@ -197,7 +197,7 @@ test('a pipeline of 100,000 requests', async (t) => {
     assert.equal((await asked).status, 200);
     const single = await Wire.open(server.port);
     single.write(request);
-    await sleep(100);
+    assert.ok(await comes(() => single.pending.endsWith('}')), 'one whole answer');
     const length = single.pending.length;
     single.destroy();
     assert.ok(await comes(() => bytes >= PIPELINED * length, 40_000), `${bytes} bytes`);
