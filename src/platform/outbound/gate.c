@@ -185,7 +185,7 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
     struct bk_outbound_call *call = user;
     uint8_t address[16];
     int descriptor;
-    outbound_worker_note_started(call);
+    outbound_worker_end_resolving(call);
     if (purpose != CURLSOCKTYPE_IPCXN || !address_of(&peer->addr, address) ||
         !outbound_may_reach_port(&call->channel->policy, port_of(&peer->addr)) ||
         !outbound_may_reach(&call->channel->policy, call->is_plain, address)) {
@@ -231,18 +231,17 @@ static bool is_ready(struct bk_outbound_call *call, const char *peer, int port) 
 static int on_ready(void *user, char *peer, char *local, int peer_port, int local_port) {
     struct bk_outbound_call *call = user;
     (void)local;
-    outbound_worker_note_started(call);
+    outbound_worker_end_resolving(call);
     remember_connection(call, local_port);
     return is_ready(call, peer, peer_port) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
-/* Not a new thread each time: the resolver's is begun with this. */
+/* Asked before a name is resolved that libcurl has not kept, and for addresses, too. */
 static int on_resolve(void *resolver, void *reserved, void *user) {
     struct bk_outbound_call *call = user;
     (void)resolver;
     (void)reserved;
-    call->is_resolving = true;
-    return 0;
+    return outbound_worker_begin_resolving(call) ? 0 : 1;
 }
 
 static void set_callback(struct bk_outbound_call *call, CURLcode code) {

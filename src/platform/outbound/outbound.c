@@ -133,6 +133,7 @@ static void queue_call(struct bk_outbound_call *call) {
         outbound_end_later(call);
         return;
     }
+    call->domain_hash = outbound_url_domain_hash(call->url, &call->has_address);
     bk_buffer_init(&key, HOST_KEY_MAX_BYTES);
     outbound_url_host_key(&key, call->url, smtp);
     bk_buffer_insist(&key);

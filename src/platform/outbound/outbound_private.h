@@ -29,6 +29,7 @@
 enum {
     OUTBOUND_WORKERS_MAX = BK_OUTBOUND_SMTP_MAX, /* of a lane */
     OUTBOUND_RESOLVING_MAX = 64,                 /* threads of the resolver, of a worker */
+    OUTBOUND_RESOLVING_PER_DOMAIN_MAX = 8,
     OUTBOUND_REASON_BYTES = 256
 };
 
@@ -44,7 +45,8 @@ struct bk_outbound_call {
     struct bk_outbound_request *request; /* NULL once it is done */
     struct outbound_host *host;          /* the loop's; NULL: it failed before it was queued */
     struct outbound_worker *worker;      /* NULL: it waits on the loop */
-    uint64_t host_hash;
+    uint64_t host_hash, domain_hash;
+    bool has_address; /* in the URL, in place of a name */
     CURLU *url;
     bool is_plain;                   /* no TLS, or none for certain */
     bool is_cancel_out, is_answered; /* the loop's */
@@ -54,9 +56,10 @@ struct bk_outbound_call {
     CURL *easy;
     struct curl_slist *headers, *recipients;
     char detail[CURL_ERROR_SIZE];
-    bool has_bad_option; /* libcurl refused one: nothing is sent */
-    bool is_starting;    /* counted in the worker's starting_count */
-    bool is_resolving;   /* a thread of the resolver is at work for it */
+    bool has_bad_option;      /* libcurl refused one: nothing is sent */
+    uint32_t resolving_place; /* of the worker's resolving, from 1; 0: no name is being resolved */
+    bool is_crowded;          /* none was free; it tries again */
+    uint64_t crowded_since_ns;
     bool is_too_large, is_out_of_memory, is_denied, lacks_login, lacks_tls;
     uint32_t opened_count, denied_count; /* sockets */
     struct {
@@ -163,6 +166,12 @@ void outbound_on_cancel_returned(struct bk_message *message);
 
 /* --- workers ---------------------------------------------------------------------------------- */
 
+/* A thread of libcurl's resolver. */
+struct outbound_resolving {
+    uint64_t domain_hash;
+    uint64_t until_ns; /* that it counts; UINT64_MAX: a call waits for it */
+};
+
 struct outbound_worker {
     struct bk_outbound_channel *channel;
     struct bk_thread *thread;
@@ -180,8 +189,10 @@ struct outbound_worker {
 
     /* The worker's. */
     struct bk_list waiting, running; /* bk_outbound_call.link */
-    uint32_t running_total, starting_count;
-    uint64_t ghosts_until_ns[OUTBOUND_RESOLVING_MAX]; /* threads of the resolver left behind */
+    struct bk_list crowded;          /* bk_outbound_call.link */
+    uint64_t crowded_until_ns;
+    uint32_t running_total;
+    struct outbound_resolving resolving[OUTBOUND_RESOLVING_MAX];
     uint64_t idle_since_ns;
     uint64_t mail_hash; /* of the peer that the connections are to */
     bool is_stopping;
@@ -193,8 +204,9 @@ void outbound_worker_take(struct outbound_worker *worker, struct bk_outbound_cal
 void outbound_worker_cancel(struct outbound_worker *worker, struct bk_outbound_call *call);
 /* All that it has ends, soon, and then it. */
 void outbound_worker_stop(struct outbound_worker *worker);
-/* On the worker: the call no longer waits for the resolver. */
-void outbound_worker_note_started(struct bk_outbound_call *call);
+/* On the worker: a name is about to be resolved; false: too many are. And: it has been. */
+bool outbound_worker_begin_resolving(struct bk_outbound_call *call);
+void outbound_worker_end_resolving(struct bk_outbound_call *call);
 
 /* --- transfers (the worker's) ----------------------------------------------------------------- */
 
@@ -244,6 +256,8 @@ enum bk_status outbound_url_parse(struct bk_slice text, CURLU **url, bool *is_pl
 enum bk_status outbound_mail_url(const struct bk_smtp *smtp, CURLU **url, struct bk_error *error);
 /* "https://example.com:443"; of a mail its security is part of it. */
 void outbound_url_host_key(struct bk_buffer *key, CURLU *url, const struct bk_smtp *smtp);
+/* Of a name's last two labels: whose name servers may hang together. */
+uint64_t outbound_url_domain_hash(CURLU *url, bool *has_address);
 
 enum bk_outbound_failure outbound_failure_of(CURLcode code);
 const char *outbound_failure_text(enum bk_outbound_failure failure);

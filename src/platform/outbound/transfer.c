@@ -155,6 +155,9 @@ static bool conclude_by_flag(struct bk_outbound_call *call, CURLcode code) {
         outbound_call_settle(call, BK_OUTBOUND_BLOCKED, NULL);
     else if (is_cancelled && code != CURLE_OK)
         outbound_call_settle(call, BK_OUTBOUND_CANCELLED, NULL);
+    else if (call->is_crowded)
+        outbound_call_settle(call, BK_OUTBOUND_RESOLVE,
+                             "too many names are being resolved: try again later");
     else if (call->is_out_of_memory)
         outbound_call_settle(call, BK_OUTBOUND_CONNECT, "there was no memory for the answer");
     else if (call->is_too_large || is_long_line)

@@ -173,8 +173,6 @@ void outbound_url_host_key(struct bk_buffer *key, CURLU *url, const struct bk_sm
     curl_free(port);
 }
 
-/* --- the check before ------------------------------------------------------------------------- */
-
 /* As libcurl will read it: dotted when it is IPv4 in any spelling, in brackets when it is IPv6. */
 static bool literal_address(struct bk_slice host, uint8_t address[16]) {
     struct bk_network network;
@@ -185,6 +183,24 @@ static bool literal_address(struct bk_slice host, uint8_t address[16]) {
     memcpy(address, network.address, sizeof(network.address));
     return true;
 }
+
+uint64_t outbound_url_domain_hash(CURLU *url, bool *has_address) {
+    char *host = take_part(url, CURLUPART_HOST, 0);
+    struct bk_slice name = bk_slice_from(host);
+    uint8_t address[16];
+    size_t begin = name.length;
+    uint64_t hash;
+    *has_address = literal_address(name, address);
+    for (int labels = 0; begin > 0; begin--) {
+        if (name.data[begin - 1] == '.' && ++labels == 2)
+            break;
+    }
+    hash = bk_map_hash(bk_slice_make(name.data + begin, name.length - begin));
+    curl_free(host);
+    return hash;
+}
+
+/* --- the check before ------------------------------------------------------------------------- */
 
 static bool is_name_of_this_machine(struct bk_slice host) {
     struct bk_slice ending = BK_SLICE(".localhost");

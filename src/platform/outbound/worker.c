@@ -18,9 +18,10 @@
  * STARTTLS.
  *
  * libcurl resolves each name in a thread of its own making. A worker has at most
- * OUTBOUND_RESOLVING_MAX of these at a time. When a call ends while its name is being resolved, the
- * thread goes on, unknown to libcurl, for as long as the system's resolver is patient: it counts
- * for GHOST_MS more.
+ * OUTBOUND_RESOLVING_MAX of these at a time, and few for names of one domain, whose name servers
+ * may never answer. When a call ends while its name is being resolved, the thread goes on, unknown
+ * to libcurl, for as long as the system's resolver is patient: it counts for GHOST_MS more. A call
+ * that finds no room is put aside and tries again, for as long as it might have tried to connect.
  */
 #include "outbound_private.h"
 
@@ -28,9 +29,10 @@
 
 enum {
     IDLE_CLOSE_MS = 30000,
-    GHOST_MS = 15000,  /* five seconds a try is the resolver's default, and it tries twice */
-    CROWDED_MS = 200,  /* how soon it is looked whether a resolver has become free */
-    INBOX_MAX = 65536, /* bounded by the channel's queue long before */
+    GHOST_MS = 15000, /* five seconds a try is the resolver's default, and it tries twice */
+    CROWDED_MS = 200, /* how soon those who were put aside try again, if none became free */
+    CROWDED_PATIENCE_MS = 5000, /* the default of the connect timeout */
+    INBOX_MAX = 65536,          /* bounded by the channel's queue long before */
     NS_PER_MS = 1000000
 };
 
@@ -63,40 +65,85 @@ static void answer(struct outbound_worker *worker, struct bk_outbound_call *call
     BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &call->message) == BK_OK);
 }
 
-void outbound_worker_note_started(struct bk_outbound_call *call) {
-    call->is_resolving = false;
-    if (!call->is_starting)
-        return;
-    call->is_starting = false;
-    BK_ASSERT(call->worker->starting_count > 0);
-    call->worker->starting_count--;
-}
+/* --- names ------------------------------------------------------------------------------------ */
 
-static uint32_t count_ghosts(const struct outbound_worker *worker, uint64_t now_ns) {
-    uint32_t count = 0;
-    for (size_t i = 0; i < BK_COUNT_OF(worker->ghosts_until_ns); i++)
-        count += worker->ghosts_until_ns[i] > now_ns;
-    return count;
-}
-
-static void leave_ghost(struct outbound_worker *worker) {
+bool outbound_worker_begin_resolving(struct bk_outbound_call *call) {
+    struct outbound_worker *worker = call->worker;
     uint64_t now_ns = bk_clock_monotonic_ns();
-    for (size_t i = 0; i < BK_COUNT_OF(worker->ghosts_until_ns); i++) {
-        if (worker->ghosts_until_ns[i] > now_ns)
-            continue;
-        worker->ghosts_until_ns[i] = now_ns + (uint64_t)GHOST_MS * NS_PER_MS;
-        return;
+    uint32_t of_domain = 0, place = 0;
+    if (call->has_address)
+        return true;
+    for (uint32_t i = 0; i < BK_COUNT_OF(worker->resolving); i++) {
+        if (worker->resolving[i].until_ns <= now_ns)
+            place = i + 1;
+        else
+            of_domain += worker->resolving[i].domain_hash == call->domain_hash;
     }
+    call->is_crowded = place == 0 || of_domain >= OUTBOUND_RESOLVING_PER_DOMAIN_MAX;
+    if (call->is_crowded)
+        return false;
+    worker->resolving[place - 1].domain_hash = call->domain_hash;
+    worker->resolving[place - 1].until_ns = UINT64_MAX;
+    call->resolving_place = place;
+    return true;
 }
 
-/* A resolver that failed has ended; one that was cut short has not. */
+static void free_resolving(struct bk_outbound_call *call, uint64_t until_ns) {
+    struct outbound_worker *worker = call->worker;
+    if (call->resolving_place == 0)
+        return;
+    worker->resolving[call->resolving_place - 1].until_ns = until_ns;
+    call->resolving_place = 0;
+    worker->crowded_until_ns = 0;
+}
+
+void outbound_worker_end_resolving(struct bk_outbound_call *call) { free_resolving(call, 0); }
+
+/* A resolver that failed has ended; one that was left behind has not. */
+static void leave_resolver(struct bk_outbound_call *call, CURLcode code) {
+    uint64_t ghost_ns = bk_clock_monotonic_ns() + (uint64_t)GHOST_MS * NS_PER_MS;
+    free_resolving(call, code == CURLE_COULDNT_RESOLVE_HOST ? 0 : ghost_ns);
+}
+
+/* As long as it might have tried to connect. */
+static bool may_try_again(struct bk_outbound_call *call) {
+    uint32_t patience_ms = call->request->connect_timeout_ms;
+    uint64_t now_ns = bk_clock_monotonic_ns();
+    if (!call->is_crowded)
+        return false;
+    if (call->crowded_since_ns == 0)
+        call->crowded_since_ns = now_ns;
+    if (patience_ms == 0)
+        patience_ms = CROWDED_PATIENCE_MS;
+    return now_ns - call->crowded_since_ns < (uint64_t)patience_ms * NS_PER_MS;
+}
+
+/* Others pass it meanwhile: who has a connection, or a name that is known. */
+static void put_aside(struct outbound_worker *worker, struct bk_outbound_call *call) {
+    (void)curl_multi_remove_handle(worker->multi, call->easy);
+    outbound_transfer_release(call);
+    worker->running_total--;
+    call->is_crowded = false;
+    bk_list_remove(&call->link);
+    if (bk_list_is_empty(&worker->crowded))
+        worker->crowded_until_ns = bk_clock_monotonic_ns() + (uint64_t)CROWDED_MS * NS_PER_MS;
+    bk_list_push(&worker->crowded, &call->link);
+}
+
+static void call_crowded_back(struct outbound_worker *worker) {
+    struct bk_list *node;
+    if (bk_list_is_empty(&worker->crowded) || bk_clock_monotonic_ns() < worker->crowded_until_ns)
+        return;
+    while ((node = bk_list_pop(&worker->crowded)) != NULL)
+        bk_list_push(&worker->waiting, node);
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
 static void end_transfer(struct outbound_worker *worker, struct bk_outbound_call *call,
                          CURLcode code) {
-    bool leaves_resolver = call->is_resolving && code != CURLE_COULDNT_RESOLVE_HOST;
     (void)curl_multi_remove_handle(worker->multi, call->easy);
-    if (leaves_resolver)
-        leave_ghost(worker);
-    outbound_worker_note_started(call);
+    leave_resolver(call, code);
     outbound_transfer_conclude(call, code);
     outbound_transfer_release(call);
     BK_ASSERT(worker->running_total > 0);
@@ -204,25 +251,14 @@ static void begin_call(struct outbound_worker *worker, struct bk_outbound_call *
         answer(worker, call);
         return;
     }
-    call->is_starting = true;
-    worker->starting_count++;
     worker->running_total++;
 }
 
-/* True when one was begun. */
-static bool begin_waiting(struct outbound_worker *worker) {
-    uint32_t room = OUTBOUND_RESOLVING_MAX - worker->starting_count;
-    uint32_t begun_count = 0, ghost_count;
+static void begin_waiting(struct outbound_worker *worker) {
     struct bk_list *node;
-    if (bk_list_is_empty(&worker->waiting))
-        return false;
-    ghost_count = count_ghosts(worker, bk_clock_monotonic_ns());
-    room = room > ghost_count ? room - ghost_count : 0;
-    while (begun_count < room && (node = bk_list_pop(&worker->waiting)) != NULL) {
+    call_crowded_back(worker);
+    while ((node = bk_list_pop(&worker->waiting)) != NULL)
         begin_call(worker, bk_container_of(node, struct bk_outbound_call, link));
-        begun_count++;
-    }
-    return begun_count > 0;
 }
 
 static void collect_ended(struct outbound_worker *worker) {
@@ -234,41 +270,46 @@ static void collect_ended(struct outbound_worker *worker) {
         if (message->msg != CURLMSG_DONE)
             continue;
         BK_ASSERT(curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &call) == CURLE_OK);
-        end_transfer(worker, call, code);
+        if (may_try_again(call))
+            put_aside(worker, call);
+        else
+            end_transfer(worker, call, code);
     }
 }
 
 static void work(struct outbound_worker *worker) {
     int running_count;
-    do {
-        (void)begin_waiting(worker);
-        if (worker->multi == NULL)
-            return;
-        BK_ASSERT(curl_multi_perform(worker->multi, &running_count) == CURLM_OK);
-        collect_ended(worker);
-    } while (!bk_list_is_empty(&worker->waiting) &&
-             worker->starting_count + count_ghosts(worker, bk_clock_monotonic_ns()) <
-                 OUTBOUND_RESOLVING_MAX);
+    begin_waiting(worker);
+    if (worker->multi == NULL)
+        return;
+    BK_ASSERT(curl_multi_perform(worker->multi, &running_count) == CURLM_OK);
+    collect_ended(worker);
 }
 
-static int idle_wait_ms(struct outbound_worker *worker) {
+static int crowded_wait_ms(const struct outbound_worker *worker, uint64_t now_ns) {
+    if (worker->crowded_until_ns <= now_ns)
+        return 0;
+    return (int)((worker->crowded_until_ns - now_ns) / NS_PER_MS) + 1;
+}
+
+/* -1: it was idle for so long that its connections go. */
+static int wait_ms(struct outbound_worker *worker) {
     uint64_t now_ns = bk_clock_monotonic_ns(), idle_ms;
-    if (!bk_list_is_empty(&worker->waiting))
-        return CROWDED_MS;
-    if (worker->running_total > 0) {
+    bool is_crowded = !bk_list_is_empty(&worker->crowded);
+    if (worker->running_total > 0 || is_crowded)
         worker->idle_since_ns = now_ns;
-        return IDLE_CLOSE_MS;
-    }
+    if (is_crowded)
+        return crowded_wait_ms(worker, now_ns);
     idle_ms = (now_ns - worker->idle_since_ns) / NS_PER_MS;
-    return idle_ms >= IDLE_CLOSE_MS ? 0 : (int)(IDLE_CLOSE_MS - idle_ms);
+    return idle_ms >= IDLE_CLOSE_MS ? -1 : (int)(IDLE_CLOSE_MS - idle_ms);
 }
 
 static void sleep_until_wanted(struct outbound_worker *worker) {
     int timeout_ms;
     if (worker->multi == NULL)
         return;
-    timeout_ms = idle_wait_ms(worker);
-    if (timeout_ms == 0)
+    timeout_ms = wait_ms(worker);
+    if (timeout_ms < 0)
         drop_multi(worker);
     else
         (void)curl_multi_poll(worker->multi, NULL, 0, timeout_ms, NULL);
@@ -276,7 +317,7 @@ static void sleep_until_wanted(struct outbound_worker *worker) {
 
 /* Without a multi there is nothing but the inbox to wait for. */
 static void take_messages(struct outbound_worker *worker) {
-    bool waits_here = worker->multi == NULL && bk_list_is_empty(&worker->waiting);
+    bool waits_here = worker->multi == NULL;
     struct bk_message *message = bk_mailbox_take_all(worker->inbox, waits_here ? -1 : 0);
     if (message != NULL)
         worker->idle_since_ns = bk_clock_monotonic_ns();
@@ -304,6 +345,7 @@ static void worker_main(void *argument) {
     }
     cancel_all(worker, &worker->running);
     cancel_all(worker, &worker->waiting);
+    cancel_all(worker, &worker->crowded);
     drop_multi(worker);
     BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &worker->stop) == BK_OK);
 }
@@ -318,6 +360,7 @@ struct outbound_worker *outbound_worker_start(struct bk_outbound_channel *channe
     atomic_init(&worker->is_ending, false);
     bk_list_init(&worker->waiting);
     bk_list_init(&worker->running);
+    bk_list_init(&worker->crowded);
     worker->thread = bk_thread_start("outbound", worker_main, worker);
     return worker;
 }

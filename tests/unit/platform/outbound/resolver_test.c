@@ -130,12 +130,12 @@ static void test_closing_does_not_wait_for_a_resolver(void **state) {
 }
 
 static struct support_exchange *submit_names(struct world *world, const char *prefix,
-                                             size_t count) {
+                                             const char *domain, size_t count) {
     struct support_exchange *exchanges = calloc(count, sizeof(*exchanges));
     assert_non_null(exchanges);
     for (size_t i = 0; i < count; i++) {
         char name[64];
-        (void)snprintf(name, sizeof(name), "%s%zu.example.com", prefix, i);
+        (void)snprintf(name, sizeof(name), "%s%zu%s", prefix, i, domain);
         set_name(&exchanges[i], world, name);
         support_exchange_submit(&exchanges[i], world->channel);
     }
@@ -147,7 +147,7 @@ static void test_so_many_names_are_resolved_at_once_and_no_more(void **state) {
     struct support_exchange *exchanges;
     struct world world;
     setup_world(&world, state, true);
-    exchanges = submit_names(&world, "slow", NAMES);
+    exchanges = submit_names(&world, "slow", ".com", NAMES);
     for (size_t i = 0; i < NAMES; i++) {
         support_loop_run_until(world.loop, &exchanges[i].is_done);
         assert_int_equal(exchanges[i].request.failure, BK_OUTBOUND_RESOLVE);
@@ -164,13 +164,58 @@ static void test_resolvers_that_were_left_behind_count(void **state) {
     struct support_exchange *exchanges;
     struct world world;
     setup_world(&world, state, true);
-    exchanges = submit_names(&world, "hang", NAMES);
+    exchanges = submit_names(&world, "hang", ".com", NAMES);
     for (size_t i = 0; i < OUTBOUND_RESOLVING_MAX; i++) {
         bk_outbound_cancel(&exchanges[i].request);
         support_loop_run_until(world.loop, &exchanges[i].is_done);
     }
     support_loop_run_for(world.loop, 300);
     assert_in_range(resolving_max, 1, OUTBOUND_RESOLVING_MAX);
+    teardown_world(&world);
+    free(exchanges);
+}
+
+/* One domain's name servers never answer: others get their names, and who has a connection or an
+ * address needs none. */
+static void test_a_domain_that_hangs_does_not_hold_up_others(void **state) {
+    enum { NAMES = 60 };
+    struct support_exchange *exchanges, other;
+    struct world world;
+    setup_world(&world, state, true);
+    exchanges = submit_names(&world, "hang", ".evil.example", NAMES);
+    while (resolving_count < OUTBOUND_RESOLVING_PER_DOMAIN_MAX)
+        support_loop_run_for(world.loop, 2);
+    set_name(&other, &world, "good.example");
+    support_exchange_run(&other, world.loop, world.channel);
+    assert_int_equal(other.request.failure, BK_OUTBOUND_OK);
+    assert_in_range(other.request.duration_us, 1, 2000000);
+    support_loop_run_for(world.loop, 300);
+    assert_int_equal(resolving_max, OUTBOUND_RESOLVING_PER_DOMAIN_MAX + 1);
+    teardown_world(&world);
+    free(exchanges);
+}
+
+/* All resolvers hang: an address, and a name that is known, go on. */
+static void test_without_a_resolver_what_needs_none_goes_on(void **state) {
+    enum { NAMES = OUTBOUND_RESOLVING_MAX + 10 };
+    struct support_exchange *exchanges, known, address, unknown;
+    struct world world;
+    setup_world(&world, state, true);
+    set_name(&known, &world, "good.example");
+    support_exchange_run(&known, world.loop, world.channel);
+    exchanges = submit_names(&world, "hang", ".com", NAMES);
+    while (resolving_count < OUTBOUND_RESOLVING_MAX)
+        support_loop_run_for(world.loop, 2);
+    support_exchange_run(&known, world.loop, world.channel);
+    assert_int_equal(known.request.failure, BK_OUTBOUND_OK);
+    support_exchange_init(&address, support_peer_port(world.peer), "/");
+    support_exchange_run(&address, world.loop, world.channel);
+    assert_int_equal(address.request.failure, BK_OUTBOUND_OK);
+    set_name(&unknown, &world, "better.example");
+    unknown.request.connect_timeout_ms = 300;
+    support_exchange_run(&unknown, world.loop, world.channel);
+    assert_int_equal(unknown.request.failure, BK_OUTBOUND_RESOLVE);
+    assert_non_null(strstr(unknown.reason, "too many names"));
     teardown_world(&world);
     free(exchanges);
 }
@@ -184,6 +229,8 @@ int main(void) {
         LOOP_TEST(test_closing_does_not_wait_for_a_resolver),
         LOOP_TEST(test_so_many_names_are_resolved_at_once_and_no_more),
         LOOP_TEST(test_resolvers_that_were_left_behind_count),
+        LOOP_TEST(test_a_domain_that_hangs_does_not_hold_up_others),
+        LOOP_TEST(test_without_a_resolver_what_needs_none_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
