@@ -94,7 +94,7 @@ static void join_tenant(struct work_tenant *tenant, struct work_attempt *attempt
     attempt->task.tenant = tenant->tenant;
     attempt->lane = work_lane_get(tenant, attempt->task.lane);
     BK_ASSERT(attempt->lane != NULL);
-    tenant->attempt_count++;
+    tenant->work->busy_count += tenant->attempt_count++ == 0;
     tenant->work->attempt_count++;
 }
 
@@ -102,7 +102,10 @@ static void join_tenant(struct work_tenant *tenant, struct work_attempt *attempt
 static void leave_tenant(struct work_attempt *attempt) {
     struct bk_work *work = attempt->of->work;
     bk_list_remove(&attempt->link);
-    attempt->of->attempt_count--;
+    if (--attempt->of->attempt_count == 0) {
+        work->busy_count--;
+        work_turn_soon(work);
+    }
     if (--work->attempt_count == 0)
         bk_loop_defer(work->loop, &work->stopping);
     attempt->of = NULL;

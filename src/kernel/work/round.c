@@ -335,6 +335,7 @@ static void search_culprit(struct work_tenant *tenant, enum bk_status status) {
     bool was_alone = round->wants == 0 && round->claim_count == 0 && round->progress_count == 0;
     tenant->ends_alone = true;
     tenant->end_max = 1;
+    tenant->retry_ms = round->now_ms + RETRY_BUSY_MS;
     if (round->end_count > 1 || !was_alone)
         return;
     spoil(tenant, 0,

@@ -66,6 +66,14 @@ uint32_t work_places(const struct bk_work *work) {
     return minus(work->running_max, work->running_count + work->reserved_count);
 }
 
+/* A tenant whose tasks run is held open, and requests to others need room: tasks of a quarter of
+ * the tenants that may be open do not begin. */
+static bool may_begin(const struct work_tenant *tenant) {
+    const struct bk_work *work = tenant->work;
+    uint32_t max = bk_tenants_open_max(work->registry);
+    return tenant->attempt_count > 0 || work->busy_count < max - max / 4;
+}
+
 /* --- tenants ---------------------------------------------------------------------------------- */
 
 static bool has_ready_lanes(const struct work_tenant *tenant) {
@@ -118,7 +126,7 @@ static bool must_hold(const struct work_tenant *tenant) {
         return false;
     if (!tenant->is_known || tenant->wants != 0)
         return true;
-    return has_ready_lanes(tenant) && work_places(tenant->work) > 0;
+    return has_ready_lanes(tenant) && work_places(tenant->work) > 0 && may_begin(tenant);
 }
 
 void work_tenant_settle(struct work_tenant *tenant) {
@@ -170,6 +178,8 @@ static bool give_round(struct work_tenant *tenant, uint32_t share) {
     if (!needs_round(tenant, now_ms) && !may_claim(tenant, now_ms))
         return true;
     uint32_t replay_share = free_replay_places(work);
+    if (!may_begin(tenant))
+        share = 0;
     if (!needs_round(tenant, now_ms) && (share == 0 || !work_round_has_room(tenant, replay_share)))
         return false;
     work_round_start(tenant, share, replay_share);

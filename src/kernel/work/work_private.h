@@ -308,6 +308,7 @@ struct bk_work {
     uint32_t running_count, replay_count;           /* claimed and not answered */
     uint32_t reserved_count, reserved_replay_count; /* may be claimed by rounds in flight */
     uint32_t flying_count, attempt_count;
+    uint32_t busy_count; /* tenants with attempts */
     struct bk_task turn, begin, stopping;
     struct bk_timer *timer;
     uint64_t timer_ms;         /* of the loop's time, when it runs; 0: it does not */

@@ -244,7 +244,8 @@ static void add_tasks(struct work_fixture *fixture) {
     for (uint32_t i = 0; i < adding.count; i++)
         fill_draft(&adding, i);
     enum bk_status status = work_fixture_write_by(fixture, NULL, run_adding, &adding);
-    assert_true(status == (adding.fails ? BK_FORBIDDEN : BK_OK) || status == BK_IO);
+    assert_true(status == (adding.fails ? BK_FORBIDDEN : BK_OK) || status == BK_IO ||
+                status == BK_TIMEOUT);
     for (uint32_t i = 0; i < adding.count && status == BK_OK; i++)
         (void)know_task(bk_slice_from(adding.ids[i]));
 }
@@ -290,7 +291,7 @@ static void change_task(struct work_fixture *fixture) {
     struct changing changing = {.verb = verbs[random_below(3)], .id = bk_slice_from(task->id)};
     enum bk_status status = work_fixture_write_by(fixture, NULL, run_change, &changing);
     assert_true(status == BK_OK || status == BK_NOT_FOUND || status == BK_CONFLICT ||
-                status == BK_IO);
+                status == BK_IO || status == BK_DISK_FULL || status == BK_TIMEOUT);
     task->is_uncertain |= status == BK_IO;
     if (changing.verb == bk_work_retry && changing.was_dead && status != BK_CONFLICT) {
         assert_true(model.retried_count < CHAINS_MAX);

@@ -407,6 +407,45 @@ static void a_hook_that_fails_spoils_its_own_task_only(void **state) {
         strncmp(work_fixture_query(fixture, "SELECT error FROM _work"), "its end could", 13), 0);
 }
 
+/* It says that all is well, but what it has done cannot be committed. */
+static enum bk_status hide_failure(struct work_fixture *fixture, struct bk_transaction *transaction,
+                                   const struct bk_work_end *end) {
+    (void)fixture;
+    if (bk_slice_is(end->payload, "666") && end->outcome == BK_WORK_DONE)
+        (void)bk_arena_alloc(bk_transaction_arena(transaction),
+                             (size_t)BK_TRANSACTION_ARENA_BYTES_MAX + 1);
+    return BK_OK;
+}
+
+static void a_hook_that_hides_its_failure_is_found(void **state) {
+    struct work_fixture *fixture = *state;
+    struct bk_work_draft draft = mail;
+    fixture->on_end = hide_failure;
+    draft.payload = BK_SLICE("666");
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
+    assert_int_equal(work_fixture_add(fixture, &mail, 20, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->dead_count == 1);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "state != 'dead'") == 0);
+    assert_int_equal(work_fixture_count(fixture, "1"), 1);
+}
+
+/* The tenant is opened by the work itself, since its row says that a task runs. */
+static void what_the_end_has_cut_short_is_begun_though_nobody_asks(void **state) {
+    struct work_fixture *fixture = *state;
+    fixture->script = work_fixture_keep;
+    assert_int_equal(work_fixture_add(fixture, &mail, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    work_fixture_close(fixture, 0);
+    fixture->script = NULL;
+    support_kernel_restart(&fixture->kernel);
+    work_fixture_compose(fixture);
+    bk_work_start(fixture->work);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 2);
+    assert_int_equal(fixture->seen[1].attempt, 2);
+    support_kernel_open(&fixture->kernel);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+}
+
 static void progress_is_stored_now_and_then(void **state) {
     struct work_fixture *fixture = *state;
     fixture->script = work_fixture_keep;
@@ -442,6 +481,8 @@ int main(void) {
         TEST(what_ran_when_the_program_ended_comes_again_one_attempt_later),
         TEST(who_is_asked_to_end_since_the_program_stops_loses_no_attempt),
         TEST(a_hook_that_fails_spoils_its_own_task_only),
+        TEST(a_hook_that_hides_its_failure_is_found),
+        TEST(what_the_end_has_cut_short_is_begun_though_nobody_asks),
         TEST(progress_is_stored_now_and_then),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
