@@ -56,7 +56,20 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
         [end.to, end.refused, end.deferred],
         [['ann@example.com'], ['bob@example.com'], ['cy@example.com']],
       );
-      assert.deepEqual((await smtp.take('ann@example.com')).recipients, ['ann@example.com']);
+      const first = await smtp.take('ann@example.com');
+      assert.deepEqual(first.recipients, ['ann@example.com']);
+      delete on.rcptTo;
+      const left = await eventually('a task for who may take it later', async () => {
+        const { body } = await api.ask('GET', '/api/work?filter=state="waiting"');
+        return body.items[0];
+      });
+      const retried = await api.ask('POST', `/api/work/${left.id}/retry`);
+      assert.equal(retried.status, 204, retried.text);
+      const rest = await smtp.take('cy@example.com');
+      assert.deepEqual(rest.recipients, ['cy@example.com'], 'nobody gets it again');
+      assert.equal(rest.messageId, first.messageId);
+      assert.equal(rest.to.text, first.to.text);
+      assert.deepEqual((await api.end(left.id)).to, ['cy@example.com']);
     });
   });
 
@@ -104,6 +117,24 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
     const smtp = await startMailServer(t, {}, { port });
     for (const task of tasks) assert.ok((await api.end(task)).attempts >= 1);
     assert.equal(smtp.mails.length, tasks.length);
+  });
+
+  test('SIGTERM while a server stalls: it stops soon, and the mail is as if never begun', async (t) => {
+    const folder = await temporaryFolder(t);
+    const api = await start(t, { folder });
+    const raw = await startRawServer(t, (socket) => socket.write('220 hello\r\n'));
+    await api.useSmtp(raw.port);
+    const task = await api.send({ to: 'ann@example.com' });
+    await eventually('a connection', () => raw.sockets.size > 0);
+    const began = Date.now();
+    await api.server.stop();
+    assert.ok(Date.now() - began < 5000);
+    await raw.close();
+    const smtp = await startMailServer(t, {}, { port: raw.port });
+    const server = await startServer(t, { folder });
+    const mail = await smtp.take('ann@example.com');
+    assert.equal(mail.messageId, `<${task}@example.com>`);
+    assert.equal((await actions(server, await signIn(server)).end(task)).attempts, 1);
   });
 
   test('kill -9 while a mail is being taken: it comes again, and can be told', async (t) => {

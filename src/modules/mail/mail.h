@@ -58,7 +58,8 @@ struct mail_message {
     enum mail_template template;
     struct bk_slice template_name, collection, record;
     const struct bk_json *variables;
-    struct bk_slice public_subject; /* what an event may show of it */
+    const struct mail_filling_in *filling_in; /* what is put into it; NULL: it is not resolved */
+    struct bk_slice public_subject;           /* what an event may show of it */
     /* Of the rest of one that some recipients have got already. */
     const struct bk_json *only; /* their addresses; NULL: all of them */
     struct bk_slice message_id; /* of the first; empty: it is made */
@@ -123,10 +124,15 @@ void mail_template_fill(struct bk_slice text, const struct mail_variables *varia
 /* Puts the body of a template into a page, unless it is one already. */
 void mail_layout_write(struct bk_slice body, struct bk_buffer *out);
 
-/* --- resolve.c: on the loop ------------------------------------------------------------------- */
+/* --- resolve.c -------------------------------------------------------------------------------- */
 
-/* Fills in subject, html and, where it has none, to of a message that has a template, from what the
- * tenant has now. BK_NOT_FOUND: its collection, template or record is gone, see error. */
+/* A template and what is to be put into it, in the arena. */
+struct mail_filling_in {
+    struct bk_slice subject, body;
+    struct mail_variables variables;
+};
+/* On the loop: reads what the tenant has now for a message that has a template: filling_in, and to
+ * where it has none. BK_NOT_FOUND: its collection, template or record is gone, see error. */
 enum bk_status mail_resolve(const struct bk_module_context *context, struct bk_tenant *tenant,
                             struct bk_arena *arena, struct mail_message *message,
                             struct bk_error *error);
@@ -134,6 +140,8 @@ enum bk_status mail_resolve(const struct bk_module_context *context, struct bk_t
 enum bk_status mail_resolve_sample(const struct bk_collection *collection,
                                    const struct bk_tenant *tenant, struct bk_arena *arena,
                                    struct mail_message *message, struct bk_error *error);
+/* Any thread: makes subject and html of a resolved message. BK_TOO_LARGE, BK_NO_MEMORY. */
+enum bk_status mail_fill_in(struct mail_message *message, struct bk_arena *arena);
 
 /* --- module.c --------------------------------------------------------------------------------- */
 
@@ -148,11 +156,15 @@ struct mail_state {
     struct bk_outbound_channel *tenants;   /* of all others */
     struct bk_network *allowed;
     size_t allowed_count;
-    struct bk_pool *pool; /* that writes files */
-    uint32_t open_count;  /* channels that are not closed yet */
+    struct bk_pool *pool;  /* that composes messages and writes files */
+    uint32_t open_count;   /* channels that are not closed yet */
+    uint32_t active_count; /* of sendings */
+    bool is_stopping;
     void (*stopped)(void *user);
     void *stopped_user;
 };
+/* Ends the stop when nothing is left. */
+void mail_stop_when_done(struct mail_state *state);
 
 /* --- file.c ----------------------------------------------------------------------------------- */
 
@@ -178,7 +190,7 @@ enum mail_outcome {
 
 /* Embed it, zeroed but for the caller's part. */
 struct mail_sending {
-    /* The caller's. The message is judged and resolved. */
+    /* The caller's. The message is judged and resolved; arena is nobody else's until done. */
     struct mail_state *state;
     struct bk_tenant *tenant; /* the caller holds it */
     struct bk_slice id;       /* of the task, or one of its own */
@@ -195,12 +207,15 @@ struct mail_sending {
     size_t recipient_count;
     const uint16_t *replies; /* to each of them; NULL: unknown */
     /* Its own. */
+    struct bk_settings_meta meta; /* as they were at the beginning */
+    struct bk_settings_smtp server;
     struct bk_buffer bytes;
+    enum bk_status prepared;
     struct bk_smtp smtp;
     struct bk_outbound_request request;
     struct bk_job job;
     char directory[MAIL_PATH_BYTES];
-    bool is_submitted;
+    bool is_submitted, is_cancelled;
 };
 void mail_send(struct mail_sending *sending);
 /* A wish. */

@@ -16,7 +16,7 @@
 
 #include "bakend/alloc.h"
 
-enum { POOL_THREADS = 1, POOL_QUEUE_MAX = 256 };
+enum { POOL_THREADS = 2, POOL_QUEUE_MAX = 1024 };
 
 /* --- options ---------------------------------------------------------------------------------- */
 
@@ -104,16 +104,22 @@ static enum bk_status on_start(struct bk_module_context *context, struct bk_erro
     return BK_OK;
 }
 
+void mail_stop_when_done(struct mail_state *state) {
+    if (state->is_stopping && state->open_count == 0 && state->active_count == 0)
+        state->stopped(state->stopped_user);
+}
+
 static void on_closed(void *user) {
     struct mail_state *state = user;
     BK_ASSERT(state->open_count > 0);
-    if (--state->open_count == 0)
-        state->stopped(state->stopped_user);
+    state->open_count--;
+    mail_stop_when_done(state);
 }
 
 /* What is still on its way ends now, and each of them answers whoever waits for it. */
 static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
     struct mail_state *state = context->state;
+    state->is_stopping = true;
     state->stopped = stopped;
     state->stopped_user = user;
     bk_outbound_close(state->operators, on_closed, state);

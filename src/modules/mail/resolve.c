@@ -1,6 +1,7 @@
 /*
  * What a template says today: the collection's template and the record are read when the mail is
- * sent, not when it was asked for, so that a changed template or address counts from then on.
+ * sent, not when it was asked for, so that a changed template or address counts from then on. They
+ * are read on the loop; that they are put together, which may take long, is for the pool.
  *
  * Names come from the settings first, then from the record, then from who has asked for the mail;
  * the first one counts, so that nobody can put another address of the application into a link.
@@ -12,8 +13,9 @@ struct resolving {
     const struct bk_collection *collection;
     struct bk_arena *arena;
     struct mail_message *message;
-    struct mail_variables *variables;
-    struct bk_slice address; /* of the record */
+    struct mail_filling_in *filling_in;
+    struct mail_variables *variables; /* of it */
+    struct bk_slice address;          /* of the record */
 };
 
 /* --- the template ----------------------------------------------------------------------------- */
@@ -38,8 +40,10 @@ static const struct bk_json *template_of(const struct bk_collection *collection,
 
 static void add_settings(struct resolving *resolving, const struct bk_tenant *tenant) {
     const struct bk_settings_meta *meta = &bk_settings_of(tenant)->meta;
-    mail_variables_add(resolving->variables, BK_SLICE("APP_NAME"), meta->app_name, true);
-    mail_variables_add(resolving->variables, BK_SLICE("APP_URL"), meta->app_url, true);
+    mail_variables_add(resolving->variables, BK_SLICE("APP_NAME"),
+                       bk_arena_copy(resolving->arena, meta->app_name), true);
+    mail_variables_add(resolving->variables, BK_SLICE("APP_URL"),
+                       bk_arena_copy(resolving->arena, meta->app_url), true);
 }
 
 static void add_given(struct resolving *resolving) {
@@ -50,32 +54,16 @@ static void add_given(struct resolving *resolving) {
                            item->type == BK_JSON_STRING ? item->string : item->text, false);
 }
 
-static struct bk_slice filled(struct resolving *resolving, struct bk_slice text,
-                              enum mail_filling filling, bool is_body) {
-    struct bk_buffer inner, outer;
-    bk_buffer_init(&inner, MAIL_TEXT_BYTES_MAX);
-    bk_buffer_init(&outer, MAIL_TEXT_BYTES_MAX);
-    mail_template_fill(text, resolving->variables, filling, &inner);
-    if (is_body)
-        mail_layout_write(bk_buffer_slice(&inner), &outer);
-    else
-        bk_buffer_append_slice(&outer, bk_buffer_slice(&inner));
-    struct bk_slice result = bk_arena_copy(resolving->arena, bk_buffer_slice(&outer));
-    if (inner.is_overflown || outer.is_overflown)
-        resolving->arena->is_overflown = true;
-    bk_buffer_fini(&inner);
-    bk_buffer_fini(&outer);
-    return result;
-}
-
-static enum bk_status fill(struct resolving *resolving, struct bk_error *error) {
+/* The settings, the template and the record are all there. */
+static enum bk_status finish(struct resolving *resolving, struct bk_error *error) {
     struct mail_message *message = resolving->message;
     const struct bk_json *template = template_of(resolving->collection, message->template);
-    struct bk_slice subject = bk_json_get_string(template, BK_SLICE("subject"));
-    struct bk_slice body = bk_json_get_string(template, BK_SLICE("body"));
-    message->subject = filled(resolving, subject, MAIL_FILL_LINE, false);
-    message->public_subject = filled(resolving, subject, MAIL_FILL_PUBLIC_LINE, false);
-    message->html = filled(resolving, body, MAIL_FILL_HTML, true);
+    add_given(resolving);
+    resolving->filling_in->subject =
+        bk_arena_copy(resolving->arena, bk_json_get_string(template, BK_SLICE("subject")));
+    resolving->filling_in->body =
+        bk_arena_copy(resolving->arena, bk_json_get_string(template, BK_SLICE("body")));
+    message->filling_in = resolving->filling_in;
     if (message->to == NULL) {
         struct mail_address *to = bk_arena_alloc_zero(resolving->arena, sizeof *to);
         to->address = resolving->address;
@@ -156,11 +144,13 @@ static enum bk_status read_record(struct resolving *resolving, struct bk_tenant 
 
 static struct resolving begin(const struct bk_collection *collection, struct bk_arena *arena,
                               struct mail_message *message) {
+    struct mail_filling_in *filling_in = bk_arena_alloc_zero(arena, sizeof *filling_in);
     return (struct resolving){
         .collection = collection,
         .arena = arena,
         .message = message,
-        .variables = bk_arena_alloc_zero(arena, sizeof(struct mail_variables)),
+        .filling_in = filling_in,
+        .variables = &filling_in->variables,
     };
 }
 
@@ -176,8 +166,7 @@ enum bk_status mail_resolve(const struct bk_module_context *context, struct bk_t
     enum bk_status status = read_record(&resolving, tenant, error);
     if (status != BK_OK)
         return status;
-    add_given(&resolving);
-    return fill(&resolving, error);
+    return finish(&resolving, error);
 }
 
 enum bk_status mail_resolve_sample(const struct bk_collection *collection,
@@ -196,6 +185,35 @@ enum bk_status mail_resolve_sample(const struct bk_collection *collection,
                     : bk_arena_format(arena, "test_%.*s", BK_SLICE_PRINT(field->name)),
                 false);
     }
-    add_given(&resolving);
-    return fill(&resolving, error);
+    return finish(&resolving, error);
+}
+
+/* --- putting together: any thread ------------------------------------------------------------- */
+
+static struct bk_slice filled(const struct mail_filling_in *filling_in, struct bk_slice text,
+                              enum mail_filling filling, struct bk_arena *arena) {
+    struct bk_buffer inner, page;
+    bk_buffer_init(&inner, MAIL_TEXT_BYTES_MAX);
+    bk_buffer_init(&page, MAIL_TEXT_BYTES_MAX);
+    mail_template_fill(text, &filling_in->variables, filling, &inner);
+    struct bk_slice result = bk_buffer_slice(&inner);
+    if (filling == MAIL_FILL_HTML) {
+        mail_layout_write(result, &page);
+        result = bk_buffer_slice(&page);
+    }
+    result = bk_arena_copy(arena, result);
+    if (inner.is_overflown || page.is_overflown)
+        arena->is_overflown = true;
+    bk_buffer_fini(&inner);
+    bk_buffer_fini(&page);
+    return result;
+}
+
+enum bk_status mail_fill_in(struct mail_message *message, struct bk_arena *arena) {
+    const struct mail_filling_in *in = message->filling_in;
+    BK_ASSERT(in != NULL);
+    message->subject = filled(in, in->subject, MAIL_FILL_LINE, arena);
+    message->public_subject = filled(in, in->subject, MAIL_FILL_PUBLIC_LINE, arena);
+    message->html = filled(in, in->body, MAIL_FILL_HTML, arena);
+    return bk_arena_status(arena);
 }

@@ -1,6 +1,11 @@
 /*
- * One message on its way: composed, then handed to the tenant's mail server by the outbound part,
- * or written to a file where the tenant has none.
+ * One message on its way: composed on the pool, since a large page takes long to be read, then
+ * handed to the tenant's mail server by the outbound part, or written to a file where the tenant
+ * has none.
+ *
+ *   loop   the envelope, the settings as they are now
+ *   pool   what a template says, the message [, the file]
+ *   loop   [to the server,] done
  *
  * What an answer means:
  *   2xx            sent; recipients that were refused while others were not are told one by one
@@ -19,10 +24,15 @@
 
 enum { CONNECT_TIMEOUT_MS = 30000 };
 
+/* After done it is gone. */
 static void end(struct mail_sending *sending, enum mail_outcome outcome) {
+    struct mail_state *state = sending->state;
+    BK_ASSERT(state->active_count > 0);
     bk_buffer_fini(&sending->bytes);
     sending->outcome = outcome;
     sending->done(sending);
+    state->active_count--;
+    mail_stop_when_done(state);
 }
 
 static void fail(struct mail_sending *sending, enum mail_outcome outcome, const char *message) {
@@ -64,41 +74,6 @@ static void gather(struct mail_sending *sending) {
             }
     sending->recipients = recipients;
     sending->recipient_count = count;
-}
-
-/* --- into a file ------------------------------------------------------------------------------ */
-
-static void on_write(struct bk_job *job, uint32_t thread_index) {
-    struct mail_sending *sending = bk_container_of(job, struct mail_sending, job);
-    (void)thread_index;
-    sending->error.status =
-        mail_file_write(sending->directory, sending->id, bk_buffer_slice(&sending->bytes),
-                        MAIL_FILES_MAX, MAIL_FILES_BYTES_MAX, &sending->error);
-}
-
-static void on_written(struct bk_job *job) {
-    struct mail_sending *sending = bk_container_of(job, struct mail_sending, job);
-    const struct bk_log *log = &sending->state->context->log;
-    if (sending->error.status != BK_OK) {
-        bk_log_error(log, "mail_write_failed", BK_STRING("tenant", sending->tenant->name),
-                     BK_STRING("task", sending->id), BK_TEXT("reason", sending->error.message));
-        end(sending, MAIL_AGAIN);
-        return;
-    }
-    struct bk_slice path = bk_arena_format(sending->arena, "%s/%.*s.eml", sending->directory,
-                                           BK_SLICE_PRINT(sending->id));
-    bk_log_info(log, "mail_written", BK_STRING("tenant", sending->tenant->name),
-                BK_STRING("task", sending->id), BK_STRING("path", path));
-    end(sending, MAIL_SENT);
-}
-
-static void write_file(struct mail_sending *sending) {
-    sending->transport = "file";
-    sending->job = (struct bk_job){.run = on_write, .done = on_written};
-    if (!mail_directory(sending->state->context, sending->tenant, sending->directory))
-        fail(sending, MAIL_DEAD, "the path of the mail directory is too long");
-    else if (bk_pool_submit(sending->state->pool, &sending->job) != BK_OK)
-        fail(sending, MAIL_AGAIN, "too many mails are being written");
 }
 
 /* --- to the server ---------------------------------------------------------------------------- */
@@ -159,43 +134,48 @@ static void on_answered(struct bk_outbound_request *request) {
     end(sending, outcome);
 }
 
-static void fill_login(struct mail_sending *sending, const struct bk_settings_smtp *settings) {
+static void fill_login(struct mail_sending *sending) {
+    const struct bk_settings_smtp *server = &sending->server;
     struct bk_smtp *smtp = &sending->smtp;
-    bool has_login = settings->user.length > 0 || settings->password.length > 0;
+    bool has_login = server->user.length > 0 || server->password.length > 0;
     if (has_login)
         smtp->login =
-            bk_slice_is(settings->login, "LOGIN") ? BK_SMTP_LOGIN_LOGIN : BK_SMTP_LOGIN_PLAIN;
-    smtp->user = bk_arena_copy(sending->arena, settings->user);
-    smtp->password = bk_arena_copy(sending->arena, settings->password);
-    if (settings->is_tls)
+            bk_slice_is(server->login, "LOGIN") ? BK_SMTP_LOGIN_LOGIN : BK_SMTP_LOGIN_PLAIN;
+    smtp->user = server->user;
+    smtp->password = server->password;
+    if (server->is_tls)
         smtp->security = BK_SMTP_TLS;
-    else if (has_login && !is_loopback(settings->host))
+    else if (has_login && !is_loopback(server->host))
         smtp->security = BK_SMTP_STARTTLS;
     else
         smtp->security = BK_SMTP_STARTTLS_IF_OFFERED;
 }
 
-static void submit(struct mail_sending *sending, const struct bk_settings *settings) {
-    struct mail_state *state = sending->state;
-    const struct mail_options *options = state->context->options;
+static void fill_envelope(struct mail_sending *sending) {
     struct bk_smtp *smtp = &sending->smtp;
-    bool is_operators = bk_slice_is(sending->tenant->name, "default");
     uint16_t *replies =
         bk_arena_alloc_zero(sending->arena, (sending->recipient_count + 1) * sizeof *replies);
-    fill_login(sending, &settings->smtp);
-    smtp->host = bk_arena_copy(sending->arena, settings->smtp.host);
-    smtp->port = (uint16_t)settings->smtp.port;
-    smtp->local_name = bk_arena_copy(sending->arena, settings->smtp.local_name);
-    smtp->from = bk_arena_copy(sending->arena, settings->meta.sender_address);
+    smtp->host = sending->server.host;
+    smtp->port = (uint16_t)sending->server.port;
+    smtp->local_name = sending->server.local_name;
+    smtp->from = sending->meta.sender_address;
     smtp->recipients = sending->recipients;
     smtp->recipient_count = sending->recipient_count;
     smtp->replies = replies;
     smtp->message = bk_buffer_slice(&sending->bytes);
     sending->replies = replies;
-    sending->transport = "smtp";
+}
+
+static void submit(struct mail_sending *sending) {
+    struct mail_state *state = sending->state;
+    const struct mail_options *options = state->context->options;
+    bool is_operators = bk_slice_is(sending->tenant->name, "default");
     uint32_t timeout_ms = (uint32_t)options->timeout_ms;
+    fill_login(sending);
+    fill_envelope(sending);
+    sending->transport = "smtp";
     sending->request = (struct bk_outbound_request){
-        .smtp = smtp,
+        .smtp = &sending->smtp,
         .connect_timeout_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS,
         .timeout_ms = timeout_ms,
         .done = on_answered,
@@ -209,46 +189,120 @@ static void submit(struct mail_sending *sending, const struct bk_settings *setti
         fail(sending, MAIL_AGAIN, bk_status_text(status));
 }
 
-/* --- the way ---------------------------------------------------------------------------------- */
+/* --- into a file ------------------------------------------------------------------------------ */
 
-static enum bk_status compose(struct mail_sending *sending, const struct bk_settings *settings) {
-    const struct mail_message *message = &sending->message;
-    sending->message_id =
-        message->message_id.length > 0
-            ? message->message_id
-            : mail_message_id(sending->id, settings->meta.sender_address, sending->arena);
+static void tell_file(struct mail_sending *sending) {
+    const struct bk_log *log = &sending->state->context->log;
+    struct bk_slice tenant = sending->tenant->name;
+    if (sending->prepared != BK_OK) {
+        bk_log_error(log, "mail_write_failed", BK_STRING("tenant", tenant),
+                     BK_STRING("task", sending->id), BK_TEXT("reason", sending->error.message));
+        end(sending, MAIL_AGAIN);
+        return;
+    }
+    struct bk_slice path = bk_arena_format(sending->arena, "%s/%.*s.eml", sending->directory,
+                                           BK_SLICE_PRINT(sending->id));
+    bk_log_info(log, "mail_written", BK_STRING("tenant", tenant), BK_STRING("task", sending->id),
+                BK_STRING("path", path));
+    end(sending, MAIL_SENT);
+}
+
+/* --- on the pool ------------------------------------------------------------------------------ */
+
+static enum bk_status compose(struct mail_sending *sending) {
+    struct mail_message *message = &sending->message;
     const struct mail_composing composing = {
         .id = sending->id,
         .wall_ms = bk_clock_wall_ms(),
-        .from = {.address = settings->meta.sender_address, .name = settings->meta.sender_name},
+        .from = {.address = sending->meta.sender_address, .name = sending->meta.sender_name},
         .message_id = sending->message_id,
     };
-    return mail_compose(message, &composing, &sending->bytes);
+    enum bk_status status = BK_OK;
+    if (message->filling_in != NULL)
+        status = mail_fill_in(message, sending->arena);
+    return status == BK_OK ? mail_compose(message, &composing, &sending->bytes) : status;
+}
+
+static void on_prepare(struct bk_job *job, uint32_t thread_index) {
+    struct mail_sending *sending = bk_container_of(job, struct mail_sending, job);
+    (void)thread_index;
+    sending->prepared = compose(sending);
+    if (sending->prepared != BK_OK || sending->server.is_enabled)
+        return;
+    sending->transport = "file";
+    sending->prepared =
+        mail_file_write(sending->directory, sending->id, bk_buffer_slice(&sending->bytes),
+                        MAIL_FILES_MAX, MAIL_FILES_BYTES_MAX, &sending->error);
+}
+
+static void on_prepared(struct bk_job *job) {
+    struct mail_sending *sending = bk_container_of(job, struct mail_sending, job);
+    if (sending->transport != NULL)
+        tell_file(sending);
+    else if (sending->prepared != BK_OK)
+        fail(sending, sending->prepared == BK_NO_MEMORY ? MAIL_AGAIN : MAIL_DEAD,
+             "the mail becomes too large");
+    else if (sending->is_cancelled || sending->state->is_stopping)
+        fail(sending, MAIL_STOPPED, "the server is stopping");
+    else
+        submit(sending);
+}
+
+/* --- the beginning ---------------------------------------------------------------------------- */
+
+static void copy_settings(struct mail_sending *sending, const struct bk_settings *settings) {
+    sending->meta = settings->meta;
+    sending->server = settings->smtp;
+    struct bk_slice *const texts[] = {
+        &sending->meta.app_name,       &sending->meta.app_url, &sending->meta.sender_name,
+        &sending->meta.sender_address, &sending->server.host,  &sending->server.user,
+        &sending->server.password,     &sending->server.login, &sending->server.local_name,
+    };
+    for (size_t i = 0; i < BK_COUNT_OF(texts); i++)
+        *texts[i] = bk_arena_copy(sending->arena, *texts[i]);
+}
+
+/* What is wrong before anything was done; NULL: nothing. */
+static const char *problem_of(const struct mail_sending *sending, enum mail_outcome *outcome) {
+    const struct bk_settings_smtp *server = &sending->server;
+    *outcome = MAIL_DEAD;
+    if (sending->recipient_count == 0) /* of the rest of a mail: the address is another by now */
+        return "nobody is left to send it to";
+    if (bk_arena_status(sending->arena) != BK_OK)
+        return "the mail becomes too large";
+    *outcome = MAIL_AGAIN;
+    if (!mail_address_is_valid(sending->meta.sender_address))
+        return "the sender is no address in ASCII: set meta.senderAddress";
+    if (server->is_enabled && (server->port < 1 || server->port > UINT16_MAX))
+        return "the mail server's port is none: set smtp.port to 1..65535";
+    return NULL;
 }
 
 void mail_send(struct mail_sending *sending) {
-    const struct bk_settings *settings = bk_settings_of(sending->tenant);
+    const struct mail_message *message = &sending->message;
+    enum mail_outcome outcome;
+    sending->state->active_count++;
     bk_buffer_init(&sending->bytes, MAIL_BYTES_MAX);
     gather(sending);
-    if (!mail_address_is_valid(settings->meta.sender_address)) {
-        fail(sending, MAIL_AGAIN, "the sender is no address in ASCII: set meta.senderAddress");
+    copy_settings(sending, bk_settings_of(sending->tenant));
+    const char *problem = problem_of(sending, &outcome);
+    if (problem != NULL) {
+        fail(sending, outcome, problem);
         return;
     }
-    enum bk_status status = compose(sending, settings);
-    bool is_enabled = settings->smtp.is_enabled;
-    if (status == BK_OK)
-        status = bk_arena_status(sending->arena);
-    if (status != BK_OK)
-        fail(sending, MAIL_DEAD, "the mail becomes too large");
-    else if (is_enabled && (settings->smtp.port < 1 || settings->smtp.port > UINT16_MAX))
-        fail(sending, MAIL_AGAIN, "the mail server's port is none: set smtp.port to 1..65535");
-    else if (is_enabled)
-        submit(sending, settings);
-    else
-        write_file(sending);
+    sending->message_id =
+        message->message_id.length > 0
+            ? message->message_id
+            : mail_message_id(sending->id, sending->meta.sender_address, sending->arena);
+    sending->job = (struct bk_job){.run = on_prepare, .done = on_prepared};
+    if (!mail_directory(sending->state->context, sending->tenant, sending->directory))
+        fail(sending, MAIL_DEAD, "the path of the mail directory is too long");
+    else if (bk_pool_submit(sending->state->pool, &sending->job) != BK_OK)
+        fail(sending, MAIL_AGAIN, "too many mails are being made");
 }
 
 void mail_send_cancel(struct mail_sending *sending) {
+    sending->is_cancelled = true;
     if (sending->is_submitted)
         bk_outbound_cancel(&sending->request);
 }

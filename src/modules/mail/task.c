@@ -113,10 +113,8 @@ static void on_sent(struct mail_sending *sending) {
                     BK_BOOL("dead", sending->outcome == MAIL_DEAD), BK_STRING("reason", error));
     if (sending->outcome == MAIL_SENT)
         bk_work_done(task, bk_buffer_slice(&result));
-    else if (sending->outcome == MAIL_STOPPED && !task->is_cancelled)
+    else if (sending->outcome == MAIL_STOPPED) /* by hand, it is dead whatever is said here */
         bk_work_postpone(task, 0);
-    else if (sending->outcome == MAIL_STOPPED)
-        bk_work_dead(task, BK_SLICE("cancelled"), bk_buffer_slice(&result));
     else if (sending->outcome == MAIL_DEAD)
         bk_work_dead(task, error, bk_buffer_slice(&result));
     else
@@ -188,7 +186,7 @@ static void on_cancel(struct bk_work_task *task, void *user) {
 
 /* As the handler has told, or, when it could not, as the payload says. */
 static const struct bk_json *facts_of(const struct bk_work_end *end, struct bk_arena *arena) {
-    struct mail_message message;
+    struct mail_message message = {.template = MAIL_NO_TEMPLATE};
     struct bk_buffer out;
     struct bk_json *facts = NULL;
     if (end->result.length > 0 &&

@@ -112,11 +112,13 @@ export async function startRawServer(t, talk) {
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { port: server.address().port, sockets };
+  const close = () =>
+    new Promise((resolve) => {
+      for (const socket of sockets) socket.destroy();
+      server.close(resolve);
+    });
+  t.after(close);
+  return { port: server.address().port, sockets, close };
 }
 
 /** A port where nobody listens, now. */
