@@ -1,7 +1,7 @@
 /*
  * What the value of a comparison is, for a record that is in memory: the same as the expression
- * that it is written as in SQL would give. False: it is in a table, or takes SQLite's own
- * functions.
+ * that it is written as in SQL would give. False: it is in a table, or takes SQLite (strftime with
+ * modifiers).
  */
 #include "rules_private.h"
 
@@ -152,6 +152,17 @@ static bool compute_distance(struct filter_evaluation *evaluation, const struct 
     return true;
 }
 
+static bool compute_strftime(struct filter_evaluation *evaluation, const struct filter_value *value,
+                             const struct filter_elements *chosen, struct bk_value *out) {
+    struct bk_value format, time = BK_VALUE_OF_TEXT(BK_SLICE("now"));
+    if (value->argument_count > 2 ||
+        !filter_compute(evaluation, &value->arguments[0], chosen, &format) ||
+        (value->argument_count == 2 &&
+         !filter_compute(evaluation, &value->arguments[1], chosen, &time)))
+        return false;
+    return filter_strftime(evaluation->arena, &format, &time, evaluation->now_ms, out);
+}
+
 /* --- all of them ------------------------------------------------------------------------------ */
 
 static void make_lower(struct bk_arena *arena, struct bk_value *value) {
@@ -197,9 +208,9 @@ static bool compute_kind(struct filter_evaluation *evaluation, const struct filt
     case FILTER_VALUE_CONDITION:
         return filter_compute_tests(evaluation, value->condition, out);
     case FILTER_VALUE_STRFTIME:
-        break; /* SQLite's own */
+        return compute_strftime(evaluation, value, chosen, out);
     }
-    return false;
+    BK_UNREACHABLE();
 }
 
 bool filter_compute(struct filter_evaluation *evaluation, const struct filter_value *value,

@@ -17,6 +17,7 @@
  *   evaluate.c         the tests of a condition, over a record
  *   evaluate_value.c   what a value is, for a record
  *   evaluate_json.c    paths into JSON, and its elements
+ *   strftime.c         times, as that function writes them
  *   number.c           numbers, texts and their comparison as SQLite has them
  *   event_filter.c     filters over events, which are computed only
  *
@@ -346,6 +347,12 @@ bool filter_is_true(const struct bk_value *value);
 struct bk_value filter_numeric_of(const struct bk_value *value);
 /* A number of JSON: an integer where SQLite has one. */
 struct bk_value filter_number_of(struct bk_slice text);
+
+/* --- strftime.c ------------------------------------------------------------------------------- */
+
+/* False: it takes SQLite. */
+bool filter_strftime(struct bk_arena *arena, const struct bk_value *format,
+                     const struct bk_value *time, int64_t now_ms, struct bk_value *out);
 
 /* --- evaluate.c, evaluate_value.c, evaluate_json.c -------------------------------------------- */
 

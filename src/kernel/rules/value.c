@@ -235,6 +235,15 @@ static enum bk_status resolve_distance(struct bk_filter_query *query,
     return resolve_arguments(query, operand, value);
 }
 
+/* What takes no SQLite: see strftime.c. */
+static bool is_for_events(const struct filter_operand *operand) {
+    struct bk_slice format = operand->arguments->text;
+    for (size_t i = 0; i + 1 < format.length; i++)
+        if (format.data[i] == '%' && format.data[++i] == 'J')
+            return false;
+    return operand->argument_count <= 2;
+}
+
 /* strftime(format, [time, modifier …]), as SQLite has it. */
 static enum bk_status resolve_strftime(struct bk_filter_query *query,
                                        const struct filter_operand *operand,
@@ -249,8 +258,9 @@ static enum bk_status resolve_strftime(struct bk_filter_query *query,
             return filter_refuse_name(query, each, "the modifiers of strftime are texts");
     *value =
         (struct filter_value){.kind = FILTER_VALUE_STRFTIME, .fallback = FILTER_FALLBACK_ALWAYS};
-    if (query->is_of_event)
-        return filter_refuse_name(query, operand, "strftime is not for events");
+    if (query->is_of_event && !is_for_events(operand))
+        return filter_refuse_name(query, operand,
+                                  "strftime of events takes a format without %%J and a time");
     query->needs_sqlite = true;
     enum bk_status status = resolve_arguments(query, operand, value);
     if (status == BK_OK && value->argument_count > 1) {

@@ -84,6 +84,8 @@ static void times_are_of_the_event(void **state) {
     ASSERT_HOLDS("timestamp >= '2026-06-08T12:00:00Z' && timestamp < '2026-06-08T12:00:01Z'");
     ASSERT_HOLDS("timestamp = @now && @weekday = 1 && @hour >= 9 && @year = 2026");
     ASSERT_HOLDS("payload.at < @now && payload.at > @todayStart && timestamp ~ '2026-06'");
+    ASSERT_HOLDS("strftime('%Y-%m %H', timestamp) = '2026-06 12' && strftime('%w') = '1'");
+    ASSERT_NOT("strftime('%Y', timestamp) != '2026' || strftime('%Y', payload.at) = '2025'");
 }
 
 static void numbers_are_compared_whole(void **state) {
@@ -119,6 +121,10 @@ static void anything_else_is_refused_with_its_place(void **state) {
         {"payload.a:nice = 1",
          "at 1: there is no modifier :nice: each, length, lower, isset or changed"},
         {"posts_via_author.id = 1", "at 1: there is no field posts_via_author to filter by"},
+        {"strftime('%J', timestamp) = 1",
+         "at 1: strftime of events takes a format without %J and a time"},
+        {"strftime('%Y', timestamp, '+1 day') = 1",
+         "at 1: strftime of events takes a format without %J and a time"},
         {"payload.a = ", "at 13: expected a field, a text, a number or a function, got the end"},
         {"", "at 1: expected a field, a text, a number or a function, got the end"},
     };
