@@ -388,6 +388,36 @@ static void a_tenant_that_is_deleted_is_forgotten(void **state) {
     assert_int_equal(change_file(fixture, NULL, "SELECT count(*) FROM tenants"), 1);
 }
 
+/* In the long form: it makes as many directories. */
+static void ten_thousand_closed_tenants_cost_no_time_at_the_start(void **state) {
+    struct time_fixture *fixture = *state;
+    enum { MANY = 10000 };
+    if (getenv("BAKEND_LONG") == NULL)
+        skip();
+    for (int i = 0; i < MANY; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "many-%d", i);
+        assert_int_equal(bk_tenant_create(fixture->kernel.tenants, bk_slice_from(name), NULL),
+                         BK_OK);
+    }
+    restart(fixture, NOON_MS);
+    change_file(fixture,
+                (char[]){"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i "
+                         "< 9999) INSERT INTO tenants SELECT 'many-' || i, 0, 4102444800000, 0 "
+                         "FROM n"},
+                NULL);
+    uint64_t began_ns = bk_clock_monotonic_ns(), loop_ns = bk_clock_thread_ns();
+    start(fixture);
+    while (fixture->work->instance->state != INSTANCE_OPEN)
+        support_loop_run_for(fixture->kernel.loop, 1);
+    support_promise("10,000 closed tenants at the start",
+                    "known after %lld ms, %lld ms on the loop",
+                    (long long)((bk_clock_monotonic_ns() - began_ns) / 1000000),
+                    (long long)((bk_clock_thread_ns() - loop_ns) / 1000000));
+    support_loop_run_for(fixture->kernel.loop, QUIET_MS);
+    assert_int_equal(bk_tenants_open_count(fixture->kernel.tenants), 1);
+}
+
 static void a_command_that_adds_work_tells_when_it_is_due(void **state) {
     struct time_fixture *fixture = *state;
     add_task(fixture, "late", HOUR_MS); /* the work is not started */
@@ -414,6 +444,7 @@ int main(void) {
         TEST(when_all_are_in_use_it_is_tried_again),
         TEST(work_that_hangs_leaves_room_for_requests),
         TEST(a_tenant_that_is_deleted_is_forgotten),
+        TEST(ten_thousand_closed_tenants_cost_no_time_at_the_start),
         TEST(a_command_that_adds_work_tells_when_it_is_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
