@@ -116,8 +116,8 @@ struct bk_former_rows {
 /* The collections that it joins, each once; at most so many. */
 uint32_t bk_question_tables(const struct bk_question *question,
                             const struct bk_collection **collections, uint32_t max);
-/* bk_question_ask_values, where these tables have these rows: no others, or (and_stored, which reads
- * all of a table) also those that they have now. */
+/* bk_question_ask_values, where these tables have these rows: no others, or (and_stored, which
+ * reads all of a table) also those that they have now. */
 enum bk_status bk_question_ask_former(const struct bk_question *question,
                                       struct bk_connection *connection,
                                       const struct bk_value *values,
