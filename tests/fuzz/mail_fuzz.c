@@ -1,5 +1,5 @@
 /*
- * Mails: the payload that is judged, the message that is made of it, and what is put into templates.
+ * Mails: payloads that are judged, the messages made of them, and what is put into templates.
  *
  * The input's first character says what the rest is:
  *
