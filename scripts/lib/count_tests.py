@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints how many tests passed and failed according to a log: count_tests.py ctest|node LOG
+"""Prints how many tests passed and failed according to logs: count_tests.py ctest|node LOG...
 
   ctest   Testing/Temporary/LastTest.log: the cases that cmocka and unittest report inside each
           executable; one that reports none, or that dies before its report, counts as one test
@@ -40,13 +40,18 @@ def count_node(text):
     return passed, sum(int(number) for _, number in found) - passed
 
 
-def main(kind, path):
+def count(kind, path):
     with open(path, errors="replace") as log:
         text = log.read()
-    print(*{"ctest": count_ctest, "node": count_node}[kind](text))
+    return {"ctest": count_ctest, "node": count_node}[kind](text)
+
+
+def main(kind, *paths):
+    counts = [count(kind, path) for path in paths]
+    print(sum(passed for passed, _ in counts), sum(failed for _, failed in counts))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("ctest", "node"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("ctest", "node"):
         sys.exit(__doc__)
     main(*sys.argv[1:])
