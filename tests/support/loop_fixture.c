@@ -4,6 +4,8 @@
 
 #include "bakend/loop.h"
 
+#include <stdlib.h>
+
 static void on_time_up(struct bk_timer *timer, void *user) {
     bool *is_over = user;
     (void)timer;
@@ -17,6 +19,12 @@ static struct bk_timer *start_deadline(struct bk_loop *loop, uint64_t delay_ms, 
     return timer;
 }
 
+uint64_t support_patience_ms(void) {
+    const char *text = getenv("BAKEND_TEST_PATIENCE");
+    unsigned long factor = text == NULL ? 1 : strtoul(text, NULL, 10);
+    return SUPPORT_PATIENCE_MS * (uint64_t)(factor == 0 ? 1 : factor);
+}
+
 int support_loop_setup(void **state) {
     *state = bk_loop_create();
     return 0;
@@ -25,7 +33,7 @@ int support_loop_setup(void **state) {
 int support_loop_teardown(void **state) {
     struct bk_loop *loop = *state;
     bool is_over = false;
-    struct bk_timer *deadline = start_deadline(loop, SUPPORT_PATIENCE_MS, &is_over);
+    struct bk_timer *deadline = start_deadline(loop, support_patience_ms(), &is_over);
     bk_timer_set_background(deadline);
     (void)bk_loop_run_until(loop, &is_over);
     bk_timer_close(deadline);
@@ -55,7 +63,7 @@ void support_loop_run_until(struct bk_loop *loop, const bool *flag) {
     struct bk_timer *deadline;
     if (*flag)
         return;
-    deadline = start_deadline(loop, SUPPORT_PATIENCE_MS, &wait.is_time_up);
+    deadline = start_deadline(loop, support_patience_ms(), &wait.is_time_up);
     bk_timer_set_background(deadline);
     bk_loop_add_turn_hook(loop, &wait.hook);
     (void)bk_loop_run_until(loop, &wait.is_over);

@@ -18,11 +18,13 @@ struct bk_loop;
 /* --- loop_fixture.c: a loop that must be left empty ------------------------------------------- */
 
 /* For cmocka's setup and teardown: *state is the struct bk_loop. The teardown runs the loop until
- * nothing is left and fails when handles are still open after SUPPORT_PATIENCE_MS. */
+ * nothing is left and fails when handles are still open after the patience. */
 int support_loop_setup(void **state);
 int support_loop_teardown(void **state);
 
 enum { SUPPORT_PATIENCE_MS = 10000 };
+/* So long, times BAKEND_TEST_PATIENCE of the environment: a program under valgrind is slower. */
+uint64_t support_patience_ms(void);
 
 /* Runs the loop until the flag is true; fails when that does not come within the patience, or when
  * nothing is left that could set it. */
