@@ -306,12 +306,21 @@ static bool changes_with_events(const struct bk_filter_query *query) {
     return true;
 }
 
+/* Whether there is anything that a client must not find out. */
+static bool hides_rows(const struct bk_filter_query *query) {
+    for (const struct filter_condition *each = query->conditions; each != NULL; each = each->next)
+        if (!each->is_of_client || each->judged != NULL)
+            return true;
+    return false;
+}
+
 enum bk_status bk_filter_query_finish(struct bk_filter_query *query, struct bk_filter_sql *sql) {
     struct bk_buffer out;
+    bool hides = hides_rows(query);
     for (struct filter_condition *each = query->conditions; each != NULL; each = each->next)
         if (each->judged == NULL) {
             filter_compare_require(each->tests);
-            each->is_served = filter_where_is_served(query, each);
+            each->is_served = !hides || filter_where_is_served(query, each);
         }
     bk_buffer_init(&out, BK_FILTER_SQL_BYTES_MAX);
     filter_where_write_joins(query, &out);
