@@ -91,6 +91,18 @@ async function makeBed(t, { random, scenarios, lies }) {
   return { bed, power, folder, server };
 }
 
+/**
+ * What is wrong with the directory. A copy of it is looked at: SQLite removes a log that nobody uses, and makes another,
+ * and the disk, which knows files by their inodes, would not hear of what is written to that one.
+ */
+async function checkCopy(bed, folder, copies) {
+  const copy = join(copies, 'copy');
+  await cp(folder, copy, { recursive: true, filter: (path) => !path.endsWith('.sock') });
+  const findings = await bed.checkFolder(copy);
+  await rm(copy, { recursive: true });
+  return findings;
+}
+
 /** With what the server says of it, whose log has a thread of its own. */
 async function isFine(server, findings) {
   if (findings.count > 0) await sleep(LOG_MS);
@@ -102,13 +114,14 @@ async function isFine(server, findings) {
 test(`${ROUNDS} power cuts under load lose, repeat and resurrect nothing`, async (t) => {
   const random = createRandom(t);
   const { bed, power, folder, server: first } = await makeBed(t, { random });
+  const copies = await temporaryFolder(t);
   let server = first;
   const unsynced = { names: 0, files: 0, bytes: 0 };
   for (let round = 1; round <= ROUNDS; round++) {
     const life = { ms: random.between(50, 700), isIdle: random.below(IDLE_LIVES) === 0 };
     const left = await live(bed, power, server, life);
     for (const key of Object.keys(unsynced)) unsynced[key] += left[key];
-    if (round % 5 === 0) assert.equal((await bed.checkFolder(folder)).toString(), '');
+    if (round % 5 === 0) assert.equal((await checkCopy(bed, folder, copies)).toString(), '');
     const cutStarts = random.below(CUT_STARTS) === 0 ? random.between(1, 3) : 0;
     const back = await comeBack(bed, power, { cutStarts });
     server = back.server;
@@ -117,7 +130,7 @@ test(`${ROUNDS} power cuts under load lose, repeat and resurrect nothing`, async
   await ending(server, async () => isFine(server, await bed.checkAll(server)));
   await server.stop('SIGKILL');
   await power.cut();
-  assert.equal((await bed.checkFolder(folder)).toString(), '');
+  assert.equal((await checkCopy(bed, folder, copies)).toString(), '');
   const { ok, failed, unknown } = bed.counts;
   assert.ok(ok > ROUNDS, 'the load has written something');
   assert.ok(unknown > 0, 'the cuts have hit requests in flight');
