@@ -92,8 +92,9 @@ async function makeBed(t, { random, scenarios, lies }) {
 }
 
 /**
- * What is wrong with the directory. A copy of it is looked at: SQLite removes a log that nobody uses, and makes another,
- * and the disk, which knows files by their inodes, would not hear of what is written to that one.
+ * What is wrong with the directory. A copy of it is looked at: SQLite removes a log that nobody
+ * uses, and makes another, and the disk, which knows files by their inodes, would not hear of what
+ * is written to that one.
  */
 async function checkCopy(bed, folder, copies) {
   const copy = join(copies, 'copy');
