@@ -6,11 +6,15 @@
  * In each round COUNT of each, with a call of bench_mark before the first and behind each of them:
  *
  *   a write: a row and its event, committed and told to its caller, one at a time;
- *   a publish: a transient event to four handlers, one in each phase, COUNT_PUBLISH times as many.
+ *   a publish: a transient event to four handlers, one in each phase, COUNT_PUBLISH times as many;
+ *   a write with a task: the same as the first, and what must happen later, in one transaction.
+ *
+ * Tasks are added and not begun, so that what is counted is what the write costs more.
  */
-#include "kernel_fixture.h"
+#include "schema_fixture.h"
 
 #include "bakend/bus.h"
+#include "bakend/work.h"
 #include "measure.h"
 
 enum { COUNT_PUBLISH = 10 };
@@ -25,6 +29,7 @@ struct row_write {
     bool is_done;
 };
 
+static struct bk_work *work;
 static uint64_t handled_count, awaited_count;
 static bool is_burst_done;
 
@@ -47,6 +52,16 @@ static enum bk_status run_row(struct bk_transaction *transaction, struct bk_writ
     bk_statement_bind_text(statement, 1, draft.payload);
     status = bk_statement_run(statement);
     return status == BK_OK ? bk_transaction_emit(transaction, &draft) : status;
+}
+
+static enum bk_status run_row_with_task(struct bk_transaction *transaction,
+                                        struct bk_write *write) {
+    const struct bk_work_draft draft = {
+        .kind = "bench",
+        .payload = BK_SLICE("{\"to\":\"john@example.com\",\"template\":\"welcome\"}"),
+    };
+    enum bk_status status = run_row(transaction, write);
+    return status == BK_OK ? bk_work_add(work, transaction, &draft, NULL) : status;
 }
 
 static enum bk_status run_create_table(struct bk_transaction *transaction, struct bk_write *write) {
@@ -95,6 +110,23 @@ static void publish(struct support_kernel *kernel, struct bk_bus *bus, long coun
     bk_loop_run_until(kernel->loop, &is_burst_done);
 }
 
+/* --- a task ----------------------------------------------------------------------------------- */
+
+static void on_task(struct bk_work_task *task, void *user) {
+    (void)task;
+    (void)user;
+    bench_fail("a task was begun");
+}
+
+static void on_flag(void *user) { *(bool *)user = true; }
+
+static void close_work(struct support_schema *schema) {
+    bool is_closed = false;
+    bk_work_close(work, on_flag, &is_closed);
+    bk_loop_run_until(schema->kernel.loop, &is_closed);
+    bk_work_destroy(work);
+}
+
 /* --- the program ------------------------------------------------------------------------------ */
 
 static void measure(struct support_kernel *kernel, struct bk_bus *bus, long rounds, long count) {
@@ -105,20 +137,40 @@ static void measure(struct support_kernel *kernel, struct bk_bus *bus, long roun
             write_one(kernel, run_row);
         bench_mark();
         publish(kernel, bus, COUNT_PUBLISH * count);
+        bench_mark();
+        for (long i = 0; i < count; i++)
+            write_one(kernel, run_row_with_task);
     }
     bench_mark();
 }
 
+/* Before the tenant opens. */
+static void create_work(struct support_schema *schema) {
+    static const struct bk_system_collection tasks = {
+        .definition = bk_work_definition, .role = BK_ROLE_STATE, .is_closed = true};
+    static const struct bk_work_kind kind = {.name = "bench", .on_task = on_task};
+    const struct bk_work_options options = {.loop = schema->kernel.loop,
+                                            .store = schema->kernel.store,
+                                            .tenants = schema->kernel.tenants,
+                                            .data_directory = schema->kernel.directory};
+    bk_schema_add_system(schema->kind, &tasks, "bench");
+    work = bk_work_create(&options);
+    if (bk_work_add_kind(work, &kind, NULL) != BK_OK)
+        bench_fail("the kind was refused");
+}
+
 int main(int argument_count, char **arguments) {
-    struct support_kernel kernel;
+    static struct support_schema schema;
+    struct support_kernel *kernel = &schema.kernel;
     struct bk_subscription handlers[BK_PHASE_COUNT] = {0};
     if (argument_count != 3)
         bench_fail("usage: instructions ROUNDS COUNT");
     long rounds = bench_number(arguments[1], 1, 1000);
     long count = bench_number(arguments[2], 1, 1000);
-    support_kernel_create(&kernel, NULL);
-    struct bk_bus *bus = bk_bus_create(kernel.loop, kernel.store, (struct bk_log){NULL, "bus"});
-    support_kernel_open(&kernel);
+    support_schema_create(&schema);
+    struct bk_bus *bus = bk_bus_create(kernel->loop, kernel->store, (struct bk_log){NULL, "bus"});
+    create_work(&schema);
+    support_schema_open(&schema);
     for (int i = 0; i < BK_PHASE_COUNT; i++) {
         handlers[i].name = "bench";
         handlers[i].phase = (enum bk_phase)i;
@@ -126,11 +178,12 @@ int main(int argument_count, char **arguments) {
         handlers[i].on_event = on_event;
         bk_bus_subscribe(bus, &handlers[i]);
     }
-    measure(&kernel, bus, rounds, count);
+    measure(kernel, bus, rounds, count);
     for (int i = 0; i < BK_PHASE_COUNT; i++)
         bk_bus_unsubscribe(bus, &handlers[i]);
-    support_kernel_close(&kernel);
+    support_schema_close(&schema);
+    close_work(&schema);
     bk_bus_destroy(bus);
-    support_kernel_destroy(&kernel);
+    support_schema_destroy(&schema);
     return 0;
 }

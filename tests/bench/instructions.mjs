@@ -4,7 +4,8 @@
  *
  *   scripts/instructions [--gate] [--accept] [--profile NAME]
  *
- *   --gate            fails when an operation has become more than 5 % dearer
+ *   --gate            fails when an operation has become more than 5 % dearer, or a create with a task in its write
+ *                     costs more than 1.3 times the create alone
  *   --accept          writes what was counted into instructions.txt
  *   --profile NAME    prints the functions in which the operation is spent, without those they call
  *
@@ -31,6 +32,8 @@ import { BODY, createCollection } from './support/servers.mjs';
 
 const ACCEPTED = path.join(ROOT, 'tests/bench/instructions.txt');
 const LIMIT_PERCENT = 5;
+/** Of a create alone: what one may cost that has a task in its write. */
+const TASK_LIMIT = 1.3;
 const ROUNDS = 8;
 const SOCKETS = 100;
 /** Of each in a round; of publishes ten times COUNT_WRITE (see instructions.c). */
@@ -45,6 +48,7 @@ const WHAT = {
   event: `an event to ${SOCKETS} WebSockets, without its create`,
   write: 'a row and its event, committed, without HTTP',
   publish: 'an event to 4 handlers',
+  task: 'a row, its event and a task, committed, without HTTP',
 };
 
 const options = readOptions(process.argv.slice(2));
@@ -126,9 +130,9 @@ async function round(operations, mark) {
 function countKernel() {
   const run = countedRun(folder, 'kernel', 'bench_mark', path.join(path.dirname(BAKEND), 'bench/instructions'), [ROUNDS + 1, COUNT.write]);
   run.wait();
-  const marks = Array.from({ length: ROUNDS + 1 }, () => ['write', 'publish']).flat();
-  const { write, publish } = figuresOf(run.parts([...marks, 'end']), { write: COUNT.write, publish: 10 * COUNT.write });
-  return { write, publish };
+  const marks = Array.from({ length: ROUNDS + 1 }, () => ['write', 'publish', 'task']).flat();
+  const { write, publish, task } = figuresOf(run.parts([...marks, 'end']), { write: COUNT.write, publish: 10 * COUNT.write, task: COUNT.write });
+  return { write, publish, task };
 }
 
 /* --- figures -------------------------------------------------------------------------------------- */
@@ -169,8 +173,16 @@ function compare(figures, accepted) {
   if (dearer > 0) {
     console.log(`${dearer} dearer by more than ${LIMIT_PERCENT} %: find out where with scripts/instructions --profile NAME, or accept it with scripts/instructions --accept and say in the commit what it is for`);
   }
-  if (options.gate && dearer === 0) promise(figures);
-  return options.gate && dearer > 0 ? 1 : 0;
+  const isTaskDear = compareTask(figures) > TASK_LIMIT;
+  if (options.gate && dearer === 0 && !isTaskDear) promise(figures);
+  return options.gate && (dearer > 0 || isTaskDear) ? 1 : 0;
+}
+
+/** What a create costs with a task in its write, to the create alone. */
+function compareTask({ create, write, task }) {
+  const ratio = (create + task - write) / create;
+  console.log(`a task adds ${task - write} instructions to its write: ${ratio.toFixed(2)} × create with it, ${(task / write).toFixed(2)} × a write without HTTP (create: ≤ ${TASK_LIMIT})`);
+  return ratio;
 }
 
 /** For the summary of scripts/test --all. */
