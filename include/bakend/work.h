@@ -128,7 +128,8 @@ struct bk_work_draft {
 
 /* On the writer: a row of the same transaction, taken back with it. id: BK_WORK_ID_BYTES and NUL,
  * of the task that is there when unique found one; may be NULL. BK_NOT_FOUND: no such kind.
- * BK_TOO_LARGE: payload, lane, key or unique. BK_INVALID: payload is no JSON, a delay past the maximum. */
+ * BK_TOO_LARGE: payload, lane, key or unique. BK_INVALID: payload is no JSON, a delay past the
+ * maximum. */
 enum bk_status bk_work_add(struct bk_work *work, struct bk_transaction *transaction,
                            const struct bk_work_draft *draft, char *id);
 
@@ -146,11 +147,12 @@ void bk_work_forget(struct bk_work *work, const struct bk_position *position);
 struct bk_work_task {
     struct bk_tenant *tenant; /* held while it runs */
     struct bk_slice id, lane, key, payload, cause, actor;
-    uint32_t attempt; /* 1 for the first */
-    uint32_t depth;   /* with cause and actor: for the origin of what the handler writes */
-    bool is_last;     /* no attempt follows */
-    bool is_cancelled;
-    void *state; /* the handler's; NULL at first */
+    uint32_t attempt;  /* 1 for the first */
+    uint32_t depth;    /* with cause and actor: for the origin of what the handler writes */
+    bool is_last;      /* no attempt follows */
+    bool is_cancelled; /* its end is wished for … */
+    bool is_stopping;  /* … since the program stops: then again is no attempt */
+    void *state;       /* the handler's; NULL at first */
 };
 
 /* Each ends it: task is gone. Texts are copied. result: for on_end. */
@@ -167,13 +169,13 @@ void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t tot
 /* --- lanes ------------------------------------------------------------------------------------ */
 
 /* Another policy than the kind's, for as long as the tenant is open; NULL: the kind's again. */
-void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane,
+void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice name,
                              const struct bk_work_lane_policy *policy);
 /* Hands over nothing of it for so long (Retry-After of the peer behind it). */
-void bk_work_lane_rest(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane,
+void bk_work_lane_rest(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice name,
                        uint64_t delay_ms);
 /* Begins now what is due later because of a breaker or a rest. */
-void bk_work_lane_wake(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice lane);
+void bk_work_lane_wake(struct bk_work *work, struct bk_tenant *tenant, struct bk_slice name);
 
 enum bk_work_lane_state {
     BK_WORK_LANE_OPEN,
@@ -215,8 +217,8 @@ enum bk_status bk_work_resume(struct bk_work *work, struct bk_transaction *trans
 
 /* A task of kind at each time of a cron expression (five fields or a macro, UTC). A kind's own
  * schedule has the kind's name. What is declared while the tenant is open and differs from what is
- * stored begins at its next time. While its task of an earlier time waits or runs, no other is added
- * for a time that comes. */
+ * stored begins at its next time. While its task of an earlier time waits or runs, no other is
+ * added for a time that comes. */
 struct bk_work_schedule {
     struct bk_slice name; /* 1..200 bytes, unique in the tenant */
     const char *kind;
@@ -261,7 +263,8 @@ struct bk_work_options {
 struct bk_work *bk_work_create(const struct bk_work_options *options);
 void bk_work_destroy(struct bk_work *work);
 /* At init. BK_EXISTS. user of its callbacks. */
-enum bk_status bk_work_add_kind(struct bk_work *work, const struct bk_work_kind *kind, void *user);
+enum bk_status bk_work_add_kind(struct bk_work *work, const struct bk_work_kind *declared,
+                                void *user);
 /* What ends of itself, for who emits the event of it (modules/jobs): on the writer, in the
  * transaction that makes a task of any kind dead, after its kind's on_end. One owner, at init. */
 void bk_work_on_dead(struct bk_work *work,

@@ -209,8 +209,7 @@ static void answer(struct bk_work_task *task, enum work_answer said, uint64_t de
         come_back(attempt);
         return;
     }
-    bool is_stopping = attempt->of->work->phase != WORK_STARTED;
-    if (said == WORK_AGAIN && is_stopping && task->is_cancelled) {
+    if (said == WORK_AGAIN && task->is_stopping) {
         said = WORK_POSTPONED;
         delay_ms = 0;
     }
@@ -345,8 +344,10 @@ static struct work_attempt *first_uncancelled(const struct work_tenant *tenant) 
 
 void work_attempts_cancel(struct work_tenant *tenant) {
     struct work_attempt *attempt;
-    while ((attempt = first_uncancelled(tenant)) != NULL)
+    while ((attempt = first_uncancelled(tenant)) != NULL) {
+        attempt->task.is_stopping = true;
         work_attempt_cancel(attempt);
+    }
 }
 
 static void time_out(struct work_attempt *attempt) {
