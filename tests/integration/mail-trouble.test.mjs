@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { actions, start } from './support/mail.mjs';
 import { startServer, temporaryFolder } from './support/program.mjs';
-import { eventually, freePort, refuse, startMailServer, startRawServer } from './support/smtp.mjs';
+import { eventually, refuse, startMailServer, startRawServer } from './support/smtp.mjs';
 import { signIn } from './support/superuser.mjs';
 
 describe('mail, when something is wrong', { concurrency: true }, () => {
@@ -100,20 +100,23 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
         assert.ok(Date.now() - began < 5000);
       });
     await t.test('is not there', async () => {
-      await api.useSmtp(await freePort());
+      await api.useSmtp(1); /* nobody listens there */
       assert.match(await api.refused('ann@example.com'), /connect/);
     });
   });
 
   test('a server that comes back gets what waited', async (t) => {
     const api = await start(t);
-    const port = await freePort();
+    /* The port is held all the time: a free one might be taken by a server of another test. */
+    const down = await startRawServer(t, (socket) => socket.destroy());
+    const { port } = down;
     await api.useSmtp(port);
     const tasks = [];
     for (let i = 0; i < 8; i++) tasks.push(await api.send({ to: `user${i}@example.com` }));
     await eventually('five failures', () =>
       api.server.log.filter((line) => line.includes('mail_not_sent')).length >= 5 ? true : null,
     );
+    await down.close();
     const smtp = await startMailServer(t, {}, { port });
     for (const task of tasks) assert.ok((await api.end(task)).attempts >= 1);
     assert.equal(smtp.mails.length, tasks.length);
@@ -124,8 +127,12 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
     const api = await start(t, { folder });
     const raw = await startRawServer(t, (socket) => socket.write('220 hello\r\n'));
     await api.useSmtp(raw.port);
-    const task = await api.send({ to: 'ann@example.com' });
+    const given = await api.send({ to: 'bob@example.com' });
     await eventually('a connection', () => raw.sockets.size > 0);
+    assert.equal((await api.ask('POST', `/api/work/${given}/cancel`)).status, 204);
+    assert.equal((await api.end(given, 'mail.failed')).error, 'cancelled');
+    const task = await api.send({ to: 'ann@example.com' });
+    await eventually('another connection', () => raw.sockets.size > 0);
     const began = Date.now();
     await api.server.stop();
     assert.ok(Date.now() - began < 5000);

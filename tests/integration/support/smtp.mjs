@@ -120,12 +120,3 @@ export async function startRawServer(t, talk) {
   t.after(close);
   return { port: server.address().port, sockets, close };
 }
-
-/** A port where nobody listens, now. */
-export async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
