@@ -119,6 +119,18 @@ void outbound_gate_end(struct bk_outbound_call *call) {
     }
 }
 
+void outbound_gate_stop_reading(struct bk_outbound_call *call) {
+    struct outbound_worker *worker = call->worker;
+    for (size_t i = 0; i < BK_COUNT_OF(call->opened); i++) {
+        if (is_open(call, i))
+            (void)shutdown(call->opened[i].descriptor, SHUT_RD);
+    }
+    (void)pthread_mutex_lock(&worker->mutex);
+    for (size_t i = 0; i < worker->socket_count; i++)
+        (void)shutdown(worker->sockets[i], SHUT_RD);
+    (void)pthread_mutex_unlock(&worker->mutex);
+}
+
 bool outbound_gate_is_quiet(struct outbound_worker *worker) {
     bool is_quiet = true;
     char byte;
@@ -225,7 +237,10 @@ static bool is_ready(struct bk_outbound_call *call, const char *peer, int port) 
         smtp->login != BK_SMTP_LOGIN_NONE && call->opened_count > 0 && !call->reply.is_logged_in;
     call->reply.is_transacting = true;
     call->reply.count = 0;
-    return !call->lacks_tls && !call->lacks_login;
+    if (!call->lacks_tls && !call->lacks_login)
+        return true;
+    outbound_gate_stop_reading(call);
+    return false;
 }
 
 static int on_ready(void *user, char *peer, char *local, int peer_port, int local_port) {

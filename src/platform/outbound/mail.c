@@ -12,6 +12,9 @@
  * TLS that is asked for is never done without: CURLUSESSL_ALL, and a second look before MAIL. Where
  * it is wished for, what was written in plain text so far is EHLO.
  *
+ * libcurl says QUIT when it gives up a connection, and waits two minutes for the answer with the
+ * thread. So once the last word was said, what would be read ends.
+ *
  * A server may think about a mail for minutes, so nothing but the timeout ends the wait.
  */
 #include "outbound_private.h"
@@ -19,6 +22,19 @@
 #include <string.h>
 
 enum { FIRST_REFUSAL = 400, LOGIN_DONE = 235, FAREWELL = 221, CODE_DIGITS = 3 };
+
+static long ssl_level(const struct bk_outbound_call *call) {
+    switch (call->request->smtp->security) {
+    case BK_SMTP_PLAIN:
+        return CURLUSESSL_NONE;
+    case BK_SMTP_STARTTLS_IF_OFFERED:
+        return call->channel->policy.allows_plain ? CURLUSESSL_TRY : CURLUSESSL_ALL;
+    case BK_SMTP_STARTTLS:
+    case BK_SMTP_TLS:
+        break;
+    }
+    return CURLUSESSL_ALL;
+}
 
 /* --- replies ---------------------------------------------------------------------------------- */
 
@@ -47,12 +63,32 @@ static bool is_last_word(const struct bk_outbound_call *call, uint32_t place, ui
     return place == smtp->recipient_count && call->reply.accepted_count == 0;
 }
 
+/* The same of the replies before: to the greeting 0, EHLO 1, then STARTTLS, HELO or AUTH. */
+static bool is_last_word_before(const struct bk_outbound_call *call, uint32_t place,
+                                uint32_t code) {
+    enum bk_smtp_security security = call->request->smtp->security;
+    bool needs_offer = place == 1 && security != BK_SMTP_TLS && ssl_level(call) == CURLUSESSL_ALL;
+    bool is_of_starttls = place == 2 && call->reply.offers_starttls;
+    if (code < FIRST_REFUSAL)
+        return needs_offer && !call->reply.offers_starttls;
+    if (is_of_starttls)
+        return ssl_level(call) == CURLUSESSL_ALL;
+    return place != 1; /* HELO is tried after EHLO */
+}
+
+static void note_reply_before(struct bk_outbound_call *call, uint32_t code) {
+    if (is_last_word_before(call, call->reply.count, code))
+        outbound_gate_stop_reading(call);
+    call->reply.is_logged_in = call->reply.is_logged_in || code == LOGIN_DONE;
+    call->reply.count++;
+}
+
 static void note_reply(struct bk_outbound_call *call, uint32_t code) {
     const struct bk_smtp *smtp = call->request->smtp;
     uint32_t place = call->reply.count;
     call->reply.code = code;
     if (!call->reply.is_transacting) {
-        call->reply.is_logged_in = call->reply.is_logged_in || code == LOGIN_DONE;
+        note_reply_before(call, code);
         return;
     }
     if (place >= 1 && place <= smtp->recipient_count) {
@@ -61,7 +97,16 @@ static void note_reply(struct bk_outbound_call *call, uint32_t code) {
             smtp->replies[place - 1] = (uint16_t)code;
     }
     call->reply.is_over = is_last_word(call, place, code);
+    if (call->reply.is_over && code >= FIRST_REFUSAL)
+        outbound_gate_stop_reading(call);
     call->reply.count++;
+}
+
+static bool offers_starttls(struct bk_slice line) {
+    struct bk_slice word = BK_SLICE("STARTTLS");
+    return line.length >= CODE_DIGITS + 1 + word.length &&
+           bk_slice_equal_ignore_case(bk_slice_make(line.data + CODE_DIGITS + 1, word.length),
+                                      word);
 }
 
 /* The texts of a reply's lines, one behind the other. */
@@ -93,6 +138,8 @@ static size_t on_reply_line(char *data, size_t size, size_t count, void *user) {
         return length;
     if (!call->reply.is_continued)
         bk_buffer_clear(&call->body);
+    if (!call->reply.is_transacting && call->reply.count == 1)
+        call->reply.offers_starttls |= offers_starttls(line);
     keep_text(call, line);
     call->reply.is_continued = is_continued;
     if (!is_continued)
@@ -135,19 +182,6 @@ static void set_recipients(struct bk_outbound_call *call) {
     outbound_set_long(call, CURLOPT_MAIL_RCPT_ALLLOWFAILS, smtp->replies != NULL);
     if (smtp->replies != NULL)
         memset(smtp->replies, 0, sizeof(*smtp->replies) * smtp->recipient_count);
-}
-
-static long ssl_level(const struct bk_outbound_call *call) {
-    switch (call->request->smtp->security) {
-    case BK_SMTP_PLAIN:
-        return CURLUSESSL_NONE;
-    case BK_SMTP_STARTTLS_IF_OFFERED:
-        return call->channel->policy.allows_plain ? CURLUSESSL_TRY : CURLUSESSL_ALL;
-    case BK_SMTP_STARTTLS:
-    case BK_SMTP_TLS:
-        break;
-    }
-    return CURLUSESSL_ALL;
 }
 
 static void set_login(struct bk_outbound_call *call) {

@@ -77,6 +77,7 @@ struct bk_outbound_call {
         uint32_t count;    /* replies since the login, so that each is known by its place */
         bool is_continued; /* the last line is not the reply's last */
         uint32_t accepted_count;
+        bool offers_starttls;
         bool is_transacting, is_logged_in, is_over;
     } reply;
 
@@ -237,6 +238,8 @@ void outbound_gate_interrupt(struct outbound_worker *worker);
 bool outbound_gate_is_quiet(struct outbound_worker *worker);
 /* On the worker: the call's own connection, whatever step it is at. */
 void outbound_gate_end(struct bk_outbound_call *call);
+/* Likewise of a mail, as far as reading goes: libcurl says QUIT and waits for nothing. */
+void outbound_gate_stop_reading(struct bk_outbound_call *call);
 bool outbound_may_reach(const struct bk_outbound_policy *policy, bool is_plain,
                         const uint8_t address[16]);
 bool outbound_may_reach_port(const struct bk_outbound_policy *policy, int port);

@@ -505,6 +505,33 @@ static void test_a_reply_without_end_is_too_large(void **state) {
     support_peer_stop(peer);
 }
 
+/* libcurl says QUIT when it gives up a connection, and would wait two minutes for the answer. */
+static void expect_soon(void **state, const char *command, const char *answer, bool logs_in,
+                        enum bk_smtp_security security, enum bk_outbound_failure failure) {
+    uint64_t start_ns = bk_clock_monotonic_ns();
+    struct world world;
+    setup_world(&world, state);
+    set_answer(&world, 0, command, answer);
+    set_answer(&world, 1, "QUIT", "hang");
+    if (logs_in)
+        log_in(&world, BK_SMTP_LOGIN_PLAIN);
+    world.exchange.smtp.security = security;
+    run(&world);
+    assert_int_equal(world.exchange.request.failure, failure);
+    teardown_world(&world);
+    assert_in_range((bk_clock_monotonic_ns() - start_ns) / 1000000, 0, CLOSE_MAX_MS);
+}
+
+static void test_nobody_waits_for_the_answer_to_a_farewell(void **state) {
+    const enum bk_smtp_security plain = BK_SMTP_PLAIN;
+    expect_soon(state, "RCPT", "550 5.1.1 Unknown\r\n", false, plain, BK_OUTBOUND_OK);
+    expect_soon(state, "MAIL", "451 4.3.0 Later\r\n", false, plain, BK_OUTBOUND_OK);
+    expect_soon(state, ".\r\n", "554 5.7.1 Spam\r\n", false, plain, BK_OUTBOUND_OK);
+    expect_soon(state, "AHVz", "535 5.7.8 No\r\n", true, plain, BK_OUTBOUND_LOGIN);
+    expect_soon(state, "EHLO", "250 peer\r\n", true, plain, BK_OUTBOUND_LOGIN);
+    expect_soon(state, "EHLO", "250 peer\r\n", false, BK_SMTP_STARTTLS, BK_OUTBOUND_TLS);
+}
+
 /* --- cancelling ------------------------------------------------------------------------------- */
 
 /* Cancelled while the server says nothing to a command: the mail must not count as complete there,
@@ -654,6 +681,7 @@ int main(void) {
         LOOP_TEST(test_a_server_that_stalls_times_out_at_each_step),
         LOOP_TEST(test_garbage_is_no_reply),
         LOOP_TEST(test_a_reply_without_end_is_too_large),
+        LOOP_TEST(test_nobody_waits_for_the_answer_to_a_farewell),
         LOOP_TEST(test_a_mail_can_be_cancelled_at_each_step),
         LOOP_TEST(test_half_a_mail_does_not_become_one),
         LOOP_TEST(test_texts_that_have_no_place_on_a_line_are_refused),
