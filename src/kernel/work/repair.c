@@ -4,7 +4,7 @@
  * and so which delay it was given: it gets that delay again, from now on. What is dead or done gets
  * the time that it is kept for likewise.
  *
- * Whether there may be such rows costs two steps in an index: the newest id, and the `time` that a
+ * Whether there may be such rows costs a few steps in an index: the newest id, and the `time` that a
  * round has noted when it has changed rows. When one of them is more than WORK_FUTURE_MS ahead, the
  * whole table is walked by rowid, a slice in each transaction; where the walk stands is in
  * `_work_state`, so a restart goes on with it, and a clock that leaps back further begins it again.
@@ -80,17 +80,28 @@ static int64_t time_of_id(struct bk_slice id) {
     return ID_EPOCH_MS + time_ms;
 }
 
-static enum bk_status read_newest_id(const struct walk *walk, int64_t *time_ms) {
-    const struct bk_sql sql =
-        bk_sql_make(BK_SLICE("SELECT id FROM _work ORDER BY id DESC LIMIT 1"));
+/* Raises the time to that of the id that the SELECT finds. */
+static enum bk_status read_newest(const struct walk *walk, struct bk_slice text, int64_t *time_ms) {
+    const struct bk_sql sql = bk_sql_make(text);
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(walk->connection, &sql, &statement);
     if (status != BK_OK)
         return status;
     status = bk_statement_step(statement);
-    *time_ms = status == BK_OK ? time_of_id(bk_statement_text(statement, 0)) : 0;
+    int64_t found_ms = status == BK_OK ? time_of_id(bk_statement_text(statement, 0)) : 0;
     bk_statement_reset(statement);
+    *time_ms = found_ms > *time_ms ? found_ms : *time_ms;
     return status == BK_END ? BK_OK : status;
+}
+
+/* What is in the inbox is moved before a walk. */
+static enum bk_status read_newest_id(const struct walk *walk, int64_t *time_ms) {
+    enum bk_status status =
+        read_newest(walk, BK_SLICE("SELECT id FROM _work ORDER BY id DESC LIMIT 1"), time_ms);
+    if (status != BK_OK)
+        return status;
+    return read_newest(walk, BK_SLICE("SELECT id FROM _work_inbox ORDER BY number DESC LIMIT 1"),
+                       time_ms);
 }
 
 static enum bk_status is_needed(const struct walk *walk, bool *needed) {

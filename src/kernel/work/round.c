@@ -115,7 +115,8 @@ static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *tr
         status = read_paused(work, connection, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_CANCELS))
         status = read_cancelled(work, connection, round);
-    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR))
+    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR) &&
+        (!does_want(round, WORK_WANTS_MOVE) || (round->done & WORK_WANTS_MOVE) != 0))
         status = repair(transaction, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_ORPHANS | WORK_WANTS_LEASES))
         status = work_find_orphans(work, transaction, round, !does_want(round, WORK_WANTS_ORPHANS));

@@ -141,13 +141,17 @@ static int64_t read_inbox_due(const struct bk_work *work, struct bk_connection *
     return due_ms;
 }
 
-/* Nobody has looked yet. Without an answer it is looked at at the next start. */
+/* Nobody has looked yet. Without an answer, or with one that a wrong clock has written, it is looked
+ * at at the next start. */
 static int64_t read_due(const struct work_tenant *tenant) {
     struct bk_connection *connection = bk_store_read_now(tenant->tenant->database);
     int64_t schedule_ms = 0;
+    bool needs_repair = false;
     if (connection == NULL || work_schedule_next(connection, &schedule_ms) != BK_OK)
         return 0;
-    if (has_running(tenant->work, connection))
+    if (has_running(tenant->work, connection) ||
+        work_repair_is_needed(connection, work_now_ms(tenant->work), &needs_repair) != BK_OK ||
+        needs_repair)
         return 0;
     int64_t due_ms = read_lanes_due(tenant->work, connection);
     int64_t inbox_ms = read_inbox_due(tenant->work, connection);

@@ -388,6 +388,18 @@ static void a_tenant_that_is_deleted_is_forgotten(void **state) {
     assert_int_equal(change_file(fixture, NULL, "SELECT count(*) FROM tenants"), 1);
 }
 
+static void a_command_does_not_believe_what_a_wrong_clock_has_written(void **state) {
+    struct time_fixture *fixture = *state;
+    restart(fixture, NOON_MS + YEARS_MS);
+    support_kernel_open(&fixture->kernel);
+    add_task(fixture, "late", HOUR_MS);
+    restart(fixture, NOON_MS);
+    support_kernel_open(&fixture->kernel);
+    open_and_release(fixture, "late");
+    restart(fixture, NOON_MS);
+    assert_int_equal(change_file(fixture, NULL, "SELECT due FROM tenants WHERE name = 'late'"), 0);
+}
+
 /* In the long form: it makes as many directories. */
 static void ten_thousand_closed_tenants_cost_no_time_at_the_start(void **state) {
     struct time_fixture *fixture = *state;
@@ -444,6 +456,7 @@ int main(void) {
         TEST(when_all_are_in_use_it_is_tried_again),
         TEST(work_that_hangs_leaves_room_for_requests),
         TEST(a_tenant_that_is_deleted_is_forgotten),
+        TEST(a_command_does_not_believe_what_a_wrong_clock_has_written),
         TEST(ten_thousand_closed_tenants_cost_no_time_at_the_start),
         TEST(a_command_that_adds_work_tells_when_it_is_due),
     };
