@@ -1,6 +1,6 @@
 /*
  * Figures. What happens is counted as it happens; what stands in the tables is counted now and
- * then, while somebody asks: on a reader, tenant by tenant, from lane to lane, at most ROWS_MAX
+ * then, from the first time that somebody asks until nobody has for a while: on a reader, tenant by tenant, from lane to lane, at most ROWS_MAX
  * rows of a lane and all of a tenant within a deadline. Past those the figures say "at least".
  */
 #include "work_private.h"
@@ -8,7 +8,8 @@
 #include "bakend/alloc.h"
 
 enum {
-    COUNT_MS = 10 * 1000, /* between two counts, which take less than the rest to 15 s */
+    COUNT_MS = 10 * 1000,     /* between two counts, which take less than the rest to 15 s */
+    ASKED_MS = 5 * 60 * 1000, /* who asks once a minute is answered with what is new */
     ROWS_MAX = 100 * 1000,
     TENANT_ROWS_MAX = 1000 * 1000,
     DEADLINE_MS = 1000,
@@ -183,13 +184,30 @@ void work_count_fini(struct work_tenant *tenant) {
 /* When all of the last count are done. */
 static void count_all(struct bk_work *work) {
     uint64_t now_ms = bk_loop_now_ms(work->loop);
-    if (work->counted_ms != 0 &&
-        (now_ms - work->counted_ms < COUNT_MS || !bk_list_is_empty(&work->counts)))
+    if ((work->counted_ms != 0 && now_ms - work->counted_ms < COUNT_MS / 2) ||
+        !bk_list_is_empty(&work->counts))
         return;
     work->counted_ms = now_ms;
     BK_LIST_FOR_EACH(node, &work->tenants)
         line_up(bk_container_of(node, struct work_tenant, link));
     count_next(work);
+}
+
+static void on_counting(struct bk_timer *timer, void *user) {
+    struct bk_work *work = user;
+    (void)timer;
+    if (bk_loop_now_ms(work->loop) - work->asked_ms < ASKED_MS)
+        count_all(work);
+}
+
+static void note_asked(struct bk_work *work) {
+    work->asked_ms = bk_loop_now_ms(work->loop);
+    count_all(work);
+    if (work->counting != NULL)
+        return;
+    work->counting = bk_timer_create(work->loop, on_counting, work);
+    bk_timer_set_background(work->counting);
+    bk_timer_start(work->counting, COUNT_MS, COUNT_MS);
 }
 
 /* figures[] is by kind's index, count of them are wanted. */
@@ -239,7 +257,7 @@ static struct bk_work_figures figures_of(const struct work_kind *kind) {
 size_t bk_work_figures(struct bk_work *work, struct bk_work_figures *figures, size_t count) {
     size_t filled = work->kind_count < count ? work->kind_count : count;
     int64_t now_ms = work_now_ms(work);
-    count_all(work);
+    note_asked(work);
     for (size_t i = 0; i < filled; i++)
         figures[i] = figures_of(work->kinds[i]);
     BK_LIST_FOR_EACH(node, &work->tenants) {

@@ -15,7 +15,7 @@
 
 enum {
     LOOK_BACK = 8, /* hints that are compared, so that a lane is not told of again and again */
-    MOVE_MS = 200  /* what is not due yet stays in the inbox for so long, and is moved with more */
+    MOVE_MS = 50   /* what is not due yet stays in the inbox for so long, and is moved with more */
 };
 
 /* --- on the writer ---------------------------------------------------------------------------- */

@@ -291,6 +291,7 @@ void work_turn_fini(struct bk_work *work) {
     bk_task_cancel(&work->turn);
     bk_timer_close(work->timer);
     bk_timer_close(work->upkeep);
+    bk_timer_close(work->counting);
     work_heap_fini(&work->later);
     work_heap_fini(&work->timeouts);
 }

@@ -323,7 +323,8 @@ struct bk_work {
     /* Events that are being added. */
     struct bk_list intakes;
     /* Counting. */
-    uint64_t counted_ms;
+    struct bk_timer *counting; /* NULL: nobody has asked yet */
+    uint64_t counted_ms, asked_ms;
     struct bk_list counts; /* work_count.link: to be counted, one after the other */
     /* From writers. */
     pthread_mutex_t lock;
