@@ -1,7 +1,8 @@
 /*
  * Figures. What happens is counted as it happens; what stands in the tables is counted now and
- * then, from the first time that somebody asks until nobody has for a while: on a reader, tenant by tenant, from lane to lane, at most ROWS_MAX
- * rows of a lane and all of a tenant within a deadline. Past those the figures say "at least".
+ * then, from the first time that somebody asks until nobody has for a while: on a reader, tenant by
+ * tenant, from lane to lane, at most ROWS_MAX rows of a lane and all of a tenant within a deadline.
+ * Past those the figures say "at least".
  */
 #include "work_private.h"
 

@@ -4,9 +4,9 @@
  * and so which delay it was given: it gets that delay again, from now on. What is dead or done gets
  * the time that it is kept for likewise.
  *
- * Whether there may be such rows costs a few steps in an index: the newest id, and the `time` that a
- * round has noted when it has changed rows. When one of them is more than WORK_FUTURE_MS ahead, the
- * whole table is walked by rowid, a slice in each transaction; where the walk stands is in
+ * Whether there may be such rows costs a few steps in an index: the newest id, and the `time` that
+ * a round has noted when it has changed rows. When one of them is more than WORK_FUTURE_MS ahead,
+ * the whole table is walked by rowid, a slice in each transaction; where the walk stands is in
  * `_work_state`, so a restart goes on with it, and a clock that leaps back further begins it again.
  * Nothing is to be done twice: a row that was repaired has a time of the present.
  *

@@ -141,8 +141,8 @@ static int64_t read_inbox_due(const struct bk_work *work, struct bk_connection *
     return due_ms;
 }
 
-/* Nobody has looked yet. Without an answer, or with one that a wrong clock has written, it is looked
- * at at the next start. */
+/* Nobody has looked yet. Without an answer, or with one that a wrong clock has written, it is
+ * looked at at the next start. */
 static int64_t read_due(const struct work_tenant *tenant) {
     struct bk_connection *connection = bk_store_read_now(tenant->tenant->database);
     int64_t schedule_ms = 0;
