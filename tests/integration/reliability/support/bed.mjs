@@ -16,7 +16,8 @@
  *     refusal              the status, when it has to be refused
  *     mayFail              statuses that are right too, and change nothing (optional); so is 503
  *     answered(answer)     after an answer below 300 (optional)
- *   async settle(api)      after a restart: waits until what follows by itself has come (optional)
+ *   async settle(api, own) after a restart: waits until what follows by itself has come (optional);
+ *                          own: its requests of the last life, with their outcome
  *   async observe(api, wanted)
  *                          → Map key → value: what there is. wanted: key → the values it may have,
  *                          of all keys that operations of this life named; others are left out
@@ -139,11 +140,11 @@ export class Bed {
     const requests = await readJournal(this.#journal.path);
     for (const { outcome } of requests) this.counts[outcome]++;
     findings.wrong.push(...this.load.reports);
-    for (const scenario of this.scenarios) await scenario.settle?.(api);
+    const ownOf = ({ name }) => requests.filter(({ scenario }) => scenario === name);
+    for (const scenario of this.scenarios) await scenario.settle?.(api, ownOf(scenario));
     const events = await this.#readEvents(server, findings);
     for (const scenario of this.scenarios) {
-      const own = requests.filter((request) => request.scenario === scenario.name);
-      await this.#checkScenario(scenario, { api, own, events, findings });
+      await this.#checkScenario(scenario, { api, own: ownOf(scenario), events, findings });
     }
     return findings;
   }

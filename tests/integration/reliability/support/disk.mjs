@@ -366,7 +366,8 @@ export class Disk {
         return this.#syncEnd(record);
     }
     const file = this.#byInode.get(record.inode);
-    if (!(file instanceof File)) return;
+    /* What is not known could not be lost, or would be without a reason. */
+    if (!(file instanceof File)) throw new Error('somebody else has made a file that is written');
     if (record.kind === 'write') file.pending.push({ data: record.data, offset: record.offset });
     else if (record.kind === 'truncate') file.pending.push({ size: record.offset });
     else file.pending.push({ size: 0 });
