@@ -215,7 +215,7 @@ static size_t count_of(struct bk_slice text, char c) {
 }
 
 static bool has(struct bk_slice text, const char *part) {
-    return memmem(text.data, text.length, part, strlen(part)) != NULL;
+    return text.length > 0 && memmem(text.data, text.length, part, strlen(part)) != NULL;
 }
 
 static void fuzz_template(struct bk_slice text) {

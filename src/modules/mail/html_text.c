@@ -275,8 +275,10 @@ static void end_link(struct reader *reader) {
         return;
     reader->has_link = false;
     struct bk_slice address = reader->address;
-    struct bk_slice label = bk_slice_trim(bk_slice_make(reader->out->data + reader->label_from,
-                                                        reader->out->length - reader->label_from));
+    struct bk_slice label = BK_SLICE_EMPTY;
+    if (reader->label_from < reader->out->length)
+        label = bk_slice_trim(bk_slice_make(reader->out->data + reader->label_from,
+                                            reader->out->length - reader->label_from));
     if (address.length == 0 || address.data[0] == '#' || bk_slice_equal(label, address))
         return;
     if (bk_slice_starts_with(address, BK_SLICE("mailto:")) && bk_slice_ends_with(address, label))
