@@ -279,6 +279,9 @@ test('on the command line', async (t) => {
   await say('resume', LANE);
   await work.waitFor('state = "dead"', 2);
   assert.equal((await say('list')).split('\n').length, 2);
+  assert.equal((await say('list', '--dead')).split('\n').length, 2);
+  assert.match(await say('list', '--dead', '--filter', `id = "${id}"`), /^\S+ {2}dead {2}mail/);
+  assert.equal(await say('list', '--dead', '--filter', 'kind = "other"'), '');
   assert.equal(await say('retry', '--filter', ''), '2');
   await work.waitFor('state = "dead" && attempts = 1', 2);
   await say('drop', id);

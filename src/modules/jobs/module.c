@@ -128,18 +128,20 @@ static const struct bk_event_declaration events[] = {
 
 static const struct bk_command commands[] = {
     {.name = "work",
-     .usage = "work list|lanes|retry|cancel|drop|pause|resume [ID|LANE] [--filter FILTER] "
+     .usage = "work list|lanes|retry|cancel|drop|pause|resume [ID|LANE] [--dead] [--filter FILTER] "
               "[--limit COUNT] [--data DIR] [--tenant NAME] [--json]",
-     .summary = "Shows what is to be done later in a tenant, and deals with what failed.\n\n"
-                "  work list [--filter FILTER] [--limit COUNT]  tasks, the newest first\n"
-                "  work lanes                                   lanes, and how they are\n"
-                "  work retry ID | --filter FILTER              tries again what is dead\n"
-                "  work cancel ID                               ends a task\n"
-                "  work drop ID | --filter FILTER               removes what is dead\n"
-                "  work pause LANE, work resume LANE            stops a lane, and lets it go on\n\n"
-                "Filters are those of collections, over the fields of _work:\n"
-                "  bakend work list --filter 'state = \"dead\" && kind = \"mail\"'\n"
-                "Retry and drop with a filter go on until there is none left.",
+     .summary =
+         "Shows what is to be done later in a tenant, and deals with what failed.\n\n"
+         "  work list [--dead] [--filter FILTER]  tasks, the newest first; of the dead, those\n"
+         "                                        that died last\n"
+         "  work lanes                            lanes, and how they are\n"
+         "  work retry ID | --filter FILTER       tries again what is dead\n"
+         "  work cancel ID                        ends a task\n"
+         "  work drop ID | --filter FILTER        removes what is dead\n"
+         "  work pause LANE, work resume LANE     stops a lane, and lets it go on\n\n"
+         "Filters are those of collections, over the fields of _work:\n"
+         "  bakend work list --dead --filter 'kind = \"mail\"'\n"
+         "Retry and drop with a filter go on until there is none left.",
      .run = jobs_run_work},
 };
 

@@ -29,6 +29,7 @@ struct session {
     const char *word;   /* an id or a lane; NULL: none was given */
     const char *filter; /* NULL: none */
     int64_t limit;
+    bool is_dead; /* --dead */
     struct bk_buffer answer;
     struct bk_arena arena;      /* of what follows, until the next call */
     const struct bk_json *root; /* of the answer; NULL: it has none */
@@ -136,12 +137,32 @@ static void print_items(const struct session *session, const char *const *keys) 
 
 /* --- the commands ----------------------------------------------------------------------------- */
 
-static int list(struct session *session) {
-    static const char *const keys[] = {"id", "state", "lane", "attempts", "due", "error", NULL};
+/* By an index that the dead are in, and the backlog is not. */
+static bool get_dead(struct session *session) {
+    struct bk_buffer filter;
+    char path[128];
+    snprintf(path, sizeof path, "/api/work?skipTotal=1&sort=-expires&perPage=%lld",
+             (long long)session->limit);
+    bk_buffer_init(&filter, TARGET_BYTES_MAX);
+    bk_buffer_append_literal(&filter, "state = \"dead\"");
+    if (session->filter != NULL && session->filter[0] != '\0')
+        bk_buffer_format(&filter, " && (%s\n)", session->filter);
+    bk_buffer_append_char(&filter, '\0');
+    bool is_right = !filter.is_overflown && get(session, path, filter.data);
+    bk_buffer_fini(&filter);
+    return is_right;
+}
+
+static bool get_newest(struct session *session) {
     char path[128];
     snprintf(path, sizeof path, "/api/work?skipTotal=1&sort=-id&perPage=%lld",
              (long long)session->limit);
-    if (!get(session, path, session->filter))
+    return get(session, path, session->filter);
+}
+
+static int list(struct session *session) {
+    static const char *const keys[] = {"id", "state", "lane", "attempts", "due", "error", NULL};
+    if (!(session->is_dead ? get_dead(session) : get_newest(session)))
         return 1;
     print_items(session, keys);
     return 0;
@@ -251,6 +272,10 @@ static bool read_argument(struct session *session, int *index, int count, char *
     if ((is_filter || is_limit) && *index + 1 >= count) {
         fprintf(stderr, "bakend: %s needs a value behind it\n", argument);
         return false;
+    }
+    if (strcmp(argument, "--dead") == 0) {
+        session->is_dead = true;
+        return true;
     }
     if (is_filter) {
         session->filter = arguments[++*index];
