@@ -84,6 +84,8 @@ static void on_undone(void *user, enum bk_status status) {
     bk_buffer_fini(&creation->body);
     if (request->problems.count > 0)
         bk_answer_problems(request, BK_INVALID, "Failed to create the tenant.");
+    else if (request->status < 300) /* no call was refused, but what comes between two */
+        bk_answer_error(request, BK_INTERNAL, NULL);
     else
         bk_answer(request, request->status);
 }
