@@ -126,9 +126,7 @@ uint32_t bk_tenants_open_count(const struct bk_tenants *tenants) {
     return tenants->entry_count - tenants->closing_count;
 }
 
-uint32_t bk_tenants_open_max(const struct bk_tenants *tenants) {
-    return tenants->open_max;
-}
+uint32_t bk_tenants_open_max(const struct bk_tenants *tenants) { return tenants->open_max; }
 
 void bk_tenants_for_each_open(struct bk_tenants *tenants,
                               void (*on_tenant)(struct bk_tenant *tenant, void *user), void *user) {
