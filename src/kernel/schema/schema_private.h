@@ -79,7 +79,7 @@ struct schema_box {
     struct bk_collection collection; /* first, so that one leads to the other */
     struct bk_arena arena;
     struct bk_slice folded;   /* its name in lower case */
-    struct bk_slice view_sql; /* of one that view.c has made: what its SQL view selects */
+    struct bk_slice view_sql; /* of one that view.c has made: its SQL view, behind the name */
     enum bk_status status;    /* of what is prebuilt: whether there was room for it */
     int reference_count;      /* atomic */
 };

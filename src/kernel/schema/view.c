@@ -347,10 +347,22 @@ static void write_column(struct bk_buffer *out, struct bk_slice name, const char
     schema_write_quoted(out, name);
 }
 
+/* The view's own names for them: when a column that it reads is renamed, SQLite writes the new name
+ * into the query, and the view goes on to answer under the old one. */
+static void write_names(const struct deriving *deriving, struct bk_buffer *out) {
+    for (uint32_t i = 0; i < deriving->judge.column_count; i++) {
+        bk_buffer_append_char(out, i == 0 ? '(' : ',');
+        schema_write_quoted(out, deriving->judge.columns[i].name);
+    }
+    bk_buffer_append_literal(out, ") AS ");
+}
+
 /* Ids are texts, and secrets are not there: where that needs words, the query is wrapped. */
 static void make_fields(struct deriving *deriving, struct schema_box *box) {
     struct bk_buffer sql;
     bk_buffer_init(&sql, SCHEMA_DEFINITION_BYTES_MAX);
+    write_names(deriving, &sql);
+    size_t names_bytes = sql.length;
     bk_buffer_append_literal(&sql, "SELECT ");
     bk_buffer_append_literal(&deriving->fields, "{\"fields\":[");
     bool is_wrapped = false;
@@ -372,7 +384,7 @@ static void make_fields(struct deriving *deriving, struct schema_box *box) {
     }
     bk_buffer_append_literal(&deriving->fields, "]}");
     if (!is_wrapped) {
-        bk_buffer_clear(&sql);
+        sql.length = names_bytes;
         bk_buffer_append_literal(&sql, "SELECT *");
     }
     bk_buffer_format(&sql, " FROM (%.*s)", BK_SLICE_PRINT(deriving->sql));
@@ -562,9 +574,9 @@ enum bk_status schema_view_create(const struct bk_schema *schema, const struct s
                                                      BK_SLICE_PRINT(old_box->collection.quoted)));
     if (status != BK_OK || new_box == NULL)
         return status;
-    struct bk_slice sql = bk_arena_format(arena, "CREATE VIEW %.*s AS %.*s",
-                                          BK_SLICE_PRINT(new_box->collection.quoted),
-                                          BK_SLICE_PRINT(new_box->view_sql));
+    struct bk_slice sql =
+        bk_arena_format(arena, "CREATE VIEW %.*s%.*s", BK_SLICE_PRINT(new_box->collection.quoted),
+                        BK_SLICE_PRINT(new_box->view_sql));
     if (arena->is_overflown)
         return bk_arena_status(arena);
     status = execute(connection, sql);

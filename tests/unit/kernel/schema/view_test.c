@@ -93,6 +93,22 @@ static void it_follows_what_it_reads(void **state) {
     assert_non_null(strstr(support_schema_record(fixture, "vv", "aaaaaaaaaaaaaaa"), "['a']"));
 }
 
+/* What it reads gets another name, and it goes on to answer under the one that it was given. */
+static void it_keeps_its_names_when_a_field_is_renamed(void **state) {
+    struct support_schema *fixture = *state;
+    make_posts(fixture);
+    assert_int_equal(CREATE("{'name':'v','type':'view','viewQuery':'select tags, id from posts'}"),
+                     BK_OK);
+    const char *definition = support_schema_definition(fixture, "posts");
+    char changed[SUPPORT_SCHEMA_TEXT_BYTES];
+    const char *mark = strstr(definition, "'name':'tags'");
+    assert_non_null(mark);
+    snprintf(changed, sizeof changed, "%.*s'name':'labels'%s", (int)(mark - definition), definition,
+             mark + strlen("'name':'tags'"));
+    assert_int_equal(UPDATE("posts", changed), BK_OK);
+    assert_non_null(strstr(support_schema_record(fixture, "v", "aaaaaaaaaaaaaaa"), "'tags':'a'"));
+}
+
 static void nothing_is_deleted_that_it_needs(void **state) {
     struct support_schema *fixture = *state;
     make_posts(fixture);
@@ -237,6 +253,7 @@ int main(void) {
         VIEW_TEST(its_fields_are_what_its_columns_stand_for),
         VIEW_TEST(what_is_wrong_with_its_query_is_told),
         VIEW_TEST(it_follows_what_it_reads),
+        VIEW_TEST(it_keeps_its_names_when_a_field_is_renamed),
         VIEW_TEST(nothing_is_deleted_that_it_needs),
         VIEW_TEST(one_that_does_not_compile_is_in_nobodys_way),
         VIEW_TEST(texts_in_double_quotes_are_texts),
