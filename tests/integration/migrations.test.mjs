@@ -411,15 +411,15 @@ test('killed at any commit of a start that applies files, the next start goes on
   assert.equal(Object.values(await states(after.server)).filter((s) => s === 'applied').length, 4);
 });
 
-/** Starts a server that a failpoint may kill, and ends it when it gets as far as being ready. */
+/** Starts a server that a failpoint may kill, also while it is ended when it was ready. */
 async function killOrStop(folder, env) {
   const server = new Server(folder, [], env);
   const ready = await server.ready().then(
     () => true,
     () => false,
   );
-  if (!ready) return server.killed();
-  return server.stop();
+  if (ready) server.signal('SIGTERM');
+  return server.killed();
 }
 
 test('a broken file stops the start by its name, and nothing of the others is applied', async (t) => {

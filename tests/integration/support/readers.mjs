@@ -56,8 +56,8 @@ class Reader {
 
   /**
    * In the middle of whatever it does. The fetch of Node 18 may wait for ever for the rest of an
-   * answer whose server was killed, also when it is aborted: then it is left behind, and has
-   * nothing more to give.
+   * answer whose server was killed, also when it is aborted: then it is left behind, and what it
+   * is given later counts for nothing.
    */
   async stop() {
     this.isRunning = false;
@@ -98,8 +98,10 @@ export class PageReader extends Reader {
   }
 
   async read() {
+    const { signal } = this;
     const answer = await this.fetch('GET', `/api/events?${this.query}&wait=${this.wait}`);
     const page = await answer.json();
+    if (signal.aborted) return;
     this.seen.push(...page.events);
     this.after = page.next;
     if (page.events.length === 0 && this.wait === 0) await sleep(RETRY_MS);
@@ -109,11 +111,14 @@ export class PageReader extends Reader {
 /** Server-sent events: the position is the last `id:`. */
 export class StreamReader extends Reader {
   async read() {
+    const { signal } = this;
     const headers = { accept: 'text/event-stream' };
     if (this.after !== 'start') headers['last-event-id'] = this.after;
     const answer = await this.fetch('GET', `/api/events?types=${this.types}&after=start`, { headers });
     let rest = '';
     for await (const bytes of answer.body.pipeThrough(new TextDecoderStream())) {
+      /* Left behind, and still given something: whoever reads now has it from the server. */
+      if (signal.aborted) return;
       const frames = (rest + bytes).split('\n\n');
       rest = frames.pop();
       frames.forEach((frame) => this.#frame(frame));
