@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Prints how many tests passed and failed according to logs: count_tests.py ctest|node LOG...
+"""How many tests passed and failed according to logs: count_tests.py ctest|node FAILURES LOG...
+
+It prints the two numbers, and adds to the file FAILURES what failed and why.
 
   ctest   Testing/Temporary/LastTest.log: the cases that cmocka and unittest report inside each
           executable; one that reports none, or that dies before its report, counts as one test
@@ -8,6 +10,9 @@
 """
 import re
 import sys
+
+
+FAILURE_LINES = 40  # of a file's summary: enough for the first few of its tests
 
 
 def count_block(block):
@@ -40,18 +45,40 @@ def count_node(text):
     return passed, sum(int(number) for _, number in found) - passed
 
 
-def count(kind, path):
-    with open(path, errors="replace") as log:
-        text = log.read()
-    return {"ctest": count_ctest, "node": count_node}[kind](text)
+def failed_in_ctest(text):
+    """The name of each executable that failed, and what cmocka or unittest says of it."""
+    for block in re.split(r"^\d+/\d+ Testing: ", text, flags=re.M)[1:]:
+        if "\nTest Passed." not in block:
+            said = re.findall(r"^(?:\[  (?:FAILED|ERROR)  \]|FAIL:|ERROR:|==\d+==ERROR).*", block, re.M)
+            yield "\n    ".join([block.split("\n", 1)[0], *said[:FAILURE_LINES]])
 
 
-def main(kind, *paths):
-    counts = [count(kind, path) for path in paths]
-    print(sum(passed for passed, _ in counts), sum(failed for _, failed in counts))
+def failed_in_node(text):
+    """The summary that node prints at the end; without one, the last lines."""
+    if count_node(text)[1]:
+        _, found, summary = text.partition("failing tests:\n")
+        lines = [line for line in (summary if found else text).splitlines() if line.strip()]
+        yield "\n    ".join(lines[:FAILURE_LINES] if found else lines[-FAILURE_LINES:])
+
+
+COUNT = {"ctest": count_ctest, "node": count_node}
+FAILED = {"ctest": failed_in_ctest, "node": failed_in_node}
+
+
+def main(kind, failures, *paths):
+    passed = failed = 0
+    with open(failures, "a") as kept:
+        for path in paths:
+            with open(path, errors="replace") as log:
+                text = log.read()
+            counts = COUNT[kind](text)
+            passed, failed = passed + counts[0], failed + counts[1]
+            for each in FAILED[kind](text):
+                kept.write(f"{path}: {each}\n")
+    print(passed, failed)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("ctest", "node"):
+    if len(sys.argv) < 4 or sys.argv[1] not in COUNT:
         sys.exit(__doc__)
     main(*sys.argv[1:])
