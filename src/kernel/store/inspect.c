@@ -274,12 +274,15 @@ static enum bk_status check_numbers(struct bk_connection *connection,
 enum bk_status bk_rows_check_file(const char *path, const struct bk_rows_check *check,
                                   struct bk_error *error) {
     struct bk_connection *connection = NULL;
-    bool had_wal = store_has_wal(path);
+    bool had_wal = store_has_wal(path), is_empty = false;
     enum bk_status status = open_existing(path, &connection, error);
     if (status != BK_OK)
         return status;
     BK_ASSERT(connection != NULL);
-    status = check_numbers(connection, check);
+    status = store_check_identity(connection, path, &is_empty, error);
+    // Power may have gone between the making of the file and that of its tables.
+    if (status == BK_OK && !is_empty)
+        status = check_numbers(connection, check);
     if (status != BK_OK)
         (void)bk_error_set(error, status, "%s: its rows cannot be counted: %s", path,
                            connection->error);
