@@ -10,6 +10,10 @@
  * that is reused. Redirects are not followed, proxies of the environment and netrc are not looked
  * at, protocols are those named here and no other.
  *
+ * Requests may say whose they are (group: a tenant). Turns go round the groups, then round the hosts
+ * of each; one group takes up no more than a quarter of a channel's places, and half of those that
+ * run at once.
+ *
  * Sizes and times are bounded: the answer's head and body, the request as a whole, the time to
  * connect, the time in which nothing moves. What is compressed is not decompressed.
  *
@@ -31,6 +35,7 @@ enum {
     BK_OUTBOUND_URL_MAX_BYTES = 8 * 1024,
     BK_OUTBOUND_HEAD_MAX_BYTES = 64 * 1024, /* of an answer */
     BK_OUTBOUND_QUEUE_MAX = 4096,           /* requests of a channel that are not done: BK_BUSY */
+    BK_OUTBOUND_GROUP_MAX = 1024,           /* likewise, of one of its groups */
     BK_OUTBOUND_RECIPIENTS_MAX = 100,
     BK_OUTBOUND_REPLY_MAX_BYTES = 500, /* what is kept of an SMTP reply */
     BK_OUTBOUND_SMTP_MAX = 4,          /* mails of a channel that are sent at once */
@@ -142,6 +147,7 @@ struct bk_outbound_request {
     size_t header_count;
     struct bk_slice body;
     const struct bk_smtp *smtp; /* NULL: HTTP */
+    struct bk_slice group; /* whose it is; empty: the channel's own, which has no share but all */
     /* From when it is begun, not from when it was queued. */
     uint32_t connect_timeout_ms; /* 0: 5 s */
     uint32_t timeout_ms;         /* 0: 15 s */
@@ -165,7 +171,8 @@ struct bk_outbound_request {
 struct bk_slice bk_outbound_answer_header(const struct bk_outbound_request *request,
                                           struct bk_slice name);
 
-/* BK_OK: done comes once, never before this returns. BK_BUSY, BK_CLOSING; BK_INVALID: a method, a
+/* BK_OK: done comes once, never before this returns. BK_BUSY: the channel is full, or its group has
+ * its share: try again when one is done; BK_CLOSING; BK_INVALID: a method, a
  * URL, a header or an SMTP text that has no place on a line (CR, LF, NUL), too many or too long, a
  * header that says how a message is framed (host, connection, content-length, …), a message with a
  * bare CR or LF: never. A request that failed on a connection that was kept open, before any byte
@@ -174,6 +181,9 @@ enum bk_status bk_outbound_submit(struct bk_outbound_channel *channel,
                                   struct bk_outbound_request *request);
 /* A wish: done still comes, with CANCELLED or with what came first. Nothing after done. */
 void bk_outbound_cancel(struct bk_outbound_request *request);
+/* A wish for what the peer cannot have acted on: once an HTTP request or the text of a mail is being
+ * sent, nothing changes, and done comes with the answer. */
+void bk_outbound_withdraw(struct bk_outbound_request *request);
 
 /* Whether a URL may be asked by this policy, as far as can be told without resolving: protocol, a
  * host, no user or password in it, no control characters, an address that is not forbidden. error

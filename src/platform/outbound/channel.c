@@ -1,10 +1,8 @@
 /*
- * A channel on the loop: who waits, who may begin, and the end.
+ * A channel on the loop: its limits, its workers, and the end.
  *
- * Calls wait in one list a host, hosts that may begin one stand in a lane's ring: each host in turn
- * gives one call, so that many requests to a slow host do not stand before those to others. libcurl
- * has a queue of its own for what exceeds its limits on connections, but one in which timeouts run;
- * so no more is given to it than it may begin.
+ * libcurl has a queue of its own for what exceeds its limits on connections, but one in which
+ * timeouts run; so no more is given to it than it may begin, and the rest waits here (queue.c).
  *
  *   open ── close ──> closing: what waits ends at once, workers stop ── all ended ──> closed, freed
  */
@@ -50,6 +48,7 @@ static void init_lanes(struct bk_outbound_channel *channel) {
     for (size_t i = 0; i < BK_COUNT_OF(channel->lanes); i++) {
         channel->lanes[i].channel = channel;
         bk_list_init(&channel->lanes[i].ready);
+        bk_map_init(&channel->lanes[i].groups);
     }
     web->worker_max = 1;
     web->running_max = web->running_per_worker_max =
@@ -82,56 +81,21 @@ struct bk_outbound_channel *bk_outbound_open(struct bk_outbound *outbound,
     return channel;
 }
 
-/* --- hosts ------------------------------------------------------------------------------------ */
-
-static struct outbound_host *host_of(struct outbound_lane *lane, struct bk_slice key) {
-    struct bk_map *hosts = &lane->channel->hosts;
-    struct outbound_host *host = bk_map_get(hosts, key);
-    char *copy;
-    if (host != NULL)
-        return host;
-    host = bk_alloc_zero(sizeof(*host) + key.length);
-    copy = (char *)(host + 1);
-    memcpy(copy, key.data, key.length);
-    host->key = bk_slice_make(copy, key.length);
-    host->hash = bk_map_hash(host->key);
-    host->lane = lane;
-    bk_list_init(&host->link);
-    bk_list_init(&host->waiting);
-    (void)bk_map_put(hosts, host->key, host);
-    return host;
-}
-
-static void drop_host_if_empty(struct outbound_host *host) {
-    if (host->running_count > 0 || !bk_list_is_empty(&host->waiting))
-        return;
-    bk_list_remove(&host->link);
-    (void)bk_map_remove(&host->lane->channel->hosts, host->key);
-    bk_free(host);
-}
-
-/* In the ring while it has someone waiting and may begin one more. */
-static void place_host(struct outbound_host *host) {
-    bool is_ready =
-        !bk_list_is_empty(&host->waiting) && host->running_count < host->lane->running_per_host_max;
-    bool stands = !bk_list_is_empty(&host->link);
-    if (is_ready && !stands)
-        bk_list_push(&host->lane->ready, &host->link);
-    else if (!is_ready && stands)
-        bk_list_remove(&host->link);
-}
-
 /* --- dispatch --------------------------------------------------------------------------------- */
 
+struct outbound_lane *outbound_lane_of(struct bk_outbound_channel *channel,
+                                       const struct bk_outbound_request *request) {
+    return &channel->lanes[request->smtp == NULL ? OUTBOUND_WEB : OUTBOUND_MAIL];
+}
+
 /* One that has spoken to the host before, else one that is free, else a new one; NULL: none. */
-static struct outbound_worker *choose_worker(struct outbound_lane *lane,
-                                             const struct outbound_host *host) {
+static struct outbound_worker *choose_worker(struct outbound_lane *lane, uint64_t host_hash) {
     struct outbound_worker *chosen = NULL;
     for (uint32_t i = 0; i < lane->worker_count; i++) {
         struct outbound_worker *worker = lane->workers[i];
         if (worker->running_count >= lane->running_per_worker_max)
             continue;
-        if (chosen == NULL || worker->host_hash == host->hash)
+        if (chosen == NULL || worker->host_hash == host_hash)
             chosen = worker;
     }
     if (chosen == NULL && lane->worker_count < lane->worker_max) {
@@ -141,19 +105,11 @@ static struct outbound_worker *choose_worker(struct outbound_lane *lane,
     return chosen;
 }
 
-static void begin_next(struct outbound_lane *lane) {
-    struct outbound_host *host = bk_container_of(lane->ready.next, struct outbound_host, link);
-    struct outbound_worker *worker = choose_worker(lane, host);
-    struct bk_list *node = bk_list_pop(&host->waiting);
-    struct bk_outbound_call *call = bk_container_of(node, struct bk_outbound_call, link);
-    BK_ASSERT(worker != NULL && node != NULL);
-    worker->host_hash = host->hash;
+static void begin(struct outbound_lane *lane, struct bk_outbound_call *call) {
+    struct outbound_worker *worker = choose_worker(lane, call->host_hash);
+    BK_ASSERT(worker != NULL);
+    worker->host_hash = call->host_hash;
     worker->running_count++;
-    host->running_count++;
-    lane->running_count++;
-    lane->channel->waiting_count--;
-    bk_list_remove(&host->link); /* to the end of the ring */
-    place_host(host);
     outbound_worker_take(worker, call);
 }
 
@@ -162,73 +118,37 @@ static void on_dispatch(struct bk_task *task) {
         bk_container_of(task, struct bk_outbound_channel, dispatch);
     for (size_t i = 0; i < BK_COUNT_OF(channel->lanes) && !channel->is_closing; i++) {
         struct outbound_lane *lane = &channel->lanes[i];
-        while (!bk_list_is_empty(&lane->ready) && lane->running_count < lane->running_max)
-            begin_next(lane);
+        struct bk_outbound_call *call;
+        while (lane->running_count < lane->running_max &&
+               (call = outbound_queue_take(lane)) != NULL)
+            begin(lane, call);
     }
 }
 
 void outbound_channel_queue(struct bk_outbound_channel *channel, struct bk_outbound_call *call,
                             struct bk_slice host_key) {
-    enum outbound_lane_kind kind = call->request->smtp == NULL ? OUTBOUND_WEB : OUTBOUND_MAIL;
-    struct outbound_host *host = host_of(&channel->lanes[kind], host_key);
-    call->host = host;
-    call->host_hash = host->hash;
-    bk_list_push(&host->waiting, &call->link);
-    channel->waiting_count++;
-    place_host(host);
+    outbound_queue_add(outbound_lane_of(channel, call->request), call, host_key);
     bk_loop_defer(channel->outbound->loop, &channel->dispatch);
-}
-
-void outbound_channel_unqueue(struct bk_outbound_call *call) {
-    struct outbound_host *host = call->host;
-    BK_ASSERT(call->worker == NULL && host != NULL);
-    bk_list_remove(&call->link);
-    call->host = NULL;
-    BK_ASSERT(call->channel->waiting_count > 0);
-    call->channel->waiting_count--;
-    place_host(host);
-    drop_host_if_empty(host);
 }
 
 void outbound_channel_release(struct bk_outbound_call *call) {
     struct bk_outbound_channel *channel = call->channel;
-    struct outbound_host *host = call->host;
-    BK_ASSERT(host != NULL && host->running_count > 0 && call->worker->running_count > 0);
+    BK_ASSERT(call->worker->running_count > 0);
     call->worker->running_count--;
-    host->lane->running_count--;
-    host->running_count--;
-    call->host = NULL;
-    place_host(host);
-    drop_host_if_empty(host);
+    outbound_queue_release(call);
     if (channel->waiting_count > 0 && !channel->is_closing)
         bk_loop_defer(channel->outbound->loop, &channel->dispatch);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static struct outbound_host *find_waiting(struct bk_outbound_channel *channel) {
-    struct bk_map_entry *entry;
-    size_t cursor = 0;
-    while ((entry = bk_map_next(&channel->hosts, &cursor)) != NULL) {
-        struct outbound_host *host = entry->value;
-        if (!bk_list_is_empty(&host->waiting))
-            return host;
-    }
-    return NULL;
-}
-
-/* Counted as running meanwhile, so that the host stays. */
-static void end_waiting(struct outbound_host *host) {
-    host->running_count++;
-    while (!bk_list_is_empty(&host->waiting)) {
-        struct bk_outbound_call *call =
-            bk_container_of(host->waiting.next, struct bk_outbound_call, link);
-        outbound_channel_unqueue(call);
+static void end_waiting(struct bk_outbound_channel *channel) {
+    struct bk_outbound_call *call;
+    while ((call = outbound_queue_find(channel)) != NULL) {
+        outbound_queue_remove(call);
         outbound_call_settle(call, BK_OUTBOUND_CANCELLED, OUTBOUND_CLOSING_TEXT);
         outbound_end_later(call);
     }
-    host->running_count--;
-    drop_host_if_empty(host);
 }
 
 static void stop_workers(struct outbound_lane *lane) {
@@ -239,7 +159,6 @@ static void stop_workers(struct outbound_lane *lane) {
 
 void bk_outbound_close(struct bk_outbound_channel *channel, void (*closed)(void *user),
                        void *user) {
-    struct outbound_host *host;
     BK_ASSERT(bk_loop_is_current(channel->outbound->loop));
     BK_ASSERT(!channel->is_closing && closed != NULL);
     channel->is_closing = true;
@@ -248,8 +167,7 @@ void bk_outbound_close(struct bk_outbound_channel *channel, void (*closed)(void 
     bk_task_cancel(&channel->dispatch);
     for (size_t i = 0; i < BK_COUNT_OF(channel->lanes); i++)
         stop_workers(&channel->lanes[i]);
-    while ((host = find_waiting(channel)) != NULL)
-        end_waiting(host);
+    end_waiting(channel);
     outbound_channel_note_end(channel);
 }
 
@@ -266,6 +184,10 @@ static void on_close(struct bk_task *task) {
     BK_ASSERT(channel->hosts.count == 0);
     bk_list_remove(&channel->link);
     bk_map_fini(&channel->hosts);
+    for (size_t i = 0; i < BK_COUNT_OF(channel->lanes); i++) {
+        BK_ASSERT(channel->lanes[i].groups.count == 0);
+        bk_map_fini(&channel->lanes[i].groups);
+    }
     bk_free((void *)(uintptr_t)channel->policy.allowed);
     if (channel->policy.denied_port_count > 0)
         bk_free((void *)(uintptr_t)channel->policy.denied_ports);

@@ -229,7 +229,7 @@ static bool is_ready(struct bk_outbound_call *call, const char *peer, int port) 
     }
     call->is_begun = true;
     if (smtp == NULL)
-        return true;
+        return outbound_call_say(call);
     call->lacks_tls = smtp->security != BK_SMTP_PLAIN &&
                       smtp->security != BK_SMTP_STARTTLS_IF_OFFERED && !has_tls(call);
     /* libcurl goes on without a login where none is offered. One that is reused has done it. */

@@ -160,6 +160,8 @@ static size_t on_upload(char *room, size_t size, size_t count, void *user) {
     struct bk_outbound_call *call = user;
     struct bk_slice message = call->request->smtp->message;
     size_t length = message.length - call->uploaded_bytes;
+    if (!outbound_call_say(call))
+        return CURL_READFUNC_ABORT;
     if (length > size * count)
         length = size * count;
     memcpy(room, message.data + call->uploaded_bytes, length);

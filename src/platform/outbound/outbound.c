@@ -102,6 +102,7 @@ static struct bk_outbound_call *create_call(struct bk_outbound_channel *channel,
     call->request = request;
     bk_list_init(&call->link);
     atomic_init(&call->is_cancelled, false);
+    atomic_init(&call->word, OUTBOUND_UNSAID);
     bk_buffer_init(&call->head, BK_OUTBOUND_HEAD_MAX_BYTES);
     bk_buffer_init(&call->body, request->smtp == NULL ? request->answer_max_bytes
                                                       : (size_t)BK_OUTBOUND_REPLY_MAX_BYTES);
@@ -143,6 +144,7 @@ static void queue_call(struct bk_outbound_call *call) {
 
 enum bk_status bk_outbound_submit(struct bk_outbound_channel *channel,
                                   struct bk_outbound_request *request) {
+    struct outbound_lane *lane = outbound_lane_of(channel, request);
     BK_ASSERT(bk_loop_is_current(channel->outbound->loop));
     BK_ASSERT(request->done != NULL && request->call == NULL);
     BK_ASSERT(request->smtp != NULL || request->method != NULL);
@@ -150,9 +152,11 @@ enum bk_status bk_outbound_submit(struct bk_outbound_channel *channel,
         return BK_CLOSING;
     if (!is_sendable(request))
         return BK_INVALID;
-    if (channel->call_count >= BK_OUTBOUND_QUEUE_MAX)
+    if (channel->call_count >= BK_OUTBOUND_QUEUE_MAX ||
+        outbound_group_is_full(lane, request->group))
         return BK_BUSY;
     request->call = create_call(channel, request);
+    outbound_group_join(lane, request->call);
     channel->call_count++;
     channel->figures.requests++;
     outbound_busy(channel->outbound, 1);
@@ -170,11 +174,24 @@ void bk_outbound_cancel(struct bk_outbound_request *request) {
         call->is_cancel_out = true;
         outbound_busy(call->channel->outbound, 1);
         outbound_worker_cancel(call->worker, call);
-    } else if (call->host != NULL) {
-        outbound_channel_unqueue(call);
+    } else if (call->queue != NULL) {
+        outbound_queue_remove(call);
         outbound_call_settle(call, BK_OUTBOUND_CANCELLED, NULL);
         outbound_end_later(call);
     }
+}
+
+/* Who comes first decides: the worker, which says it, or the loop, which takes it back. */
+static bool change_word(struct bk_outbound_call *call, enum outbound_word word) {
+    int unsaid = OUTBOUND_UNSAID;
+    return atomic_compare_exchange_strong(&call->word, &unsaid, word) || unsaid == (int)word;
+}
+
+bool outbound_call_say(struct bk_outbound_call *call) { return change_word(call, OUTBOUND_SAID); }
+
+void bk_outbound_withdraw(struct bk_outbound_request *request) {
+    if (request->call != NULL && change_word(request->call, OUTBOUND_WITHDRAWN))
+        bk_outbound_cancel(request);
 }
 
 /* --- out -------------------------------------------------------------------------------------- */
@@ -227,6 +244,7 @@ static void deliver(struct bk_outbound_call *call) {
     call->request = NULL;
     if (!call->is_cancel_out)
         expire_later(outbound, call);
+    outbound_group_leave(call);
     request->done(request);
     BK_ASSERT(channel->call_count > 0);
     channel->call_count--;

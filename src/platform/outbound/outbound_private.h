@@ -2,7 +2,8 @@
  * What the files of the outbound part know of each other.
  *
  *   outbound.c   on the loop: requests come in and go out with what became of them
- *   channel.c    on the loop: a channel's queue, one list a host, and its limits
+ *   channel.c    on the loop: a channel's workers, its limits and its end
+ *   queue.c      on the loop: who waits in a channel, and whose turn it is
  *   worker.c     a thread: takes calls, runs libcurl's multi, gives them back
  *   transfer.c   a worker's: the options of a transfer, and the callbacks common to all
  *   gate.c       a worker's: sockets, and which addresses they may connect to
@@ -33,6 +34,9 @@ enum {
     OUTBOUND_REASON_BYTES = 256
 };
 
+/* Whether the peer may act on a request: said by the worker, or withdrawn by the loop before. */
+enum outbound_word { OUTBOUND_UNSAID, OUTBOUND_SAID, OUTBOUND_WITHDRAWN };
+
 /* --- a call: one request on its way ----------------------------------------------------------- */
 
 /* The loop's while it waits and when it is back, its worker's in between; the message carries it
@@ -41,6 +45,8 @@ struct bk_outbound_call {
     struct bk_message message; /* to the worker and back */
     struct bk_message cancel;  /* likewise; out at most once */
     struct bk_list link;       /* of whichever list it waits in */
+    struct outbound_group *group;
+    struct outbound_queue *queue; /* NULL: it does not wait on the loop */
     struct bk_outbound_channel *channel;
     struct bk_outbound_request *request; /* NULL once it is done */
     struct outbound_host *host;          /* the loop's; NULL: it failed before it was queued */
@@ -51,6 +57,7 @@ struct bk_outbound_call {
     bool is_plain;                   /* no TLS, or none for certain */
     bool is_cancel_out, is_answered; /* the loop's */
     atomic_bool is_cancelled;        /* wished */
+    atomic_int word;                 /* enum outbound_word */
 
     /* The worker's. */
     CURL *easy;
@@ -93,23 +100,44 @@ struct bk_outbound_call {
 void outbound_call_settle(struct bk_outbound_call *call, enum bk_outbound_failure failure,
                           const char *reason);
 void outbound_call_free(struct bk_outbound_call *call);
+/* On the worker, before the first byte that the peer may act on; false: it was withdrawn. */
+bool outbound_call_say(struct bk_outbound_call *call);
 
 /* --- channels (the loop's) -------------------------------------------------------------------- */
 
-/* Those who wait for one host, and how many run. Gone when there is neither. */
+/* How many run, and who waits for one of them to end. Gone when there is neither. */
 struct outbound_host {
     struct bk_slice key; /* "https://example.com:443", behind the struct */
     uint64_t hash;
     struct outbound_lane *lane;
-    struct bk_list link;    /* lane->ready: someone waits and may run */
-    struct bk_list waiting; /* bk_outbound_call.link */
+    struct bk_list queues; /* outbound_queue.of_host */
+    struct bk_list full;   /* outbound_queue.link */
     uint32_t running_count;
+};
+
+/* Whose requests they are. Gone when none is left. */
+struct outbound_group {
+    struct bk_slice key; /* behind the struct */
+    struct outbound_lane *lane;
+    struct bk_list link;   /* lane->ready: it has a queue that may begin one, and may itself */
+    struct bk_list queues; /* outbound_queue.link: those that may begin one */
+    uint32_t call_count, running_count;
+};
+
+/* Those of a group that wait for one host. Gone when none does. */
+struct outbound_queue {
+    struct outbound_group *group;
+    struct outbound_host *host;
+    struct bk_list link;    /* group->queues or host->full */
+    struct bk_list of_host; /* host->queues */
+    struct bk_list waiting; /* bk_outbound_call.link */
 };
 
 /* HTTP has one worker with many calls, SMTP several with one each. */
 struct outbound_lane {
     struct bk_outbound_channel *channel;
-    struct bk_list ready; /* outbound_host.link */
+    struct bk_map groups;
+    struct bk_list ready; /* outbound_group.link */
     struct outbound_worker *workers[OUTBOUND_WORKERS_MAX];
     uint32_t worker_count, worker_max;
     uint32_t running_count, running_max, running_per_worker_max;
@@ -147,15 +175,34 @@ struct bk_outbound {
     char *ca_file;
 };
 
+struct outbound_lane *outbound_lane_of(struct bk_outbound_channel *channel,
+                                       const struct bk_outbound_request *request);
 /* The call's host is known; begins what may begin, later in this turn. */
 void outbound_channel_queue(struct bk_outbound_channel *channel, struct bk_outbound_call *call,
                             struct bk_slice host_key);
-/* It has not been given to a worker. */
-void outbound_channel_unqueue(struct bk_outbound_call *call);
 /* A worker gave it back. */
 void outbound_channel_release(struct bk_outbound_call *call);
 /* A call is done, or a worker has stopped. */
 void outbound_channel_note_end(struct bk_outbound_channel *channel);
+
+/* --- who waits (the loop's) ------------------------------------------------------------------- */
+
+/* A call belongs to its group until it is done. */
+bool outbound_group_is_full(const struct outbound_lane *lane, struct bk_slice key);
+void outbound_group_join(struct outbound_lane *lane, struct bk_outbound_call *call);
+void outbound_group_leave(struct bk_outbound_call *call);
+void outbound_queue_add(struct outbound_lane *lane, struct bk_outbound_call *call,
+                        struct bk_slice host_key);
+/* It has not begun. */
+void outbound_queue_remove(struct bk_outbound_call *call);
+/* The one whose turn it is, which counts as running from then on; NULL: none may begin. */
+struct bk_outbound_call *outbound_queue_take(struct outbound_lane *lane);
+/* It runs no more. */
+void outbound_queue_release(struct bk_outbound_call *call);
+/* Any that waits; NULL: none does. */
+struct bk_outbound_call *outbound_queue_find(const struct bk_outbound_channel *channel);
+
+/* --- in and out ------------------------------------------------------------------------------- */
 
 /* The loop stays alive until the count is 0 again. */
 void outbound_busy(struct bk_outbound *outbound, int change);

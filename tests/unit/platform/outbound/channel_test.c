@@ -145,6 +145,111 @@ static void test_a_host_that_hangs_does_not_hold_up_another(void **state) {
     free(hung);
 }
 
+/* --- groups ----------------------------------------------------------------------------------- */
+
+static struct support_exchange *submit_group(struct world *world, struct bk_slice group,
+                                             size_t count) {
+    struct support_exchange *exchanges = calloc(count, sizeof(*exchanges));
+    assert_non_null(exchanges);
+    for (size_t i = 0; i < count; i++) {
+        support_exchange_init(&exchanges[i], support_peer_port(world->peer), "/");
+        exchanges[i].request.group = group;
+        support_exchange_submit(&exchanges[i], world->channel);
+    }
+    return exchanges;
+}
+
+static size_t count_done(const struct support_exchange *exchanges, size_t count) {
+    size_t done_count = 0;
+    for (size_t i = 0; i < count; i++)
+        done_count += exchanges[i].done_count;
+    return done_count;
+}
+
+static void test_a_group_has_a_share_of_the_queue_and_no_more(void **state) {
+    struct support_exchange *full, *others;
+    struct world world;
+    setup_world(&world, state, serve_silence, 1);
+    full = submit_group(&world, BK_SLICE("full"), BK_OUTBOUND_GROUP_MAX);
+    world.exchange.request.group = BK_SLICE("full");
+    assert_int_equal(bk_outbound_submit(world.channel, &world.exchange.request), BK_BUSY);
+    others = submit_group(&world, BK_SLICE("other"), 1);
+    bk_outbound_cancel(&full[BK_OUTBOUND_GROUP_MAX - 1].request);
+    support_loop_run_until(world.loop, &full[BK_OUTBOUND_GROUP_MAX - 1].is_done);
+    assert_int_equal(bk_outbound_submit(world.channel, &world.exchange.request), BK_OK);
+    teardown_world(&world);
+    assert_int_equal(count_done(full, BK_OUTBOUND_GROUP_MAX), BK_OUTBOUND_GROUP_MAX);
+    free(full);
+    free(others);
+}
+
+/* At one host with one place, which all want. */
+static void test_groups_take_turns(void **state) {
+    enum { MANY = 200 };
+    struct support_exchange *many, *few;
+    struct world world;
+    setup_world(&world, state, serve, 1);
+    many = submit_group(&world, BK_SLICE("many"), MANY);
+    few = submit_group(&world, BK_SLICE("few"), 3);
+    for (size_t i = 0; i < 3; i++)
+        support_loop_run_until(world.loop, &few[i].is_done);
+    assert_in_range(count_done(many, MANY), 1, MANY / 4);
+    support_loop_run_until(world.loop, &many[MANY - 1].is_done);
+    assert_int_equal(count_done(many, MANY), MANY);
+    teardown_world(&world);
+    free(many);
+    free(few);
+}
+
+static void test_a_group_whose_peers_hang_leaves_places_to_others(void **state) {
+    struct support_exchange *hung;
+    struct support_peer *other;
+    struct world world;
+    setup_world(&world, state, serve_silence, 8);
+    hung = submit_group(&world, BK_SLICE("hung"), 100);
+    other = support_peer_start(serve, &world);
+    support_exchange_init(&world.exchange, support_peer_port(other), "/");
+    world.exchange.request.group = BK_SLICE("well");
+    support_exchange_run(&world.exchange, world.loop, world.channel);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
+    assert_int_equal(count_done(hung, 100), 0);
+    teardown_world(&world);
+    support_peer_stop(other);
+    free(hung);
+}
+
+/* Whatever order they come, go and are cancelled in, nobody is forgotten. */
+static void test_each_of_many_groups_at_many_hosts_has_its_turn(void **state) {
+    enum { PEERS = 5, GROUPS = 7, COUNT = 1000 };
+    static const struct bk_slice groups[GROUPS] = {
+        BK_SLICE_INIT("a"), BK_SLICE_INIT("b"), BK_SLICE_INIT("c"), BK_SLICE_INIT("d"),
+        BK_SLICE_INIT("e"), BK_SLICE_INIT("f"), BK_SLICE_INIT("")};
+    static struct support_exchange exchanges[COUNT];
+    struct support_peer *peers[PEERS];
+    uint32_t seed = 7;
+    struct world world;
+    setup_world(&world, state, serve, 2);
+    for (size_t i = 0; i < PEERS; i++)
+        peers[i] = support_peer_start(serve, &world);
+    for (size_t i = 0; i < COUNT; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        support_exchange_init(&exchanges[i], support_peer_port(peers[(seed >> 8) % PEERS]), "/");
+        exchanges[i].request.group = groups[(seed >> 16) % GROUPS];
+        support_exchange_submit(&exchanges[i], world.channel);
+        if ((seed >> 24) % 4 == 0)
+            bk_outbound_cancel(&exchanges[(seed >> 4) % (i + 1)].request);
+        if ((seed >> 20) % 16 == 0)
+            support_loop_run_for(world.loop, 1);
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        if (!exchanges[i].is_done)
+            support_loop_run_until(world.loop, &exchanges[i].is_done);
+    assert_int_equal(count_done(exchanges, COUNT), COUNT);
+    teardown_world(&world);
+    for (size_t i = 0; i < PEERS; i++)
+        support_peer_stop(peers[i]);
+}
+
 /* --- cancelling ------------------------------------------------------------------------------- */
 
 static void expect_cancelled(struct world *world) {
@@ -175,6 +280,27 @@ static void test_what_runs_can_be_cancelled(void **state) {
     expect_cancelled(&world);
     assert_in_range(world.exchange.request.duration_us, 1, 2000000);
     teardown_world(&world);
+}
+
+static void test_what_waits_can_be_withdrawn_and_what_was_asked_stays(void **state) {
+    struct support_exchange *exchanges;
+    struct world world;
+    setup_world(&world, state, serve_silence, 1);
+    exchanges = submit_many(&world, 2);
+    while (world.request_count == 0)
+        support_loop_run_for(world.loop, 2);
+    bk_outbound_withdraw(&exchanges[0].request);
+    bk_outbound_withdraw(&exchanges[1].request);
+    support_loop_run_until(world.loop, &exchanges[1].is_done);
+    assert_int_equal(exchanges[1].request.failure, BK_OUTBOUND_CANCELLED);
+    support_loop_run_for(world.loop, 50);
+    assert_false(exchanges[0].is_done);
+    bk_outbound_cancel(&exchanges[0].request);
+    support_loop_run_until(world.loop, &exchanges[0].is_done);
+    assert_int_equal(exchanges[0].request.failure, BK_OUTBOUND_CANCELLED);
+    teardown_world(&world);
+    assert_int_equal(world.request_count, 1);
+    free(exchanges);
 }
 
 static void test_what_is_just_begun_can_be_cancelled(void **state) {
@@ -404,8 +530,13 @@ int main(void) {
         LOOP_TEST(test_a_host_has_so_many_connections_and_no_more),
         LOOP_TEST(test_the_queue_has_an_end),
         LOOP_TEST(test_a_host_that_hangs_does_not_hold_up_another),
+        LOOP_TEST(test_a_group_has_a_share_of_the_queue_and_no_more),
+        LOOP_TEST(test_groups_take_turns),
+        LOOP_TEST(test_a_group_whose_peers_hang_leaves_places_to_others),
+        LOOP_TEST(test_each_of_many_groups_at_many_hosts_has_its_turn),
         LOOP_TEST(test_what_waits_can_be_cancelled),
         LOOP_TEST(test_what_runs_can_be_cancelled),
+        LOOP_TEST(test_what_waits_can_be_withdrawn_and_what_was_asked_stays),
         LOOP_TEST(test_what_is_just_begun_can_be_cancelled),
         LOOP_TEST(test_a_place_that_is_cancelled_goes_to_the_next),
         LOOP_TEST(test_done_may_ask_again),

@@ -566,6 +566,38 @@ static void test_a_mail_can_be_cancelled_at_each_step(void **state) {
     }
 }
 
+/* What has been sent of it when the server falls silent after a command. */
+static bool is_withdrawn(void **state, const char *command) {
+    struct world world;
+    bool is_done;
+    setup_world(&world, state);
+    set_answer(&world, 0, command, "hang");
+    support_exchange_submit(&world.exchange, world.channel);
+    while (!world.hangs)
+        support_loop_run_for(world.loop, 5);
+    bk_outbound_withdraw(&world.exchange.request);
+    for (int i = 0; i < 20 && !world.exchange.is_done; i++)
+        support_loop_run_for(world.loop, 10);
+    is_done = world.exchange.is_done;
+    teardown_world(&world);
+    assert_int_equal(world.exchange.done_count, 1);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_CANCELLED);
+    return is_done;
+}
+
+static void test_a_mail_can_be_withdrawn_until_its_text_is_sent(void **state) {
+    static const char *const commands[] = {"EHLO", "MAIL", "RCPT", "DATA"};
+    struct world world;
+    for (size_t i = 0; i < BK_COUNT_OF(commands); i++)
+        assert_true(is_withdrawn(state, commands[i]));
+    assert_false(is_withdrawn(state, ".\r\n"));
+    setup_world(&world, state);
+    run(&world);
+    bk_outbound_withdraw(&world.exchange.request); /* after: nothing */
+    assert_int_equal(world.exchange.request.status, 250);
+    teardown_world(&world);
+}
+
 /* The server takes nothing after DATA, so that the mail stands half-way in the socket. */
 static void test_half_a_mail_does_not_become_one(void **state) {
     static char message[8 * 1024 * 1024];
@@ -683,6 +715,7 @@ int main(void) {
         LOOP_TEST(test_a_reply_without_end_is_too_large),
         LOOP_TEST(test_nobody_waits_for_the_answer_to_a_farewell),
         LOOP_TEST(test_a_mail_can_be_cancelled_at_each_step),
+        LOOP_TEST(test_a_mail_can_be_withdrawn_until_its_text_is_sent),
         LOOP_TEST(test_half_a_mail_does_not_become_one),
         LOOP_TEST(test_texts_that_have_no_place_on_a_line_are_refused),
         LOOP_TEST(test_mails_are_sent_side_by_side_up_to_a_few),
