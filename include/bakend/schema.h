@@ -151,7 +151,10 @@ struct bk_search {
     uint32_t field_count;
     struct bk_slice tokenizer;
     struct bk_slice table;     /* of FTS5, quoted; its rowid is the record's */
-    struct bk_sql add, remove; /* the words of the record ?1, whose texts are ?2 and on */
+    struct bk_slice made_of;   /* by which a table of words is known to be made of the same */
+    struct bk_sql add, remove; /* the words of the rowid ?1, whose texts are ?2 and on */
+    struct bk_sql locate; /* the rowid of the record ?1 of the collection ?2, if it has words */
+    struct bk_sql next;   /* rowid and texts of the first record behind ?1, ?2 at most */
 };
 
 struct bk_collection {
@@ -295,6 +298,12 @@ void bk_schema_relations_to(const struct bk_schema *schema, const struct bk_coll
                             void *user);
 /* On the writer: BK_STALE when the snapshot is not the newest. First thing in a run. */
 enum bk_status bk_schema_verify(const struct bk_schema *schema, struct bk_transaction *transaction);
+
+/* How much of a collection's records can be searched. BK_END: all of them. BK_OK: the words of what
+ * was there before it had the option are still being written, and some would not be found. Any
+ * thread that has the connection. */
+enum bk_status bk_search_progress(struct bk_connection *connection,
+                                  const struct bk_collection *collection, uint32_t *percent);
 
 /* --- changing --------------------------------------------------------------------------------- */
 

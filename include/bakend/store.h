@@ -320,6 +320,7 @@ struct bk_store_options {
 void bk_store_options_init(struct bk_store_options *options);
 
 struct bk_store *bk_store_create(const struct bk_store_options *options);
+struct bk_loop *bk_store_loop(const struct bk_store *store);
 /* All databases are closed by now. */
 void bk_store_destroy(struct bk_store *store);
 
@@ -332,6 +333,8 @@ void bk_database_open(struct bk_store *store, struct bk_database_open *open);
 void bk_database_close(struct bk_database *database, void (*closed)(void *user), void *user);
 /* Writes that wait, in both lanes. */
 uint32_t bk_database_waiting_count(const struct bk_database *database);
+/* Whether somebody waits for it to be quiet: whoever writes on by himself stops. On the loop. */
+bool bk_database_is_stopping(const struct bk_database *database);
 /* Asked on the loop before each slice that is pruned: the newest sequence that may go by age; what
  * is younger stays until retention_max_bytes. One owner: the feed. NULL: none is kept back. */
 void bk_store_on_prune(struct bk_store *store,

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import PocketBase from 'pocketbase';
-import { assertProblems, operator } from './support/operator.mjs';
-import { open, recordsPath } from './support/records.mjs';
+import { assertProblems, assertRefused, operator } from './support/operator.mjs';
+import { startServer, temporaryFolder } from './support/program.mjs';
+import { createCollection, open, recordsPath } from './support/records.mjs';
+import { operatorToken } from './support/superuser.mjs';
 
 const articles = {
   name: 'articles',
@@ -150,10 +152,14 @@ test('the option search', async (t) => {
     assert.deepEqual(await found('ill'), ['Hills'], 'parts of words');
     const { fields } = (await api.get('/api/collections/articles')).body;
     const renamed = fields.map((f) => (f.name === 'title' ? { ...f, name: 'headline' } : f));
-    const search = { fields: ['headline', 'body'] };
-    const answer = await api.patch('/api/collections/articles', { fields: renamed, search });
+    const answer = await api.patch('/api/collections/articles', { fields: renamed });
     assert.equal(answer.status, 200, answer.text);
-    await api.create('articles', { headline: 'gnu', body: '' });
+    assert.deepEqual(answer.body.search.fields, ['headline'], 'the option follows');
+    const again = answer.body.fields.map((f) => (f.name === 'body' ? { ...f, name: 'text' } : f));
+    const search = { fields: ['headline', 'body'] };
+    const both = await api.patch('/api/collections/articles', { fields: again, search });
+    assert.deepEqual(both.body.search?.fields, ['headline', 'text'], both.text);
+    await api.create('articles', { headline: 'gnu', text: '' });
     const names = async (words) =>
       (await api.get(`${recordsPath('articles')}?search=${words}`)).body.items.map(
         ({ headline }) => headline,
@@ -169,6 +175,81 @@ test('the option search', async (t) => {
     await api.create('papers', { headline: 'after' });
     assert.equal((await api.remove('/api/collections/papers')).status, 204);
   });
+});
+
+const COUNT = 2000; // several slices
+const BATCH = 500;
+
+/** Notes 0 to COUNT - 1 in a collection that cannot be searched. */
+async function fillNotes(server, token) {
+  await createCollection(server, token, {
+    name: 'notes',
+    ...open,
+    fields: [{ name: 'text', type: 'text' }],
+  });
+  const settings = { batch: { enabled: true, maxRequests: BATCH } };
+  await server.request('PATCH', '/api/settings', settings, { token });
+  for (let from = 0; from < COUNT; from += BATCH) {
+    const requests = Array.from({ length: BATCH }, (_, i) => ({
+      method: 'POST',
+      url: recordsPath('notes'),
+      body: { id: `note${String(from + i).padStart(11, '0')}`, text: `common word${from + i}` },
+    }));
+    const { status, text } = await server.request('POST', '/api/batch', { requests }, { token });
+    assert.equal(status, 200, text);
+  }
+}
+
+test('words of records that were there are written in slices, past a kill', async (t) => {
+  const folder = await temporaryFolder(t);
+  let server = await startServer(t, {
+    folder,
+    env: { BAKEND_FAILPOINT: 'schema.search_slice:kill@3' },
+  });
+  const token = await operatorToken(server);
+  const path = (id) => recordsPath('notes', id);
+  const search = (words) =>
+    server.request('GET', `${path()}?perPage=1&search=${words}`, undefined, { token });
+  const total = async (words) => (await search(words)).body.totalItems;
+  const change = async (id, body) =>
+    assert.equal((await server.request('PATCH', path(id), body, { token })).status, 200);
+  await fillNotes(server, token);
+
+  const option = { search: { fields: ['text'] } };
+  const patched = server.request('PATCH', '/api/collections/notes', option, { token });
+  await patched.catch(() => {}); // it may be killed right behind the commit
+  assert.equal((await server.killed()).signal, 'SIGKILL');
+
+  const failing = { BAKEND_FAILPOINT: 'schema.search_slice:error' };
+  server = await startServer(t, { folder, env: failing });
+  const refused = await search('common');
+  assertRefused(refused, 503);
+  assert.ok(Number(refused.headers.get('retry-after')) > 0);
+  assert.match(refused.body.message, /^The search of notes is still being built, \d+ % of its /);
+  assert.equal((await server.request('GET', path(), undefined, { token })).status, 200);
+
+  await change('note00000000001', { text: 'changed where there were words' });
+  const none = `note${String(COUNT - 1).padStart(11, '0')}`;
+  await change(none, { text: 'changed where there were none' });
+  const last = `note${String(COUNT - 2).padStart(11, '0')}`;
+  assert.equal((await server.request('DELETE', path(last), undefined, { token })).status, 204);
+  await server.request('POST', path(), { text: 'common new' }, { token });
+  assertRefused(await search('common'), 503);
+  await server.logged('search_build_failed');
+  await server.stop();
+
+  server = await startServer(t, { folder });
+  for (let answer = refused; answer.status !== 200; answer = await search('common'))
+    assertRefused(answer, 503);
+  await server.logged('search_built', 'notes');
+
+  assert.equal(await total('common'), COUNT - 2);
+  assert.equal(await total('changed'), 2);
+  assert.equal(await total('word1'), 0, 'it was changed');
+  assert.equal(await total(`word${COUNT - 1}`), 0);
+  assert.equal(await total(`word${COUNT - 2}`), 0, 'it is gone');
+  for (const number of [0, 2, 499, 500, 1500, COUNT - 3])
+    assert.equal(await total(`word${number}`), 1, `word${number}`);
 });
 
 function assertProblemsIn({ status, body }) {

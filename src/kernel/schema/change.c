@@ -255,6 +255,7 @@ static void finish(struct schema_plan *plan, enum bk_status status) {
     plan_destroy(plan);
     /* The next one first: done may bring another change, or give up the last hold on the tenant. */
     start_first(state);
+    schema_search_build(state);
     change->done(change, status);
 }
 

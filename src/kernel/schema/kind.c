@@ -44,6 +44,7 @@ static enum bk_status on_open(struct bk_tenant *tenant, void **state, void *user
     made->current = schema;
     bk_list_init(&made->changes);
     *state = made;
+    schema_search_build(made);
     return BK_OK;
 }
 
@@ -52,6 +53,7 @@ static void on_close(struct bk_tenant *tenant, void *state, void *user) {
     (void)user;
     struct schema_state *closing = state;
     BK_ASSERT(bk_list_is_empty(&closing->changes)); /* a change holds its tenant */
+    schema_search_close(closing);
     bk_schema_unref(closing->current);
     bk_free(closing);
 }

@@ -18,6 +18,11 @@ const struct bk_migration schema_migrations[] = {
     /* Which collections of the application's own were made: one that is deleted stays so. */
     {.name = "schema_3_seeds",
      .sql = "CREATE TABLE _seeds (name TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID"},
+    /* Of what the table of words beside each collection is made, and which records have words: see
+     * search_build.c. */
+    {.name = "schema_4_searches",
+     .sql = "CREATE TABLE _searches (collection TEXT PRIMARY KEY NOT NULL, made_of TEXT NOT NULL,"
+            "done INTEGER NOT NULL, upto INTEGER NOT NULL) WITHOUT ROWID"},
 };
 const size_t schema_migration_count = BK_COUNT_OF(schema_migrations);
 

@@ -17,6 +17,8 @@
  *   scaffold.c       what a new collection has
  *   system.c         collections that modules declare
  *   record.c         rows → values → JSON
+ *   search.c         the option `search` and the table of words; search_build.c the words of what
+ *                    was there before
  *   types/           one file a field type
  *
  * A collection is read once and shared by all snapshots until it changes, so a change costs one
@@ -65,7 +67,8 @@ struct schema_state {
     struct bk_schema_kind *kind;
     struct bk_tenant *tenant;
     struct bk_schema *current;
-    struct bk_list changes; /* struct schema_plan, in order; the first one runs */
+    struct bk_list changes;           /* struct schema_plan, in order; the first one runs */
+    struct schema_building *building; /* search_build.c; NULL: nothing was built yet */
 };
 
 /* NULL when no module declares a collection of this name. */
@@ -305,15 +308,12 @@ enum bk_status schema_search_read(const struct schema_source *source, struct sch
                                   struct bk_problems *problems, struct bk_error *error);
 void schema_search_write(const struct bk_collection *collection, struct bk_buffer *out);
 void schema_search_finish(struct schema_box *box);
-/* Before the table changes: nothing may speak of its columns. What is removed is made again. */
-enum bk_status schema_search_remove(struct bk_connection *connection,
+/* After the table's own change: makes the table of words, makes it anew where it is made of other
+ * fields, or drops it. old, new: NULL when there is none. */
+enum bk_status schema_search_change(struct bk_connection *connection,
                                     const struct bk_collection *old,
-                                    const struct bk_collection *new, bool is_table_kept,
-                                    bool *is_removed, struct bk_error *error);
-/* Behind it. */
-enum bk_status schema_search_create(struct bk_connection *connection,
                                     const struct bk_collection *new, struct bk_error *error);
-/* When a tenant is opened. */
+/* When a tenant is opened: tables of words as this version makes them. */
 enum bk_status schema_search_prepare(const struct bk_schema *schema,
                                      struct bk_connection *connection, struct bk_error *error);
 /* The words of a record whose row is there: add after it was written, take (with what the words
@@ -324,6 +324,18 @@ enum bk_status schema_search_take(const struct bk_collection *collection,
                                   struct bk_connection *connection, const struct bk_value *values);
 bool schema_search_differs(const struct bk_collection *collection, const struct bk_value *before,
                            const struct bk_value *after);
+
+/* Rows of _searches, and the words of records that were there before. begin: with an empty table of
+ * words, on the writer. (search_build.c) */
+enum bk_status schema_search_is_made(struct bk_connection *connection,
+                                     const struct bk_collection *collection, bool *is_made);
+enum bk_status schema_search_begin(struct bk_connection *connection,
+                                   const struct bk_collection *collection);
+enum bk_status schema_search_forget(struct bk_connection *connection,
+                                    const struct bk_collection *collection);
+/* On the loop, when there may be more to do; and when the tenant closes. */
+void schema_search_build(struct schema_state *state);
+void schema_search_close(struct schema_state *state);
 
 /* Keeps the count of the records, with a change of the collection. old, new: NULL when there is
  * none. (totals.c) */

@@ -3,10 +3,11 @@
  *
  *   "search": {"fields": ["title", "body"], "tokenizer": "unicode61"}
  *
- * The words are in a table of FTS5 beside the collection's, which keeps no text of its own. Whoever
- * writes a row (record.c) writes its words in the same transaction; a change of what is searched,
- * or of the table, makes it anew. It is called after the collection's id, so that nothing else can
- * have its name.
+ * The words are in a table of FTS5 beside the collection's, which keeps no text. It is called after
+ * the collection's id and its columns by number (c0, c1), so that nothing else can have its name
+ * and it knows no name that may change. Whoever writes a row (record.c) writes its words in the
+ * same transaction; what was there before the option came is added in slices (search_build.c), and
+ * a row that they have not come to has no words yet: nobody adds or takes them.
  *
  * No triggers: a statement that fires one has a savepoint of its own, at which FTS5 writes all it
  * has gathered. A deletion took 0.7 ms and an insertion 0.8, with a segment for each row; without
@@ -45,13 +46,46 @@ static const char *what_is_wrong(const struct bk_collection *collection,
     return NULL;
 }
 
-static void read_fields(struct schema_box *box, const struct bk_json *names,
-                        struct bk_problems *problems) {
+static const struct bk_field *field_of_id(const struct bk_collection *collection,
+                                          struct bk_slice id) {
+    for (uint32_t i = 0; i < collection->field_count; i++)
+        if (bk_slice_equal(collection->fields[i].id, id))
+            return &collection->fields[i];
+    return NULL;
+}
+
+/* The field that was called so before this change, whatever it is called now. */
+static const struct bk_field *former_field(const struct schema_source *source,
+                                           const struct bk_collection *collection,
+                                           struct bk_slice name) {
+    const struct bk_json *fields = bk_json_get(source->former, BK_SLICE("fields"));
+    for (const struct bk_json *field = fields == NULL ? NULL : fields->child; field != NULL;
+         field = field->next)
+        if (bk_slice_equal(bk_json_get_string(field, BK_SLICE("name")), name))
+            return field_of_id(collection, bk_json_get_string(field, BK_SLICE("id")));
+    return NULL;
+}
+
+/* Names of an option that was not given are those of before. One that was given was often read
+ * before the field had its new name. */
+static const struct bk_field *find_field(const struct schema_source *source,
+                                         const struct bk_collection *collection,
+                                         struct bk_slice name) {
+    bool is_given = bk_json_get(source->given, BK_SLICE("search")) != NULL;
+    const struct bk_field *now = bk_collection_field(collection, name);
+    const struct bk_field *former = former_field(source, collection, name);
+    if (is_given)
+        return now != NULL ? now : former;
+    return former != NULL ? former : now;
+}
+
+static void read_fields(const struct schema_source *source, struct schema_box *box,
+                        const struct bk_json *names, struct bk_problems *problems) {
     struct bk_collection *collection = &box->collection;
     struct bk_search *search = collection->search;
     uint32_t number = 0;
     for (const struct bk_json *name = names->child; name != NULL; name = name->next, number++) {
-        const struct bk_field *field = bk_collection_field(collection, name->string);
+        const struct bk_field *field = find_field(source, collection, name->string);
         const char *message = number >= FIELDS_MAX ? "At most 20 fields can be searched."
                                                    : what_is_wrong(collection, field);
         if (message != NULL)
@@ -99,7 +133,7 @@ enum bk_status schema_search_read(const struct schema_source *source, struct sch
     search->fields = bk_arena_alloc_zero(&box->arena, FIELDS_MAX * sizeof(*search->fields));
     if (box->arena.is_overflown)
         return bk_arena_status(&box->arena);
-    read_fields(box, names, problems);
+    read_fields(source, box, names, problems);
     read_tokenizer(box, option, problems);
     return BK_OK;
 }
@@ -121,61 +155,95 @@ void schema_search_write(const struct bk_collection *collection, struct bk_buffe
 
 /* --- the table of words ----------------------------------------------------------------------- */
 
-static void write_table(const struct bk_collection *collection, struct bk_buffer *out) {
-    bk_buffer_append_literal(out, "_search_");
-    bk_buffer_append_slice(out, collection->id);
+/* "_search_<id>", quoted. */
+static struct bk_slice make_table(struct schema_box *box, struct bk_buffer *out) {
+    struct bk_buffer name;
+    bk_buffer_init(&name, SCHEMA_DEFINITION_BYTES_MAX);
+    bk_buffer_append_literal(&name, "_search_");
+    bk_buffer_append_slice(&name, box->collection.id);
+    bk_buffer_clear(out);
+    schema_write_quoted(out, bk_buffer_slice(&name));
+    bk_buffer_fini(&name);
+    return bk_arena_copy(&box->arena, bk_buffer_slice(out));
 }
 
-/* The rowid of the record ?1, then its texts from ?2 on. */
-static void write_values(const struct bk_collection *collection, struct bk_buffer *out) {
-    bk_buffer_format(out, "(SELECT _rowid_ FROM %.*s WHERE \"id\"=?1)",
-                     BK_SLICE_PRINT(collection->quoted));
-    for (uint32_t i = 0; i < collection->search->field_count; i++)
-        bk_buffer_format(out, ",?%u", i + 2);
-    bk_buffer_append_char(out, ')');
+/* ["unicode61","text724990059","editor1234"]: a table made of the same is the same table. */
+static struct bk_slice make_made_of(struct schema_box *box, struct bk_buffer *out) {
+    const struct bk_search *search = box->collection.search;
+    bk_buffer_clear(out);
+    bk_buffer_append_char(out, '[');
+    bk_json_write_string(out, search->tokenizer);
+    for (uint32_t i = 0; i < search->field_count; i++) {
+        bk_buffer_append_char(out, ',');
+        bk_json_write_string(out, search->fields[i]->id);
+    }
+    bk_buffer_append_char(out, ']');
+    return bk_arena_copy(&box->arena, bk_buffer_slice(out));
+}
+
+static struct bk_sql take_sql(struct schema_box *box, struct bk_buffer *out) {
+    struct bk_sql sql = bk_sql_make(bk_arena_copy(&box->arena, bk_buffer_slice(out)));
+    bk_buffer_clear(out);
+    return sql;
 }
 
 static void write_columns(const struct bk_search *search, struct bk_buffer *out) {
     for (uint32_t i = 0; i < search->field_count; i++)
-        bk_buffer_format(out, ",%.*s", BK_SLICE_PRINT(search->fields[i]->quoted));
+        bk_buffer_format(out, ",c%u", i);
 }
 
-static struct bk_sql take_sql(struct schema_box *box, const struct bk_buffer *out) {
-    return bk_sql_make(bk_arena_copy(&box->arena, bk_buffer_slice(out)));
+/* The record's rowid ?1, then its texts from ?2 on. */
+static void write_values(const struct bk_search *search, struct bk_buffer *out) {
+    for (uint32_t i = 0; i < search->field_count; i++)
+        bk_buffer_format(out, ",?%u", i + 2);
+    bk_buffer_append_char(out, ')');
 }
 
-static void make_statements(struct schema_box *box) {
+static void make_writing(struct schema_box *box, struct bk_buffer *out) {
+    struct bk_search *search = box->collection.search;
+    struct bk_slice table = search->table;
+    bk_buffer_format(out, "INSERT INTO %.*s(rowid", BK_SLICE_PRINT(table));
+    write_columns(search, out);
+    bk_buffer_append_literal(out, ") VALUES (?1");
+    write_values(search, out);
+    search->add = take_sql(box, out);
+    bk_buffer_format(out, "INSERT INTO %.*s(%.*s,rowid", BK_SLICE_PRINT(table),
+                     BK_SLICE_PRINT(table));
+    write_columns(search, out);
+    bk_buffer_append_literal(out, ") VALUES ('delete',?1");
+    write_values(search, out);
+    search->remove = take_sql(box, out);
+}
+
+static void make_reading(struct schema_box *box, struct bk_buffer *out) {
     const struct bk_collection *collection = &box->collection;
     struct bk_search *search = collection->search;
-    struct bk_buffer out;
-    bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
-    bk_buffer_format(&out, "INSERT INTO %.*s(rowid", BK_SLICE_PRINT(search->table));
-    write_columns(search, &out);
-    bk_buffer_append_literal(&out, ") VALUES (");
-    write_values(collection, &out);
-    search->add = take_sql(box, &out);
-    bk_buffer_clear(&out);
-    bk_buffer_format(&out, "INSERT INTO %.*s(%.*s,rowid", BK_SLICE_PRINT(search->table),
-                     BK_SLICE_PRINT(search->table));
-    write_columns(search, &out);
-    bk_buffer_append_literal(&out, ") VALUES ('delete',");
-    write_values(collection, &out);
-    search->remove = take_sql(box, &out);
-    bk_buffer_fini(&out);
+    struct bk_slice rows = collection->quoted;
+    bk_buffer_format(out,
+                     "SELECT _rowid_ FROM %.*s WHERE \"id\"=?1 AND NOT EXISTS (SELECT 1 FROM "
+                     "_searches WHERE collection=?2 AND %.*s._rowid_>done AND %.*s._rowid_<=upto)",
+                     BK_SLICE_PRINT(rows), BK_SLICE_PRINT(rows), BK_SLICE_PRINT(rows));
+    search->locate = take_sql(box, out);
+    bk_buffer_append_literal(out, "SELECT _rowid_");
+    for (uint32_t i = 0; i < search->field_count; i++)
+        bk_buffer_format(out, ",%.*s", BK_SLICE_PRINT(search->fields[i]->quoted));
+    bk_buffer_format(out, " FROM %.*s WHERE _rowid_>?1 AND _rowid_<=?2 ORDER BY _rowid_ LIMIT 1",
+                     BK_SLICE_PRINT(rows));
+    search->next = take_sql(box, out);
 }
 
 void schema_search_finish(struct schema_box *box) {
-    struct bk_buffer name, quoted;
-    if (box->collection.search == NULL)
+    struct bk_search *search = box->collection.search;
+    struct bk_buffer out;
+    if (search == NULL)
         return;
-    bk_buffer_init(&name, SCHEMA_DEFINITION_BYTES_MAX);
-    bk_buffer_init(&quoted, SCHEMA_DEFINITION_BYTES_MAX);
-    write_table(&box->collection, &name);
-    schema_write_quoted(&quoted, bk_buffer_slice(&name));
-    box->collection.search->table = bk_arena_copy(&box->arena, bk_buffer_slice(&quoted));
-    bk_buffer_fini(&name);
-    bk_buffer_fini(&quoted);
-    make_statements(box);
+    bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
+    search->table = make_table(box, &out);
+    search->made_of = make_made_of(box, &out);
+    bk_buffer_clear(&out);
+    make_writing(box, &out);
+    make_reading(box, &out);
+    bk_buffer_fini(&out);
 }
 
 static void write_creation(const struct bk_collection *collection, struct bk_buffer *out) {
@@ -183,38 +251,19 @@ static void write_creation(const struct bk_collection *collection, struct bk_buf
     bool is_porter = bk_slice_is(search->tokenizer, "porter");
     bk_buffer_format(out, "CREATE VIRTUAL TABLE %.*s USING fts5(", BK_SLICE_PRINT(search->table));
     for (uint32_t i = 0; i < search->field_count; i++)
-        bk_buffer_format(out, "%.*s,", BK_SLICE_PRINT(search->fields[i]->quoted));
-    bk_buffer_format(out, "content=%.*s,content_rowid=_rowid_,tokenize='%.*s%s');",
-                     BK_SLICE_PRINT(collection->quoted), BK_SLICE_PRINT(search->tokenizer),
+        bk_buffer_format(out, "c%u,", i);
+    bk_buffer_format(out, "content='',tokenize='%.*s%s');", BK_SLICE_PRINT(search->tokenizer),
                      is_porter ? " unicode61" : "");
-    bk_buffer_format(out, "INSERT INTO %.*s(%.*s) VALUES ('rebuild');",
-                     BK_SLICE_PRINT(search->table), BK_SLICE_PRINT(search->table));
 }
 
-/* Of a database that was made when there were some. */
-static void write_end_of_triggers(const struct bk_collection *collection, struct bk_buffer *out) {
+/* A database of an earlier version may have triggers. */
+static void write_removal(const struct bk_collection *collection, struct bk_buffer *out) {
     static const char *const kinds[] = {"insert", "delete", "update"};
     struct bk_slice table = collection->search->table;
     for (size_t i = 0; i < BK_COUNT_OF(kinds); i++)
         bk_buffer_format(out, "DROP TRIGGER IF EXISTS %.*s_%s\";", (int)table.length - 1,
                          table.data, kinds[i]);
-}
-
-static void write_removal(const struct bk_collection *collection, struct bk_buffer *out) {
-    bk_buffer_format(out, "DROP TABLE IF EXISTS %.*s;", BK_SLICE_PRINT(collection->search->table));
-}
-
-static bool is_same(const struct bk_collection *old, const struct bk_collection *new) {
-    if (old->search == NULL || new->search == NULL)
-        return old->search == new->search;
-    if (old->search->field_count != new->search->field_count ||
-        !bk_slice_equal(old->search->tokenizer, new->search->tokenizer) ||
-        !bk_slice_equal(old->name, new->name))
-        return false;
-    for (uint32_t i = 0; i < old->search->field_count; i++)
-        if (!bk_slice_equal(old->search->fields[i]->name, new->search->fields[i]->name))
-            return false;
-    return true;
+    bk_buffer_format(out, "DROP TABLE IF EXISTS %.*s;", BK_SLICE_PRINT(table));
 }
 
 static enum bk_status run(struct bk_connection *connection,
@@ -233,20 +282,24 @@ static enum bk_status run(struct bk_connection *connection,
     return status;
 }
 
-enum bk_status schema_search_remove(struct bk_connection *connection,
+enum bk_status schema_search_change(struct bk_connection *connection,
                                     const struct bk_collection *old,
-                                    const struct bk_collection *new, bool is_table_kept,
-                                    bool *is_removed, struct bk_error *error) {
-    *is_removed = false;
-    if (old == NULL || old->search == NULL || (new != NULL &&is_table_kept &&is_same(old, new)))
-        return BK_OK;
-    *is_removed = true;
-    return run(connection, write_removal, old, error);
-}
-
-enum bk_status schema_search_create(struct bk_connection *connection,
                                     const struct bk_collection *new, struct bk_error *error) {
-    return new->search == NULL ? BK_OK : run(connection, write_creation, new, error);
+    bool is_wanted = new != NULL &&new->search != NULL;
+    bool is_same = false;
+    enum bk_status status = BK_OK;
+    if (!is_wanted && (old == NULL || old->search == NULL))
+        return BK_OK;
+    if (is_wanted)
+        status = schema_search_is_made(connection, new, &is_same);
+    if (status != BK_OK || is_same)
+        return status;
+    status = run(connection, write_removal, is_wanted ? new : old, error);
+    if (status == BK_OK && !is_wanted)
+        return schema_search_forget(connection, old);
+    if (status == BK_OK)
+        status = run(connection, write_creation, new, error);
+    return status == BK_OK ? schema_search_begin(connection, new) : status;
 }
 
 enum bk_status schema_search_prepare(const struct bk_schema *schema,
@@ -254,22 +307,43 @@ enum bk_status schema_search_prepare(const struct bk_schema *schema,
     enum bk_status status = BK_OK;
     for (size_t i = 0; i < bk_schema_count(schema) && status == BK_OK; i++) {
         const struct bk_collection *collection = bk_schema_at(schema, i);
-        if (collection->search != NULL)
-            status = run(connection, write_end_of_triggers, collection, error);
+        status = schema_search_change(connection, collection, collection, error);
     }
     return status;
 }
 
 /* --- the words of a record -------------------------------------------------------------------- */
 
+/* BK_END: the building of the table has not come to it. */
+static enum bk_status locate(const struct bk_collection *collection,
+                             struct bk_connection *connection, const struct bk_value *id,
+                             int64_t *rowid) {
+    struct bk_statement *statement;
+    enum bk_status status =
+        bk_connection_statement(connection, &collection->search->locate, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind(statement, 1, id);
+    bk_statement_bind_text(statement, 2, collection->id);
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        *rowid = bk_statement_int(statement, 0);
+    bk_statement_reset(statement);
+    return status;
+}
+
 static enum bk_status write_words(const struct bk_collection *collection, const struct bk_sql *sql,
                                   struct bk_connection *connection, const struct bk_value *values) {
     const struct bk_search *search = collection->search;
     struct bk_statement *statement;
-    enum bk_status status = bk_connection_statement(connection, sql, &statement);
+    int64_t rowid;
+    enum bk_status status =
+        locate(collection, connection, &values[collection->id_field->index], &rowid);
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, sql, &statement);
     if (status != BK_OK)
-        return status;
-    bk_statement_bind(statement, 1, &values[collection->id_field->index]);
+        return status == BK_END ? BK_OK : status;
+    bk_statement_bind_int(statement, 1, rowid);
     for (uint32_t i = 0; i < search->field_count; i++)
         bk_statement_bind(statement, (int)i + 2, &values[search->fields[i]->index]);
     return bk_statement_run(statement);

@@ -410,12 +410,7 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
     BK_ASSERT(old_box != NULL || new_box != NULL);
     const struct bk_collection *old = old_box == NULL ? NULL : &old_box->collection;
     const struct bk_collection *new = new_box == NULL ? NULL : &new_box->collection;
-    bool is_search_removed;
-    enum bk_status status = schema_search_remove(
-        altering.connection, old, new, old != NULL && new != NULL &&has_same_columns(&altering),
-        &is_search_removed, error);
-    if (status != BK_OK)
-        return status;
+    enum bk_status status;
     bk_buffer_init(&altering.sql, SCHEMA_DEFINITION_BYTES_MAX);
     bk_arena_init(&altering.scratch, SCHEMA_BOX_BYTES_MAX);
     if (old_box == NULL) {
@@ -431,7 +426,5 @@ enum bk_status schema_table_change(struct bk_transaction *transaction,
     bk_buffer_fini(&altering.sql);
     if (status == BK_OK)
         status = schema_totals_change(altering.connection, old, new);
-    if (status == BK_OK && new != NULL && (is_search_removed || old == NULL || old->search == NULL))
-        status = schema_search_create(altering.connection, new, error);
-    return status;
+    return status == BK_OK ? schema_search_change(altering.connection, old, new, error) : status;
 }

@@ -145,6 +145,10 @@ void store_database_when_quiet(struct bk_database *database, void (*on_quiet)(vo
     tell_quiet(database);
 }
 
+bool bk_database_is_stopping(const struct bk_database *database) {
+    return __atomic_load_n(&database->is_stopping, __ATOMIC_RELAXED);
+}
+
 void store_database_continue_closing(struct bk_database *database) {
     tell_quiet(database);
     if (!database->is_closing || database->is_close_posted || database->outstanding_count > 0)

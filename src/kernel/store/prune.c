@@ -116,11 +116,6 @@ void store_prune_on_opened(struct bk_database *database) {
 
 /* --- slices, one after the other -------------------------------------------------------------- */
 
-/* Somebody waits for the database to be quiet. */
-static bool is_stopping(const struct bk_database *database) {
-    return __atomic_load_n(&database->is_stopping, __ATOMIC_RELAXED);
-}
-
 static void start(struct bk_database *database) {
     struct bk_store *store = database->store;
     database->prune_now_ms = bk_store_age_now_ms(store);
@@ -136,7 +131,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     if (status != BK_OK)
         bk_log_warn(&database->store->log, "prune_failed", BK_STRING("tenant", database->tenant),
                     BK_TEXT("status", bk_status_name(status)));
-    else if (database->has_more_to_prune && !is_stopping(database))
+    else if (database->has_more_to_prune && !bk_database_is_stopping(database))
         start(database);
 }
 
@@ -158,7 +153,8 @@ static void on_timer(struct bk_timer *timer, void *user) {
     BK_LIST_FOR_EACH(node, &store->databases) {
         struct bk_database *database = bk_container_of(node, struct bk_database, link);
         bool has_events = database->journal.oldest <= database->journal.last;
-        if (database->has_journal && has_events && !database->is_pruning && !is_stopping(database))
+        if (database->has_journal && has_events && !database->is_pruning &&
+            !bk_database_is_stopping(database))
             start(database);
     }
 }

@@ -74,6 +74,10 @@ struct bk_store *bk_store_create(const struct bk_store_options *options) {
     return store;
 }
 
+struct bk_loop *bk_store_loop(const struct bk_store *store) {
+    return store->options.loop;
+}
+
 void bk_store_destroy(struct bk_store *store) {
     BK_ASSERT(bk_list_is_empty(&store->databases));
     BK_ASSERT(store->outstanding_count == 0);

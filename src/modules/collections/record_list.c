@@ -48,6 +48,8 @@ struct record_list {
     struct bk_filter_query *query;  /* NULL: none is needed */
     struct bk_filter_sql condition; /* empty where: none */
     struct bk_slice match;          /* what is searched for; empty: nothing */
+    uint32_t words_percent;         /* how much of the words there is, where not all are */
+    bool lacks_words;
     struct bk_sql sql, count_sql;
     struct bk_show *show;
 };
@@ -624,7 +626,14 @@ static enum bk_status write_answer(struct record_list *list, struct bk_connectio
 
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
     struct record_list *list = bk_container_of(read, struct record_list, read);
-    enum bk_status status = write_answer(list, connection, &list->request->out);
+    enum bk_status status = BK_END;
+    if (list->match.length > 0)
+        status = bk_search_progress(connection, list->collection, &list->words_percent);
+    list->lacks_words = status == BK_OK;
+    if (list->lacks_words)
+        return BK_BUSY;
+    if (status == BK_END)
+        status = write_answer(list, connection, &list->request->out);
     if (status == BK_OK)
         status = bk_answer_pick_fields(list->request, list->fields);
     if (status == BK_OK)
@@ -705,6 +714,16 @@ static void refuse_late(struct record_list *list) {
     bk_answer_error(request, BK_INVALID, message);
 }
 
+/* Some of what is there would not be found. */
+static void refuse_incomplete(struct record_list *list) {
+    struct bk_slice message =
+        bk_arena_format(&list->request->arena,
+                        "The search of %.*s is still being built, %u %% of its records are in it: "
+                        "try again in a while.",
+                        BK_SLICE_PRINT(list->collection->name), list->words_percent);
+    bk_answer_error(list->request, BK_BUSY, message.data);
+}
+
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct record_list *list = bk_container_of(read, struct record_list, read);
     struct bk_schema *schema = list->schema;
@@ -713,6 +732,8 @@ static void on_done(struct bk_read *read, enum bk_status status) {
         bk_answer(list->request, 200);
     else if (status == BK_TIMEOUT)
         refuse_late(list);
+    else if (list->lacks_words)
+        refuse_incomplete(list);
     else
         bk_answer_error(list->request, status, NULL);
     bk_schema_unref(schema);
