@@ -9,7 +9,7 @@
  *                     realtime, idle, beside, longpoll; tasks, besidework; and, only when they are named, growth and workloads (chat, posts). A table of
  *                     which a part is measured is not published
  *   --rivals PROGRAM  a PocketBase program to measure beside it
- *   --sizes N,…       powers of ten of the rows that workloads have (3,5)
+ *   --sizes N,…       powers of ten of the rows that workloads (3,5) and growth (3,5,7) have
  *   --data DIR        keeps the databases of growth there, or uses those of a run before
  *   --no-publish      prints the tables and leaves docs/benchmarks alone
  *
@@ -44,9 +44,10 @@ async function main() {
   const wants = (figure) => options.only === null || options.only.includes(figure);
   const words = process.argv.slice(2).map((word, i, all) => ({ '--rivals': 'PROGRAM', '--data': 'DIR' })[all[i - 1]] ?? word);
   for (const table of TABLES.filter(({ figures, isOnlyNamed }) => figures.some(wants) && !(isOnlyNamed && options.only === null))) {
-    const text = (await table.measure({ options, folder, wants })).render({ ...options, words });
+    const isPublished = options.publish && table.figures.every(wants);
+    const text = (await table.measure({ options, folder, wants })).render({ ...options, words, isPublished });
     console.log(text);
-    if (options.publish && table.figures.every(wants)) publish(table.file, text);
+    if (isPublished) publish(table.file, text);
   }
 }
 
@@ -65,7 +66,7 @@ function readNames(text) {
 }
 
 function readOptions(words) {
-  const read = { seconds: 5, rounds: 3, only: null, rivals: null, data: null, sizes: [3, 5], publish: true };
+  const read = { seconds: 5, rounds: 3, only: null, rivals: null, data: null, sizes: null, publish: true };
   while (words.length > 0) {
     const word = words.shift();
     if (word === '--seconds') read.seconds = Number(words.shift());

@@ -9,10 +9,10 @@
  *
  * at 10³, 10⁵ and, with --sizes 3,5,7, 10⁷ rows. They are filled by rows.c, past the servers; what is measured is
  * the servers'. A goal of two holds for fewer than 10⁵ rows and for more. Bakend syncs each create
- * (`synchronous=FULL`); PocketBase does not (`synchronous=NORMAL`). A figure that is missing was refused or took longer
- * than the patience of the load.
+ * (`synchronous=FULL`); PocketBase does not (`synchronous=NORMAL`). After each of its turns a server
+ * has a moment to finish what it does for clients that have gone. Where a figure is missing, the row says why: it was
+ * refused, or took longer than the patience of the load.
  */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,13 +20,14 @@ import { load, memoryOf, summary, ticksOf } from './support/load.mjs';
 import { plot } from './support/plot.mjs';
 import { ROOT, programWith } from './support/processes.mjs';
 import { ask, besideRival, restartBakend, restartPocketBase, startBakend, startPocketBase, stop } from './support/servers.mjs';
-import { Table } from './support/table.mjs';
+import { Table, powerOf } from './support/table.mjs';
 
 export const file = 'workloads.md';
 export const figures = ['chat', 'posts'];
 export const isOnlyNamed = true;
 
 const PLOT = 'workloads.svg';
+const POWERS = [3, 5];
 /** In which a server finishes what it began for an operation. */
 const QUIET_SECONDS = 4;
 const USERS = 16, ROOMS = 50, TAGS = 20;
@@ -44,12 +45,12 @@ export async function measure(bench) {
     note: 'Bakend syncs every create before it is answered (`synchronous=FULL`), PocketBase 0.39.7 does not (`synchronous=NORMAL`); default log levels. Records are filled past the servers.',
   });
   const curves = new Map();
-  for (const power of bench.options.sizes) {
-    const size = 10 ** power;
+  const sizes = (bench.options.sizes ?? POWERS).map((power) => 10 ** power);
+  for (const size of sizes) {
     if (bench.wants('chat')) await benchWorkload(bench, table, curves, CHAT, size);
     if (bench.wants('posts')) await benchWorkload(bench, table, curves, POSTS, size);
   }
-  return { render: (words) => `${table.render(words)}\n${draw(bench.options.sizes, curves)}` };
+  return { render: (options) => `${table.render(options)}\n${draw(sizes, curves, options)}` };
 }
 
 /* --- the two workloads ------------------------------------------------------------------------------ */
@@ -148,12 +149,14 @@ async function benchWorkload(bench, table, curves, workload, size) {
       const runs = { bakend: [], rival: [] };
       for (let round = 0; round < bench.options.rounds; round++) {
         runs.bakend.push(attempt(() => run(bench, bakend, connections, request)));
-        runs.rival.push(rival && !runs.rival.includes(null) ? attempt(() => run(bench, rival, connections, request)) : null);
-        if (rival) await settle(bench, rival);
+        await settle(bakend);
+        if (!rival || runs.rival.some(({ reason }) => reason)) continue;
+        runs.rival.push(attempt(() => run(bench, rival, connections, request)));
+        if (!(await settle(rival))) await restartRival(bench, rival);
       }
       report(table, curves, { name: `${name}, ${connections} connections`, size, goal }, runs);
     }
-  table.row(`– ${workload.name}, ${power(size)}: resident memory at its peak, MiB`, { rate: memoryOf(bakend.child.pid).peak },
+  table.row(`– ${workload.name}, ${powerOf(size)}: resident memory at its peak, MiB`, { rate: memoryOf(bakend.child.pid).peak },
     rival ? [['of PocketBase', memoryOf(bakend.child.pid).peak / memoryOf(rival.child.pid).peak, '']] : []);
   for (const target of [bakend, rival]) if (target) await stop(target);
 }
@@ -177,18 +180,23 @@ async function prepare(bench, server, workload, size, restart) {
 }
 
 /**
- * Until the rival has nothing left to do: it works on for clients that have gone, and would take its time from what is
- * measured next. After QUIET_SECONDS it is started anew.
+ * Until the server has nothing left to do, or not for QUIET_SECONDS: what it works on for clients that have gone would
+ * take its time from what is measured next.
  */
-async function settle(bench, rival) {
+async function settle({ child }) {
   for (let waited = 0; waited < QUIET_SECONDS; waited += 0.5) {
-    const before = ticksOf(rival.child.pid);
+    const before = ticksOf(child.pid);
     await sleep(500);
-    if (ticksOf(rival.child.pid) - before < 5) return;
+    if (ticksOf(child.pid) - before < 5) return true;
   }
-  const token = rival.user;
+  return false;
+}
+
+/** The rival works on for clients that have gone, for minutes; ours is left as it is. */
+async function restartRival(bench, rival) {
+  const { user } = rival;
   await stop(rival, 'SIGKILL');
-  Object.assign(rival, await restartPocketBase(bench, rival), { user: token });
+  Object.assign(rival, await restartPocketBase(bench, rival), { user });
 }
 
 function run(bench, server, connections, request) {
@@ -196,35 +204,37 @@ function run(bench, server, connections, request) {
   return load(bench, server, connections, where, body && JSON.stringify(body), server.user.token);
 }
 
-/** null: it was refused, or nobody waits so long. */
+/** Its figures, or the reason for which there are none. */
 function attempt(measureOne) {
   try {
     const run = measureOne();
-    return run.rate > 0 ? run : null;
+    return run.rate > 0 ? run : { reason: 'nobody was answered' };
   } catch (error) {
-    console.error(error.message.split('\n')[0]);
-    return null;
+    return { reason: error.reason ?? error.message.split('\n')[0] };
   }
 }
 
-function report(table, curves, { name, size, goal }, runs) {
-  const [own, rival] = [runs.bakend, runs.rival].map((all) => (all.every(Boolean) ? summary(all) : null));
-  const ratio = own && rival ? own.rate / rival.rate : undefined;
-  table.row(`${power(size)}: ${name}`, own ?? {}, [
-    ['of PocketBase', ratio, `> ${Array.isArray(goal) ? goal[size < 1e5 ? 0 : 1] : goal}`],
-    ...(own && rival ? [['p99 to PocketBase\'s', own.p99 / rival.p99, '']] : []),
-  ]);
-  table.row(`– PocketBase`, rival ?? {});
-  if (!curves.has(name)) curves.set(name, new Map());
-  if (own) curves.get(name).set(size, 1e6 / own.rate);
+/** Of rounds: their medians, or the first reason for which there are none. */
+function figuresOf(runs) {
+  return runs.find(({ reason }) => reason) ?? (runs.length > 0 ? summary(runs) : {});
 }
 
-const power = (size) => `10${[...String(Math.round(Math.log10(size)))].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[digit]).join('')}`;
+function report(table, curves, { name, size, goal }, runs) {
+  const [own, rival] = [figuresOf(runs.bakend), figuresOf(runs.rival)];
+  const areBoth = own.rate > 0 && rival.rate > 0;
+  table.row(`${powerOf(size)}: ${name}`, own, [
+    ['of PocketBase', areBoth ? own.rate / rival.rate : undefined, `> ${Array.isArray(goal) ? goal[size < 1e5 ? 0 : 1] : goal}`],
+    ...(areBoth ? [['p99 to PocketBase\'s', own.p99 / rival.p99, '']] : []),
+  ]);
+  table.row('– PocketBase', rival);
+  if (!curves.has(name)) curves.set(name, new Map());
+  if (own.rate > 0) curves.get(name).set(size, 1e6 / own.rate);
+}
 
-function draw(powers, curves) {
-  const sizes = powers.map((one) => 10 ** one);
+function draw(sizes, curves, { isPublished }) {
   const lines = [...curves].map(([name, points]) => ({ name, isDashed: false, points: sizes.map((size) => points.get(size)) }));
   const folder = path.join(ROOT, 'docs/benchmarks');
+  if (!isPublished) return '';
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, PLOT), plot({ title: 'µs of a request as records grow', sizes, lines, limit: 1000 }));
   return `![µs of a request as records grow](${PLOT})\n`;

@@ -12,16 +12,28 @@ const ANSWER_SECONDS = 30;
 export function load({ folder, options }, target, connections, where, body = null, token = null) {
   const script = path.join(folder, `load-${body ? 'post' : 'get'}.lua`);
   writeFileSync(script, `${posting(body)}${signing(token)}
-done = function(summary, latency) io.write(string.format("FIGURES %d %d %d %d %d %d\\n", summary.requests,
-  summary.duration, latency:percentile(50), latency:percentile(95), latency:percentile(99),
-  summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout)) end`);
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("FIGURES %d %d %d %d %d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(95), latency:percentile(99)))
+  io.write(string.format("ERRORS %d %d %d %d %d\\n", errors.status, errors.timeout, errors.connect, errors.read, errors.write))
+end`);
   const before = cpuSeconds(target.child.pid);
   const text = wrk(target, connections, options.seconds, script, where);
   const used = cpuSeconds(target.child.pid) - before;
-  const [requests, duration, p50, p95, p99, errors] = text.match(/FIGURES (.*)/)[1].split(' ').map(Number);
-  if (errors > 0) throw new Error(`${target.name}: ${where}: ${errors} requests failed\n${text}`);
+  const [requests, duration, p50, p95, p99] = text.match(/FIGURES (.*)/)[1].split(' ').map(Number);
+  const failures = text.match(/ERRORS (.*)/)[1].split(' ').map(Number);
+  const errors = failures.reduce((sum, one) => sum + one, 0);
+  if (errors > 0) {
+    const error = new Error(`${target.name}: ${where}: ${errors} requests failed\n${text}`);
+    throw Object.assign(error, { reason: `${errors} of ${requests} requests failed (${reasonsOf(failures)})` });
+  }
   return { rate: requests / (duration / 1e6), p50: p50 / 1000, p95: p95 / 1000, p99: p99 / 1000, cpu: (used * 1e6) / requests };
 }
+
+const FAILURES = ['refused', 'out of time', 'not connected', 'not read', 'not written'];
+
+const reasonsOf = (failures) => FAILURES.flatMap((name, i) => (failures[i] > 0 ? [`${failures[i]} ${name}`] : [])).join(', ');
 
 /** Sends the request until count of them have been answered, and at most 64 more. */
 export function repeat({ folder }, target, count, where, body, token = null) {

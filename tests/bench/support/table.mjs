@@ -13,12 +13,13 @@ export class Table {
   }
 
   /**
-   * @param {{rate?: number, p50?: number, p95?: number, p99?: number, cpu?: number}} figures a second, ms and µs
+   * @param {{rate?: number, p50?: number, p95?: number, p99?: number, cpu?: number, reason?: string}} figures a
+   * second, ms and µs; or why there are none
    * @param {[string, number, string][]} ratios what it is, its value, its target
    */
   row(name, figures, ratios = []) {
     this.rows.push({ name, figures, ratios });
-    console.error(`${name}: ${number(figures.rate)} ${ratios.map(([label, value, goal]) => `${label} ${number(value)} ${goal}`).join('; ')}`);
+    console.error(`${name}: ${figures.reason ?? number(figures.rate)} ${ratios.map(([label, value, goal]) => `${label} ${number(value)} ${goal}`).join('; ')}`);
   }
 
   render({ words, rounds, seconds }) {
@@ -30,13 +31,16 @@ export class Table {
     ];
     for (const { name, figures, ratios } of this.rows) {
       const [first = ['', undefined, ''], ...more] = ratios;
-      const { rate, p50, p95, p99, cpu } = figures;
-      lines.push(`| ${name} | ${number(rate)} | ${number(p50)} | ${number(p95)} | ${number(p99)} | ${number(cpu)} | ${number(first[1])} ${first[0]} | ${first[2]} |`);
+      const { rate, p50, p95, p99, cpu, reason } = figures;
+      lines.push(`| ${name}${reason ? `: *${reason}*` : ''} | ${number(rate)} | ${number(p50)} | ${number(p95)} | ${number(p99)} | ${number(cpu)} | ${number(first[1])} ${first[0]} | ${first[2]} |`);
       for (const [label, value, goal] of more) lines.push(`| | | | | | | ${number(value)} ${label} | ${goal} |`);
     }
     return `${lines.join('\n')}\n`;
   }
 }
+
+/** 10⁵ of 100,000. */
+export const powerOf = (size) => `10${[...String(Math.round(Math.log10(size)))].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[digit]).join('')}`;
 
 function number(value) {
   if (value === undefined || Number.isNaN(value)) return '';
