@@ -178,7 +178,7 @@ describe('work is done when it is due', { concurrency: true }, () => {
     assert.match(stdout, /warning +\S*instance\.db: damaged/);
     const server = await startServer(t, { folder });
     await waitForMails(data, 'one', 1);
-    assert.ok(server.log.some((line) => line.includes('instance_damaged')));
+    await server.logged('instance_damaged');
     assert.ok(await exists(`${file}.damaged`));
     assert.equal((await stat(file)).mode & 0o777, 0o600);
   });
@@ -208,6 +208,10 @@ describe('work is done when it is due', { concurrency: true }, () => {
     const dueMs = Date.now() + 7000;
     await addSchedule(data, 'default');
     await addTask(data, 'default', Date.now(), 7000);
+    /* Ten years from now the mails are old, and would not be there to be counted. */
+    await change(data, 'tenants/default/data.db', [
+      ['INSERT INTO _work_lanes (name) VALUES (?)', ['mail-files']],
+    ]);
 
     const server = await startServer(t, { folder, env });
     await waitForMails(data, 'default', 1);
@@ -215,11 +219,11 @@ describe('work is done when it is due', { concurrency: true }, () => {
       await setClock(leapMs);
       await sleep(1200);
     }
-    const nowMs = Date.now();
-    if (nowMs < dueMs) assert.equal((await mailsOf(data, 'default')).length, 1);
+    const early = await mailsOf(data, 'default');
+    if (Date.now() < dueMs) assert.equal(early.length, 1);
     const doneMs = await waitForMails(data, 'default', 2);
     assert.ok(doneMs >= dueMs, `${dueMs - doneMs} ms early`);
-    assert.ok(server.log.some((line) => line.includes('clock_doubted')));
+    await server.logged('clock_doubted');
     await setClock(0);
     await server.stop();
 

@@ -214,10 +214,13 @@ test('a paused lane stays paused over a restart, and goes on when it is resumed'
   await until(async () => (await delivered(server)).size === 3, 'they are delivered');
   await work.waitFor('', 0);
   assert.deepEqual([...(await delivered(server))].sort(), ids.sort());
-  await sleep(100);
-  const after = await server.request('GET', '/metrics', undefined, { token });
-  assert.equal(metric(after.text, 'bakend_work_done_total{kind="mail"}'), 3);
-  assert.equal(metric(after.text, 'bakend_work_running{kind="mail"}'), 0);
+  await until(async () => {
+    const { text } = await server.request('GET', '/metrics', undefined, { token });
+    return (
+      metric(text, 'bakend_work_done_total{kind="mail"}') === 3 &&
+      metric(text, 'bakend_work_running{kind="mail"}') === 0
+    );
+  }, 'they are counted as done');
   assertProblems(await work.ask('POST', '/api/work/lanes/pause', { lane: 'nothing' }), {
     lane: 'validation_unknown_name',
   });

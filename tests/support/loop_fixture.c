@@ -2,6 +2,7 @@
  * close, and then fails instead of hanging. */
 #include "support.h"
 
+#include "bakend/clock.h"
 #include "bakend/loop.h"
 
 #include <stdlib.h>
@@ -24,6 +25,12 @@ uint64_t support_patience_ms(void) {
     unsigned long factor = text == NULL ? 1 : strtoul(text, NULL, 10);
     return SUPPORT_PATIENCE_MS * (uint64_t)(factor == 0 ? 1 : factor);
 }
+
+static uint64_t now_ms(void) { return bk_clock_monotonic_ns() / 1000000; }
+
+uint64_t support_patience_end_ms(void) { return now_ms() + support_patience_ms(); }
+
+bool support_patience_lasts(uint64_t end_ms) { return now_ms() < end_ms; }
 
 int support_loop_setup(void **state) {
     *state = bk_loop_create();

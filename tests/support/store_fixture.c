@@ -191,7 +191,9 @@ static void on_read_done(struct bk_read *read, enum bk_status status) {
 }
 
 enum bk_status support_store_read(struct support_store *fixture, support_read_cb run, void *user) {
-    struct support_read read = {.read = {.run = on_read, .done = on_read_done, .deadline_ms = 5000},
+    struct support_read read = {.read = {.run = on_read,
+                                         .done = on_read_done,
+                                         .deadline_ms = (uint32_t)support_patience_ms() / 4},
                                 .run = run,
                                 .user = user};
     enum bk_status status = bk_store_read(fixture->database, &read.read);

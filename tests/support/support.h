@@ -22,15 +22,28 @@ struct bk_loop;
 int support_loop_setup(void **state);
 int support_loop_teardown(void **state);
 
-enum { SUPPORT_PATIENCE_MS = 10000 };
+enum { SUPPORT_PATIENCE_MS = 20000 };
 /* So long, times BAKEND_TEST_PATIENCE of the environment: a program under valgrind is slower. */
 uint64_t support_patience_ms(void);
+/* When a patience that begins now ends; and whether it has not. */
+uint64_t support_patience_end_ms(void);
+bool support_patience_lasts(uint64_t end_ms);
 
 /* Runs the loop until the flag is true; fails when that does not come within the patience, or when
  * nothing is left that could set it. */
 void support_loop_run_until(struct bk_loop *loop, const bool *flag);
 /* Runs the loop for about so long, whatever it has to do. */
 void support_loop_run_for(struct bk_loop *loop, uint64_t duration_ms);
+/* Runs the loop until the condition is true, whatever makes it so, and fails when it does not
+ * become so within the patience. What takes its time on a slow disk is waited for, never for a
+ * time. */
+#define SUPPORT_LOOP_UNTIL(loop, condition)                                                        \
+    do {                                                                                           \
+        uint64_t until_ms_ = support_patience_end_ms();                                            \
+        while (!(condition) && support_patience_lasts(until_ms_))                                  \
+            support_loop_run_for(loop, 1);                                                         \
+        assert_true(condition);                                                                    \
+    } while (0)
 
 /* --- temporary_directory.c -------------------------------------------------------------------- */
 
