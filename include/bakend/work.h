@@ -95,6 +95,7 @@ struct bk_work_kind {
     struct bk_work_lane_policy lane;
     uint64_t done_kept_ms; /* 0: a task that is done is gone */
     const char *schedule;  /* a cron expression (UTC): one task of each tenant; NULL: none */
+    bool is_operators;     /* its schedule is of the tenant "default" alone */
     bool has_secrets;      /* its payload is shown to nobody */
     /* On the loop, when an attempt begins. Must not block. It ends with one call of bk_work_done,
      * bk_work_again, bk_work_dead or bk_work_postpone, now or later. */

@@ -101,7 +101,8 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
       });
     await t.test('is not there', async () => {
       await api.useSmtp(1); /* nobody listens there */
-      assert.match(await api.refused('ann@example.com'), /connect/);
+      const said = await api.refused('ann@example.com');
+      assert.match(said, /the mail server 127\.0\.0\.1:1: connect: .*: Connection refused/);
     });
   });
 
@@ -120,6 +121,51 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
     const smtp = await startMailServer(t, {}, { port });
     for (const task of tasks) assert.ok((await api.end(task)).attempts >= 1);
     assert.equal(smtp.mails.length, tasks.length);
+  });
+
+  test('mended settings are tried at once, and not at the next probe', async (t) => {
+    const api = await start(t);
+    const down = await startRawServer(t, (socket) => socket.destroy());
+    await api.useSmtp(down.port);
+    const failures = () => api.server.log.filter((line) => line.includes('mail_not_sent')).length;
+    const tasks = [];
+    for (let i = 0; i < 5; i++) tasks.push(await api.send({ to: `user${i}@example.com` }));
+    /* Five break the lane; the sixth is its first probe, and the next one may begin 10 s later. */
+    await eventually('a lane that is broken', () => failures() === 5);
+    tasks.push(await api.send({ to: 'user5@example.com' }));
+    await eventually('a probe that fails', () => failures() === 6);
+    const probed = Date.now();
+    const smtp = await startMailServer(t);
+    await api.useSmtp(smtp.port);
+    const mended = Date.now();
+    await eventually('a mail', () => smtp.mails.length > 0);
+    if (mended - probed < 2000) assert.ok(Date.now() - probed < 7500, 'it waited for the probe');
+    for (const task of tasks) await api.end(task);
+    assert.equal(smtp.mails.length, tasks.length);
+  });
+
+  test('SIGTERM while a server thinks about a mail: it is waited for, and not sent again', async (t) => {
+    const folder = await temporaryFolder(t);
+    const api = await start(t, { folder });
+    let answer;
+    const on = { data: () => new Promise((resolve) => { answer = resolve; }) };
+    const smtp = await startMailServer(t, {}, { on });
+    await api.useSmtp(smtp.port);
+    const task = await api.send({ to: 'ann@example.com' });
+    await eventually('a mail that is being taken', () => answer);
+    const stopped = api.server.stop();
+    await api.server.logged('stopping');
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.ok(api.server.isRunning, 'the answer is waited for');
+    answer();
+    await stopped;
+    assert.equal(smtp.mails.length, 1);
+    const server = await startServer(t, { folder });
+    const again = actions(server, await signIn(server));
+    assert.equal((await again.end(task)).attempts, 1);
+    const { body } = await again.ask('GET', '/api/work');
+    assert.deepEqual(body.items, [], 'nothing is left to be sent');
+    assert.equal(smtp.sessions, 1);
   });
 
   test('SIGTERM while a server stalls: it stops soon, and the mail is as if never begun', async (t) => {

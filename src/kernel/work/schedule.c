@@ -234,6 +234,10 @@ enum bk_status work_schedule_judge(struct bk_transaction *transaction, int64_t n
 
 /* --- when a tenant opens ---------------------------------------------------------------------- */
 
+static bool has_schedule(const struct bk_work_kind *kind, struct bk_slice tenant) {
+    return kind->schedule != NULL && (!kind->is_operators || bk_slice_is(tenant, "default"));
+}
+
 /* What is the same stays as it is, also if its time has come meanwhile. */
 static enum bk_status put(struct bk_transaction *transaction, const struct schedule *wanted,
                           int64_t now_ms) {
@@ -259,7 +263,7 @@ static enum bk_status put_of_kinds(struct bk_work *work, struct bk_transaction *
     enum bk_status status = BK_OK;
     for (size_t i = 0; i < work_kind_count(work) && status == BK_OK; i++) {
         const struct bk_work_kind *kind = work_kind_at(work, i);
-        if (kind->schedule == NULL)
+        if (!has_schedule(kind, bk_transaction_tenant(transaction)))
             continue;
         struct schedule row = {.name = bk_slice_from(kind->name),
                                .kind = bk_slice_from(kind->name),
@@ -274,11 +278,11 @@ static enum bk_status put_of_kinds(struct bk_work *work, struct bk_transaction *
     return status;
 }
 
-static bool is_declared(struct bk_work *work, struct bk_slice name) {
+static bool is_declared(struct bk_work *work, struct bk_slice tenant, struct bk_slice name) {
     for (size_t i = 0; i < work_kind_count(work); i++) {
         const struct bk_work_kind *kind = work_kind_at(work, i);
         if (bk_slice_equal(bk_slice_from(kind->name), name))
-            return kind->schedule != NULL;
+            return has_schedule(kind, tenant);
     }
     return false;
 }
@@ -288,7 +292,8 @@ static enum bk_status remove_undeclared(struct bk_work *work, struct bk_transact
     uint32_t count = 0;
     enum bk_status status = read_all(transaction, &rows, &count);
     for (uint32_t i = 0; i < count && status == BK_OK; i++)
-        if (rows[i].is_of_kind && !is_declared(work, rows[i].name))
+        if (rows[i].is_of_kind &&
+            !is_declared(work, bk_transaction_tenant(transaction), rows[i].name))
             status = forget(transaction, rows[i].name);
     return status;
 }

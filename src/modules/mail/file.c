@@ -1,7 +1,7 @@
 /*
  * Messages of a tenant that has no mail server: files that a mail client opens, one for each,
  * named by the task. So that nobody who forgets them fills a disk, only the newest stay. Names sort
- * by time.
+ * by time, and begin with it (id.h).
  *
  * They hold what mails hold, tokens too: directory and files are for nobody but the program's user.
  */
@@ -9,9 +9,10 @@
 
 #include "bakend/alloc.h"
 #include "bakend/file.h"
+#include "bakend/id.h"
 #include <stdlib.h>
 
-enum { NAME_BYTES = 32, LISTED_MAX = 100000 };
+enum { NAME_BYTES = 32, LISTED_MAX = 100000, NAME_TIME_BYTES = 8 };
 
 bool mail_directory(const struct bk_module_context *context, const struct bk_tenant *tenant,
                     char path[MAIL_PATH_BYTES]) {
@@ -91,4 +92,26 @@ enum bk_status mail_file_write(const char *directory, struct bk_slice name, stru
         remove_oldest(&survey, files_max, bytes_max);
     bk_buffer_fini(&survey.files);
     return BK_OK;
+}
+
+/* --- the old ones go -------------------------------------------------------------------------- */
+
+uint64_t mail_files_remove_before(const char *directory, int64_t wall_ms) {
+    struct survey survey = {.directory = directory};
+    char path[MAIL_PATH_BYTES], first[BK_RECORD_ID_BYTES];
+    uint64_t removed_count = 0;
+    bk_record_id_make(first, wall_ms);
+    bk_buffer_init(&survey.files, LISTED_MAX * sizeof(struct mail_file));
+    if (bk_file_exists(directory))
+        (void)bk_directory_list(directory, on_entry, &survey, NULL);
+    for (size_t at = 0; at + sizeof(struct mail_file) <= survey.files.length;
+         at += sizeof(struct mail_file)) {
+        struct mail_file file;
+        memcpy(&file, survey.files.data + at, sizeof file);
+        if (strncmp(file.name, first, NAME_TIME_BYTES) < 0 &&
+            bk_path_join(path, sizeof path, directory, file.name))
+            removed_count += bk_file_remove(path, NULL) == BK_OK;
+    }
+    bk_buffer_fini(&survey.files);
+    return removed_count;
 }

@@ -156,9 +156,10 @@ struct mail_state {
     struct bk_outbound_channel *tenants;   /* of all others */
     struct bk_network *allowed;
     size_t allowed_count;
-    struct bk_pool *pool;  /* that composes messages and writes files */
+    struct bk_pool *pool; /* that composes messages, writes files and removes them */
+    struct bk_subscription settings;
     uint32_t open_count;   /* channels that are not closed yet */
-    uint32_t active_count; /* of sendings */
+    uint32_t active_count; /* of sendings, and of jobs of the pool */
     bool is_stopping;
     void (*stopped)(void *user);
     void *stopped_user;
@@ -178,6 +179,9 @@ bool mail_directory(const struct bk_module_context *context, const struct bk_ten
  * bytes are left. */
 enum bk_status mail_file_write(const char *directory, struct bk_slice name, struct bk_slice data,
                                size_t files_max, int64_t bytes_max, struct bk_error *error);
+/* Blocking. Removes those that were written before that time; returns how many. None are in a
+ * directory that is not there. */
+uint64_t mail_files_remove_before(const char *directory, int64_t wall_ms);
 
 /* --- sending.c: on the loop ------------------------------------------------------------------- */
 
@@ -186,6 +190,7 @@ enum mail_outcome {
     MAIL_AGAIN,   /* might go well later */
     MAIL_DEAD,    /* never will */
     MAIL_STOPPED, /* it was cancelled before anybody said anything */
+    MAIL_BUSY,    /* there was no place for it: nothing was tried */
 };
 
 /* Embed it, zeroed but for the caller's part. */
@@ -220,12 +225,19 @@ struct mail_sending {
 void mail_send(struct mail_sending *sending);
 /* A wish. */
 void mail_send_cancel(struct mail_sending *sending);
+/* A wish, too, but for what the mail server may have acted on already. */
+void mail_send_withdraw(struct mail_sending *sending);
 /* Whether a recipient was refused though others were not, and whether for good. */
 bool mail_is_refused(const struct mail_sending *sending, size_t index);
 
 /* --- task.c ----------------------------------------------------------------------------------- */
 
-extern const struct bk_work_kind mail_work_kind;
+enum { MAIL_KIND_COUNT = 2 };
+extern const struct bk_work_kind mail_work_kinds[MAIL_KIND_COUNT];
+
+/* --- tidy.c: the handler of the second kind --------------------------------------------------- */
+
+void mail_tidy(struct bk_work_task *task, void *user);
 
 /* --- routes.c --------------------------------------------------------------------------------- */
 

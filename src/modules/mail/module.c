@@ -7,6 +7,7 @@
  *   header.c, body.c, compose.c   the message as bytes
  *   sending.c    by SMTP, or (file.c) into a file
  *   task.c       the work kind and its events         routes.c    POST /api/mail, the test mail
+ *   tidy.c       old files go
  *
  * Two channels to the outside: the operators' may go anywhere, their mail server is often next
  * door; that of all other tenants goes to public addresses and to those of --mail-allow, since who
@@ -79,11 +80,26 @@ static const struct bk_event_declaration events[] = {
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* Who mends them does not wait for the next probe. */
+static enum bk_status on_settings(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                  struct bk_event *event) {
+    struct mail_state *state = bk_container_of(subscription, struct mail_state, settings);
+    (void)event;
+    bk_work_lane_wake(state->context->work, tenant, bk_slice_from(mail_work_kinds[0].name));
+    return BK_OK;
+}
+
 static enum bk_status on_init(struct bk_module_context *context, struct bk_error *error) {
     struct mail_state *state = context->state;
     const struct mail_options *given = context->options;
     state->context = context;
     state->pool = bk_pool_create(context->loop, "mail", POOL_THREADS, POOL_QUEUE_MAX);
+    state->settings = (struct bk_subscription){.name = "mail.settings",
+                                               .phase = BK_PHASE_FUNCTIONS,
+                                               .pattern = BK_SLICE("settings.updated"),
+                                               .on_event = on_settings};
+    enum bk_status status = bk_bus_subscribe(context->bus, &state->settings);
+    BK_ASSERT(status == BK_OK);
     return bk_networks_parse(bk_slice_from(given->allow), &state->allowed, &state->allowed_count,
                              error);
 }
@@ -128,6 +144,7 @@ static void on_stop(struct bk_module_context *context, void (*stopped)(void *use
 
 static void on_fini(struct bk_module_context *context) {
     struct mail_state *state = context->state;
+    bk_bus_unsubscribe(context->bus, &state->settings);
     bk_pool_destroy(state->pool);
     bk_free(state->allowed);
 }
@@ -143,8 +160,8 @@ const struct bk_module bk_module_mail = {
     .route_count = BK_COUNT_OF(routes),
     .events = events,
     .event_count = BK_COUNT_OF(events),
-    .work_kinds = &mail_work_kind,
-    .work_kind_count = 1,
+    .work_kinds = mail_work_kinds,
+    .work_kind_count = BK_COUNT_OF(mail_work_kinds),
     .state_size = sizeof(struct mail_state),
     .init = on_init,
     .start = on_start,

@@ -3,7 +3,8 @@
  * is on disk; what becomes of it, the events mail.sent and mail.failed say.
  *
  * POST /api/settings/test/email, the contract's: one of a collection's templates, with made-up
- * values, sent while the client waits, and what went wrong in words. It makes no task and no event.
+ * values, sent while the client waits, and what went wrong in words; that there is no mail server is
+ * wrong, too. It makes no task and no event.
  */
 #include "mail.h"
 
@@ -74,12 +75,20 @@ static void refuse(struct bk_request *request, const char *reason) {
     bk_answer_error(request, BK_INVALID, message.data);
 }
 
+/* Whoever tests wants to know whether mails arrive: one in a file has reached nobody. */
 static void on_tested(struct mail_sending *sending) {
     struct test *test = bk_container_of(sending, struct test, sending);
-    if (sending->outcome == MAIL_SENT)
-        bk_answer_empty(test->request);
-    else
+    if (sending->outcome != MAIL_SENT)
         refuse(test->request, sending->error.message);
+    else if (strcmp(sending->transport, "file") == 0)
+        refuse(test->request,
+               bk_arena_format(&test->request->arena,
+                               "no mail server is set (smtp.enabled): the mail is in the file "
+                               "mail/%.*s.eml of the tenant's data, and reached nobody",
+                               BK_SLICE_PRINT(sending->id))
+                   .data);
+    else
+        bk_answer_empty(test->request);
 }
 
 /* By default the superusers', who have templates like everybody else. */

@@ -14,6 +14,9 @@
  *                  538: who are we, and by which means), and a login that is refused: later
  *   an address or a host that may not be spoken to: never
  *
+ * Taken back. A mail that is cancelled is cut, whatever it is at. When the program stops, one whose
+ * text is being sent is waited for, since the server may have it already, and any other ends.
+ *
  * Encryption. `tls` is TLS from the first byte. Without it STARTTLS is used where the server offers
  * it, and is a must where there is a password to lose: a password goes in plain to the machine
  * itself and to nobody else.
@@ -22,7 +25,9 @@
 
 #include "bakend/clock.h"
 
-enum { CONNECT_TIMEOUT_MS = 30000 };
+enum { CONNECT_TIMEOUT_MS = 30000, SMTPS_PORT = 465 };
+
+#define BUSY_TEXT "too many mails are on their way: try again in a moment"
 
 /* After done it is gone. */
 static void end(struct mail_sending *sending, enum mail_outcome outcome) {
@@ -111,17 +116,34 @@ static enum mail_outcome outcome_of(const struct bk_outbound_request *request) {
     return MAIL_AGAIN;
 }
 
+static const char *remedy_of(const struct mail_sending *sending) {
+    if (sending->request.failure == BK_OUTBOUND_TLS)
+        return sending->server.is_tls ? "; for a server with STARTTLS, as on port 587, set "
+                                        "smtp.tls to false; the file "
+                                        "SSL_CERT_FILE names private authorities"
+                                      : "; the file SSL_CERT_FILE names private authorities";
+    if (sending->request.failure == BK_OUTBOUND_TIMEOUT && !sending->server.is_tls &&
+        sending->server.port == SMTPS_PORT)
+        return "; port 465 is for smtp.tls";
+    return "";
+}
+
 static void tell(struct mail_sending *sending) {
     const struct bk_outbound_request *request = &sending->request;
+    struct bk_slice server =
+        bk_arena_format(sending->arena, "the mail server %.*s:%u",
+                        BK_SLICE_PRINT(sending->server.host), (unsigned)sending->server.port);
     if (request->failure == BK_OUTBOUND_OK || request->failure == BK_OUTBOUND_LOGIN)
-        bk_error_set(&sending->error, BK_INVALID, "the mail server answered %u: %.*s",
+        bk_error_set(&sending->error, BK_INVALID, "%.*s answered %u: %.*s", BK_SLICE_PRINT(server),
                      request->status, BK_SLICE_PRINT(request->answer));
     else if (request->failure == BK_OUTBOUND_BLOCKED)
         bk_error_set(&sending->error, BK_FORBIDDEN,
-                     "the mail server is not at a public address; --mail-allow takes its network");
+                     "%.*s is not at a public address; --mail-allow takes its network",
+                     BK_SLICE_PRINT(server));
     else
-        bk_error_set(&sending->error, BK_INVALID, "%s: %.*s",
-                     bk_outbound_failure_name(request->failure), BK_SLICE_PRINT(request->reason));
+        bk_error_set(&sending->error, BK_INVALID, "%.*s: %s: %.*s%s", BK_SLICE_PRINT(server),
+                     bk_outbound_failure_name(request->failure), BK_SLICE_PRINT(request->reason),
+                     remedy_of(sending));
 }
 
 static void on_answered(struct bk_outbound_request *request) {
@@ -176,6 +198,7 @@ static void submit(struct mail_sending *sending) {
     sending->transport = "smtp";
     sending->request = (struct bk_outbound_request){
         .smtp = &sending->smtp,
+        .group = is_operators ? BK_SLICE_EMPTY : sending->tenant->name,
         .connect_timeout_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS,
         .timeout_ms = timeout_ms,
         .done = on_answered,
@@ -185,6 +208,8 @@ static void submit(struct mail_sending *sending) {
     sending->is_submitted = status == BK_OK;
     if (status == BK_INVALID)
         fail(sending, MAIL_AGAIN, "the settings of the mail server have texts of several lines");
+    else if (status == BK_BUSY)
+        fail(sending, MAIL_BUSY, BUSY_TEXT);
     else if (status != BK_OK)
         fail(sending, MAIL_AGAIN, bk_status_text(status));
 }
@@ -298,13 +323,19 @@ void mail_send(struct mail_sending *sending) {
     if (!mail_directory(sending->state->context, sending->tenant, sending->directory))
         fail(sending, MAIL_DEAD, "the path of the mail directory is too long");
     else if (bk_pool_submit(sending->state->pool, &sending->job) != BK_OK)
-        fail(sending, MAIL_AGAIN, "too many mails are being made");
+        fail(sending, MAIL_BUSY, BUSY_TEXT);
 }
 
 void mail_send_cancel(struct mail_sending *sending) {
     sending->is_cancelled = true;
     if (sending->is_submitted)
         bk_outbound_cancel(&sending->request);
+}
+
+void mail_send_withdraw(struct mail_sending *sending) {
+    sending->is_cancelled = true;
+    if (sending->is_submitted)
+        bk_outbound_withdraw(&sending->request);
 }
 
 bool mail_is_refused(const struct mail_sending *sending, size_t index) {

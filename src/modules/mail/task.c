@@ -12,7 +12,8 @@
  * nobody gets a message again because of somebody else.
  *
  * A mail whose "expires" has passed is not sent any more: a code that is no longer good helps
- * nobody. When the program stops, a message on its way is put back as if it had never begun.
+ * nobody. When the program stops, a message is put back as if it had never begun, but for one whose
+ * text is being sent: it would come twice, so its answer is waited for as long as there is time.
  */
 #include "mail.h"
 
@@ -21,6 +22,7 @@
 
 enum {
     REST_DELAY_MS = 60 * 1000,
+    BUSY_DELAY_MS = 1000,
     EVENT_BYTES_MAX = 64 * 1024, /* of a hundred addresses, twice */
     REST_BYTES_MAX = BK_WORK_PAYLOAD_MAX_BYTES,
 };
@@ -107,7 +109,7 @@ static void on_sent(struct mail_sending *sending) {
     bk_buffer_init(&result, EVENT_BYTES_MAX);
     write_result(&result, sending);
     bk_buffer_insist(&result);
-    if (sending->outcome != MAIL_SENT && sending->outcome != MAIL_STOPPED)
+    if (sending->outcome == MAIL_AGAIN || sending->outcome == MAIL_DEAD)
         bk_log_warn(log, "mail_not_sent", BK_STRING("tenant", task->tenant->name),
                     BK_STRING("task", task->id), BK_INT("attempt", task->attempt),
                     BK_BOOL("dead", sending->outcome == MAIL_DEAD), BK_STRING("reason", error));
@@ -115,6 +117,8 @@ static void on_sent(struct mail_sending *sending) {
         bk_work_done(task, bk_buffer_slice(&result));
     else if (sending->outcome == MAIL_STOPPED) /* by hand, it is dead whatever is said here */
         bk_work_postpone(task, 0);
+    else if (sending->outcome == MAIL_BUSY)
+        bk_work_postpone(task, BUSY_DELAY_MS);
     else if (sending->outcome == MAIL_DEAD)
         bk_work_dead(task, error, bk_buffer_slice(&result));
     else
@@ -179,7 +183,10 @@ static void on_task(struct bk_work_task *task, void *user) {
 static void on_cancel(struct bk_work_task *task, void *user) {
     struct attempt *attempt = task->state;
     (void)user;
-    mail_send_cancel(&attempt->sending);
+    if (task->is_stopping)
+        mail_send_withdraw(&attempt->sending);
+    else
+        mail_send_cancel(&attempt->sending);
 }
 
 /* --- on the writer: what becomes of it -------------------------------------------------------- */
@@ -285,7 +292,7 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
     return status;
 }
 
-/* --- the kind --------------------------------------------------------------------------------- */
+/* --- the kinds -------------------------------------------------------------------------------- */
 
 enum { SECOND_MS = 1000, MINUTE_MS = 60 * SECOND_MS, HOUR_MS = 60 * MINUTE_MS };
 
@@ -295,19 +302,25 @@ static const uint32_t backoff_ms[] = {
     HOUR_MS,       2 * HOUR_MS,    4 * HOUR_MS,   8 * HOUR_MS,    8 * HOUR_MS,
 };
 
-const struct bk_work_kind mail_work_kind = {
-    .name = "mail",
-    .timeout_ms = 150 * SECOND_MS, /* longer than --mail-timeout can be */
-    .attempt_max = BK_COUNT_OF(backoff_ms) + 1,
-    .backoff_ms = backoff_ms,
-    .backoff_count = BK_COUNT_OF(backoff_ms),
-    /* The outbound part speaks to a server on four connections at once. */
-    .lane = {.running_max = 4,
-             .breaker_failures = 5,
-             .breaker_first_ms = 5 * SECOND_MS,
-             .breaker_max_ms = 5 * MINUTE_MS},
-    .has_secrets = true,
-    .on_task = on_task,
-    .on_cancel = on_cancel,
-    .on_end = on_end,
+const struct bk_work_kind mail_work_kinds[MAIL_KIND_COUNT] = {
+    {.name = "mail",
+     .timeout_ms = 150 * SECOND_MS, /* longer than --mail-timeout can be */
+     .attempt_max = BK_COUNT_OF(backoff_ms) + 1,
+     .backoff_ms = backoff_ms,
+     .backoff_count = BK_COUNT_OF(backoff_ms),
+     /* The outbound part speaks to a server on four connections at once. */
+     .lane = {.running_max = 4,
+              .breaker_failures = 5,
+              .breaker_first_ms = 5 * SECOND_MS,
+              .breaker_max_ms = 5 * MINUTE_MS},
+     .has_secrets = true,
+     .on_task = on_task,
+     .on_cancel = on_cancel,
+     .on_end = on_end},
+    {.name = "mail-files",
+     .timeout_ms = 10 * MINUTE_MS,
+     .attempt_max = 3,
+     .schedule = "30 3 * * *",
+     .is_operators = true,
+     .on_task = mail_tidy},
 };

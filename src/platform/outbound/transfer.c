@@ -9,6 +9,7 @@
  * all), redirects, netrc, decompression, signals. Cookies, HSTS, alt-svc, DoH and Unix sockets are
  * off where nobody asks for them.
  */
+#define _GNU_SOURCE 1 /* strerrordesc_np */
 #include "outbound_private.h"
 
 #include "bakend/clock.h"
@@ -171,15 +172,27 @@ static bool conclude_by_flag(struct bk_outbound_call *call, CURLcode code) {
     return true;
 }
 
-/* libcurl's own words where they say more; they name hosts, never what was blocked. */
+/* The system's words for a connection that was not made, libcurl's own for one that is not secure:
+ * they name hosts, never what was blocked. "" in all other cases. */
+static const char *detail_of(struct bk_outbound_call *call, enum bk_outbound_failure failure) {
+    long number = 0;
+    if (failure == BK_OUTBOUND_TLS)
+        return call->detail;
+    if (failure != BK_OUTBOUND_CONNECT ||
+        curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &number) != CURLE_OK || number == 0)
+        return "";
+    return strerrordesc_np((int)number);
+}
+
 static void conclude_by_code(struct bk_outbound_call *call, CURLcode code) {
     enum bk_outbound_failure failure = outbound_failure_of(code);
+    const char *detail = detail_of(call, failure);
     char text[OUTBOUND_REASON_BYTES];
-    if (failure != BK_OUTBOUND_TLS || call->detail[0] == '\0') {
+    if (detail == NULL || detail[0] == '\0') {
         outbound_call_settle(call, failure, NULL);
         return;
     }
-    (void)snprintf(text, sizeof(text), "%s: %.180s", outbound_failure_text(failure), call->detail);
+    (void)snprintf(text, sizeof(text), "%s: %.180s", outbound_failure_text(failure), detail);
     outbound_text_tidy(text, strlen(text)); /* a certificate may have any name in it */
     outbound_call_settle(call, failure, text);
 }

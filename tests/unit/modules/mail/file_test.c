@@ -2,6 +2,7 @@
 #include "mail.h"
 
 #include "bakend/file.h"
+#include "bakend/id.h"
 #include "support.h"
 #include <stdio.h>
 #include <sys/stat.h>
@@ -75,6 +76,23 @@ static void where_nothing_can_be_written_it_is_said(void **state) {
     assert_true(error.message[0] != '\0');
 }
 
+static void the_old_ones_go_by_the_time_in_their_names(void **state) {
+    const char *directory = *state;
+    char old[BK_RECORD_ID_BYTES + 1] = {0}, new[BK_RECORD_ID_BYTES + 1] = {0}, name[40];
+    const int64_t wall_ms = INT64_C(1800000000000);
+    bk_record_id_make(old, wall_ms - 1);
+    bk_record_id_make(new, wall_ms);
+    write_one(directory, old, 10, 1000);
+    write_one(directory, new, 10, 1000);
+    assert_int_equal(mail_files_remove_before(directory, wall_ms), 1);
+    snprintf(name, sizeof name, "%s.eml", old);
+    assert_false(is_there(directory, name));
+    snprintf(name, sizeof name, "%s.eml", new);
+    assert_true(is_there(directory, name));
+    assert_int_equal(mail_files_remove_before(directory, wall_ms), 0);
+    assert_int_equal(mail_files_remove_before("/nowhere", wall_ms), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nobody_else_may_read_them, support_directory_setup,
@@ -82,6 +100,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_oldest_go_when_there_are_too_many,
                                         support_directory_setup, support_directory_teardown),
         cmocka_unit_test_setup_teardown(the_oldest_go_when_they_are_too_large,
+                                        support_directory_setup, support_directory_teardown),
+        cmocka_unit_test_setup_teardown(the_old_ones_go_by_the_time_in_their_names,
                                         support_directory_setup, support_directory_teardown),
         cmocka_unit_test_setup_teardown(where_nothing_can_be_written_it_is_said,
                                         support_directory_setup, support_directory_teardown),
