@@ -1,8 +1,10 @@
 /** Tenants: made, separated, removed; and what a crash in the middle leaves. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { access, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { runWell, startServer, temporaryFolder } from './support/program.mjs';
 import { operatorToken, signIn } from './support/superuser.mjs';
 
@@ -280,4 +282,24 @@ test('a deletion that is killed in the middle is finished by the next start', as
   assert.ok(!(await exists(join(first.data, 'tenants/acme'))));
   const list = await second.request('GET', '/api/tenants', undefined, { token: again });
   assert.equal(list.body.totalItems, 0);
+});
+
+test('ten thousand tenants do not keep the program from starting', async (t) => {
+  const folder = await temporaryFolder(t);
+  const first = await startServer(t, { folder });
+  const token = await operatorToken(first);
+  await first.stop();
+  const script = `
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+rows = (("t%014d" % i, "t%d" % i) for i in range(10000))
+database.executemany("INSERT INTO _tenants (id, name) VALUES (?, ?)", rows)
+database.commit()
+`;
+  const file = join(folder, 'data/tenants/default/data.db');
+  await promisify(execFile)('python3', ['-c', script, file]);
+  const server = await startServer(t, { folder });
+  const found = await server.request('GET', '/api/tenants/t9999', undefined, { token });
+  assert.equal(found.status, 200, found.text);
+  await server.logged('tenant_directory_missing', '"t9999"');
 });

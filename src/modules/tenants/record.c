@@ -2,6 +2,8 @@
  * start. */
 #include "tenants_private.h"
 
+enum { PAGE_MAX = 500 };
+
 /* The connection of "default", which is open as long as the server is. */
 static struct bk_connection *connection_of_default(const struct bk_module_context *context) {
     struct bk_tenant *tenant = bk_tenant_hold_open(context->tenants, BK_SLICE("default"));
@@ -33,19 +35,45 @@ enum bk_status tenants_find(const struct bk_module_context *context, struct bk_s
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
-enum bk_status tenants_for_each_record(const struct bk_module_context *context,
-                                       void (*on_record)(void *user, struct bk_slice name),
-                                       void *user) {
-    struct bk_sql sql = bk_sql_make(BK_SLICE("SELECT name FROM _tenants"));
-    struct bk_connection *connection = connection_of_default(context);
+/* The names that follow the last one, in their order; it becomes the last of them. BK_END: these
+ * were all. */
+static enum bk_status read_page(struct bk_connection *connection, struct bk_buffer *last,
+                                void (*on_record)(void *user, struct bk_slice name), void *user) {
+    struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT name FROM _tenants WHERE name > ?1 ORDER BY name LIMIT ?2"));
     struct bk_statement *statement = NULL;
-    if (connection == NULL)
-        return BK_CLOSING;
+    uint32_t count = 0;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
         return status;
-    while ((status = bk_statement_step(statement)) == BK_OK)
-        on_record(user, bk_statement_text(statement, 0));
+    bk_statement_bind_text(statement, 1, bk_buffer_slice(last));
+    bk_statement_bind_int(statement, 2, PAGE_MAX);
+    while ((status = bk_statement_step(statement)) == BK_OK) {
+        struct bk_slice name = bk_statement_text(statement, 0);
+        on_record(user, name);
+        if (++count < PAGE_MAX)
+            continue;
+        bk_buffer_clear(last);
+        bk_buffer_append_slice(last, name);
+        status = bk_buffer_status(last);
+        break;
+    }
     bk_statement_reset(statement);
+    return status;
+}
+
+/* In pages, since a statement on the loop has a deadline, whatever the number of tenants. */
+enum bk_status tenants_for_each_record(const struct bk_module_context *context,
+                                       void (*on_record)(void *user, struct bk_slice name),
+                                       void *user) {
+    struct bk_connection *connection = connection_of_default(context);
+    enum bk_status status = BK_OK;
+    struct bk_buffer last;
+    if (connection == NULL)
+        return BK_CLOSING;
+    bk_buffer_init(&last, TENANTS_BODY_MAX_BYTES);
+    while (status == BK_OK)
+        status = read_page(connection, &last, on_record, user);
+    bk_buffer_fini(&last);
     return status == BK_END ? BK_OK : status;
 }

@@ -2,6 +2,7 @@
 #include "tenants_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/map.h"
 
 /* --- records without a directory, directories without a record -------------------------------- */
 
@@ -14,6 +15,7 @@ struct name_entry {
 struct survey {
     struct tenants_state *state;
     struct bk_list directories; /* of struct name_entry */
+    struct bk_map names;        /* of the same */
 };
 
 static void on_directory(struct bk_slice name, void *user) {
@@ -25,16 +27,15 @@ static void on_directory(struct bk_slice name, void *user) {
     memcpy(text, name.data, name.length);
     entry->name = bk_slice_make(text, name.length);
     bk_list_push(&survey->directories, &entry->link);
+    (void)bk_map_put(&survey->names, entry->name, entry);
 }
 
 static void on_record(void *user, struct bk_slice name) {
     struct survey *survey = user;
-    BK_LIST_FOR_EACH(link, &survey->directories) {
-        struct name_entry *entry = bk_container_of(link, struct name_entry, link);
-        if (bk_slice_equal(entry->name, name)) {
-            entry->has_record = true;
-            return;
-        }
+    struct name_entry *entry = bk_map_get(&survey->names, name);
+    if (entry != NULL) {
+        entry->has_record = true;
+        return;
     }
     bk_log_error(&survey->state->context->log, "tenant_directory_missing",
                  BK_STRING("tenant", name),
@@ -131,6 +132,7 @@ static void repair_directory(struct tenants_state *state, const struct name_entr
 enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *error) {
     struct survey survey = {.state = state};
     bk_list_init(&survey.directories);
+    bk_map_init(&survey.names);
     bk_tenants_for_each_name(state->context->tenants, on_directory, &survey);
     enum bk_status status = tenants_for_each_record(state->context, on_record, &survey);
     if (status == BK_CORRUPT)
@@ -140,6 +142,7 @@ enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *erro
                      state->context->data_directory);
     else if (status != BK_OK)
         bk_error_set(error, status, "_tenants cannot be read: %s", bk_status_text(status));
+    bk_map_fini(&survey.names);
     for (struct bk_list *link; (link = bk_list_pop(&survey.directories)) != NULL;) {
         struct name_entry *entry = bk_container_of(link, struct name_entry, link);
         if (status == BK_OK)
