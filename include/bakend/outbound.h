@@ -10,9 +10,9 @@
  * that is reused. Redirects are not followed, proxies of the environment and netrc are not looked
  * at, protocols are those named here and no other.
  *
- * Requests may say whose they are (group: a tenant). Turns go round the groups, then round the hosts
- * of each; one group takes up no more than a quarter of a channel's places, and half of those that
- * run at once.
+ * Requests may say whose they are (group: a tenant). Turns go round the groups, then round the
+ * hosts of each; one group takes up no more than a quarter of a channel's places, and half of those
+ * that run at once.
  *
  * Sizes and times are bounded: the answer's head and body, the request as a whole, the time to
  * connect, the time in which nothing moves. What is compressed is not decompressed.
@@ -181,8 +181,8 @@ enum bk_status bk_outbound_submit(struct bk_outbound_channel *channel,
                                   struct bk_outbound_request *request);
 /* A wish: done still comes, with CANCELLED or with what came first. Nothing after done. */
 void bk_outbound_cancel(struct bk_outbound_request *request);
-/* A wish for what the peer cannot have acted on: once an HTTP request or the text of a mail is being
- * sent, nothing changes, and done comes with the answer. */
+/* A wish for what the peer cannot have acted on: once an HTTP request or the text of a mail is
+ * being sent, nothing changes, and done comes with the answer. */
 void bk_outbound_withdraw(struct bk_outbound_request *request);
 
 /* Whether a URL may be asked by this policy, as far as can be told without resolving: protocol, a

@@ -3,8 +3,8 @@
  * is on disk; what becomes of it, the events mail.sent and mail.failed say.
  *
  * POST /api/settings/test/email, the contract's: one of a collection's templates, with made-up
- * values, sent while the client waits, and what went wrong in words; that there is no mail server is
- * wrong, too. It makes no task and no event.
+ * values, sent while the client waits, and what went wrong in words; that there is no mail server
+ * is wrong, too. It makes no task and no event.
  */
 #include "mail.h"
 

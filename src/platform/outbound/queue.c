@@ -1,17 +1,17 @@
 /*
  * Who waits in a channel, and whose turn it is.
  *
- *   lane ── ready ──> groups, each in turn ── queues ──> hosts of that group, each in turn ──> calls
+ *   lane ── ready ──> groups, each in turn ── queues ──> hosts of each, likewise ──> calls
  *
  * A group is whoever the requests belong to, so that a tenant with thousands of them is one among
- * others; its hosts take turns, so that a slow one does not stand before the rest. Counted are those
- * that run: of a host, since it is not to be stormed; of a group, since one whose peers all hang
- * would take up every place.
+ * others; its hosts take turns, so that a slow one does not stand before the rest. Counted are
+ * those that run: of a host, since it is not to be stormed; of a group, since one whose peers all
+ * hang would take up every place.
  *
  * A queue whose host has no place stands with the host (full) and not in the group's ring. The host
  * calls one back for each place that becomes free, the one that has waited longest: so groups take
- * turns at a host that they share, too. Whoever was called back passes the place on when it is gone,
- * or has its share: while a host has a place, someone who may begin has it in view.
+ * turns at a host that they share, too. Whoever was called back passes the place on when it is
+ * gone, or has its share: while a host has a place, someone who may begin has it in view.
  */
 #include "outbound_private.h"
 
