@@ -157,10 +157,12 @@ uint64_t bk_transaction_sequence(const struct bk_transaction *transaction);
 enum { BK_TRANSACTION_ARENA_BYTES_MAX = 64 * 1024 * 1024 };
 struct bk_arena *bk_transaction_arena(struct bk_transaction *transaction);
 /* Gives the rest of this run so much time. SELECTs end with BK_TIMEOUT when it is over, instead of
- * after 50 ms each; a run that does much between them asks bk_transaction_is_late and returns
- * BK_TIMEOUT. 0: no budget again, as at the start. */
+ * after 50 ms each. 0: no budget again, as at the start. */
 void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budget_ms);
-bool bk_transaction_is_late(const struct bk_transaction *transaction);
+/* Lets the SELECTs of the rest of this run take so many steps of SQLite's program in all, whatever
+ * the clock says: what is refused with BK_TIMEOUT then depends on the data and not on the machine.
+ * A step takes tens of nanoseconds. 0: no such limit again, as at the start. */
+void bk_transaction_set_steps(struct bk_transaction *transaction, uint64_t step_max);
 
 /* An event to be. Texts are copied. */
 struct bk_event_draft {

@@ -150,6 +150,7 @@ static enum bk_status call_run(struct bk_transaction *transaction, struct bk_wri
     bk_arena_reset(&transaction->batch->arena);
     status = write->run(transaction, write);
     transaction->connection->budget_end_ns = 0;
+    transaction->connection->step_max = 0;
     store_connection_give_back(transaction->connection);
     if (status == BK_OK)
         status = transaction->failure;

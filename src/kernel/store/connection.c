@@ -12,8 +12,9 @@
  * database: extensions cannot be loaded, and those that SQLite has are for direct use only.
  *
  * Deadlines are looked at by the progress handler, every PROGRESS_STEPS steps of SQLite's machine.
- * A reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, and
- * other statements have none: an interrupted write would take the neighbours' transaction with it.
+ * A reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, or a
+ * number of steps instead of a time, and other statements have none: an interrupted write would
+ * take the neighbours' transaction with it.
  *
  * SQLite's codes are translated here and in no other place.
  */
@@ -142,6 +143,8 @@ bool store_connection_is_late(struct bk_connection *connection) {
         return true;
     if (connection->deadline_ns == 0)
         return false;
+    if (connection->deadline_ns == STORE_DEADLINE_OF_STEPS)
+        return connection->steps_taken > connection->step_max;
     now_ns = bk_clock_monotonic_ns();
     if (connection->deadline_ns == STORE_DEADLINE_FROM_NOW)
         connection->deadline_ns = now_ns + STORE_SELECT_DEADLINE_MS * STORE_NS_PER_MS;
@@ -150,7 +153,12 @@ bool store_connection_is_late(struct bk_connection *connection) {
 }
 
 /* Returns other than 0 to interrupt. */
-static int on_progress(void *user) { return store_connection_is_late(user); }
+static int on_progress(void *user) {
+    struct bk_connection *connection = user;
+    if (connection->deadline_ns == STORE_DEADLINE_OF_STEPS)
+        connection->steps_taken += PROGRESS_STEPS;
+    return store_connection_is_late(connection);
+}
 
 static int on_wal_commit(void *user, sqlite3 *handle, const char *schema, int frame_count) {
     struct bk_connection *connection = user;

@@ -209,6 +209,8 @@ static bool is_past_budget(struct bk_connection *connection) {
 static uint64_t deadline_of(const struct bk_statement *statement) {
     if (!statement->is_readonly)
         return 0;
+    if (statement->connection->step_max > 0)
+        return STORE_DEADLINE_OF_STEPS;
     uint64_t budget_end_ns = statement->connection->budget_end_ns;
     return budget_end_ns != 0 ? budget_end_ns : STORE_DEADLINE_FROM_NOW;
 }

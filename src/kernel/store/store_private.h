@@ -90,6 +90,8 @@ struct bk_statement {
 
 /* A deadline from when the progress handler first looks: a short statement needs no clock. */
 #define STORE_DEADLINE_FROM_NOW UINT64_MAX
+/* What stands in place of the time of a SELECT whose steps are counted. */
+#define STORE_DEADLINE_OF_STEPS (UINT64_MAX - 1)
 
 /* How many rows have come and gone, of the transaction under way. (rows.c) */
 struct store_rows {
@@ -108,6 +110,8 @@ struct bk_connection {
     uint64_t deadline_ns;   /* 0: none */
     uint64_t work_end_ns;   /* reader: the thread's own time up to which it may work; 0: none */
     uint64_t budget_end_ns; /* writer: of the run, for all its SELECTs; 0: each has its own time */
+    uint64_t step_max;      /* likewise instead of a time; 0: none */
+    uint64_t steps_taken;   /* of these */
     const bool *is_cancelled; /* atomic; a look at it interrupts, NULL: none */
     struct bk_statement *buckets[STORE_STATEMENT_BUCKETS];
     size_t statement_count;

@@ -46,9 +46,9 @@ void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budg
         budget_ms == 0 ? 0 : bk_clock_monotonic_ns() + budget_ms * STORE_NS_PER_MS;
 }
 
-bool bk_transaction_is_late(const struct bk_transaction *transaction) {
-    uint64_t end_ns = transaction->connection->budget_end_ns;
-    return end_ns != 0 && bk_clock_monotonic_ns() >= end_ns;
+void bk_transaction_set_steps(struct bk_transaction *transaction, uint64_t step_max) {
+    transaction->connection->step_max = step_max;
+    transaction->connection->steps_taken = 0;
 }
 
 /* --- events ----------------------------------------------------------------------------------- */

@@ -13,8 +13,9 @@
  * left empty, its record stands in the way unless another relation takes it along: that is known at
  * the end.
  *
- * All of it is one write of at most COLLECTIONS_CASCADE_MAX rows and COLLECTIONS_CASCADE_MS, for
- * which the writer keeps all others waiting: past either it is refused as a whole.
+ * All of it is one write of at most COLLECTIONS_CASCADE_MAX rows, found in
+ * COLLECTIONS_CASCADE_STEPS, for which the writer keeps all others waiting: past either it is
+ * refused as a whole. Neither is a time, so that it depends on the data alone.
  */
 #include "bakend/map.h"
 #include "collections.h"
@@ -257,9 +258,7 @@ static enum bk_status find_referrers(struct cascade *cascade, const struct bk_re
 
 /* One more row was changed: whether it may go on. */
 static enum bk_status count_row(struct cascade *cascade) {
-    if (++cascade->touched_count > COLLECTIONS_CASCADE_MAX)
-        return BK_LIMIT;
-    return bk_transaction_is_late(cascade->transaction) ? BK_TIMEOUT : BK_OK;
+    return ++cascade->touched_count > COLLECTIONS_CASCADE_MAX ? BK_LIMIT : BK_OK;
 }
 
 /* What belongs to auth records goes with them. */
@@ -365,11 +364,11 @@ enum bk_status collections_record_remove(struct bk_transaction *transaction,
     bk_buffer_init(&cascade.slice, SLICE_BYTES_MAX);
     bk_map_init(&cascade.gone);
     bk_arena_init(&cascade.row_room, ROW_BYTES_MAX);
-    bk_transaction_set_budget(transaction, COLLECTIONS_CASCADE_MS);
+    bk_transaction_set_steps(transaction, COLLECTIONS_CASCADE_STEPS);
     enum bk_status status = remove_row(&cascade, collection, id);
     if (status == BK_OK)
         status = run(&cascade);
-    bk_transaction_set_budget(transaction, 0); /* other changes may follow in the same write */
+    bk_transaction_set_steps(transaction, 0); /* other changes may follow in the same write */
     *message = cascade.message;
     bk_arena_fini(&cascade.row_room);
     bk_map_fini(&cascade.gone);

@@ -13,7 +13,7 @@
 #include "bakend/clock.h"
 #include "collections.h"
 
-enum { SLICE_MAX = 500, SLICE_MS = COLLECTIONS_CASCADE_MS };
+enum { SLICE_MAX = 500, SLICE_MS = 250 };
 
 struct truncation {
     struct bk_write write;

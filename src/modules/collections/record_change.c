@@ -236,9 +236,9 @@ static enum bk_status explain_delete(struct record_change *change, enum bk_statu
         return BK_INVALID;
     case BK_TIMEOUT:
         change->message =
-            "Failed to delete record: what refers to it takes longer than 250 ms to find and "
-            "change. Make an index on the relation fields that point at it, or delete in parts, "
-            "what refers to it first.";
+            "Failed to delete record: too many records have to be looked through to find what "
+            "refers to it. Make an index on the relation fields that point at it, or delete in "
+            "parts, what refers to it first.";
         return BK_INVALID;
     case BK_TOO_LARGE:
         change->message = "Failed to delete record: one that is deleted or changed with it needs "
