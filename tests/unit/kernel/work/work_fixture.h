@@ -28,7 +28,8 @@ struct work_fixture {
     const struct bk_work_kind *kinds;
     size_t kind_count;
     struct work_fixture_seen seen[WORK_FIXTURE_SEEN_MAX];
-    uint32_t seen_count, cancel_count, end_count, dead_count;
+    uint32_t seen_count, cancel_count;
+    _Atomic uint32_t end_count, dead_count; /* counted by the writer */
     /* What handlers do; NULL: done. */
     void (*script)(struct work_fixture *fixture, struct bk_work_task *task, uint32_t index);
     void (*on_cancel)(struct work_fixture *fixture, struct bk_work_task *task);

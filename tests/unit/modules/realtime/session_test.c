@@ -191,6 +191,8 @@ static void test_what_is_on_its_way_comes_though_other_types_are_taken_out(void 
     }
     assert_true(late > 0);
     support_module_settle(&world.module);
+    for (size_t i = 0; i < COUNT; i++)
+        run_until_count(clients[i], 3);
     support_loop_run_for(world.module.kernel.loop, 100);
     for (size_t i = 0; i < COUNT; i++) {
         assert_int_equal(clients[i]->count, 3);

@@ -293,9 +293,7 @@ static void ask(struct client *client, enum bk_method method, const char *token,
     request->transport = client;
     if (bk_api_begin(world.module.api, request, &body_max_bytes))
         bk_api_dispatch(request);
-    for (int i = 0; i < 200 && !client->is_open && !client->is_ended; i++)
-        support_loop_run_for(world.module.kernel.loop, 1);
-    assert_true(client->is_open || client->is_ended);
+    SUPPORT_LOOP_UNTIL(world.module.kernel.loop, client->is_open || client->is_ended);
     if (!client->is_stream)
         bk_request_fini(request);
 }
@@ -347,8 +345,7 @@ static inline const char *say(struct client *client, const char *message) {
     for (size_t i = 0; i <= length; i++)
         text[i] = message[i] == '\'' ? '"' : message[i];
     client->channel.handler->on_message(&client->channel, bk_slice_make(text, length), false);
-    for (int i = 0; i < 500 && client->count == before; i++)
-        support_loop_run_for(world.module.kernel.loop, 1);
+    SUPPORT_LOOP_UNTIL(world.module.kernel.loop, client->count > before);
     client->seen = before + 1;
     return message_at(client, before);
 }
@@ -382,9 +379,7 @@ static inline void cursor_at(uint64_t sequence, char out[BK_CURSOR_BYTES + 1]) {
 }
 
 static inline void run_until_count(struct client *client, size_t count) {
-    for (int i = 0; i < 3000 && client->count < count; i++)
-        support_loop_run_for(world.module.kernel.loop, 1);
-    assert_true(client->count >= count);
+    SUPPORT_LOOP_UNTIL(world.module.kernel.loop, client->count >= count);
 }
 
 #endif
