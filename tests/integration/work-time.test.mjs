@@ -201,9 +201,9 @@ describe('work is done when it is due', { concurrency: true }, () => {
     const setClock = async (ms) => {
       const bytes = Buffer.alloc(8);
       bytes.writeBigInt64LE(BigInt(ms / 1000));
-      await writeFile(clock, bytes);
+      await writeFile(clock, bytes, { flag: 'r+' }); // mapped: it must not be empty in between
     };
-    await setClock(0);
+    await writeFile(clock, Buffer.alloc(8));
     const env = { ...(await preload(t, 'moved_clock')), BAKEND_TEST_CLOCK: clock };
     const dueMs = Date.now() + 7000;
     await addSchedule(data, 'default');
