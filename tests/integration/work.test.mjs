@@ -129,6 +129,26 @@ test('tasks', async (t) => {
     assert.equal((await work.tasks()).length, 4);
   });
 
+  await t.test('tell who did that', async () => {
+    const types = ['paused', 'cancelled', 'retried', 'dropped'].map((what) => `job.${what}`);
+    const { events } = await readFeed(api.server, api.token, { query: `&types=${types}` });
+    assert.deepEqual(
+      events.map(({ type, subject }) => [type, subject]),
+      [
+        ['job.paused', `lane/${LANE}`],
+        ['job.cancelled', `_work/${ids[0]}`],
+        ['job.retried', `_work/${ids[0]}`],
+        ['job.dropped', `_work/${ids[1]}`],
+      ],
+    );
+    assert.deepEqual(
+      events.map(({ payload }) => payload),
+      [{ lane: LANE }, { task: ids[0] }, { task: ids[0] }, { task: ids[1] }],
+    );
+    const { body } = await api.get('/api/collections/_superusers/records?fields=id');
+    for (const { actor } of events) assert.equal(actor, `_superusers/${body.items[0].id}`);
+  });
+
   await t.test('that end dead tell so in an event, once', async () => {
     const dead = await work.mail('late', { expires: '2020-01-01 00:00:00Z' });
     await work.resume();
@@ -296,8 +316,13 @@ test('on the command line', async (t) => {
   assert.match(wrong.stderr, /There is no such task/);
   assert.equal((await run(['work', 'drop', ...data])).code, 2);
   assert.equal((await run(['work', 'frobnicate', ...data])).code, 2);
+  await say('pause', LANE);
+  for (let i = 0; i < 2; i++) await work.mail(`letter ${i}`, late);
+  await say('pause', 'mail/empty');
+  await work.waitFor('', 2);
+  const waiting = await say('lanes');
   await api.server.stop();
-  assert.equal(await say('list'), '', 'on a stopped directory, too');
+  assert.equal(await say('lanes'), waiting, 'a stopped directory says the same');
 });
 
 test('what a mail says is in no answer that is not for superusers, and in no event', async (t) => {

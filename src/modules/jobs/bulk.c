@@ -221,5 +221,5 @@ static void begin(struct bk_request *request,
     bk_answer_problems(request, BK_INVALID, "The filter cannot be read.");
 }
 
-void jobs_dead_retry(struct bk_request *request) { begin(request, bk_work_retry); }
-void jobs_dead_drop(struct bk_request *request) { begin(request, bk_work_drop); }
+void jobs_dead_retry(struct bk_request *request) { begin(request, jobs_retry); }
+void jobs_dead_drop(struct bk_request *request) { begin(request, jobs_drop); }

@@ -46,6 +46,19 @@ void jobs_cron_run(struct bk_request *request);
 enum bk_status jobs_on_dead(struct bk_transaction *transaction, const struct bk_work_kind *kind,
                             const struct bk_work_end *end, void *user);
 
+/* --- by_hand.c: what operators do, with the event that tells of it ---------------------------- */
+
+enum bk_status jobs_retry(struct bk_work *work, struct bk_transaction *transaction,
+                          struct bk_slice id);
+enum bk_status jobs_cancel(struct bk_work *work, struct bk_transaction *transaction,
+                           struct bk_slice id);
+enum bk_status jobs_drop(struct bk_work *work, struct bk_transaction *transaction,
+                         struct bk_slice id);
+enum bk_status jobs_pause(struct bk_work *work, struct bk_transaction *transaction,
+                          struct bk_slice lane);
+enum bk_status jobs_resume(struct bk_work *work, struct bk_transaction *transaction,
+                           struct bk_slice lane);
+
 /* --- figures.c -------------------------------------------------------------------------------- */
 
 /* Kinds of all modules together: each has one or two. */

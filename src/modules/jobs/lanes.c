@@ -3,7 +3,9 @@
  *
  * A lane lives in memory as long as it has tasks or is paused; how many of them wait is counted in
  * the table, on a reader, for those on the page and up to JOBS_COUNT_MAX each, so that a backlog of
- * a million is looked at as quickly as one of ten. A pause is a row, which survives a restart.
+ * a million is looked at as quickly as one of ten. A pause is a row, which survives a restart. A
+ * program that was opened for one command has no lanes in memory: all is read from the table then,
+ * from lane to lane by the index.
  *
  * A lane's name has a slash in it as a rule (webhooks/abc), which a path would have to escape and
  * proxies like to change: it travels in the body.
@@ -18,7 +20,7 @@ enum { PER_PAGE_DEFAULT = 30, PER_PAGE_MAX = 200, PAGE_MAX = 1000000 };
 
 struct lane {
     struct bk_slice name;
-    const char *kind;
+    struct bk_slice kind;
     enum bk_work_lane_state state;
     uint32_t running;
     int64_t due_ms;
@@ -32,23 +34,75 @@ struct listing {
     int64_t total; /* of all pages */
     struct lane lanes[PER_PAGE_MAX];
     size_t count;
+    bool is_of_table; /* they are to be found yet */
 };
+
+/* The next lane's place on the page; NULL: it is on another one. */
+static struct lane *next_place(struct listing *listing) {
+    int64_t index = listing->total++;
+    int64_t first = (listing->page - 1) * listing->per_page;
+    bool is_here = index >= first && index < first + listing->per_page;
+    return is_here ? &listing->lanes[listing->count++] : NULL;
+}
 
 static void on_lane(void *user, const struct bk_work_lane_facts *facts) {
     struct listing *listing = user;
-    int64_t index = listing->total++;
-    int64_t first = (listing->page - 1) * listing->per_page;
-    if (index < first || index >= first + listing->per_page)
-        return;
-    listing->lanes[listing->count++] =
-        (struct lane){.name = bk_arena_copy(&listing->request->arena, facts->name),
-                      .kind = facts->kind->name,
-                      .state = facts->state,
-                      .running = facts->running,
-                      .due_ms = facts->due_ms};
+    struct lane *lane = next_place(listing);
+    if (lane != NULL)
+        *lane = (struct lane){.name = bk_arena_copy(&listing->request->arena, facts->name),
+                              .kind = bk_slice_from(facts->kind->name),
+                              .state = facts->state,
+                              .running = facts->running,
+                              .due_ms = facts->due_ms};
 }
 
-/* On a reader. */
+/* --- on a reader ------------------------------------------------------------------------------ */
+
+/* The row of the first lane behind that one; BK_END: there is none. */
+static enum bk_status find_next_lane(struct bk_connection *connection, struct bk_slice behind,
+                                     struct bk_statement **statement) {
+    struct bk_sql sql = bk_sql_make(BK_SLICE(
+        "WITH next AS (SELECT min(lane) AS lane FROM (SELECT min(lane) AS lane FROM _work WHERE "
+        "state = 'waiting' AND lane > ?1 UNION ALL SELECT min(name) FROM _work_lanes WHERE name > "
+        "?1)) SELECT lane, (SELECT due FROM _work WHERE state = 'waiting' AND _work.lane = "
+        "next.lane ORDER BY due LIMIT 1), EXISTS (SELECT 1 FROM _work_lanes WHERE name = "
+        "next.lane) FROM next WHERE lane IS NOT NULL"));
+    enum bk_status status = bk_connection_statement(connection, &sql, statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(*statement, 1, behind);
+    return bk_statement_step(*statement);
+}
+
+static void read_lane(struct bk_statement *statement, struct bk_arena *arena, struct lane *lane) {
+    bool is_paused = bk_statement_int(statement, 2) != 0;
+    *lane = (struct lane){.name = bk_arena_copy(arena, bk_statement_text(statement, 0)),
+                          .state = is_paused ? BK_WORK_LANE_PAUSED : BK_WORK_LANE_OPEN,
+                          .due_ms = INT64_MAX};
+    lane->kind = bk_slice_make(lane->name.data, bk_slice_find(lane->name, '/'));
+    if (!bk_time_parse(bk_statement_text(statement, 1), &lane->due_ms))
+        lane->due_ms = INT64_MAX;
+}
+
+static enum bk_status read_lanes(struct bk_connection *connection, struct listing *listing) {
+    struct bk_statement *statement;
+    char behind[BK_WORK_LANE_MAX_BYTES];
+    size_t length = 0;
+    for (;;) {
+        enum bk_status status =
+            find_next_lane(connection, bk_slice_make(behind, length), &statement);
+        if (status != BK_OK)
+            return status == BK_END ? BK_OK : status;
+        struct bk_slice name = bk_statement_text(statement, 0);
+        struct lane *lane = next_place(listing);
+        if (lane != NULL)
+            read_lane(statement, &listing->request->arena, lane);
+        length = name.length < sizeof behind ? name.length : sizeof behind;
+        memcpy(behind, name.data, length);
+        bk_statement_reset(statement);
+    }
+}
+
 static enum bk_status count_waiting(struct bk_connection *connection, struct lane *lane) {
     struct bk_sql sql = bk_sql_make(
         BK_SLICE("SELECT count(*) FROM (SELECT 1 FROM _work WHERE lane = ?1 AND state = 'waiting' "
@@ -69,6 +123,8 @@ static enum bk_status count_waiting(struct bk_connection *connection, struct lan
 static enum bk_status run_listing(struct bk_connection *connection, struct bk_read *read) {
     struct listing *listing = bk_container_of(read, struct listing, read);
     enum bk_status status = BK_OK;
+    if (listing->is_of_table)
+        status = read_lanes(connection, listing);
     for (size_t i = 0; i < listing->count && status == BK_OK; i++)
         status = count_waiting(connection, &listing->lanes[i]);
     return status;
@@ -96,7 +152,7 @@ static void write_lane(const struct lane *lane, struct bk_buffer *out) {
     bk_json_write_separator(out);
     bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("lane"), lane->name);
-    bk_json_write_member_string(out, BK_SLICE("kind"), bk_slice_from(lane->kind));
+    bk_json_write_member_string(out, BK_SLICE("kind"), lane->kind);
     bk_json_write_member_string(out, BK_SLICE("state"), bk_slice_from(state_name(lane->state)));
     bk_json_write_member_int(out, BK_SLICE("running"), lane->running);
     bk_json_write_member_int(out, BK_SLICE("waiting"), has_more ? JOBS_COUNT_MAX : lane->waiting);
@@ -141,7 +197,9 @@ void jobs_lanes_list(struct bk_request *request) {
         bk_answer_problems(request, BK_INVALID, "The lanes cannot be listed like this.");
         return;
     }
-    bk_work_for_each_lane(context->work, request->tenant, on_lane, listing);
+    listing->is_of_table = !context->is_serving;
+    if (!listing->is_of_table)
+        bk_work_for_each_lane(context->work, request->tenant, on_lane, listing);
     listing->read = (struct bk_read){.run = run_listing, .done = on_listing_read};
     enum bk_status status = bk_store_read(request->tenant->database, &listing->read);
     if (status != BK_OK)
@@ -166,6 +224,8 @@ static enum bk_status run_change(struct bk_transaction *transaction, struct bk_w
 
 static void on_changed(struct bk_write *write, enum bk_status status) {
     struct change *change = bk_container_of(write, struct change, write);
+    if (status == BK_OK && change->act == jobs_resume)
+        bk_work_lane_wake(change->work, change->request->tenant, change->lane);
     if (status == BK_OK)
         bk_answer_empty(change->request);
     else
@@ -218,5 +278,5 @@ static void begin(struct bk_request *request,
         bk_answer_error(request, status, NULL);
 }
 
-void jobs_lane_pause(struct bk_request *request) { begin(request, bk_work_pause); }
-void jobs_lane_resume(struct bk_request *request) { begin(request, bk_work_resume); }
+void jobs_lane_pause(struct bk_request *request) { begin(request, jobs_pause); }
+void jobs_lane_resume(struct bk_request *request) { begin(request, jobs_resume); }

@@ -6,6 +6,7 @@
  *   lanes.c         lanes: how they are, pausing, resuming
  *   crons.c         schedules, in the contract's shape
  *   failed.c        job.failed, the event of every task that ends dead, whatever its kind
+ *   by_hand.c       what is done by hand, with the event that tells who did it
  *   figures.c       for Prometheus
  *   work_command.c  `bakend work`
  *
@@ -124,6 +125,11 @@ static const struct bk_route routes[] = {
 static const struct bk_event_declaration events[] = {
     {"job.failed", true, "JobFailed",
      "A task ended dead: its last attempt failed, its handler gave it up, or it was cancelled."},
+    {"job.retried", true, "JobRetried", "Somebody had a task tried again."},
+    {"job.cancelled", true, "JobCancelled", "Somebody ended a task."},
+    {"job.dropped", true, "JobDropped", "Somebody removed a task."},
+    {"job.paused", true, "JobPaused", "Somebody stopped a lane."},
+    {"job.resumed", true, "JobResumed", "Somebody let a lane go on."},
 };
 
 static const struct bk_command commands[] = {

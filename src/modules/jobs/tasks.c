@@ -91,15 +91,15 @@ static void act(struct bk_request *request,
 }
 
 void jobs_task_retry(struct bk_request *request) {
-    act(request, bk_work_retry,
+    act(request, jobs_retry,
         "Only a task that waits or is dead can be tried again. This one is running (cancel it "
         "first), is done, or another that is made of the same thing is there already.");
 }
 
 void jobs_task_cancel(struct bk_request *request) {
-    act(request, bk_work_cancel, "The task has ended already: there is nothing to cancel.");
+    act(request, jobs_cancel, "The task has ended already: there is nothing to cancel.");
 }
 
 void jobs_task_drop(struct bk_request *request) {
-    act(request, bk_work_drop, "The task is running: cancel it first, and drop it when it ended.");
+    act(request, jobs_drop, "The task is running: cancel it first, and drop it when it ended.");
 }

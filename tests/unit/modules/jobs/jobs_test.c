@@ -37,7 +37,24 @@ static void on_fail(struct bk_work_task *task, void *user) {
     bk_work_dead(task, BK_SLICE("it says \"no\""), BK_SLICE_EMPTY);
 }
 
+/* The first attempt breaks its lane for longer than a test lasts. */
+static void on_shaky(struct bk_work_task *task, void *user) {
+    (void)user;
+    handled_count++;
+    if (task->attempt == 1)
+        bk_work_again(task, 0, BK_SLICE("not yet"), BK_SLICE_EMPTY);
+    else
+        bk_work_done(task, BK_SLICE_EMPTY);
+}
+
+static const uint32_t soon_ms[] = {1};
+
 static const struct bk_work_kind kinds[] = {
+    {.name = "shaky",
+     .backoff_ms = soon_ms,
+     .backoff_count = 1,
+     .lane = {.breaker_failures = 1, .breaker_first_ms = 3600 * 1000},
+     .on_task = on_shaky},
     {.name = "hold", .on_task = on_hold, .on_cancel = on_hold_cancel},
     {.name = "fail", .lane = {.running_max = 4}, .on_task = on_fail},
 };
@@ -234,6 +251,8 @@ static void test_dead_tasks_are_retried_and_dropped_by_a_filter(void **state) {
     assert_string_equal(fixture.answer.data, "{\"count\":3,\"skipped\":0,\"hasMore\":false}");
     wait_for_state("dead", 3);
     assert_int_equal(handled_count, 8);
+    assert_int_equal(count_of("SELECT count(*) FROM _journal WHERE type = 'job.dropped'"), 2);
+    assert_int_equal(count_of("SELECT count(*) FROM _journal WHERE type = 'job.retried'"), 3);
     check(post("/api/work/drop", "{\"filter\":\"id = 'x') || (id != 'x'\"}"), 400);
     check(post("/api/work/drop", "{\"filter\":\"id = 'x' || id != 'x'\"}"), 200);
     assert_string_equal(fixture.answer.data, "{\"count\":3,\"skipped\":0,\"hasMore\":false}");
@@ -295,6 +314,15 @@ static void test_a_paused_lane_keeps_its_tasks_until_it_is_resumed(void **state)
     assert_true(says("{\"items\":[],\"page\":2"));
     check(post("/api/work/lanes/resume", "{\"lane\":\"fail/a\"}"), 204);
     wait_for_many_dead(1002);
+}
+
+static void test_a_broken_lane_that_is_resumed_tries_at_once(void **state) {
+    (void)state;
+    add((struct bk_work_draft){.kind = "shaky"}, 1);
+    SUPPORT_LOOP_UNTIL(fixture.kernel.loop, handled_count == 1 && count_state("waiting") == 1);
+    check(post("/api/work/lanes/resume", "{\"lane\":\"shaky\"}"), 204);
+    SUPPORT_LOOP_UNTIL(fixture.kernel.loop, handled_count == 2);
+    SUPPORT_LOOP_UNTIL(fixture.kernel.loop, count_of("SELECT count(*) FROM _work") == 0);
 }
 
 static void test_lanes_that_cannot_be_are_refused(void **state) {
@@ -390,6 +418,7 @@ int main(void) {
         TEST(test_one_that_cannot_be_retried_keeps_none_of_the_others),
         TEST(test_a_slip_in_bulk_is_refused),
         TEST(test_a_paused_lane_keeps_its_tasks_until_it_is_resumed),
+        TEST(test_a_broken_lane_that_is_resumed_tries_at_once),
         TEST(test_lanes_that_cannot_be_are_refused),
         TEST(test_schedules_are_listed_and_run),
         TEST(test_guests_and_keys_without_the_scope_get_nothing),
