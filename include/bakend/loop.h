@@ -31,6 +31,10 @@ struct uv_loop_s *bk_loop_uv(struct bk_loop *loop);
 uint64_t bk_loop_now_ms(const struct bk_loop *loop);
 /* True on the thread that runs this loop (or before it first ran). For asserts. */
 bool bk_loop_is_current(const struct bk_loop *loop);
+/* Somebody outside has asked for something: what can wait makes room for a while. */
+void bk_loop_note_request(struct bk_loop *loop);
+/* Since that was noted last; UINT64_MAX: it never was. */
+uint64_t bk_loop_request_age_ms(const struct bk_loop *loop);
 /* The longest turn (without sleep) since the last call, in ns; and how many took over 100 ms
  * ever. */
 uint64_t bk_loop_take_longest_turn_ns(struct bk_loop *loop);

@@ -163,6 +163,9 @@ void bk_transaction_set_budget(struct bk_transaction *transaction, uint32_t budg
  * the clock says: what is refused with BK_TIMEOUT then depends on the data and not on the machine.
  * A step takes tens of nanoseconds. 0: no such limit again, as at the start. */
 void bk_transaction_set_steps(struct bk_transaction *transaction, uint64_t step_max);
+/* Writes of requests that wait for this commit: those of the batch, and those that have come to its
+ * writer meanwhile. A background run that can go on in another one ends early for them. */
+uint32_t bk_transaction_awaiting_count(const struct bk_transaction *transaction);
 
 /* An event to be. Texts are copied. */
 struct bk_event_draft {

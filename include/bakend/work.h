@@ -28,6 +28,10 @@
  *
  * A tenant with tasks that run is held open; a closed one is opened when its next is due.
  *
+ * Requests come first. What work does for itself it does in slices, on the loop and on the writer;
+ * while requests come these are short, end when one waits, and with a backlog there is a pause
+ * behind each. What handlers do is theirs: see bk_thread_lower_priority.
+ *
  * Threads: on the loop, but for what takes a transaction, which is on the writer.
  */
 #ifndef BAKEND_WORK_H
@@ -68,6 +72,7 @@ struct bk_work_lane_policy {
      * 0: there is no breaker. */
     uint32_t breaker_failures;
     uint32_t breaker_first_ms, breaker_max_ms; /* to the first probe, doubling; 30 s and 10 min */
+    uint32_t timeout_ms;                       /* of an attempt; the kind's by default */
 };
 
 enum bk_work_outcome { BK_WORK_DONE, BK_WORK_AGAIN, BK_WORK_DEAD };
@@ -100,9 +105,15 @@ struct bk_work_kind {
     /* On the loop, when an attempt begins. Must not block. It ends with one call of bk_work_done,
      * bk_work_again, bk_work_dead or bk_work_postpone, now or later. */
     void (*on_task)(struct bk_work_task *task, void *user);
-    /* Its end is wished for: it ran out of time, was cancelled, or the program stops. What it
-     * answers after a timeout no longer counts, but its call still ends the task's life. NULL: it
-     * cannot be hastened. */
+    /* Its end is wished for. task says how much:
+     *   is_cancelled  it is of no use any more: it ran out of time, or was cancelled, or its tenant
+     *                 is being deleted. To be ended at once. What it answers after a timeout no
+     *                 longer counts, but its call still ends the task's life.
+     *   is_stopping   alone: the program stops, and waits for it for the rest of the grace. What is
+     *                 nearly over, or would happen twice, goes on; what can wait ends with again or
+     *                 postpone, which cost no attempt then.
+     * Called once for each, so twice when it is cancelled, or out of time, while the program stops.
+     * NULL: it cannot be hastened. */
     void (*on_cancel)(struct bk_work_task *task, void *user);
     /* On the writer, in the transaction that records an attempt: emits events, writes rows. The
      * transaction's origin is the task's cause and actor meanwhile. Any status but BK_OK fails the
@@ -151,8 +162,8 @@ struct bk_work_task {
     uint32_t attempt;  /* 1 for the first */
     uint32_t depth;    /* with cause and actor: for the origin of what the handler writes */
     bool is_last;      /* no attempt follows */
-    bool is_cancelled; /* its end is wished for … */
-    bool is_stopping;  /* … since the program stops: then again is no attempt */
+    bool is_cancelled; /* it is of no use any more: see on_cancel */
+    bool is_stopping;  /* the program stops, or its tenant goes: then again is no attempt */
     void *state;       /* the handler's; NULL at first */
 };
 
@@ -162,7 +173,8 @@ void bk_work_done(struct bk_work_task *task, struct bk_slice result);
 void bk_work_again(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice error,
                    struct bk_slice result);
 void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_slice result);
-/* Not an attempt: comes again after delay_ms, as if it had never begun. */
+/* Not an attempt: comes again after delay_ms, as if it had never begun; after 100 ms at least, so
+ * that one who postpones always is not called as fast as the disk can write. */
 void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms);
 /* Shown in _work, stored now and then. */
 void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t total);
@@ -276,8 +288,8 @@ void bk_work_on_dead(struct bk_work *work,
 /* Modules have started: tasks are handed over from now on. Not called when the program was opened
  * for one command. */
 void bk_work_start(struct bk_work *work);
-/* Nothing is handed over any more; handlers are asked to end, and what has not ended after grace_ms
- * is left to the next start. stopped comes once, on the loop, before modules stop. */
+/* Nothing is handed over any more; handlers are told (is_stopping), and what has not ended after
+ * grace_ms is left to the next start. stopped comes once, on the loop, before modules stop. */
 void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user), void *user);
 /* When all tenants are closed, before the store goes: what was noted of them is stored; closed on
  * the loop. */

@@ -48,6 +48,7 @@ struct bk_loop {
     struct bk_list hooks;    /* bk_turn_hook.link */
     const bool *until;       /* of bk_loop_run_until, else NULL */
     uint64_t turn_start_ns, poll_start_ns, longest_turn_ns, stall_count;
+    uint64_t request_ms;    /* when one came last; 0: none did */
     atomic_uintptr_t owner; /* the address of the running thread's marker; 0 before the first run */
     void (*on_terminate)(void *user, int signal_number);
     void *terminate_user;
@@ -256,6 +257,12 @@ struct uv_loop_s *bk_loop_uv(struct bk_loop *loop) {
 }
 
 uint64_t bk_loop_now_ms(const struct bk_loop *loop) { return uv_now(&loop->uv); }
+
+void bk_loop_note_request(struct bk_loop *loop) { loop->request_ms = uv_now(&loop->uv); }
+
+uint64_t bk_loop_request_age_ms(const struct bk_loop *loop) {
+    return loop->request_ms == 0 ? UINT64_MAX : uv_now(&loop->uv) - loop->request_ms;
+}
 
 void loop_refresh_idle_time(struct bk_loop *loop) {
     if (!loop->is_running)

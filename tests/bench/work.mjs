@@ -10,8 +10,12 @@ export const figures = ['tasks', 'besidework'];
 const BACKLOGS = [1_000, 1_000_000];
 /** Of each round; of a backlog that is longer the rest stays. */
 const TASKS = 200_000;
-/** Requests beside a backlog, and the mails of it for each second of them: more than are sent. */
-const READS_A_SECOND = 500, WRITES_A_SECOND = 200, MAILS_A_SECOND = 3_000;
+/** Requests beside a backlog that is worked off, so many that none is ever missing. */
+const READS_A_SECOND = 500, WRITES_A_SECOND = 200, BACKLOG = 1_000_000, ADDED_AT_ONCE = 10_000;
+/** The mails of each second of requests: more than are sent. */
+const MAILS_A_SECOND = 3_000;
+/** Until what was added is in its table. */
+const SETTLE_MS = 20_000;
 const MAIL = JSON.stringify({ to: 'john@example.com', subject: 'Welcome', text: 'Hello, John.' });
 const PLAIN = '/api/collections/plain/records';
 
@@ -45,54 +49,85 @@ function runTasks(backlog) {
   return { rate, before: before / 2 ** 20, most: most / 2 ** 20 };
 }
 
-/** Requests at a steady pace, alone and beside a backlog of mails that is worked off into files. */
+/** Requests at a steady pace, in turn alone and beside a backlog that is worked off. */
 async function benchBeside(bench, table) {
-  const server = await startBakend(bench, path.join(bench.folder, 'work'));
+  const empty = await withServer(bench, 'work-empty', 'work_server', fillEmpty, besideEmpty);
+  report(table, empty, 'beside a backlog of 1,000,000 empty tasks');
+  table.row('– empty tasks a second meanwhile', { rate: empty.rate });
+  const mails = await withServer(bench, 'work-mails', null, async () => {}, besideMails);
+  report(table, mails, 'beside a backlog of mails, each a file and a directory that are fsynced');
+  table.row('– mails a second meanwhile', { rate: mails.rate });
+}
+
+async function withServer(bench, folder, program, prepare, beside) {
+  const server = await startBakend(bench, path.join(bench.folder, folder), { program });
   await createCollection(server, 'plain');
   const record = await ask(server, 'POST', PLAIN, BODY);
-  const requests = {
-    read: ['read by id', READS_A_SECOND, 'GET', `${PLAIN}/${record.id}`],
-    create: ['durable create', WRITES_A_SECOND, 'POST', PLAIN, BODY],
-  };
-  const of = Object.fromEntries(Object.keys(requests).flatMap((name) => [[name, []], [`${name}Beside`, []]]));
-  const tasks = [];
+  const requests = [
+    { title: `read by id, ${READS_A_SECOND} a second`, pace: [READS_A_SECOND, 'GET', `${PLAIN}/${record.id}`], alone: [], beside: [] },
+    { title: `durable create, ${WRITES_A_SECOND} a second`, pace: [WRITES_A_SECOND, 'POST', PLAIN, BODY], alone: [], beside: [] },
+  ];
+  const rates = [];
+  await prepare(server);
   for (let round = 0; round < bench.options.rounds; round++) {
-    for (const [name, [, ...request]] of Object.entries(requests)) {
-      of[name].push(await paced(bench, server, request));
-      const { figures, rate } = await besideMails(bench, server, () => paced(bench, server, request));
-      of[`${name}Beside`].push(figures);
-      tasks.push(rate);
+    for (const request of requests) {
+      request.alone.push(await paced(bench, server, request.pace));
+      const { figures, rate } = await beside(bench, server, () => paced(bench, server, request.pace));
+      request.beside.push(figures);
+      rates.push(rate);
     }
   }
   await stop(server);
-  for (const [name, [title, aSecond]] of Object.entries(requests)) report(table, `${title}, ${aSecond} a second`, summary(of[name]), summary(of[`${name}Beside`]));
-  table.row('– mails a second meanwhile, each a file', { rate: median(tasks) });
+  return { requests, rate: median(rates) };
 }
 
-function report(table, title, alone, beside) {
-  table.row(`${title}, beside a backlog that is worked off`, beside, [
-    ['of the p99 alone', beside.p99 / alone.p99, '< 1.2'],
-    ['ms that p99 moves', beside.p99 - alone.p99, ''],
-  ]);
-  table.row('– alone', alone);
+function report(table, { requests }, where) {
+  for (const request of requests) {
+    const alone = summary(request.alone), beside = summary(request.beside);
+    table.row(`${request.title}, ${where}`, beside, [
+      ['of the p99 alone', beside.p99 / alone.p99, '< 1.2'],
+      ['ms that p99 moves', beside.p99 - alone.p99, ''],
+    ]);
+    table.row('– alone', alone);
+  }
+}
+
+async function setLane(server, lane, action) {
+  await ask(server, 'POST', `/api/work/lanes/${action}`, JSON.stringify({ lane }));
+}
+
+async function fillEmpty(server) {
+  await setLane(server, 'bench', 'pause');
+  for (let added = 0; added < BACKLOG; added += ADDED_AT_ONCE) await ask(server, 'POST', `/api/bench/tasks/${ADDED_AT_ONCE}`);
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+}
+
+/** What is left of it stays for the next round. */
+async function besideEmpty(bench, server, requests) {
+  const before = await done(server, 'bench');
+  await setLane(server, 'bench', 'resume');
+  const figures = await requests();
+  const rate = ((await done(server, 'bench')) - before) / bench.options.seconds;
+  if ((await waiting(server)) === 0) throw new Error('the backlog was worked off before the requests had ended: BACKLOG is too low');
+  await setLane(server, 'bench', 'pause');
+  return { figures, rate };
 }
 
 /** The lane is filled while it is paused; what is left of it is waited for, so that rounds are alike. */
 async function besideMails(bench, server, requests) {
-  const lane = JSON.stringify({ lane: 'mail' });
-  await ask(server, 'POST', '/api/work/lanes/pause', lane);
+  await setLane(server, 'mail', 'pause');
   repeat(bench, server, MAILS_A_SECOND * bench.options.seconds, '/api/mail', MAIL, server.token);
-  const before = await done(server);
-  await ask(server, 'POST', '/api/work/lanes/resume', lane);
+  const before = await done(server, 'mail');
+  await setLane(server, 'mail', 'resume');
   const figures = await requests();
-  const rate = ((await done(server)) - before) / bench.options.seconds;
+  const rate = ((await done(server, 'mail')) - before) / bench.options.seconds;
   if ((await waiting(server)) === 0) throw new Error('the backlog was worked off before the requests had ended: MAILS_A_SECOND is too low');
   while ((await waiting(server)) > 0) await new Promise((resolve) => setTimeout(resolve, 200));
   return { figures, rate };
 }
 
-async function done(server) {
-  return metric(server, 'bakend_work_done_total{kind="mail"}');
+async function done(server, kind) {
+  return metric(server, `bakend_work_done_total{kind="${kind}"}`);
 }
 
 async function waiting(server) {

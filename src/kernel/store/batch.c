@@ -86,7 +86,8 @@ struct store_batch *store_batch_take(struct store_writer *writer, struct bk_data
     }
     batch->database = database;
     batch->message.on_message = store_batch_on_answered;
-    batch->write_count = batch->event_count = batch->transient_count = 0;
+    batch->write_count = batch->request_count = 0;
+    batch->event_count = batch->transient_count = 0;
     batch->has_failed_database = false;
     return batch;
 }

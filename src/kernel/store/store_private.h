@@ -193,9 +193,9 @@ struct store_batch {
     struct bk_message message;
     struct store_writer *writer;
     struct bk_database *database;
-    struct bk_write **writes; /* batch_max of them */
-    size_t write_count;
-    struct bk_event **events; /* one reference each */
+    struct bk_write **writes;          /* batch_max of them */
+    size_t write_count, request_count; /* in all, and of the request lane */
+    struct bk_event **events;          /* one reference each */
     size_t event_count, event_capacity, transient_count;
     struct bk_journal_state journal;
     bool has_failed_database;
@@ -226,6 +226,8 @@ struct store_writer {
     /* Writer. */
     struct bk_list ready; /* bk_database.ready_link: those with waiting writes, next one first */
     struct bk_list idle; /* bk_database.idle_link: those with something to truncate, oldest first */
+
+    uint32_t requests_waiting; /* atomic: submitted in the request lane and not yet in a batch */
 
     /* Atomic: written by this thread alone. */
     uint64_t commits, writes, writes_failed, batches_rerun, batches_spoilt, events, commit_ns_sum;

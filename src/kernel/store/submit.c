@@ -72,6 +72,8 @@ enum bk_status bk_store_write(struct bk_database *database, struct bk_write *wri
     write->status = BK_OK;
     write->queued_ns = bk_clock_monotonic_ns();
     database->waiting[write->lane]++;
+    if (write->lane == BK_LANE_REQUEST)
+        (void)__atomic_add_fetch(&database->writer->requests_waiting, 1, __ATOMIC_RELAXED);
     store_await(store, database);
     gather(database->writer, write);
     return BK_OK;

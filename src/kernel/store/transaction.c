@@ -51,6 +51,12 @@ void bk_transaction_set_steps(struct bk_transaction *transaction, uint64_t step_
     transaction->connection->steps_taken = 0;
 }
 
+uint32_t bk_transaction_awaiting_count(const struct bk_transaction *transaction) {
+    const struct store_batch *batch = transaction->batch;
+    return (uint32_t)batch->request_count +
+           __atomic_load_n(&batch->writer->requests_waiting, __ATOMIC_RELAXED);
+}
+
 /* --- events ----------------------------------------------------------------------------------- */
 
 static struct bk_slice actor_of(const struct bk_transaction *transaction,

@@ -43,6 +43,10 @@ static void take_one(struct store_batch *batch, struct bk_list *lane) {
     BK_ASSERT(write != NULL);
     bk_list_remove(&write->link);
     batch->writes[batch->write_count++] = write;
+    if (write->lane == BK_LANE_REQUEST) {
+        batch->request_count++;
+        (void)__atomic_sub_fetch(&batch->writer->requests_waiting, 1, __ATOMIC_RELAXED);
+    }
 }
 
 static size_t length_up_to(const struct bk_list *lane, size_t max) {

@@ -24,9 +24,9 @@
 #include <stdio.h>
 
 enum {
-    SLICE_NS = 1000 * 1000, /* of a turn */
-    SLICE_LOOK = 8,         /* handlers between two looks at the clock */
-    JITTER_PERCENT = 20
+    SLICE_LOOK = 8, /* handlers between two looks at the clock */
+    JITTER_PERCENT = 20,
+    POSTPONE_MIN_MS = 100
 };
 
 static const uint32_t default_backoff_ms[] = {
@@ -238,6 +238,8 @@ void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_sl
 }
 
 void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms) {
+    if (delay_ms < POSTPONE_MIN_MS && !task->is_stopping)
+        delay_ms = POSTPONE_MIN_MS;
     answer(task, WORK_POSTPONED, delay_ms, BK_SLICE_EMPTY, BK_SLICE_EMPTY);
 }
 
@@ -291,8 +293,9 @@ static void begin(struct work_attempt *attempt) {
     bk_list_push(&tenant->handled, &attempt->link);
     attempt->kind->attempts++;
     attempt->is_in_handler = true;
+    attempt->timeout_ms = attempt->lane->policy.timeout_ms;
     work_heap_put(&work->timeouts, &attempt->timeout,
-                  (int64_t)(bk_loop_now_ms(work->loop) + attempt->kind->timeout_ms));
+                  (int64_t)(bk_loop_now_ms(work->loop) + attempt->timeout_ms));
     if (work_heap_first(&work->timeouts) == &attempt->timeout)
         work_timer_adjust(work);
     (void)BK_FAILPOINT("work.handler");
@@ -301,7 +304,7 @@ static void begin(struct work_attempt *attempt) {
 
 void work_attempts_begin(struct bk_task *task) {
     struct bk_work *work = bk_container_of(task, struct bk_work, begin);
-    uint64_t end_ns = bk_clock_monotonic_ns() + SLICE_NS;
+    uint64_t end_ns = bk_clock_monotonic_ns() + work_slice_ns(work);
     for (uint32_t i = 1; !bk_list_is_empty(&work->unbegun); i++) {
         begin(bk_container_of(work->unbegun.next, struct work_attempt, link));
         if (i % SLICE_LOOK == 0 && bk_clock_monotonic_ns() >= end_ns)
@@ -313,8 +316,8 @@ void work_attempts_begin(struct bk_task *task) {
 
 /* --- ending it before ------------------------------------------------------------------------- */
 
+/* What is wished for is said by the task. */
 static void ask_to_end(struct work_attempt *attempt) {
-    attempt->task.is_cancelled = true;
     if (attempt->kind->declared->on_cancel != NULL)
         attempt->kind->declared->on_cancel(&attempt->task, attempt->kind->user);
 }
@@ -323,6 +326,7 @@ void work_attempt_cancel(struct work_attempt *attempt) {
     if (attempt->task.is_cancelled)
         return;
     if (attempt->is_in_handler) {
+        attempt->task.is_cancelled = true;
         ask_to_end(attempt);
     } else if (attempt->answer == WORK_UNANSWERED) {
         attempt->task.is_cancelled = true;
@@ -350,9 +354,27 @@ void work_attempts_cancel(struct work_tenant *tenant) {
     }
 }
 
+static struct work_attempt *first_unstopped(const struct work_tenant *tenant) {
+    BK_LIST_FOR_EACH(node, &tenant->handled) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        if (!attempt->task.is_stopping)
+            return attempt;
+    }
+    return NULL;
+}
+
+void work_attempts_stop(struct work_tenant *tenant) {
+    struct work_attempt *attempt;
+    while ((attempt = first_unstopped(tenant)) != NULL) {
+        attempt->task.is_stopping = true;
+        if (!attempt->task.is_cancelled)
+            ask_to_end(attempt);
+    }
+}
+
 static void time_out(struct work_attempt *attempt) {
     char text[64];
-    (void)snprintf(text, sizeof text, "it did not end within %u ms", attempt->kind->timeout_ms);
+    (void)snprintf(text, sizeof text, "it did not end within %u ms", attempt->timeout_ms);
     attempt->is_late = true;
     attempt->kind->timeouts++;
     attempt->answer = WORK_AGAIN;
@@ -360,8 +382,10 @@ static void time_out(struct work_attempt *attempt) {
     set_error(attempt, bk_slice_from(text));
     attempt->lane->abandoned++;
     end(attempt);
-    if (!attempt->task.is_cancelled)
-        ask_to_end(attempt);
+    if (attempt->task.is_cancelled)
+        return;
+    attempt->task.is_cancelled = true;
+    ask_to_end(attempt);
 }
 
 void work_attempts_time_out(struct bk_work *work) {
@@ -371,9 +395,12 @@ void work_attempts_time_out(struct bk_work *work) {
         time_out(bk_container_of(node, struct work_attempt, timeout));
 }
 
-void work_attempts_return(struct bk_work *work) {
-    while (!bk_list_is_empty(&work->unbegun))
-        give_back(bk_container_of(work->unbegun.next, struct work_attempt, link));
+void work_attempts_return(struct bk_work *work, const struct work_tenant *tenant) {
+    BK_LIST_FOR_EACH(node, &work->unbegun) {
+        struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        if (tenant == NULL || attempt->of == tenant)
+            give_back(attempt);
+    }
 }
 
 /* --- after the record ------------------------------------------------------------------------- */

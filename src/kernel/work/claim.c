@@ -51,8 +51,9 @@ static enum bk_status make_attempt(struct bk_work *work, struct bk_connection *c
 
 /* --- claims ----------------------------------------------------------------------------------- */
 
+/* At most so many. */
 static enum bk_status find_due(struct bk_work *work, struct bk_connection *connection,
-                               struct work_round *round, struct work_claim *claim,
+                               struct work_round *round, struct work_claim *claim, uint32_t room,
                                struct bk_list *found) {
     char now[BK_TIME_TEXT_BYTES];
     struct bk_statement *statement;
@@ -61,12 +62,12 @@ static enum bk_status find_due(struct bk_work *work, struct bk_connection *conne
         return status;
     work_time_write(now, round->now_ms);
     bk_statement_bind_text(statement, 1, claim->lane->name);
-    bk_statement_bind_int(statement, 2, (int64_t)claim->room + 1);
+    bk_statement_bind_int(statement, 2, (int64_t)room + 1);
     claim->head_ms = INT64_MAX;
     for (uint32_t i = 0; (status = bk_statement_step(statement)) == BK_OK; i++) {
         struct bk_slice due = bk_statement_text(statement, DUE_COLUMN);
         struct work_attempt *attempt;
-        if (i == claim->room || bk_slice_compare(due, bk_slice_make(now, sizeof now)) > 0) {
+        if (i == room || bk_slice_compare(due, bk_slice_make(now, sizeof now)) > 0) {
             claim->head_ms = work_time_read(due);
             break;
         }
@@ -82,7 +83,7 @@ static enum bk_status find_due(struct bk_work *work, struct bk_connection *conne
 }
 
 static enum bk_status set_running(struct bk_work *work, struct bk_connection *connection,
-                                  const struct work_round *round,
+                                  const struct work_round *round, uint32_t timeout_ms,
                                   const struct work_attempt *attempt) {
     char now[BK_TIME_TEXT_BYTES], lease[BK_TIME_TEXT_BYTES];
     struct bk_statement *statement;
@@ -90,23 +91,31 @@ static enum bk_status set_running(struct bk_work *work, struct bk_connection *co
     if (status != BK_OK)
         return status;
     bk_statement_bind_int(statement, 1, attempt->rowid);
-    work_bind_time(statement, 2, lease,
-                   round->now_ms + attempt->kind->timeout_ms + WORK_LEASE_EXTRA_MS);
+    work_bind_time(statement, 2, lease, round->now_ms + timeout_ms + WORK_LEASE_EXTRA_MS);
     work_bind_time(statement, 3, now, round->now_ms);
     return bk_statement_run(statement);
 }
 
-/* The name and the kind of a lane do not change, and it lives while it is asked. */
+/* The name and the kind of a lane do not change, and it lives while it is asked. What was found and
+ * is not written any more waits for the next round. */
 enum bk_status work_claim_lane(struct bk_work *work, struct bk_transaction *transaction,
                                struct work_round *round, struct work_claim *claim) {
     struct bk_connection *connection = bk_transaction_connection(transaction);
     struct bk_list found, *node;
+    bool is_over = false;
     bk_list_init(&found);
-    enum bk_status status = find_due(work, connection, round, claim, &found);
+    enum bk_status status = find_due(work, connection, round, claim,
+                                     work_round_room(round, transaction, claim->room), &found);
     while ((node = bk_list_pop(&found)) != NULL) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
+        is_over = is_over || work_round_is_over(round, transaction);
+        if (is_over) {
+            claim->head_ms = round->now_ms;
+            work_attempt_free(attempt);
+            continue;
+        }
         if (status == BK_OK)
-            status = set_running(work, connection, round, attempt);
+            status = set_running(work, connection, round, claim->timeout_ms, attempt);
         bk_list_push(&round->claimed, node);
     }
     return status;
@@ -173,7 +182,8 @@ enum bk_status work_scan_lanes(struct bk_work *work, struct bk_transaction *tran
     struct bk_slice from = bk_slice_make(round->scan_from, round->scan_from_length);
     enum bk_status status = BK_OK;
     round->found = bk_alloc(WORK_SCAN_LANES_MAX * sizeof *round->found);
-    while (round->found_count < WORK_SCAN_LANES_MAX && status == BK_OK) {
+    while (round->found_count < WORK_SCAN_LANES_MAX && status == BK_OK &&
+           !work_round_is_over(round, transaction)) {
         struct work_found *found = &round->found[round->found_count];
         status = next_lane(work, connection, from, found);
         if (status != BK_OK)
@@ -230,16 +240,16 @@ enum bk_status work_prune(struct bk_work *work, struct bk_transaction *transacti
                           struct work_round *round) {
     struct bk_connection *connection = bk_transaction_connection(transaction);
     struct expired expired[WORK_PRUNE_ROWS_MAX];
-    uint32_t count = 0;
+    uint32_t count = 0, gone = 0;
     enum bk_status status = BK_OK;
     if ((round->wants & WORK_WANTS_PRUNE) != 0)
         status = find_expired(work, connection, round, expired, &count);
-    for (uint32_t i = 0; i < count && status == BK_OK; i++)
-        status = work_delete_row(work, transaction, NULL, expired[i].rowid,
-                                 bk_slice_make(expired[i].id, BK_WORK_ID_BYTES));
+    for (; gone < count && status == BK_OK && !work_round_is_over(round, transaction); gone++)
+        status = work_delete_row(work, transaction, NULL, expired[gone].rowid,
+                                 bk_slice_make(expired[gone].id, BK_WORK_ID_BYTES));
     if (status == BK_OK)
         status = first_expires(work, connection, &round->expires_ms);
-    if (count < WORK_PRUNE_ROWS_MAX)
+    if (gone == count && count < WORK_PRUNE_ROWS_MAX)
         round->done |= WORK_WANTS_PRUNE;
     return status;
 }

@@ -17,7 +17,8 @@
  * released, so that it does not keep the others waiting.
  *
  * Here is also the tick that looks at the clock once a second, and tells the work when its time has
- * leapt, or when the machine has slept while timers stood still.
+ * leapt, or when the machine has slept while timers stood still; and that looks whether a tenant
+ * whose tasks run is being deleted.
  */
 #include "instance_private.h"
 
@@ -239,6 +240,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     struct work_instance *instance = user;
     (void)timer;
     look_at_clock(instance);
+    work_tenants_look(instance->work);
     release_late(instance);
     work_instance_flush(instance);
 }

@@ -307,7 +307,7 @@ void bk_work_lane_set_policy(struct bk_work *work, struct bk_tenant *tenant, str
         return;
     struct bk_work_lane_policy filled = policy == NULL ? lane->kind->policy : *policy;
     struct work_lane *replay = replay_of(lane);
-    work_policy_fill(&filled);
+    work_policy_fill(lane->kind, &filled);
     if (policy == NULL)
         work_hints_forget_ordered(own, name);
     else

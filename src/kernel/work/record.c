@@ -231,6 +231,11 @@ static enum bk_status blame(struct work_round *round, uint32_t index, uint32_t h
     return status;
 }
 
+/* A run that needs more scratch memory than there is has failed, whatever it says. */
+static enum bk_status with_memory(struct bk_transaction *transaction, enum bk_status status) {
+    return status == BK_OK ? bk_arena_status(bk_transaction_arena(transaction)) : status;
+}
+
 static enum bk_status call_hooks(struct bk_work *work, struct bk_transaction *transaction,
                                  struct work_round *round, uint32_t index, struct bk_slice error) {
     static const enum bk_work_outcome outcomes[] = {
@@ -261,12 +266,14 @@ static enum bk_status call_hooks(struct bk_work *work, struct bk_transaction *tr
             .actor = task->actor, .cause = task->cause, .depth = task->depth};
         bk_transaction_set_origin(transaction, &origin);
         status = declared->on_end(transaction, &end, attempt->kind->user);
+        status = with_memory(transaction, status);
         bk_transaction_set_origin(transaction, NULL);
     }
     if (status != BK_OK)
         return blame(round, index, WORK_SKIP_ON_END, status);
     if (is_dead && (attempt->skips & WORK_SKIP_ON_DEAD) == 0)
-        status = work_call_on_dead(work, transaction, attempt->kind, &end);
+        status =
+            with_memory(transaction, work_call_on_dead(work, transaction, attempt->kind, &end));
     return blame(round, index, WORK_SKIP_ON_DEAD, status);
 }
 
@@ -274,6 +281,8 @@ enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *tran
                                struct work_round *round, uint32_t index) {
     struct work_attempt *attempt = round->ends[index];
     char room[128];
+    bk_arena_reset(
+        bk_transaction_arena(transaction)); /* each has as much, and none is blamed for another */
     enum bk_status status = judge(work, transaction, attempt);
     if (status == BK_END) {
         attempt->record = (struct work_record){

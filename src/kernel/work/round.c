@@ -3,11 +3,12 @@
  * is claimed.
  *
  *   loop    start: ends, lanes with room, other wishes are written down
- *   writer  run: ends · progress · wishes · claims                             (record.c, claim.c)
+ *   writer  run: ends · inbox · progress · wishes · claims                     (record.c, claim.c)
  *   loop    done: ends are freed, claimed tasks begin, heads of lanes are known anew
  *
  * What the writer finds is its own until done; of the loop's it reads what does not change
- * meanwhile. Run may be called again: it forgets first what it has found.
+ * meanwhile. Run may be called again: it forgets first what it has found. It may end before all is
+ * done, when its time is over or a request waits (courtesy.c): then the next round goes on.
  *
  * A round that fails has done nothing. If a hook was to blame, the next one records the ends up to
  * that one, without the hook; if it cannot be told who was, ends are recorded one by one until it
@@ -16,6 +17,7 @@
 #include "work_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/clock.h"
 #include "bakend/failpoint.h"
 
 enum {
@@ -40,6 +42,8 @@ static void forget_answers(struct work_round *round) {
     round->found_count = round->cancelled_count = 0;
     bk_buffer_clear(&round->paused);
     round->done = 0;
+    round->began_ns = 0;
+    round->row_count = round->end_done = 0;
     round->has_no_table = false;
     round->schedule_ms = round->expires_ms = INT64_MAX;
     round->failed_end = -1;
@@ -106,7 +110,11 @@ static bool does_want(const struct work_round *round, uint32_t what) {
     return (round->wants & what) != 0;
 }
 
-/* Lanes are read when their rows are right. */
+static bool is_left(const struct work_round *round, uint32_t what) {
+    return (round->wants & ~round->done & what) != 0;
+}
+
+/* Lanes are read when their rows are right, and all there. */
 static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *transaction,
                                  struct work_round *round) {
     struct bk_connection *connection = bk_transaction_connection(transaction);
@@ -115,13 +123,12 @@ static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *tr
         status = read_paused(work, connection, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_CANCELS))
         status = read_cancelled(work, connection, round);
-    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR) &&
-        (!does_want(round, WORK_WANTS_MOVE) || (round->done & WORK_WANTS_MOVE) != 0))
+    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR) && !is_left(round, WORK_WANTS_MOVE))
         status = repair(transaction, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_ORPHANS | WORK_WANTS_LEASES))
         status = work_find_orphans(work, transaction, round, !does_want(round, WORK_WANTS_ORPHANS));
     if (status == BK_OK && does_want(round, WORK_WANTS_SCAN) &&
-        (!does_want(round, WORK_WANTS_REPAIR) || (round->done & WORK_WANTS_REPAIR) != 0))
+        !is_left(round, WORK_WANTS_REPAIR) && !is_left(round, WORK_WANTS_MOVE))
         status = work_scan_lanes(work, transaction, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_SCHEDULES)) {
         status = work_schedule_turn(work, transaction, round->now_ms, &round->schedule_ms);
@@ -136,11 +143,18 @@ static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *tr
     return status;
 }
 
-/* First of all: what may begin is claimed from the table. */
+/* Before anything is looked for: what may begin is claimed from the table. */
 static enum bk_status empty_inbox(struct bk_work *work, struct bk_transaction *transaction,
                                   struct work_round *round) {
     bool is_empty = false;
-    enum bk_status status = work_inbox_move(work, transaction, WORK_MOVE_ROWS_MAX, &is_empty);
+    enum bk_status status = BK_OK;
+    for (uint32_t rows = 0; rows < WORK_MOVE_ROWS_MAX && status == BK_OK && !is_empty;
+         rows += WORK_MOVE_SLICE_ROWS) {
+        if (rows > 0 && work_round_is_over(round, transaction))
+            break;
+        round->row_count += WORK_MOVE_SLICE_ROWS;
+        status = work_inbox_move(work, transaction, WORK_MOVE_SLICE_ROWS, &is_empty);
+    }
     if (is_empty)
         round->done |= WORK_WANTS_MOVE;
     return status;
@@ -156,28 +170,54 @@ static enum bk_status store_time(struct bk_work *work, struct bk_connection *con
     return bk_statement_run(statement);
 }
 
+static enum bk_status record_ends(struct bk_work *work, struct bk_transaction *transaction,
+                                  struct work_round *round) {
+    enum bk_status status = BK_OK;
+    while (round->end_done < round->end_count && status == BK_OK) {
+        if (work_round_is_over(round, transaction))
+            break;
+        status = work_record_end(work, transaction, round, round->end_done);
+        round->end_done += status == BK_OK;
+    }
+    return status;
+}
+
+/* A lane whose turn does not come any more is asked in the next round. */
+static enum bk_status claim(struct bk_work *work, struct bk_transaction *transaction,
+                            struct work_round *round) {
+    enum bk_status status = BK_OK;
+    for (uint32_t i = 0; i < round->claim_count && status == BK_OK; i++) {
+        round->claims[i].head_ms = round->now_ms;
+        if (!work_round_is_over(round, transaction))
+            status = work_claim_lane(work, transaction, round, &round->claims[i]);
+    }
+    return status;
+}
+
 static enum bk_status run(struct bk_transaction *transaction, struct bk_write *write) {
     struct work_round *round = bk_container_of(write, struct work_round, write);
     struct bk_work *work = bk_container_of(round, struct work_tenant, round)->work;
     struct bk_connection *connection = bk_transaction_connection(transaction);
     enum bk_status status = BK_OK;
     forget_answers(round);
+    round->began_ns = bk_clock_monotonic_ns();
     if (does_want(round, WORK_WANTS_ORPHANS))
         status = look_for_table(work, connection, round);
     if (status != BK_OK || round->has_no_table)
         return status;
-    if (does_want(round, WORK_WANTS_MOVE))
-        status = empty_inbox(work, transaction, round);
-    for (uint32_t i = 0; i < round->end_count && status == BK_OK; i++)
-        status = work_record_end(work, transaction, round, i);
+    status = record_ends(work, transaction, round);
     if (status == BK_OK)
         round->step = WORK_STEP_WISHES;
+    if (status == BK_OK && does_want(round, WORK_WANTS_MOVE))
+        status = empty_inbox(work, transaction, round);
+    round->row_count = 0;
     for (uint32_t i = 0; i < round->progress_count && status == BK_OK; i++)
         status = work_record_progress(work, transaction, &round->progress[i]);
     if (status == BK_OK)
         status = run_wishes(work, transaction, round);
-    for (uint32_t i = 0; i < round->claim_count && status == BK_OK; i++)
-        status = work_claim_lane(work, transaction, round, &round->claims[i]);
+    round->row_count = 0;
+    if (status == BK_OK)
+        status = claim(work, transaction, round);
     if (status == BK_OK && round->stores_time)
         status = store_time(work, connection, round);
     if (status == BK_OK)
@@ -289,9 +329,30 @@ static void want_move(struct work_tenant *tenant) {
     tenant->move_ms = 0;
 }
 
+/* They come first the next time. */
+static void return_ends(struct work_tenant *tenant, uint32_t from) {
+    struct work_round *round = &tenant->round;
+    for (uint32_t i = round->end_count; i > from; i--) {
+        struct work_attempt *attempt = round->ends[i - 1];
+        attempt->is_recording = false;
+        bk_list_push_front(&tenant->ended, &attempt->link);
+    }
+}
+
+static bool has_left_something(const struct work_round *round) {
+    if (round->end_done < round->end_count || (round->wants & ~round->done) != 0)
+        return true;
+    for (uint32_t i = 0; i < round->claim_count; i++)
+        if (round->claims[i].head_ms <= round->now_ms)
+            return true;
+    return false;
+}
+
 static void take_answers(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
-    for (uint32_t i = 0; i < round->end_count; i++)
+    tenant->is_behind = has_left_something(round);
+    return_ends(tenant, round->end_done);
+    for (uint32_t i = 0; i < round->end_done; i++)
         work_attempt_recorded(round->ends[i]);
     bool is_asked_again = (tenant->wants & WORK_WANTS_SCAN) != 0;
     tenant->wants |= round->wants & ~round->done;
@@ -344,16 +405,6 @@ static void search_culprit(struct work_tenant *tenant, enum bk_status status) {
           status);
 }
 
-/* They come first the next time. */
-static void return_ends(struct work_tenant *tenant) {
-    struct work_round *round = &tenant->round;
-    for (uint32_t i = round->end_count; i > 0; i--) {
-        struct work_attempt *attempt = round->ends[i - 1];
-        attempt->is_recording = false;
-        bk_list_push_front(&tenant->ended, &attempt->link);
-    }
-}
-
 /* What the disk says passes, and so does what is busy; if it does not, a hook is to blame. */
 static bool is_to_blame(const struct work_tenant *tenant, enum bk_status status) {
     bool may_pass = status == BK_BUSY || status == BK_TIMEOUT;
@@ -381,7 +432,7 @@ static void take_failure(struct work_tenant *tenant, enum bk_status status) {
         bk_log_warn(&tenant->work->log, "round_failed", BK_STRING("tenant", tenant->tenant->name),
                     BK_TEXT("status", bk_status_name(status)), BK_INT("ends", round->end_count));
     blame(tenant, status);
-    return_ends(tenant);
+    return_ends(tenant, 0);
     tenant->wants |= round->wants;
     if ((round->wants & WORK_WANTS_MOVE) != 0)
         tenant->move_ms = 0;
@@ -410,6 +461,7 @@ static void finish(struct work_tenant *tenant, enum bk_status status) {
     } else {
         take_failure(tenant, status);
     }
+    work_courtesy_end(tenant);
     forget_answers(round);
     bk_free(round->ends);
     bk_free(round->progress);
@@ -442,10 +494,13 @@ static void on_done(struct bk_write *write, enum bk_status status) {
 static void choose_ends(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
     struct bk_list *node;
+    uint32_t max = tenant->end_max;
     if (bk_list_is_empty(&tenant->ended))
         return;
-    round->ends = bk_alloc(tenant->end_max * sizeof(struct work_attempt *));
-    while (round->end_count < tenant->end_max && (node = bk_list_pop(&tenant->ended)) != NULL) {
+    if (max > WORK_COURTEOUS_TASKS_MAX && work_is_courteous(tenant->work))
+        max = WORK_COURTEOUS_TASKS_MAX;
+    round->ends = bk_alloc(max * sizeof(struct work_attempt *));
+    while (round->end_count < max && (node = bk_list_pop(&tenant->ended)) != NULL) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
         attempt->is_recording = true;
         round->ends[round->end_count++] = attempt;
@@ -454,17 +509,18 @@ static void choose_ends(struct work_tenant *tenant) {
 
 static void choose_progress(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
-    uint32_t count = 0;
+    bool has_more = false;
     if ((tenant->wants & WORK_WANTS_PROGRESS) == 0 || tenant->ends_alone)
         return;
-    BK_LIST_FOR_EACH(node, &tenant->handled)
-        count += bk_container_of(node, struct work_attempt, link)->has_progress;
-    round->progress = bk_alloc_zero((count + 1) * sizeof *round->progress);
+    round->progress = bk_alloc_zero(WORK_PROGRESS_MAX * sizeof *round->progress);
     BK_LIST_FOR_EACH(node, &tenant->handled) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
         struct work_progress *progress = &round->progress[round->progress_count];
         if (!attempt->has_progress)
             continue;
+        has_more = round->progress_count == WORK_PROGRESS_MAX;
+        if (has_more)
+            break;
         attempt->has_progress = false;
         progress->rowid = attempt->rowid;
         memcpy(progress->id, attempt->task.id.data, BK_WORK_ID_BYTES);
@@ -472,6 +528,8 @@ static void choose_progress(struct work_tenant *tenant) {
         progress->total = attempt->progress_total;
         round->progress_count++;
     }
+    if (has_more)
+        return;
     tenant->wants &= ~(uint32_t)WORK_WANTS_PROGRESS;
     tenant->progress_ms = round->now_ms;
 }
@@ -536,7 +594,10 @@ static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uin
         lane->is_asked = true;
         lane->head_ms = INT64_MAX; /* it is told anew */
         round->claims[round->claim_count++] =
-            (struct work_claim){.lane = lane, .room = room, .head_ms = INT64_MAX};
+            (struct work_claim){.lane = lane,
+                                .room = room,
+                                .timeout_ms = lane->policy.timeout_ms,
+                                .head_ms = INT64_MAX};
         taken += room;
         claimed[lane->kind->index] += room;
     }
@@ -554,7 +615,8 @@ static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t r
     if (bk_list_is_empty(&tenant->ready[0]) && bk_list_is_empty(&tenant->ready[1]))
         return;
     round->claims = bk_alloc(2 * (size_t)WORK_ROUND_LANES_MAX * sizeof *round->claims);
-    share = share < WORK_ROUND_TASKS_MAX ? share : WORK_ROUND_TASKS_MAX;
+    uint32_t max = work_is_courteous(work) ? WORK_COURTEOUS_TASKS_MAX : WORK_ROUND_TASKS_MAX;
+    share = share < max ? share : max;
     round->reserved = ask_lanes(tenant, &tenant->ready[0], share, claimed, 0);
     uint32_t rest = share - round->reserved;
     round->reserved_replay =
@@ -590,6 +652,7 @@ void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t repla
     tenant->wants &= ~round->wants;
     round->scan_from_length = tenant->scan_from_length;
     memcpy(round->scan_from, tenant->scan_from, tenant->scan_from_length);
+    work_courtesy_begin(tenant);
     choose_ends(tenant);
     choose_progress(tenant);
     choose_claims(tenant, share, replay_share);

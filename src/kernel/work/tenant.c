@@ -42,7 +42,16 @@ void work_tenant_look(struct work_tenant *tenant) {
     if (tenant->is_leaving || bk_tenant_exists(tenant->work->registry, tenant->tenant->name))
         return;
     tenant->is_leaving = true;
+    work_attempts_return(tenant->work, tenant);
     work_attempts_cancel(tenant);
+}
+
+void work_tenants_look(struct bk_work *work) {
+    BK_LIST_FOR_EACH(node, &work->tenants) {
+        struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
+        if (tenant->attempt_count > 0)
+            work_tenant_look(tenant);
+    }
 }
 
 void work_tenant_know(struct work_tenant *tenant) {

@@ -66,6 +66,11 @@ uint32_t work_places(const struct bk_work *work) {
     return minus(work->running_max, work->running_count + work->reserved_count);
 }
 
+static uint32_t free_replay_places(const struct bk_work *work) {
+    uint32_t max = work->running_max / REPLAY_SHARE > 0 ? work->running_max / REPLAY_SHARE : 1;
+    return minus(max, work->replay_count + work->reserved_replay_count);
+}
+
 /* A tenant whose tasks run is held open, and requests to others need room: tasks of a quarter of
  * the tenants that may be open do not begin. */
 static bool may_begin(const struct work_tenant *tenant) {
@@ -126,7 +131,8 @@ static bool must_hold(const struct work_tenant *tenant) {
         return false;
     if (!tenant->is_known || tenant->wants != 0)
         return true;
-    return has_ready_lanes(tenant) && work_places(tenant->work) > 0 && may_begin(tenant);
+    return has_ready_lanes(tenant) && may_begin(tenant) &&
+           work_round_has_room(tenant, free_replay_places(tenant->work));
 }
 
 void work_tenant_settle(struct work_tenant *tenant) {
@@ -165,23 +171,21 @@ static void wake_due(struct bk_work *work) {
     }
 }
 
-static uint32_t free_replay_places(const struct bk_work *work) {
-    uint32_t max = work->running_max / REPLAY_SHARE > 0 ? work->running_max / REPLAY_SHARE : 1;
-    return minus(max, work->replay_count + work->reserved_replay_count);
-}
-
-/* False: it only wants to claim, and there is no place. */
+/* False: it only wants to claim, and there is no place, or it makes room for requests. */
 static bool give_round(struct work_tenant *tenant, uint32_t share) {
     struct bk_work *work = tenant->work;
     int64_t now_ms = work_now_ms(work);
     work_tenant_look(tenant);
     if (!needs_round(tenant, now_ms) && !may_claim(tenant, now_ms))
         return true;
+    if (work_must_pause(tenant))
+        return false;
     uint32_t replay_share = free_replay_places(work);
     if (!may_begin(tenant))
         share = 0;
     if (!needs_round(tenant, now_ms) && (share == 0 || !work_round_has_room(tenant, replay_share)))
         return false;
+    work_tenant_hold(tenant, true);
     work_round_start(tenant, share, replay_share);
     return true;
 }
@@ -201,8 +205,12 @@ static void hand_out(struct bk_work *work) {
         uint32_t places = work_places(work);
         uint32_t share = left == 0 ? places : (places + left - 1) / left;
         left -= left > 0;
-        if (!give_round(tenant, share) && bk_list_is_empty(&tenant->ready_link))
+        if (give_round(tenant, share))
+            continue;
+        if (bk_list_is_empty(&tenant->ready_link))
             bk_list_push(&work->ready, &tenant->ready_link);
+        /* Others may have taken the places for which it was held. */
+        work_tenant_hold(tenant, must_hold(tenant));
     }
 }
 

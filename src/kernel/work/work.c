@@ -31,9 +31,11 @@ enum {
 
 /* --- kinds ------------------------------------------------------------------------------------ */
 
-void work_policy_fill(struct bk_work_lane_policy *policy) {
+void work_policy_fill(const struct work_kind *kind, struct bk_work_lane_policy *policy) {
     if (policy->running_max == 0)
         policy->running_max = 1;
+    if (policy->timeout_ms == 0)
+        policy->timeout_ms = kind->timeout_ms;
     if (policy->breaker_first_ms == 0)
         policy->breaker_first_ms = BREAKER_FIRST_MS;
     if (policy->breaker_max_ms < policy->breaker_first_ms)
@@ -64,7 +66,7 @@ enum bk_status bk_work_add_kind(struct bk_work *work, const struct bk_work_kind 
     kind->timeout_ms = declared->timeout_ms == 0 ? TIMEOUT_MS : declared->timeout_ms;
     kind->attempt_max = declared->attempt_max == 0 ? ATTEMPT_MAX : declared->attempt_max;
     kind->policy = declared->lane;
-    work_policy_fill(&kind->policy);
+    work_policy_fill(kind, &kind->policy);
     kind->index = (uint32_t)work->kind_count;
     work->kinds[work->kind_count++] = kind;
     return BK_OK;
@@ -138,6 +140,7 @@ struct bk_work *bk_work_create(const struct bk_work_options *options) {
     work_sql_init(work);
     work_clock_init(&work->clock);
     work_turn_init(work);
+    work_courtesy_init(work);
     work_tenants_init(work);
     work->instance = work_instance_create(work, options, &work->clock);
     return work;
@@ -148,6 +151,7 @@ void bk_work_destroy(struct bk_work *work) {
     BK_ASSERT(bk_list_is_empty(&work->intakes));
     work_instance_destroy(work->instance);
     work_turn_fini(work);
+    work_courtesy_fini(work);
     bk_timer_close(work->grace);
     bk_task_cancel(&work->begin);
     bk_task_cancel(&work->stopping);
@@ -211,10 +215,10 @@ void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void 
     work->grace = bk_timer_create(work->loop, on_grace_over, work);
     bk_timer_start(work->grace, grace_ms, 0);
     work_instance_stop(work->instance);
-    work_attempts_return(work);
+    work_attempts_return(work, NULL);
     BK_LIST_FOR_EACH(node, &work->tenants) {
         struct work_tenant *tenant = bk_container_of(node, struct work_tenant, link);
-        work_attempts_cancel(tenant);
+        work_attempts_stop(tenant);
         work_tenant_settle(tenant);
     }
     bk_loop_defer(work->loop, &work->stopping);

@@ -17,9 +17,12 @@ enum {
     WORK_ROUND_TASKS_MAX = 256, /* claimed in one transaction: a few ms of the writer */
     WORK_ROUND_ENDS_MAX = 512,  /* recorded in one */
     WORK_ROUND_LANES_MAX = 256, /* asked in one */
+    WORK_COURTEOUS_TASKS_MAX = 64,
+    WORK_PROGRESS_MAX = 64,     /* stored in one */
     WORK_SCAN_LANES_MAX = 1000, /* found in one when a tenant opens */
     WORK_REPAIR_ROWS_MAX = 500,
-    WORK_MOVE_ROWS_MAX = 1000, /* from the inbox in one: about 10 ms of the writer */
+    WORK_MOVE_ROWS_MAX = 1000, /* from the inbox in one: about 10 ms of the writer … */
+    WORK_MOVE_SLICE_ROWS = 16, /* … with a look at who waits after so many */
     WORK_PRUNE_ROWS_MAX = 200,
     WORK_HINTS_MAX = 1000, /* lanes that writers tell of between two turns: past it all are read */
     WORK_LEASE_EXTRA_MS = 60 * 1000,
@@ -117,6 +120,7 @@ struct work_attempt {
     bool is_orphan;     /* it ran when the program ended */
     bool is_probe, has_progress;
     uint32_t skips; /* WORK_SKIP_… */
+    uint32_t timeout_ms;
     enum bk_status hook_status;
     uint64_t delay_ms;
     char *error, *result;
@@ -180,7 +184,7 @@ struct work_progress {
 /* What a lane is asked, and what was found. */
 struct work_claim {
     struct work_lane *lane;
-    uint32_t room;
+    uint32_t room, timeout_ms;
     int64_t head_ms;
 };
 
@@ -215,6 +219,8 @@ struct work_round {
     bool is_flying;
     /* Asked. */
     int64_t now_ms, age_ms;
+    uint64_t budget_ns; /* of the writer's time */
+    bool is_behind;     /* its tenant was when it began */
     bool stores_time;
     uint32_t wants;
     struct work_attempt **ends;
@@ -226,6 +232,9 @@ struct work_round {
     char scan_from[BK_WORK_LANE_MAX_BYTES];
     size_t scan_from_length;
     /* Answered. */
+    uint64_t began_ns;
+    uint32_t row_count; /* of what it is at: see work_round_is_over */
+    uint32_t end_done;  /* of the ends: those behind are left for the next round */
     bool has_no_table;
     uint32_t done;                   /* of wants: what is over */
     struct bk_list claimed, orphans; /* work_attempt.link */
@@ -259,6 +268,7 @@ struct work_tenant {
     bool is_held, is_leaving, is_closed, has_no_table;
     bool has_lost;       /* tasks that ran when the grace was over: their rows say so */
     bool ends_alone;     /* what else the last round wished for has failed */
+    bool is_behind;      /* the last round has left something that could be done at once */
     uint32_t failures;   /* of rounds, in a row */
     uint32_t *running;   /* claimed and not answered, by kind */
     int64_t schedule_ms; /* the next of its schedules; INT64_MAX: none */
@@ -315,6 +325,10 @@ struct bk_work {
     struct work_heap later;    /* lanes and tenants, by work time */
     struct work_heap timeouts; /* attempts, by the loop's time */
     struct bk_timer *upkeep;
+    /* Making room for requests. */
+    struct bk_timer *pause;
+    bool is_pausing;
+    uint32_t behind_count; /* rounds in flight of tenants that are behind */
     /* Stopping. */
     struct bk_timer *grace;
     bool is_grace_over;
@@ -358,7 +372,7 @@ struct work_kind *work_kind_of_lane(const struct bk_work *work, struct bk_slice 
 struct work_clock *work_clock_of(struct bk_work *work);
 /* Work time. Any thread. */
 int64_t work_now_ms(const struct bk_work *work);
-void work_policy_fill(struct bk_work_lane_policy *policy);
+void work_policy_fill(const struct work_kind *kind, struct bk_work_lane_policy *policy);
 
 /* --- hint.c: from writers to the loop --------------------------------------------------------- */
 
@@ -433,15 +447,18 @@ void work_attempt_take(struct work_tenant *tenant, struct work_attempt *attempt)
 /* It ran when the program ended. */
 void work_attempt_take_orphan(struct work_tenant *tenant, struct work_attempt *attempt);
 void work_attempt_cancel(struct work_attempt *attempt);
+/* Those of a tenant that is being deleted. */
 void work_attempts_cancel(struct work_tenant *tenant);
+/* Tells them that the program stops. */
+void work_attempts_stop(struct work_tenant *tenant);
 /* What came of its record; it may be freed. */
 void work_attempt_recorded(struct work_attempt *attempt);
 void work_attempts_time_out(struct bk_work *work);
 void work_attempts_begin(struct bk_task *task);
 /* The grace is over: what a tenant's handlers answer counts no more. */
 void work_attempts_lose(struct work_tenant *tenant);
-/* Those that were not begun wait again. */
-void work_attempts_return(struct bk_work *work);
+/* Those that were not begun wait again: of a tenant; NULL: of all. */
+void work_attempts_return(struct bk_work *work, const struct work_tenant *tenant);
 
 /* --- record.c, claim.c: on the writer --------------------------------------------------------- */
 
@@ -479,6 +496,27 @@ bool work_round_has_room(const struct work_tenant *tenant, uint32_t replay_share
 void work_round_init(struct work_tenant *tenant);
 void work_round_fini(struct work_tenant *tenant);
 
+/* --- courtesy.c: room for requests ------------------------------------------------------------ */
+
+void work_courtesy_init(struct bk_work *work);
+void work_courtesy_fini(struct bk_work *work);
+/* Whether somebody outside has asked for something a moment ago. */
+bool work_is_courteous(const struct bk_work *work);
+/* How much of the writer's time a round may take that begins now, and of the loop's a slice. */
+uint64_t work_round_budget_ns(const struct bk_work *work);
+uint64_t work_slice_ns(const struct bk_work *work);
+/* Whether a tenant that is behind waits, so that requests have their turn. */
+bool work_must_pause(const struct work_tenant *tenant);
+void work_courtesy_begin(struct work_tenant *tenant);
+/* A round is over; tenant->is_behind is as it has left it. */
+void work_courtesy_end(struct work_tenant *tenant);
+/* On the writer, before each row that could as well be written by the next round: whether it is
+ * left to that. */
+bool work_round_is_over(struct work_round *round, const struct bk_transaction *transaction);
+/* Likewise, how many of so many rows are to be read. */
+uint32_t work_round_room(const struct work_round *round, const struct bk_transaction *transaction,
+                         uint32_t row_count);
+
 /* --- turn.c ----------------------------------------------------------------------------------- */
 
 void work_turn_init(struct bk_work *work);
@@ -502,6 +540,8 @@ void work_tenant_free(struct work_tenant *tenant);
 void work_tenant_know(struct work_tenant *tenant);
 /* Notices that it is being deleted: then nothing of it begins any more. */
 void work_tenant_look(struct work_tenant *tenant);
+/* Likewise all whose tasks run, which need no round for long. */
+void work_tenants_look(struct bk_work *work);
 
 /* --- figures.c -------------------------------------------------------------------------------- */
 

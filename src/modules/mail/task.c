@@ -183,10 +183,10 @@ static void on_task(struct bk_work_task *task, void *user) {
 static void on_cancel(struct bk_work_task *task, void *user) {
     struct attempt *attempt = task->state;
     (void)user;
-    if (task->is_stopping)
-        mail_send_withdraw(&attempt->sending);
-    else
+    if (task->is_cancelled)
         mail_send_cancel(&attempt->sending);
+    else
+        mail_send_withdraw(&attempt->sending);
 }
 
 /* --- on the writer: what becomes of it -------------------------------------------------------- */

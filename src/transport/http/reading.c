@@ -188,6 +188,7 @@ static void begin_request(struct http_connection *connection) {
     if (!is_confirmed(connection))
         return;
     fill_request(connection, &head);
+    bk_loop_note_request(http->options.loop);
     if (!bk_api_begin(http->options.api, &exchange->request, &exchange->body_max_bytes))
         return;
     if (head.content_length > exchange->body_max_bytes)

@@ -25,6 +25,10 @@ export function endAll() {
   for (const child of running) child.kill('SIGKILL');
 }
 
+export function programPath(name) {
+  return path.join(PROGRAMS, name);
+}
+
 export function hasProgram(name) {
   return existsSync(path.join(PROGRAMS, name));
 }

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { repeat } from './load.mjs';
-import { BAKEND, launch, launchProgram } from './processes.mjs';
+import { BAKEND, launch, launchProgram, programPath } from './processes.mjs';
 
 export const BODY = '{"email":"john@example.com","name":"John Doe"}';
 const RECORDS = '/api/collections/bench/records';
@@ -17,12 +17,13 @@ const STOP_MS = 30_000;
 
 /* --- servers ------------------------------------------------------------------------------------- */
 
-export async function startBakend({ folder }, data, { exists = false } = {}) {
+/** program: one of this folder that is Bakend and more. */
+export async function startBakend({ folder }, data, { exists = false, program = null } = {}) {
   const began = process.hrtime.bigint();
   /* Migrations are written there: in a folder for all, each server would take over the collections of the others. */
   const app = `${data}-app`;
   mkdirSync(app, { recursive: true });
-  const child = launch(BAKEND, ['serve', '--listen', '127.0.0.1:0', '--data', data, '--app', app], { log: path.join(folder, 'bakend.log') });
+  const child = launch(program ? programPath(program) : BAKEND, ['serve', '--listen', '127.0.0.1:0', '--data', data, '--app', app], { log: path.join(folder, 'bakend.log') });
   const line = await firstLine(child);
   const port = Number(line.match(/:(\d+)\s*$/)[1]);
   const database = path.join(data, 'tenants/default/data.db');

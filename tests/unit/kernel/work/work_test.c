@@ -89,12 +89,10 @@ static void a_delay_is_waited_for(void **state) {
     struct work_fixture *fixture = *state;
     struct bk_work_draft draft = mail;
     draft.delay_ms = 120;
-    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
     int64_t start_ms = work_now_ms(fixture->work);
-    work_fixture_wait(fixture, 40);
-    assert_int_equal(fixture->seen_count, 0);
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
     WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
-    assert_true(work_now_ms(fixture->work) - start_ms >= 100);
+    assert_true(work_now_ms(fixture->work) - start_ms >= 120);
 }
 
 static void what_fails_comes_again_and_is_dead_after_its_last_attempt(void **state) {
