@@ -422,18 +422,25 @@ static void world_init(struct world *world, struct support_schema *fixture, stru
     world->asker.now_ms = INT64_C(1780920000123);
 }
 
-/* 1, 0, or what went wrong, below 0. */
+static enum bk_status ask_once(struct world *world, const struct bk_question *question,
+                               const struct bk_value *values) {
+    struct bk_connection *connection = bk_store_read_now(world->fixture->kernel.tenant->database);
+    return question->of == BK_QUESTION_OF_STORED
+               ? bk_question_ask(question, connection, values[world->things->id_field->index].text)
+               : bk_question_ask_values(question, connection, values);
+}
+
+/* 1, 0, or what went wrong, below 0. Once more where a busy machine took all the time that a SELECT
+ * has here. */
 static int ask(struct world *world, const struct bk_question *question,
                const struct bk_value *values) {
-    struct bk_connection *connection = bk_store_read_now(world->fixture->kernel.tenant->database);
-    enum bk_status status =
-        question->of == BK_QUESTION_OF_STORED
-            ? bk_question_ask(question, connection, values[world->things->id_field->index].text)
-            : bk_question_ask_values(question, connection, values);
+    enum bk_status status = ask_once(world, question, values);
+    for (int i = 0; i < 10 && status == BK_TIMEOUT; i++)
+        status = ask_once(world, question, values);
     if (status == BK_OK || status == BK_NOT_FOUND)
         return status == BK_OK;
     print_message("%.*s: %s\n", BK_SLICE_PRINT(question->sql.text),
-                  bk_connection_error(connection));
+                  bk_connection_error(bk_store_read_now(world->fixture->kernel.tenant->database)));
     return -1;
 }
 
