@@ -407,10 +407,12 @@ static void expire(struct http_connection *connection) {
         break;
     case HTTP_CLOCK_BODY:
         http->figures.timeouts++;
-        if (connection->state == HTTP_STATE_BODY)
+        if (connection->state == HTTP_STATE_BODY) {
             http_reading_refuse(connection, 408, "The request's body took too long to arrive.");
-        else
-            http_connection_cut(connection);
+        } else {
+            connection->keeps_alive = false;
+            http_connection_rest(connection);
+        }
         break;
     case HTTP_CLOCK_LINGER:
         /* While there is something to send, the write clock decides. */
@@ -478,9 +480,9 @@ void http_check_drained(struct bk_http *http) {
 }
 
 static void retire(struct http_connection *connection) {
-    if (connection->state != HTTP_STATE_IDLE)
+    if (connection->state != HTTP_STATE_IDLE && connection->state != HTTP_STATE_DISCARDING)
         return;
-    if (connection->output.length == 0) {
+    if (connection->output.length == 0 && connection->state == HTTP_STATE_IDLE) {
         http_connection_cut(connection);
         return;
     }

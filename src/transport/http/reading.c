@@ -11,6 +11,10 @@
  *
  * A chunked body may not consist of framing: its size lines, extensions and trailers together are
  * bounded by 8 KiB and 64 bytes for each chunk.
+ *
+ * What is left of a body that was answered before its end is thrown away, up to a number of bytes
+ * as they come, framing and all, and in the time that a pause in a body may take, all together: who
+ * sends more, or more slowly, is lingered for like any whose connection does not go on.
  */
 #include "http_private.h"
 
@@ -283,13 +287,12 @@ static void advance_body(struct http_connection *connection) {
 }
 
 static void advance_discarding(struct http_connection *connection) {
-    if (connection->is_body_complete)
+    if (connection->is_body_complete) {
         http_connection_rest(connection);
-    else if (connection->body_bytes > connection->http->options.discard_max_bytes) {
+    } else if (connection->wire_bytes > connection->http->options.discard_max_bytes) {
         connection->keeps_alive = false;
         http_connection_rest(connection);
-    } else
-        http_connection_wind(connection, HTTP_CLOCK_BODY);
+    }
 }
 
 /* Feeds the body to both readers; false when it is broken or they do not agree where it ends. */

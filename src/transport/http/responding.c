@@ -4,7 +4,8 @@
  * A head is written in one go into the connection's output, a small body right behind it. Whether
  * the connection goes on is decided here, before the head that says so: not when the client or a
  * refusal wants it closed, not during a drain, and not when more of an unread body is to come than
- * is worth reading, or a body that the client may never send (it waits for 100 Continue).
+ * is worth reading, or a body that the client may never send (it waits for 100 Continue), or one of
+ * which nobody knows how long it is and a lot has come already.
  *
  * When the client has gone, answers end here and nothing is sent.
  */
@@ -169,6 +170,8 @@ static void decide_keep_alive(struct http_connection *connection) {
         connection->keeps_alive = false;
     if (connection->is_body_complete || !connection->keeps_alive)
         return;
+    if (connection->has_chunked_body && connection->wire_bytes > left)
+        left = connection->wire_bytes;
     if (connection->expects_continue || left > connection->http->options.discard_max_bytes)
         connection->keeps_alive = false;
 }

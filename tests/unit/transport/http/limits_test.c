@@ -112,6 +112,33 @@ static void closes_rather_than_read_a_huge_unwanted_body(void **state) {
     expect_refusal("HTTP/1.1 413 ");
 }
 
+static void little_discarded(struct bk_http_options *options) {
+    options->discard_max_bytes = 48 * 1024;
+}
+
+#define CHUNKED_HEAD " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+/* Most of them are framing: what the client sent is what counts, not what is in the chunks. */
+static void reads_no_more_of_small_chunks_than_of_large_ones(void **state) {
+    (void)state;
+    start(little_discarded);
+    support_client_send(&client, "POST /api/nothing" CHUNKED_HEAD);
+    support_client_wait(&client, "HTTP/1.1 404 ");
+    send_many("1\r\nx\r\n", 10000);
+    support_client_wait_end(&client);
+    stop();
+}
+
+/* Who stops then is not waited for: no more need come for the connection to end. */
+static void closes_after_a_chunked_body_that_was_too_large(void **state) {
+    (void)state;
+    start(little_discarded);
+    support_client_send(&client, "POST /api/echo" CHUNKED_HEAD);
+    send_many("1\r\nx\r\n", SUPPORT_HTTP_ECHO_BYTES_MAX + 1);
+    support_client_wait(&client, "\r\nConnection: close\r\n");
+    expect_refusal("HTTP/1.1 413 ");
+}
+
 static void small_buffers(struct bk_http_options *options) { options->buffered_max_bytes = 1000; }
 
 static void answers_503_when_bodies_fill_the_memory(void **state) {
@@ -177,6 +204,23 @@ static void ends_a_body_that_drips(void **state) {
         support_loop_run_for(server.loop, 20);
     }
     expect_refusal("HTTP/1.1 408 ");
+}
+
+/* Answered before its body came; the rest has its time in all, however it drips. */
+static void ends_the_rest_of_a_body_that_drips(void **state) {
+    (void)state;
+    start(hasty);
+    support_client_send(&client,
+                        "POST /api/nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n");
+    support_client_wait(&client, "HTTP/1.1 404 ");
+    for (int i = 0; i < 400 && bk_http_figures(server.http).timeouts == 0; i++) {
+        support_client_send(&client, "x");
+        support_loop_run_for(server.loop, 20);
+    }
+    assert_int_equal(bk_http_figures(server.http).timeouts, 1);
+    support_client_wait_end(&client);
+    assert_true(client.has_eof);
+    stop();
 }
 
 static void closes_an_idle_connection_without_a_word(void **state) {
@@ -427,11 +471,14 @@ int main(void) {
         cmocka_unit_test(refuses_a_body_that_is_mostly_chunk_extensions),
         cmocka_unit_test(refuses_endless_trailers),
         cmocka_unit_test(closes_rather_than_read_a_huge_unwanted_body),
+        cmocka_unit_test(reads_no_more_of_small_chunks_than_of_large_ones),
+        cmocka_unit_test(closes_after_a_chunked_body_that_was_too_large),
         cmocka_unit_test(answers_503_when_bodies_fill_the_memory),
         cmocka_unit_test(ends_a_head_that_does_not_come),
         cmocka_unit_test(ends_a_head_that_drips),
         cmocka_unit_test(ends_a_body_that_stops),
         cmocka_unit_test(ends_a_body_that_drips),
+        cmocka_unit_test(ends_the_rest_of_a_body_that_drips),
         cmocka_unit_test(closes_an_idle_connection_without_a_word),
         cmocka_unit_test(does_not_wait_for_a_reader_that_stopped),
         cmocka_unit_test(ends_a_reader_that_trickles),
