@@ -197,11 +197,16 @@ void bk_store_on_committed(struct bk_store *store, bk_committed_cb on_committed,
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-/* A read on a reader thread, inside one read transaction. */
+/* A read on a reader thread, inside one read transaction. Reads that take long are kept apart from
+ * the others: one with a deadline longer than the store's begins among them, and one that
+ * may_run_again moves there when others wait for it. */
 struct bk_read {
     /* Of work on a processor, and ten times as much by the clock; 0: the store's
      * read_deadline_ms. */
     uint32_t deadline_ms;
+    /* run may be ended by BK_TIMEOUT before its deadline and called once more, in another
+     * transaction and on another thread: it has to begin anew then. */
+    bool may_run_again;
     enum bk_status (*run)(struct bk_connection *connection, struct bk_read *read);
     void (*done)(struct bk_read *read, enum bk_status status);
     /* The store's. */
@@ -209,6 +214,7 @@ struct bk_read {
     struct bk_database *database;
     enum bk_status status;
     bool is_cancelled; /* atomic */
+    bool is_long, has_given_way;
 };
 /* BK_OK: done will be called later on the loop. BK_BUSY, BK_CLOSING: never. */
 enum bk_status bk_store_read(struct bk_database *database, struct bk_read *read);
@@ -311,7 +317,7 @@ struct bk_store_options {
     struct bk_loop *loop;
     struct bk_logger *logger;
     uint32_t writer_count;        /* 1..4 */
-    uint32_t reader_count;        /* 1..16 threads */
+    uint32_t reader_count;        /* 1..16 threads, and as many for long reads */
     uint32_t queue_max;           /* waiting writes per database and lane; past it BK_BUSY */
     uint32_t read_queue_max;      /* waiting reads in all; past it BK_BUSY */
     uint32_t batch_max;           /* writes per commit */

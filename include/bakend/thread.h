@@ -8,6 +8,9 @@ struct bk_thread;
 /* name: at most 15 characters, seen in top. All signals are blocked in it. */
 struct bk_thread *bk_thread_start(const char *name, void (*body)(void *argument), void *argument);
 void bk_thread_join(struct bk_thread *thread); /* and frees it */
+/* For the rest of its life the calling thread gets less of a processor than the others where there
+ * is not enough for all. Called once. */
+void bk_thread_lower_priority(void);
 
 struct bk_pool;
 
@@ -26,6 +29,8 @@ struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t 
  * never. */
 enum bk_status bk_pool_submit(struct bk_pool *pool, struct bk_job *job);
 uint32_t bk_pool_waiting_count(struct bk_pool *pool);
+/* Whether a job waits that no idle thread is about to take. Any thread. */
+bool bk_pool_is_behind(struct bk_pool *pool);
 /* On the loop: finishes what was submitted (delivering each done), joins, frees. */
 void bk_pool_destroy(struct bk_pool *pool);
 

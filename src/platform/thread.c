@@ -18,8 +18,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
-enum { THREAD_NAME_BYTES = 16 /* the kernel's, with NUL */ };
+enum {
+    THREAD_NAME_BYTES = 16,  /* the kernel's, with NUL */
+    LOWER_PRIORITY_STEPS = 5 /* a third of what another gets that wants the same processor */
+};
 
 struct bk_thread {
     pthread_t handle;
@@ -59,6 +63,12 @@ void bk_thread_join(struct bk_thread *thread) {
     BK_ASSERT(!pthread_equal(pthread_self(), thread->handle));
     BK_ASSERT(pthread_join(thread->handle, NULL) == 0);
     bk_free(thread);
+}
+
+/* Linux has a priority for each thread. Where it cannot be lowered further, nothing is lost. */
+void bk_thread_lower_priority(void) {
+    int priority = getpriority(PRIO_PROCESS, 0);
+    (void)setpriority(PRIO_PROCESS, 0, priority + LOWER_PRIORITY_STEPS);
 }
 
 /* --- pools ------------------------------------------------------------------------------------ */
@@ -196,6 +206,14 @@ uint32_t bk_pool_waiting_count(struct bk_pool *pool) {
     count = pool->waiting_count;
     (void)pthread_mutex_unlock(&pool->mutex);
     return count;
+}
+
+bool bk_pool_is_behind(struct bk_pool *pool) {
+    bool is_behind;
+    (void)pthread_mutex_lock(&pool->mutex);
+    is_behind = pool->waiting_count > pool->idle_count;
+    (void)pthread_mutex_unlock(&pool->mutex);
+    return is_behind;
 }
 
 /* The answers are delivered while the pool is still whole: a done may ask it something. */

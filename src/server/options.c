@@ -128,7 +128,7 @@ const struct bk_option server_option_table[] = {
     OPTION("writers", BK_OPTION_INT, writers, "2", 1, 4, "COUNT",
            "Writer threads; a tenant always has the same one."),
     OPTION("readers", BK_OPTION_INT, readers, "2", 1, 16, "COUNT",
-           "Reader threads, for lists and filters."),
+           "Reader threads, for lists and filters; as many more for long ones."),
     OPTION("queue-max", BK_OPTION_INT, queue_max, "4096", 16, 1000000, "COUNT",
            "Writes that may wait per tenant; past it the answer is 503."),
     OPTION("read-queue-max", BK_OPTION_INT, read_queue_max, "1024", 16, 1000000, "COUNT",

@@ -12,9 +12,9 @@
  * database: extensions cannot be loaded, and those that SQLite has are for direct use only.
  *
  * Deadlines are looked at by the progress handler, every PROGRESS_STEPS steps of SQLite's machine.
- * A reader's is set when it is borrowed. On the writer and the loop each SELECT has its own, or a
- * number of steps instead of a time, and other statements have none: an interrupted write would
- * take the neighbours' transaction with it.
+ * A reader's is set when it is borrowed, and there a long read gives way to others. On the writer
+ * and the loop each SELECT has its own, or a number of steps instead of a time, and other
+ * statements have none: an interrupted write would take the neighbours' transaction with it.
  *
  * SQLite's codes are translated here and in no other place.
  */
@@ -136,8 +136,17 @@ struct bk_slice bk_connection_conflict(struct bk_connection *connection) {
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
+/* Once it has, it does so to its end. */
+static bool gives_way(struct bk_connection *connection, uint64_t worked_ns) {
+    if (connection->slice_end_ns == 0 || worked_ns < connection->slice_end_ns)
+        return false;
+    if (!connection->has_given_way)
+        connection->has_given_way = bk_pool_is_behind(connection->database->store->readers);
+    return connection->has_given_way;
+}
+
 bool store_connection_is_late(struct bk_connection *connection) {
-    uint64_t now_ns;
+    uint64_t now_ns, worked_ns;
     if (connection->is_cancelled != NULL &&
         __atomic_load_n(connection->is_cancelled, __ATOMIC_RELAXED))
         return true;
@@ -148,8 +157,12 @@ bool store_connection_is_late(struct bk_connection *connection) {
     now_ns = bk_clock_monotonic_ns();
     if (connection->deadline_ns == STORE_DEADLINE_FROM_NOW)
         connection->deadline_ns = now_ns + STORE_SELECT_DEADLINE_MS * STORE_NS_PER_MS;
-    return now_ns >= connection->deadline_ns ||
-           (connection->work_end_ns != 0 && bk_clock_thread_ns() >= connection->work_end_ns);
+    if (now_ns >= connection->deadline_ns)
+        return true;
+    if (connection->work_end_ns == 0)
+        return false;
+    worked_ns = bk_clock_thread_ns();
+    return worked_ns >= connection->work_end_ns || gives_way(connection, worked_ns);
 }
 
 /* Returns other than 0 to interrupt. */

@@ -156,10 +156,10 @@ static void add_writer(struct bk_store_figures *figures, const struct store_writ
 
 struct bk_store_figures bk_store_figures(struct bk_store *store) {
     struct bk_store_figures figures = {.databases_open = store->database_count,
-                                       .waiting_reads = bk_pool_waiting_count(store->readers)};
+                                       .waiting_reads = store_readers_waiting_count(store)};
     for (uint32_t i = 0; i < store->options.writer_count; i++)
         add_writer(&figures, &store->writers[i]);
-    for (uint32_t i = 0; i < store->options.reader_count; i++) {
+    for (uint32_t i = 0; i < STORE_READER_THREADS_MAX; i++) {
         figures.reads += store_counted(&store->reader_threads[i].reads);
         figures.reads_timed_out += store_counted(&store->reader_threads[i].reads_timed_out);
     }

@@ -35,10 +35,13 @@
 enum {
     STORE_WRITERS_MAX = 4,
     STORE_READERS_MAX = 16,
+    STORE_READER_THREADS_MAX = 2 * STORE_READERS_MAX, /* from STORE_READERS_MAX on: of long reads */
+    STORE_READ_SLICE_MS = 2,    /* of work: many pages of a list, little of what is long */
     STORE_STATEMENTS_MAX = 256, /* cached per connection; the least recently used goes */
     STORE_STATEMENT_BUCKETS = 512,
     STORE_READ_PATIENCE = 10, /* times its deadline, for what waits for a processor or the disk */
     STORE_READER_CONNECTIONS_MAX = 32, /* per reader thread: 2 descriptors and about 100 KiB each */
+    STORE_LONG_READER_CONNECTIONS_MAX = 8, /* to open one costs a long read little */
     STORE_PAGE_BYTES = 4096,
     STORE_WAL_FRAME_BYTES = STORE_PAGE_BYTES + 24, /* a page behind its frame header */
     STORE_FORMAT_VERSION = 1,
@@ -113,6 +116,8 @@ struct bk_connection {
     uint64_t step_max;      /* likewise instead of a time; 0: none */
     uint64_t steps_taken;   /* of these */
     const bool *is_cancelled; /* atomic; a look at it interrupts, NULL: none */
+    uint64_t slice_end_ns;    /* likewise: from when on it gives way to who waits; 0: it does not */
+    bool has_given_way;
     struct bk_statement *buckets[STORE_STATEMENT_BUCKETS];
     size_t statement_count;
     struct bk_list recent; /* newest first */
@@ -293,7 +298,7 @@ struct bk_database {
     bool was_unclean;                  /* the process ended without closing it */
 
     /* Each under the mutex of its reader thread. */
-    struct bk_connection *reader_connections[STORE_READERS_MAX];
+    struct bk_connection *reader_connections[STORE_READER_THREADS_MAX];
 
     /* Atomic. */
     uint32_t generation; /* of the schema: a connection with another one forgets its statements */
@@ -306,6 +311,7 @@ struct store_reader_thread {
     pthread_mutex_t mutex;
     struct bk_list connections; /* bk_connection.pool_link, newest first */
     uint32_t connection_count;
+    bool has_lower_priority;
     uint64_t reads, reads_timed_out; /* atomic */
 };
 
@@ -314,9 +320,9 @@ struct bk_store {
     struct bk_log log;
     struct bk_mailbox *answers;
     struct store_writer writers[STORE_WRITERS_MAX];
-    struct bk_pool *readers;
+    struct bk_pool *readers, *long_readers;
     struct bk_pool *maintenance; /* one thread: copies and checks, which take their time */
-    struct store_reader_thread reader_threads[STORE_READERS_MAX];
+    struct store_reader_thread reader_threads[STORE_READER_THREADS_MAX];
     struct bk_list commit_hooks;
     bk_committed_cb on_committed;
     void *on_committed_user;
@@ -389,6 +395,7 @@ void store_checkpoint_forget(struct bk_database *database);
 
 void store_readers_init(struct bk_store *store);
 void store_readers_fini(struct bk_store *store);
+uint32_t store_readers_waiting_count(struct bk_store *store);
 /* Takes the database's connections out of the reader threads' hands and closes them. Any thread. */
 void store_readers_close_database(struct bk_database *database);
 /* Ends the loop's read transaction. */

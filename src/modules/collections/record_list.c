@@ -783,6 +783,7 @@ void collections_records_list(struct bk_request *request) {
     enum bk_status status = make_sql(list);
     if (status == BK_OK) {
         bk_schema_ref(schema);
+        list->read.may_run_again = true;
         list->read.run = on_run;
         list->read.done = on_done;
         request->state = list;

@@ -77,6 +77,7 @@ static enum bk_status write_record(struct record_read *record, struct bk_connect
         bk_connection_statement(connection, &collection->select_by_id, &statement);
     if (status != BK_OK)
         return status;
+    bk_buffer_clear(&request->out);
     bk_statement_bind_text(statement, 1, bk_request_parameter(request, BK_SLICE("id")));
     status = bk_statement_step(statement);
     if (status == BK_OK) {
@@ -128,6 +129,7 @@ static void read_on_reader(struct record_read *record, struct bk_slice rule) {
                                   record->collection, rule, BK_QUESTION_OF_STORED);
     if (status == BK_OK) {
         bk_schema_ref(record->schema);
+        record->read.may_run_again = true;
         record->read.run = on_run;
         record->read.done = on_done;
         status = bk_store_read(request->tenant->database, &record->read);

@@ -341,7 +341,7 @@ static void on_retry(struct bk_timer *timer, void *user) {
 static void read_piece(struct snapshot *snapshot) {
     if (!may_go_on(snapshot))
         return;
-    snapshot->read = (struct bk_read){.run = on_run, .done = on_read_done};
+    snapshot->read = (struct bk_read){.may_run_again = true, .run = on_run, .done = on_read_done};
     enum bk_status status = bk_store_read(snapshot->request->tenant->database, &snapshot->read);
     if (status != BK_OK)
         on_read_done(&snapshot->read, status);

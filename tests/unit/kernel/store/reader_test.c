@@ -141,18 +141,23 @@ static void a_long_read_is_cut_off(void **state) {
     assert_int_equal(bk_store_figures(fixture->store).reads, 2);
 }
 
-/* One reader: the first read runs while the second waits. Both end long before their deadlines, and
- * the second has not run. */
-static void a_read_that_nobody_waits_for_ends(void **state) {
-    struct support_store *fixture = *state;
+static void restart_with_one_reader(struct support_store *fixture, uint32_t read_deadline_ms) {
     struct bk_store_options options;
-    struct plain_read reads[2];
     support_store_close(fixture);
     support_store_stop(fixture);
     bk_store_options_init(&options);
     options.reader_count = 1;
+    options.read_deadline_ms = read_deadline_ms;
     support_store_start(fixture, &options);
     assert_int_equal(support_store_open(fixture), BK_OK);
+}
+
+/* One reader: the first read runs while the second waits. Both end long before their deadlines, and
+ * the second has not run. */
+static void a_read_that_nobody_waits_for_ends(void **state) {
+    struct support_store *fixture = *state;
+    struct plain_read reads[2];
+    restart_with_one_reader(fixture, 100);
     for (int i = 0; i < 2; i++) {
         reads[i] = (struct plain_read){
             .read = {.run = on_read, .done = on_read_done, .deadline_ms = 60 * 1000},
@@ -166,6 +171,111 @@ static void a_read_that_nobody_waits_for_ends(void **state) {
     }
     assert_int_equal(bk_store_figures(fixture->store).reads_timed_out, 0);
     assert_int_equal(support_store_number(fixture, "SELECT count(*) FROM items"), 0);
+}
+
+enum { LONG_READS = 5, PATIENT_MS = 60 * 1000 };
+
+static void start_read(struct support_store *fixture, struct plain_read *read,
+                       struct plain_read initial) {
+    *read = initial;
+    read->read.run = on_read;
+    read->read.done = on_read_done;
+    assert_int_equal(bk_store_read(fixture->database, &read->read), BK_OK);
+}
+
+static void end_reads(struct support_store *fixture, struct plain_read *reads, int count) {
+    for (int i = 0; i < count; i++)
+        bk_store_read_cancel(&reads[i].read);
+    for (int i = 0; i < count; i++) {
+        support_loop_run_until(fixture->loop, &reads[i].is_done);
+        assert_int_equal(reads[i].status, BK_CANCELLED);
+    }
+}
+
+static enum bk_status count_all(struct bk_connection *connection, void *user) {
+    return count_items(connection, user);
+}
+
+/* One reader, and more reads than threads that all take until somebody ends them. */
+static void a_short_read_does_not_wait_for_long_ones(void **state) {
+    struct support_store *fixture = *state;
+    struct plain_read endless[LONG_READS], small;
+    restart_with_one_reader(fixture, PATIENT_MS);
+    for (int i = 0; i < LONG_READS; i++)
+        start_read(fixture, &endless[i],
+                   (struct plain_read){.read = {.may_run_again = true}, .run = read_endlessly});
+    for (int i = 0; i < 3; i++) {
+        start_read(fixture, &small, (struct plain_read){.run = count_all, .count = -1});
+        support_loop_run_until(fixture->loop, &small.is_done);
+        assert_int_equal(small.status, BK_OK);
+        assert_int_equal(small.count, 0);
+    }
+    for (int i = 0; i < LONG_READS; i++)
+        assert_false(endless[i].is_done);
+    end_reads(fixture, endless, LONG_READS);
+    assert_int_equal(bk_store_figures(fixture->store).reads_timed_out, 0);
+}
+
+/* Likewise reads that say themselves that they take long. */
+static void a_short_read_does_not_wait_for_those_with_a_long_deadline(void **state) {
+    struct support_store *fixture = *state;
+    struct plain_read endless[LONG_READS], small;
+    restart_with_one_reader(fixture, 100);
+    for (int i = 0; i < LONG_READS; i++)
+        start_read(fixture, &endless[i],
+                   (struct plain_read){.read = {.deadline_ms = PATIENT_MS}, .run = read_endlessly});
+    start_read(fixture, &small, (struct plain_read){.run = count_all});
+    support_loop_run_until(fixture->loop, &small.is_done);
+    assert_int_equal(small.status, BK_OK);
+    end_reads(fixture, endless, LONG_READS);
+}
+
+struct counting_read {
+    struct plain_read plain;
+    int run_count; /* the reader's, then the loop's */
+};
+
+/* Works on until somebody waits for its reader, and is done at once when it runs for the second
+ * time. */
+static enum bk_status run_counting(struct bk_connection *connection, struct bk_read *read) {
+    struct counting_read *self = bk_container_of(read, struct counting_read, plain.read);
+    if (self->run_count++ > 0)
+        return count_items(connection, &self->plain.count);
+    return read_endlessly(connection, NULL);
+}
+
+static void who_gives_way_begins_anew_in_another_snapshot(void **state) {
+    struct support_store *fixture = *state;
+    struct counting_read given = {
+        .plain.read = {.may_run_again = true, .run = run_counting, .done = on_read_done}};
+    struct plain_read small;
+    struct support_write write;
+    char sql[] = "INSERT INTO items (name) VALUES ('x')";
+    restart_with_one_reader(fixture, PATIENT_MS);
+    assert_int_equal(bk_store_read(fixture->database, &given.plain.read), BK_OK);
+    support_write_init(&write, support_run_sql, sql);
+    assert_int_equal(bk_store_write(fixture->database, &write.write), BK_OK);
+    support_loop_run_until(fixture->loop, &write.is_done);
+    assert_false(given.plain.is_done);
+    start_read(fixture, &small, (struct plain_read){.run = count_all});
+    support_loop_run_until(fixture->loop, &small.is_done);
+    support_loop_run_until(fixture->loop, &given.plain.is_done);
+    assert_int_equal(given.plain.status, BK_OK);
+    assert_int_equal(given.run_count, 2);
+    assert_int_equal(given.plain.count, 1);
+    assert_int_equal(bk_store_figures(fixture->store).reads, 2);
+}
+
+/* It has nobody to give way to: it runs to its end, once. */
+static void a_long_read_alone_keeps_its_reader(void **state) {
+    struct support_store *fixture = *state;
+    struct counting_read alone = {
+        .plain.read = {.may_run_again = true, .run = run_counting, .done = on_read_done}};
+    restart_with_one_reader(fixture, 50);
+    assert_int_equal(bk_store_read(fixture->database, &alone.plain.read), BK_OK);
+    support_loop_run_until(fixture->loop, &alone.plain.is_done);
+    assert_int_equal(alone.plain.status, BK_TIMEOUT);
+    assert_int_equal(alone.run_count, 1);
 }
 
 static enum bk_status try_to_write(struct bk_connection *connection, void *user) {
@@ -240,6 +350,10 @@ int main(void) {
         TEST(one_turn_reads_one_snapshot),
         TEST(a_long_read_is_cut_off),
         TEST(a_read_that_nobody_waits_for_ends),
+        TEST(a_short_read_does_not_wait_for_long_ones),
+        TEST(a_short_read_does_not_wait_for_those_with_a_long_deadline),
+        TEST(who_gives_way_begins_anew_in_another_snapshot),
+        TEST(a_long_read_alone_keeps_its_reader),
         TEST(a_reader_cannot_write),
         TEST(more_databases_than_connections_can_be_read),
         TEST(too_many_waiting_reads_are_refused),
