@@ -214,7 +214,7 @@ struct http_proxies *http_proxies_create(const char *text, struct bk_error *erro
 void http_proxies_destroy(struct http_proxies *proxies);
 /* The client's address as the nearest trusted proxy tells it; peer where peer is no proxy. */
 struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct bk_slice peer,
-                                    struct bk_slice forwarded_for);
+                                    const struct bk_header *headers, uint32_t count);
 bool http_proxies_trust(const struct http_proxies *proxies, struct bk_slice address);
 bool http_address_read(struct bk_slice text, uint8_t out[HTTP_ADDRESS_KEY_BYTES], bool *is_ipv4);
 

@@ -1,9 +1,9 @@
 /*
  * Trusted proxies: whose X-Forwarded-For is believed.
  *
- * Each proxy appends the address that it was called from. So the list is read from its end, and the
- * first address that is no trusted proxy is the client; what stands before it may be anybody's
- * invention.
+ * Each proxy appends the address that it was called from, to the last line of the header or as a
+ * line of its own: all lines are one list (RFC 9110, 5.3). It is read from its end, and the first
+ * address that is no trusted proxy is the client; what stands before it may be anybody's invention.
  */
 #include "http_private.h"
 
@@ -91,22 +91,32 @@ bool http_proxies_trust(const struct http_proxies *proxies, struct bk_slice text
     return false;
 }
 
-struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct bk_slice peer,
-                                    struct bk_slice forwarded_for) {
-    struct bk_slice client = peer;
-    size_t end = forwarded_for.length;
-    while (end > 0 && http_proxies_trust(proxies, client)) {
+/* Steps back from *client over what one line of the header names; false: no further. */
+static bool step_back(const struct http_proxies *proxies, struct bk_slice line,
+                      struct bk_slice *client) {
+    size_t end = line.length;
+    while (end > 0) {
         uint8_t address[ADDRESS_BYTES];
         struct bk_slice part;
         size_t start = end;
         bool is_ipv4;
-        while (start > 0 && forwarded_for.data[start - 1] != ',')
+        while (start > 0 && line.data[start - 1] != ',')
             start--;
-        part = bk_slice_trim(bk_slice_make(forwarded_for.data + start, end - start));
-        if (!http_address_read(part, address, &is_ipv4))
-            break;
-        client = part;
+        part = bk_slice_trim(bk_slice_make(line.data + start, end - start));
+        if (!http_proxies_trust(proxies, *client) || !http_address_read(part, address, &is_ipv4))
+            return false;
+        *client = part;
         end = start > 0 ? start - 1 : 0;
     }
+    return true;
+}
+
+struct bk_slice http_proxies_client(const struct http_proxies *proxies, struct bk_slice peer,
+                                    const struct bk_header *headers, uint32_t count) {
+    struct bk_slice client = peer;
+    for (uint32_t i = count; i > 0; i--)
+        if (bk_slice_is(headers[i - 1].name, "x-forwarded-for") &&
+            !step_back(proxies, headers[i - 1].value, &client))
+            break;
     return client;
 }

@@ -140,7 +140,6 @@ static void set_target(struct bk_request *request, const struct http_head *head)
 static void fill_request(struct http_connection *connection, const struct http_head *head) {
     struct http_exchange *exchange = connection->exchange;
     struct bk_request *request = &exchange->request;
-    struct bk_slice forwarded;
     request->method = bk_method_parse(head->method);
     set_target(request, head);
     request->headers = head->headers;
@@ -148,11 +147,10 @@ static void fill_request(struct http_connection *connection, const struct http_h
     request->is_control = connection->is_control;
     memcpy(exchange->address, connection->address, connection->address_length);
     request->remote_address = bk_slice_make(exchange->address, connection->address_length);
-    if (connection->http->proxies != NULL) {
-        forwarded = bk_request_header(request, BK_SLICE("x-forwarded-for"));
+    if (connection->http->proxies != NULL)
         request->remote_address =
-            http_proxies_client(connection->http->proxies, request->remote_address, forwarded);
-    }
+            http_proxies_client(connection->http->proxies, request->remote_address,
+                                request->headers, request->header_count);
 }
 
 static void dispatch(struct http_connection *connection) {

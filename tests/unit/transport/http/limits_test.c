@@ -239,9 +239,8 @@ static void does_not_wait_for_a_reader_that_stopped(void **state) {
     (void)state;
     start(hasty);
     support_client_send(&client, "GET /api/flood HTTP/1.1\r\nHost: a\r\n\r\n");
-    while (server.abort_count == 0)
+    while (server.abort_count == 0 || bk_http_figures(server.http).connections > 0)
         support_loop_run_for(server.loop, 20);
-    assert_int_equal(bk_http_figures(server.http).connections, 0);
     stop();
 }
 
