@@ -8,7 +8,9 @@
  * wait.
  *
  * A peer that takes nothing is found by what it has acknowledged, judged every write_timeout_ms
- * while output waits: what the kernel took tells little, since it takes megabytes at a time.
+ * while output waits: what the kernel took tells little, since it takes megabytes at a time. One
+ * that takes a little now and then may stay, but not at the cost of others: while these find no
+ * room among what all queue, the costliest of those that have been behind for that long go.
  */
 #include "websocket_private.h"
 
@@ -294,8 +296,10 @@ static void queue_write(struct websocket_connection *connection) {
         return;
     }
     connection->in_flight_bytes = total;
-    if (bk_list_is_empty(&connection->write_link))
-        judge_from_now(connection);
+    if (!bk_list_is_empty(&connection->write_link))
+        return;
+    connection->unsent_since_ms = bk_loop_now_ms(connection->websockets->options.loop);
+    judge_from_now(connection);
 }
 
 static void flush(struct websocket_connection *connection) {
@@ -345,8 +349,39 @@ void websocket_sending_on_turn_end(struct bk_turn_hook *hook) {
         bk_loop_defer(websockets->options.loop, &websockets->more_task);
 }
 
+/* Of those that have been behind for write_timeout_ms, by bytes times how long; NULL: none. */
+static struct websocket_connection *costliest(struct bk_websockets *websockets) {
+    uint64_t now_ms = bk_loop_now_ms(websockets->options.loop);
+    struct websocket_connection *found = NULL;
+    double highest = 0;
+    BK_LIST_FOR_EACH(link, &websockets->writing) {
+        struct websocket_connection *connection =
+            bk_container_of(link, struct websocket_connection, write_link);
+        uint64_t age_ms = now_ms - connection->unsent_since_ms;
+        double cost = (double)connection->queue.bytes * (double)age_ms;
+        if (age_ms < websockets->options.write_timeout_ms || cost <= highest)
+            continue;
+        highest = cost;
+        found = connection;
+    }
+    return found;
+}
+
+/* Their memory comes back in a moment, so it is not looked at again before the next tick. */
+static void make_room(struct bk_websockets *websockets) {
+    size_t room = websockets->options.queued_max_bytes / ROOM_AGAIN, left = websockets->own_bytes;
+    struct websocket_connection *connection;
+    while (!bk_list_is_empty(&websockets->starved) && left > room &&
+           (connection = costliest(websockets)) != NULL) {
+        left -= connection->queue.bytes < left ? connection->queue.bytes : left;
+        websockets->figures.timeouts++;
+        websocket_connection_break(connection);
+    }
+}
+
 void websocket_sending_check(struct bk_websockets *websockets) {
     uint64_t now_ms = bk_loop_now_ms(websockets->options.loop);
+    make_room(websockets);
     while (!bk_list_is_empty(&websockets->writing)) {
         struct websocket_connection *connection =
             bk_container_of(websockets->writing.next, struct websocket_connection, write_link);

@@ -67,11 +67,12 @@ struct websocket_connection {
     size_t first_sent;      /* bytes of the queue's first frame */
     size_t in_flight_bytes; /* of the queue, in write */
     uint64_t clock_since_ms;
-    uint64_t write_since_ms; /* while output waits for the peer: since it was judged */
-    uint64_t written_bytes;  /* taken by the socket */
-    int64_t delivered_bytes; /* that the peer had when it was judged */
-    uint32_t counted_bytes;  /* of the reader's memory, in websockets->gathered_bytes */
-    uint16_t code;           /* as we closed it */
+    uint64_t unsent_since_ms; /* while output waits for the peer: since it does */
+    uint64_t write_since_ms;  /* likewise: since it was judged */
+    uint64_t written_bytes;   /* taken by the socket */
+    int64_t delivered_bytes;  /* that the peer had when it was judged */
+    uint32_t counted_bytes;   /* of the reader's memory, in websockets->gathered_bytes */
+    uint16_t code;            /* as we closed it */
     uint8_t state, clock, pong_count;
     bool is_watched; /* on_drain is to be called */
     bool is_shut;    /* our FIN is on its way */

@@ -484,6 +484,26 @@ static void bears_with_a_peer_that_takes_little(void **state) {
     assert_int_equal(peers[0].close_code, 0);
 }
 
+/* It takes a byte in each window, and so would keep the memory of all for hours. */
+static void does_not_bear_with_it_at_the_cost_of_others(void **state) {
+    char byte, text[6 * KIB] = {0};
+    (void)state;
+    options.write_timeout_ms = 300;
+    options.queued_max_bytes = 48 * KIB;
+    begin(&peers[0]);
+    begin(&peers[1]);
+    (void)fill(&peers[0], 6 * KIB);
+    assert_int_equal(bk_channel_send(peers[1].channel, bk_slice_make(text, sizeof(text)), true),
+                     BK_BUSY);
+    for (int i = 0; i < 400 && peers[1].drain_count == 0; i++) {
+        support_loop_run_for(loop, 20);
+        (void)recv(peers[0].socket, &byte, 1, MSG_DONTWAIT);
+    }
+    assert_int_equal(peers[1].drain_count, 1);
+    assert_int_equal(peers[0].close_code, 1006);
+    assert_int_equal(peers[1].close_code, 0);
+}
+
 /* --- closing ---------------------------------------------------------------------------------- */
 
 static void closes_behind_what_waits(void **state) {
@@ -668,6 +688,7 @@ int main(void) {
         TEST(gives_up_a_peer_that_does_not_answer),
         TEST(cuts_a_peer_that_takes_nothing),
         TEST(bears_with_a_peer_that_takes_little),
+        TEST(does_not_bear_with_it_at_the_cost_of_others),
         TEST(closes_behind_what_waits),
         TEST(does_not_wait_for_an_answer_for_ever),
         TEST(answers_the_peer_s_close_frame_with_its_code),
