@@ -95,6 +95,9 @@ test('a mail', async (t) => {
       [mail({ headers: { Bcc: 'eve@example.com' } }), { headers: 'validation_invalid_header' }],
       [mail({ to: undefined }), { to: 'validation_required' }],
       [mail({ text: '' }), { text: 'validation_required' }],
+      [mail({ attachments: [] }), { attachments: 'validation_unknown_name' }],
+      [mail({ reply_to: 'x@y.z' }), { reply_to: 'validation_unknown_name' }],
+      [mail({ record: 'x' }), { record: 'validation_unknown_name' }],
     ]) {
       const answer = await api.ask('POST', '/api/mail', body);
       if (body.headers) assert.ok(answer.status === 400 && answer.body.data.headers, answer.text);
@@ -146,12 +149,17 @@ test('a mail', async (t) => {
     assert.equal(end.template, 'verification');
     assert.equal(end.subject, 'A & B: {RECORD:nick} {RECORD:inner} {TOKEN}', 'no secret');
     assert.ok(!JSON.stringify(end).includes('secret-token'));
+    const its = { template: 'verification', collection: 'users', record: user.id };
+    for (const [body, codes] of [
+      [{ ...its, subject: 'a', html: 'b' }, { subject: 'validation_unknown_name', html: 'validation_unknown_name' }],
+      [{ ...its, collection: 'nope' }, { collection: 'validation_invalid_auth_collection' }],
+      [{ ...its, record: 'nope' }, { record: 'validation_missing_rel_records' }],
+    ])
+      assertProblems(await api.ask('POST', '/api/mail', body), codes, 'Failed to send the mail.');
+    await api.ask('POST', '/api/work/lanes/pause', { lane: 'mail' });
+    const again = await api.ask('POST', '/api/mail', its);
     await api.ask('DELETE', `/api/collections/users/records/${user.id}`);
-    const again = await api.ask('POST', '/api/mail', {
-      template: 'verification',
-      collection: 'users',
-      record: user.id,
-    });
+    await api.ask('POST', '/api/work/lanes/resume', { lane: 'mail' });
     assert.equal((await api.end(again.body.id, 'mail.failed')).error, 'the record is gone');
   });
 

@@ -39,10 +39,61 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     bk_answer(request, 202);
 }
 
+static void add(struct bk_request *request, const char *field, const char *code,
+                const char *message) {
+    bk_problems_add(&request->problems, bk_slice_from(field), code, message);
+}
+
+static bool is_one_of(struct bk_slice name, const char *const *names) {
+    while (*names != NULL && !bk_slice_equal(name, bk_slice_from(*names)))
+        names++;
+    return *names != NULL;
+}
+
+/* A member that would be left out is a mail that is not the one that was meant. */
+static void judge_members(struct bk_request *request, bool has_template) {
+    static const char *const all[] = {"to", "cc", "bcc", "replyTo", "headers", "expires", NULL};
+    static const char *const own[] = {"subject", "text", "html", NULL};
+    static const char *const of_template[] = {"template", "collection", "record", "variables",
+                                              NULL};
+    const struct bk_json *member = request->json->child;
+    for (; member != NULL; member = member->next) {
+        const char *message = NULL;
+        if (is_one_of(member->key, own))
+            message = has_template ? "Means nothing beside a template, which has its own." : NULL;
+        else if (is_one_of(member->key, of_template))
+            message = has_template ? NULL : "Means nothing without a template.";
+        else if (!is_one_of(member->key, all))
+            message = "Is no part of a mail: it has to, cc, bcc, replyTo, subject, text, html, "
+                      "headers and expires.";
+        if (message != NULL && member->type != BK_JSON_NULL)
+            bk_problems_add(&request->problems, member->key, "validation_unknown_name", message);
+    }
+}
+
+/* Whether there is what it is made from: it may be another when it is sent, or gone. */
+static void judge_origin(struct bk_request *request, struct mail_message message) {
+    const struct bk_module_context *context = request->module;
+    const struct bk_schema *schema = bk_schema_current(context->schema, request->tenant);
+    const struct bk_collection *collection = bk_schema_find(schema, message.collection);
+    struct bk_error error = BK_ERROR_INIT;
+    if (collection == NULL || collection->type != BK_COLLECTION_AUTH)
+        add(request, "collection", "validation_invalid_auth_collection",
+            "Must be a valid auth collection id or name.");
+    else if (mail_resolve(context, request->tenant, &request->arena, &message, &error) ==
+             BK_NOT_FOUND)
+        add(request, "record", "validation_missing_rel_records",
+            "Must be the id of a record of the collection.");
+}
+
 void mail_enqueue(struct bk_request *request) {
     struct mail_message message;
     bk_problems_init(&request->problems, &request->arena);
-    if (mail_message_read(request->json, &request->problems, &message) != BK_OK) {
+    enum bk_status status = mail_message_read(request->json, &request->problems, &message);
+    judge_members(request, message.template_name.length > 0);
+    if (status == BK_OK && message.template != MAIL_NO_TEMPLATE)
+        judge_origin(request, message);
+    if (status != BK_OK || request->problems.count > 0) {
         bk_answer_problems(request, BK_INVALID, "Failed to send the mail.");
         return;
     }
@@ -51,7 +102,7 @@ void mail_enqueue(struct bk_request *request) {
     enqueuing->write.origin = &request->origin;
     enqueuing->write.run = on_run;
     enqueuing->write.done = on_done;
-    enum bk_status status = bk_store_write(request->tenant->database, &enqueuing->write);
+    status = bk_store_write(request->tenant->database, &enqueuing->write);
     if (status != BK_OK)
         bk_answer_error(request, status, NULL);
 }
@@ -63,11 +114,6 @@ struct test {
     struct bk_request *request;
     char id[BK_RECORD_ID_BYTES];
 };
-
-static void add(struct bk_request *request, const char *field, const char *code,
-                const char *message) {
-    bk_problems_add(&request->problems, bk_slice_from(field), code, message);
-}
 
 static void refuse(struct bk_request *request, const char *reason) {
     struct bk_slice message =
