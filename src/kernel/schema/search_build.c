@@ -13,8 +13,8 @@
  * before or after the slice that reaches its record, whether a rowid is used again, and where a
  * crash falls: a slice is a transaction.
  *
- * A slice ends after so many records or bytes, not by the clock: how long it takes is then a matter
- * of the machine, what it does is not. Between two of them the batches of requests pass. What
+ * A slice ends after so many records or bytes, not by the clock, and earlier where requests wait for
+ * its commit, which is theirs too. Between two of them the batches of requests pass. What
  * cannot be written now (a full disk) is tried again; a tenant that closes stops the building, and
  * its next opening goes on.
  *
@@ -31,7 +31,8 @@
 enum {
     SLICE_ROWS_MAX = 500,
     SLICE_BYTES_MAX = 256 * 1024,
-    AGAIN_MS = 1000, /* after a slice that failed */
+    SLICE_ROWS_MIN = 50, /* beside requests: a millisecond */
+    AGAIN_MS = 1000,     /* after a slice that failed */
 };
 
 struct schema_building {
@@ -82,6 +83,7 @@ enum bk_status schema_search_forget(struct bk_connection *connection,
 /* --- a slice ---------------------------------------------------------------------------------- */
 
 struct slice {
+    const struct bk_transaction *transaction; /* NULL: nobody can wait for it */
     struct bk_connection *connection;
     const struct bk_collection *collection;
     int64_t done, upto;
@@ -150,10 +152,15 @@ static enum bk_status add_next(struct slice *slice) {
     return status == BK_END ? BK_OK : status;
 }
 
+static bool is_full(const struct slice *slice) {
+    return slice->row_count >= SLICE_ROWS_MAX || slice->bytes >= SLICE_BYTES_MAX ||
+           (slice->row_count >= SLICE_ROWS_MIN && slice->transaction != NULL &&
+            bk_transaction_awaiting_count(slice->transaction) > 0);
+}
+
 static enum bk_status write_slice(struct slice *slice) {
     enum bk_status status = read_place(slice);
-    while (status == BK_OK && slice->done < slice->upto && slice->row_count < SLICE_ROWS_MAX &&
-           slice->bytes < SLICE_BYTES_MAX)
+    while (status == BK_OK && slice->done < slice->upto && !is_full(slice))
         status = add_next(slice);
     return status == BK_OK ? store_place(slice) : status;
 }
@@ -201,7 +208,8 @@ static enum bk_status find_unfinished(struct bk_connection *connection,
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct schema_building *building = bk_container_of(write, struct schema_building, write);
-    struct slice slice = {.connection = bk_transaction_connection(transaction)};
+    struct slice slice = {.transaction = transaction,
+                          .connection = bk_transaction_connection(transaction)};
     building->has_more = false;
     building->finished[0] = '\0';
     enum bk_status status = BK_FAILPOINT("schema.search_slice");
