@@ -260,7 +260,8 @@ bool bk_collection_is_unique_on(const struct bk_collection *collection, struct b
                                 struct bk_arena *scratch);
 /* Whether the number of its records is kept: bk_rows_read of its name. */
 bool bk_collection_is_counted(const struct bk_collection *collection);
-/* Whether an index begins with this column, so that it can be searched and sorted by. */
+/* Whether an index begins with this column, so that it can be searched and sorted by: one of all
+ * rows, that compares as the column does. */
 bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
                               struct bk_arena *scratch);
 /* Whether its values are lists (JSON arrays in their column): a select or relation with maxSelect >

@@ -55,8 +55,9 @@ static bool is_comparison_served(const struct bk_filter_query *query,
     if (left->needs_visible_email || right->needs_visible_email ||
         (!test->node->is_any && (left->is_many || right->is_many)))
         return false;
-    return (is_constant(left) || is_indexed(query, left)) &&
-           (is_constant(right) || is_indexed(query, right));
+    /* Two columns are in no index together. */
+    return (is_constant(left) && (is_constant(right) || is_indexed(query, right))) ||
+           (is_indexed(query, left) && is_constant(right));
 }
 
 /* With OR between them, each must be. */

@@ -287,12 +287,20 @@ bool bk_collection_is_unique_on(const struct bk_collection *collection, struct b
     return schema_index_is_unique_on(collection, column, scratch);
 }
 
+/* Whether it has all rows, compared as the column compares. */
+static bool is_of_all(const struct schema_index *index) {
+    struct bk_slice collation = index->columns[0].collation;
+    return index->condition.length == 0 &&
+           (collation.length == 0 || bk_slice_equal_ignore_case(collation, BK_SLICE("binary")));
+}
+
 bool bk_collection_is_indexed(const struct bk_collection *collection, struct bk_slice column,
                               struct bk_arena *scratch) {
     for (uint32_t i = 0; i < collection->index_count; i++) {
         struct schema_index index;
         if (schema_index_parse(collection->indexes[i].sql, scratch, &index) &&
-            index.column_count > 0 && bk_slice_equal_ignore_case(index.columns[0].name, column))
+            index.column_count > 0 && is_of_all(&index) &&
+            bk_slice_equal_ignore_case(index.columns[0].name, column))
             return true;
     }
     return false;

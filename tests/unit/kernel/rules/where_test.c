@@ -21,9 +21,12 @@ static int setup(void **state) {
            "{'name':'name','type':'text'},{'name':'open','type':'bool'}]}");
     CREATE("{'name':'posts','id':'posts0000000000','fields':[{'name':'title','type':'text'},"
            "{'name':'code','type':'text'},{'name':'room','type':'text'},"
+           "{'name':'kind','type':'text'},{'name':'word','type':'text'},"
            "{'name':'owner','type':'relation','collectionId':'owners000000000'},"
            "{'name':'owners','type':'relation','maxSelect':9,"
-           "'collectionId':'owners000000000'}],'indexes':['CREATE INDEX code ON posts (code)']}");
+           "'collectionId':'owners000000000'}],'indexes':['CREATE INDEX code ON posts (code)',"
+           "'CREATE INDEX kind ON posts (kind) WHERE room != code',"
+           "'CREATE INDEX word ON posts (word COLLATE NOCASE)']}");
     CREATE("{'name':'notes','listRule':'','fields':[{'name':'text','type':'text'},"
            "{'name':'post','type':'relation','collectionId':'posts0000000000'}],"
            "'indexes':['CREATE INDEX note ON notes (post)']}");
@@ -129,6 +132,30 @@ static void hidden_rows_cost_a_filter_the_same_whatever_is_in_them(void **state)
     }
 }
 
+/* An index of some rows, one that compares otherwise, and two columns of one row. */
+static void what_an_index_does_not_serve_is_asked_of_no_hidden_row(void **state) {
+    struct support_schema *fixture = *state;
+    static const char *const filters[] = {"kind = 'secret'", "word = 'secret'", "code = id",
+                                          "(kind = 'secret' || code = 'none')"};
+    fill(fixture, "other", "other");
+    for (size_t i = 0; i < BK_COUNT_OF(filters); i++) {
+        uint64_t steps[2];
+        for (size_t k = 0; k < 2; k++) {
+            assert_int_equal(
+                support_schema_execute(
+                    fixture, k == 0 ? "UPDATE posts SET kind = 'secret', word = 'secret', "
+                                      "code = id WHERE room = 'shut'"
+                                    : "UPDATE posts SET kind = 'other', word = 'other', "
+                                      "code = 'c' || id WHERE room = 'shut'"),
+                BK_OK);
+            steps[k] = count_steps(fixture, rules[0], filters[i]);
+        }
+        if (steps[0] != steps[1])
+            fail_msg("%s: %llu steps, or %llu", filters[i], (unsigned long long)steps[0],
+                     (unsigned long long)steps[1]);
+    }
+}
+
 static void hidden_records_that_a_relation_leads_to_are_not_compared(void **state) {
     struct support_schema *fixture = *state;
     static const char *const filters[] = {"owner.name ~ 'secret'", "owner.name != 'secret'",
@@ -172,6 +199,7 @@ static void what_an_index_can_serve_is_still_served(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(hidden_rows_cost_a_filter_the_same_whatever_is_in_them),
+        TEST(what_an_index_does_not_serve_is_asked_of_no_hidden_row),
         TEST(hidden_records_that_a_relation_leads_to_are_not_compared),
         TEST(what_an_index_can_serve_is_still_served),
     };
