@@ -364,10 +364,14 @@ test('one that takes out types that it never had holds nobody up', async (t) => 
     Array.from({ length: 99 }, (_, i) => `${letter}${String(i).padStart(2, '0')}.*`);
   for (let i = 0; i < 100; i++) await guest.subscribe({ types: [...types('a'), `b${i}.x`] });
   const message = JSON.stringify({ op: 'unsubscribe', types: types('c') });
+  let answered = 0;
+  guest.socket.on('message', () => answered++);
   for (let i = 0; i < 500; i++) guest.socket.send(message);
   await sleep(20);
   const startedMs = Date.now();
   await own.get('/api/health');
-  assert.ok(Date.now() - startedMs < 2500, `${Date.now() - startedMs} ms`);
+  // Under a sanitizer all of it is slow: then others have their turn among the five hundred.
+  const tookMs = Date.now() - startedMs;
+  assert.ok(tookMs < 2500 || answered < 400, `${tookMs} ms, ${answered} of 500 before it`);
   await guest.close();
 });
