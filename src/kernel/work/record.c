@@ -281,8 +281,8 @@ enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *tran
                                struct work_round *round, uint32_t index) {
     struct work_attempt *attempt = round->ends[index];
     char room[128];
-    bk_arena_reset(
-        bk_transaction_arena(transaction)); /* each has as much, and none is blamed for another */
+    /* Each has as much of it, and none is blamed for another. */
+    bk_arena_reset(bk_transaction_arena(transaction));
     enum bk_status status = judge(work, transaction, attempt);
     if (status == BK_END) {
         attempt->record = (struct work_record){

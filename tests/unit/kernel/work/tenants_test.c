@@ -101,13 +101,14 @@ static void a_tenant_is_not_held_while_there_is_no_place_for_its_task(void **sta
     add(fixture, fixture->kernel.tenant, 1);
     WORK_FIXTURE_UNTIL(fixture, running_of(fixture, "default") == 1);
     struct bk_tenant *small = hold(fixture, "small");
-    const struct work_tenant *own = work_tenant_of(fixture->work, small);
-    WORK_FIXTURE_UNTIL(fixture, own->is_known);
-    /* It has room and is held, when another takes the place that there is. */
-    fixture->work->running_max = 2;
-    fixture->work->phase = WORK_CREATED; /* nothing is handed out meanwhile */
+    struct work_tenant *own = work_tenant_of(fixture->work, small);
     add(fixture, small, 1);
-    fixture->work->phase = WORK_STARTED;
+    WORK_FIXTURE_UNTIL(fixture, own->is_known && !bk_list_is_empty(&own->ready[0]));
+    WORK_FIXTURE_UNTIL(fixture, !own->is_held);
+    /* A place is free, and taken by another before it is this one's turn. */
+    fixture->work->running_max = 2;
+    work_tenant_settle(own);
+    assert_true(own->is_held);
     fixture->work->running_max = 1;
     work_turn_soon(fixture->work);
     WORK_FIXTURE_UNTIL(fixture, !own->is_held);
