@@ -8,6 +8,8 @@
  */
 #include "rules_private.h"
 
+#include <math.h>
+
 /* --- empty and not ---------------------------------------------------------------------------- */
 
 bool filter_value_is_empty(const struct filter_value *value) {
@@ -18,15 +20,22 @@ bool filter_value_is_empty(const struct filter_value *value) {
 }
 
 static bool has_filled_constants(const struct filter_value *function) {
-    for (uint32_t i = 0; i < function->argument_count; i++)
+    bool has_constant = false;
+    for (uint32_t i = 0; i < function->argument_count; i++) {
+        if (function->arguments[i].kind != FILTER_VALUE_PARAMETER)
+            continue;
         if (filter_value_is_empty(&function->arguments[i]))
             return false;
-    return function->argument_count > 0;
+        has_constant = true;
+    }
+    return has_constant;
 }
 
 bool filter_value_is_filled(const struct filter_value *value) {
-    if (value->fallback == FILTER_FALLBACK_ALWAYS)
-        return value->is_of_all && has_filled_constants(value);
+    if (value->fallback != FILTER_FALLBACK_AUTO)
+        return false;
+    if (value->argument_count > 0)
+        return has_filled_constants(value);
     if (value->kind == FILTER_VALUE_ELEMENT && value->join->kind == FILTER_JOIN_LIST)
         return !value->is_of_all || !value->is_many; /* as in the contract, even of an empty list */
     return value->kind == FILTER_VALUE_LITERAL ||
@@ -136,6 +145,8 @@ static struct bk_slice text_of(struct bk_arena *arena, const struct bk_value *va
     if (value->type == BK_VALUE_INT)
         return bk_arena_format(arena, "%lld", (long long)value->integer);
     bk_buffer_init(&out, 64);
+    if (value->real == 0 && signbit(value->real)) /* kept, as in the contract */
+        bk_buffer_append_char(&out, '-');
     bk_json_write_double(&out, value->real);
     struct bk_slice text = bk_arena_copy(arena, bk_buffer_slice(&out));
     bk_buffer_fini(&out);
@@ -208,9 +219,12 @@ static void write_plain(const struct filter_test *test, struct side left, struct
     }
 }
 
+/* What several are compared with forgets, as in the contract, how its own NULLs are to be read. */
 struct filter_value filter_compare_all(const struct filter_value *value) {
     struct filter_value all = *value;
     all.is_of_all = true;
+    if (!value->is_many && value->kind != FILTER_VALUE_CONDITION)
+        all.fallback = FILTER_FALLBACK_AUTO;
     return all;
 }
 

@@ -28,8 +28,12 @@ enum bk_status filter_split_modifier(struct bk_filter_query *query,
     *modifier = BK_SLICE_EMPTY;
     if (colon == word.length)
         return BK_OK;
-    *name = bk_slice_make(word.data, colon);
     *modifier = bk_slice_make(word.data + colon + 1, word.length - colon - 1);
+    if (bk_slice_find(*modifier, ':') < modifier->length) {
+        *modifier = BK_SLICE_EMPTY; /* with two of them it is a name, which nothing has */
+        return BK_OK;
+    }
+    *name = bk_slice_make(word.data, colon);
     for (size_t i = 0; i < sizeof modifiers / sizeof modifiers[0]; i++)
         if (bk_slice_equal(*modifier, bk_slice_from(modifiers[i])))
             return BK_OK;

@@ -249,6 +249,15 @@ static void write_first(const struct filter_value *value, struct bk_buffer *out)
     bk_buffer_append_literal(out, " LIMIT 1)");
 }
 
+/* An address that its owner does not show is sorted as none. */
+static void write_visible(const struct filter_value *value, struct bk_buffer *out) {
+    bk_buffer_append_literal(out, "CASE WHEN 1");
+    filter_value_write_seen(value, FILTER_LETTER, out);
+    bk_buffer_append_literal(out, " THEN ");
+    filter_value_write(value, FILTER_LETTER, out);
+    bk_buffer_append_literal(out, " ELSE '' END");
+}
+
 static enum bk_status write_sort(struct bk_filter_query *query, const struct filter_token *token,
                                  struct bk_buffer *out) {
     const struct filter_operand operand = {
@@ -257,13 +266,14 @@ static enum bk_status write_sort(struct bk_filter_query *query, const struct fil
     bool is_of_request = bk_slice_starts_with(token->text, BK_SLICE("@request."));
     enum bk_status status =
         is_of_request ? BK_INVALID : filter_field_resolve(query, &operand, &value);
-    if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL ||
-        value.needs_visible_email)
+    if (status != BK_OK || value.kind == FILTER_VALUE_NULL || value.join == NULL)
         return filter_refuse_name(query, &operand, "there is no field %.*s to sort by",
                                   BK_SLICE_PRINT(token->text));
     status = add_list_rules(query);
     if (value.is_many)
         write_first(&value, out);
+    else if (value.needs_visible_email)
+        write_visible(&value, out);
     else
         filter_value_write(&value, FILTER_LETTER, out);
     return status;

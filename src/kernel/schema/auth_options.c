@@ -65,7 +65,8 @@ static enum bk_status lay(struct schema_box *box, const struct bk_json *given,
 #define BLANK_TOKEN "{\"secret\":\"\",\"duration\":0}"
 static const char blank[] =
     "{\"authRule\":null,\"authAlert\":{\"enabled\":false,\"emailTemplate\":" BLANK_MAIL "},"
-    "\"passwordAuth\":{\"enabled\":false},\"otp\":{\"emailTemplate\":" BLANK_MAIL "},"
+    "\"passwordAuth\":{\"enabled\":false},\"mfa\":{\"duration\":0},"
+    "\"otp\":{\"duration\":0,\"length\":0,\"emailTemplate\":" BLANK_MAIL "},"
     "\"authToken\":" BLANK_TOKEN ",\"passwordResetToken\":" BLANK_TOKEN ","
     "\"emailChangeToken\":" BLANK_TOKEN ",\"verificationToken\":" BLANK_TOKEN ","
     "\"fileToken\":" BLANK_TOKEN ",\"verificationTemplate\":" BLANK_MAIL ","

@@ -185,6 +185,24 @@ static void read_dates(const struct schema_source *source, struct schema_box *bo
     box->collection.updated = bk_arena_copy(&box->arena, updated);
 }
 
+/* What the type has no use for, and dates that are the house's, must still have their form: the
+ * contract reads a definition of any type into one. */
+static enum bk_status check_unused(const struct schema_source *source, struct schema_box *box,
+                                   struct bk_error *error) {
+    static const char *const texts[] = {"viewQuery", "created", "updated"};
+    struct bk_slice unused;
+    struct bk_buffer out;
+    enum bk_status status = BK_OK;
+    for (size_t i = 0; i < BK_COUNT_OF(texts) && status == BK_OK; i++)
+        status = read_text(source, box, texts[i], &unused, error);
+    if (status != BK_OK || box->collection.type == BK_COLLECTION_AUTH)
+        return status;
+    bk_buffer_init(&out, SCHEMA_DEFINITION_BYTES_MAX);
+    status = bk_shape_lay(&schema_auth_shape, source->given, NULL, &out, error);
+    bk_buffer_fini(&out);
+    return status;
+}
+
 enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
                                       const struct schema_source *source, struct schema_box *box,
                                       struct bk_problems *option_problems, struct bk_error *error) {
@@ -204,6 +222,8 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
         status = read_flags(source, box, error);
     if (status == BK_OK)
         status = read_rules(source, box, error);
+    if (status == BK_OK && !source->is_stored)
+        status = check_unused(source, box, error);
     if (status == BK_OK)
         status = schema_fields_read(kind, source, box, option_problems, error);
     if (status == BK_OK)

@@ -170,12 +170,16 @@ static bool read_flag(const struct bk_json *definition, struct bk_slice name) {
     return member != NULL && member->type == BK_JSON_BOOL && member->boolean;
 }
 
-static enum bk_status check_flags(const struct bk_json *definition, uint32_t index,
+/* Those that the type has. */
+static enum bk_status check_flags(const struct bk_field_type *type,
+                                  const struct bk_json *definition, uint32_t index,
                                   struct bk_error *error) {
     static const char *const names[] = {"system", "hidden", "presentable", "required",
                                         "primaryKey"};
     for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
         const struct bk_json *member = bk_json_get(definition, bk_slice_from(names[i]));
+        if (type->is_read_only && strcmp(names[i], "required") == 0)
+            continue;
         if (member != NULL && member->type != BK_JSON_BOOL && member->type != BK_JSON_NULL)
             return bk_error_set(error, BK_INVALID, "fields.%u.%s must be true or false", index,
                                 names[i]);
@@ -219,16 +223,17 @@ static enum bk_status fill_in(const struct bk_schema_kind *kind, struct schema_b
                               struct bk_problems *problems, struct bk_error *error) {
     struct bk_field *field = &box->collection.fields[index];
     const struct bk_json *definition = draft->definition;
-    enum bk_status status = check_flags(definition, index, error);
+    const struct bk_field_type *type = bk_schema_type(kind, draft->type);
+    enum bk_status status = check_flags(type, definition, index, error);
     struct bk_slice help = BK_SLICE("");
-    if (status == BK_OK)
+    if (status == BK_OK && !type->is_read_only)
         status = read_member(definition, index, "help", &help, error);
     if (status != BK_OK)
         return status;
     field->id = bk_arena_copy(&box->arena, draft->id);
     field->name = bk_arena_copy(&box->arena, draft->name);
     field->help = bk_arena_copy(&box->arena, help);
-    field->type = bk_schema_type(kind, draft->type);
+    field->type = type;
     field->collection = &box->collection;
     field->index = index;
     field->is_system = read_flag(definition, BK_SLICE("system"));

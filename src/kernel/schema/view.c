@@ -531,8 +531,8 @@ static enum bk_status execute(struct bk_connection *connection, struct bk_slice 
     return status == BK_OK ? bk_statement_run(statement) : status;
 }
 
-/* Records need ids, each its own: of a few it is seen here. What takes too long is taken on
- * trust. */
+/* Records need ids, each its own: of a few it is seen here. All columns are asked for, so that
+ * these few are the first of a list. What takes too long is taken on trust. */
 static enum bk_status check_sample(const struct schema_box *box, struct bk_connection *connection,
                                    struct bk_problems *problems) {
     struct bk_statement *statement;
@@ -540,7 +540,7 @@ static enum bk_status check_sample(const struct schema_box *box, struct bk_conne
     uint32_t count = 0;
     const char *reason = NULL;
     const struct bk_sql sql =
-        bk_sql_make(bk_arena_format(problems->arena, "SELECT \"id\" FROM %.*s LIMIT %d",
+        bk_sql_make(bk_arena_format(problems->arena, "SELECT \"id\", * FROM %.*s LIMIT %d",
                                     BK_SLICE_PRINT(box->collection.quoted), SAMPLE_MAX));
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     while (status == BK_OK && reason == NULL && count < SAMPLE_MAX &&

@@ -47,7 +47,8 @@ static int64_t read_option(const struct bk_json *definition, const char *name, s
         return 0;
     struct bk_slice field = bk_arena_format(problems->arena, "%.*s.%s", BK_SLICE_PRINT(path), name);
     if (!bk_json_to_int64(json, &value))
-        bk_problems_add(problems, field, "validation_invalid_type", "Must be a whole number.");
+        bk_problems_add(problems, field, "validation_unsupported_value_type",
+                        "Must be a whole number.");
     else if (value != 0 && value < minimum)
         add_threshold(problems, field, true, minimum);
     else if (value > maximum)
@@ -59,6 +60,11 @@ static void read_pattern(struct password_options *options, const struct bk_json 
                          struct bk_slice path, struct bk_problems *problems,
                          struct bk_arena *arena) {
     struct bk_error error = BK_ERROR_INIT;
+    const struct bk_json *given = bk_json_get(definition, BK_SLICE("pattern"));
+    if (given != NULL && given->type != BK_JSON_STRING && given->type != BK_JSON_NULL)
+        bk_problems_add(problems,
+                        bk_arena_format(problems->arena, "%.*s.pattern", BK_SLICE_PRINT(path)),
+                        "validation_unsupported_value_type", "Must be a text.");
     options->pattern = bk_arena_copy(arena, bk_json_get_string(definition, BK_SLICE("pattern")));
     if (options->pattern.length == 0)
         return;

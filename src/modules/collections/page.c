@@ -5,10 +5,13 @@ static int64_t clamp(int64_t value, int64_t minimum, int64_t maximum) {
     return value < minimum ? minimum : value > maximum ? maximum : value;
 }
 
-/* Absent or empty is the fallback; what is no number is a problem. */
+/* Absent or empty is the fallback; what is no number is a problem. A plus is taken, as in the
+ * contract. */
 static int64_t read_number(struct bk_request *request, struct bk_slice name, int64_t fallback) {
     struct bk_slice text = bk_request_query(request, name);
     int64_t value = fallback;
+    if (text.length > 1 && text.data[0] == '+' && text.data[1] != '-')
+        text = bk_slice_make(text.data + 1, text.length - 1);
     if (text.length > 0 && !bk_slice_to_int64(text, &value))
         bk_problems_add(&request->problems, name, "validation_not_a_number",
                         "Must be a whole number.");

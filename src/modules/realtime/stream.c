@@ -348,7 +348,8 @@ static void join_viewer(struct realtime_peer *peer, struct bk_request *request) 
 
 /* --- subscribing ------------------------------------------------------------------------------ */
 
-/* A collection may be named by its id; its events have its name. */
+/* A collection may be named by its id; its events have its name. In other letters, unlike in a
+ * path, it is another topic, as in the contract. */
 static void ask_for(const struct realtime_tenant *own, struct bk_arena *arena,
                     const struct realtime_topic *topic, struct realtime_request *request) {
     struct bk_schema_kind *schema = own->realtime->context->schema;
@@ -357,7 +358,7 @@ static void ask_for(const struct realtime_tenant *own, struct bk_arena *arena,
         topic->is_deaf || schema == NULL
             ? NULL
             : bk_schema_find(bk_schema_current(schema, own->tenant), name);
-    if (collection != NULL)
+    if (collection != NULL && bk_slice_equal(collection->id, name))
         name = collection->name;
     *request = (struct realtime_request){.topic = topic->text,
                                          .fields = topic->fields,
