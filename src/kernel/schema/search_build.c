@@ -31,14 +31,16 @@
 enum {
     SLICE_ROWS_MAX = 500,
     SLICE_BYTES_MAX = 256 * 1024,
-    SLICE_ROWS_MIN = 50, /* beside requests: a millisecond */
-    AGAIN_MS = 1000,     /* after a slice that failed */
+    SLICE_ROWS_MIN = 50,   /* beside requests: a millisecond */
+    AGAIN_FIRST_MS = 1000, /* after a slice that failed, doubling */
+    AGAIN_MAX_MS = 60 * 1000,
 };
 
 struct schema_building {
     struct bk_write write;
     struct schema_state *state;
     struct bk_timer *timer; /* after a failure */
+    uint64_t again_ms;      /* after the last one; 0: it did not fail */
     struct bk_schema *schema;
     bool is_running;                                 /* a slice is on its way */
     bool has_more;                                   /* as the slice has found it */
@@ -71,13 +73,17 @@ enum bk_status schema_search_is_made(struct bk_connection *connection,
     return status == BK_END ? BK_OK : status;
 }
 
-enum bk_status schema_search_forget(struct bk_connection *connection,
-                                    const struct bk_collection *collection) {
+static enum bk_status forget(struct bk_connection *connection, struct bk_slice collection_id) {
     struct bk_statement *statement;
     enum bk_status status =
         statement_of(connection, BK_SLICE("DELETE FROM _searches WHERE collection=?1"),
-                     collection->id, &statement);
+                     collection_id, &statement);
     return status == BK_OK ? bk_statement_run(statement) : status;
+}
+
+enum bk_status schema_search_forget(struct bk_connection *connection,
+                                    const struct bk_collection *collection) {
+    return forget(connection, collection->id);
 }
 
 /* --- a slice ---------------------------------------------------------------------------------- */
@@ -186,46 +192,70 @@ enum bk_status schema_search_begin(struct bk_connection *connection,
     return status == BK_OK ? write_slice(&slice) : status;
 }
 
+/* An id. */
+struct unfinished {
+    char id[BK_COLLECTION_NAME_BYTES_MAX];
+    size_t length;
+};
+
 /* --- one after the other ---------------------------------------------------------------------- */
 
-/* The first one that has not all its words; NULL: there is none. */
-static enum bk_status find_unfinished(struct bk_connection *connection,
-                                      const struct bk_schema *schema,
-                                      const struct bk_collection **collection) {
+/* The id of the first one that has not all its words; empty: there is none. */
+static enum bk_status find_unfinished(struct bk_connection *connection, struct unfinished *found) {
     const struct bk_sql sql =
         bk_sql_make(BK_SLICE("SELECT collection FROM _searches WHERE done<upto LIMIT 1"));
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
-    *collection = NULL;
+    found->length = 0;
     if (status != BK_OK)
         return status;
     status = bk_statement_step(statement);
-    if (status == BK_OK)
-        *collection = bk_schema_find(schema, bk_statement_text(statement, 0));
+    if (status == BK_OK) {
+        struct bk_slice id = bk_statement_text(statement, 0);
+        found->length = id.length < sizeof found->id ? id.length : sizeof found->id;
+        memcpy(found->id, id.data, found->length);
+    }
     bk_statement_reset(statement);
     return status == BK_END ? BK_OK : status;
+}
+
+/* By its id alone, which may be the name of another one. */
+static const struct bk_collection *find_searched(const struct bk_schema *schema,
+                                                 struct bk_slice id) {
+    for (size_t i = 0; i < bk_schema_count(schema); i++) {
+        const struct bk_collection *collection = bk_schema_at(schema, i);
+        if (bk_slice_equal(collection->id, id))
+            return collection->search == NULL ? NULL : collection;
+    }
+    return NULL;
+}
+
+static enum bk_status write_next(struct schema_building *building, struct slice *slice,
+                                 const struct unfinished *found) {
+    struct bk_slice id = bk_slice_make(found->id, found->length);
+    slice->collection = find_searched(building->schema, id);
+    if (slice->collection == NULL)
+        return forget(slice->connection, id); /* what a file says may be anything */
+    enum bk_status status = write_slice(slice);
+    if (status == BK_OK && slice->done == slice->upto)
+        (void)snprintf(building->finished, sizeof building->finished, "%.*s",
+                       BK_SLICE_PRINT(slice->collection->name));
+    return status;
 }
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct schema_building *building = bk_container_of(write, struct schema_building, write);
     struct slice slice = {.transaction = transaction,
                           .connection = bk_transaction_connection(transaction)};
-    building->has_more = false;
+    struct unfinished found = {.length = 0};
     building->finished[0] = '\0';
     enum bk_status status = BK_FAILPOINT("schema.search_slice");
     if (status == BK_OK)
         status = bk_schema_verify(building->schema, transaction);
     if (status == BK_OK)
-        status = find_unfinished(slice.connection, building->schema, &slice.collection);
-    if (status != BK_OK || slice.collection == NULL)
-        return status;
-    BK_ASSERT(slice.collection->search != NULL);
-    status = write_slice(&slice);
-    building->has_more = true;
-    if (status == BK_OK && slice.done == slice.upto)
-        (void)snprintf(building->finished, sizeof building->finished, "%.*s",
-                       BK_SLICE_PRINT(slice.collection->name));
-    return status;
+        status = find_unfinished(slice.connection, &found);
+    building->has_more = found.length > 0;
+    return status == BK_OK && building->has_more ? write_next(building, &slice, &found) : status;
 }
 
 static void start(struct schema_building *building);
@@ -237,15 +267,19 @@ static void on_timer(struct bk_timer *timer, void *user) {
 
 static void try_again(struct schema_building *building, enum bk_status status) {
     struct schema_state *state = building->state;
+    uint64_t again_ms = building->again_ms == 0 ? AGAIN_FIRST_MS : 2 * building->again_ms;
+    building->again_ms = again_ms < AGAIN_MAX_MS ? again_ms : AGAIN_MAX_MS;
     bk_log_warn(&state->kind->log, "search_build_failed", BK_STRING("tenant", state->tenant->name),
                 BK_TEXT("status", bk_status_name(status)));
-    bk_timer_start(building->timer, AGAIN_MS, 0);
+    bk_timer_start(building->timer, building->again_ms, 0);
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct schema_building *building = bk_container_of(write, struct schema_building, write);
     struct schema_state *state = building->state;
     building->is_running = false;
+    if (status == BK_OK)
+        building->again_ms = 0;
     bk_schema_unref(building->schema);
     if (status == BK_OK && building->finished[0] != '\0')
         bk_log_info(&state->kind->log, "search_built", BK_STRING("tenant", state->tenant->name),
@@ -275,10 +309,10 @@ static void start(struct schema_building *building) {
 
 static bool is_needed(const struct schema_state *state) {
     struct bk_connection *connection = bk_store_read_now(state->tenant->database);
-    const struct bk_collection *collection;
+    struct unfinished found;
     if (connection == NULL)
         return true; /* the slice finds out */
-    return find_unfinished(connection, state->current, &collection) != BK_OK || collection != NULL;
+    return find_unfinished(connection, &found) != BK_OK || found.length > 0;
 }
 
 void schema_search_build(struct schema_state *state) {

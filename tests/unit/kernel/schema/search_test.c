@@ -376,6 +376,38 @@ static void a_change_of_the_schema_meets_a_building(void **state) {
     assert_int_equal(support_schema_execute(fixture, "SELECT 1"), BK_OK);
 }
 
+/* An id may be the name of another collection. */
+static void another_collection_of_that_name_is_left_alone(void **state) {
+    struct support_schema *fixture = *state;
+    uint32_t percent;
+    assert_int_equal(UPDATE("{'search':null}"), BK_OK);
+    assert_int_equal(
+        CREATE("{'id':'posts','name':'notes','fields':[{'name':'text','type':'text'}]}"), BK_OK);
+    assert_int_equal(
+        support_schema_execute(fixture,
+                               "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE "
+                               "i<2000) INSERT INTO notes (id, text) SELECT 'n'||i, 'word' FROM n"),
+        BK_OK);
+    assert_int_equal(
+        support_schema_change(fixture, BK_SCHEMA_UPDATE, "notes", "{'search':{'fields':['text']}}"),
+        BK_OK);
+    while (bk_search_progress(bk_store_read_now(fixture->kernel.tenant->database),
+                              support_schema_find(fixture, "notes"), &percent) == BK_OK)
+        assert_int_equal(support_schema_execute(fixture, "SELECT 1"), BK_OK);
+    assert_string_equal(support_schema_query(fixture,
+                                             "SELECT COUNT(*) FROM \"_search_posts\" WHERE "
+                                             "\"_search_posts\" MATCH 'word'"),
+                        "2000");
+    /* And what belongs to no collection goes. */
+    assert_int_equal(
+        support_schema_execute(fixture, "INSERT INTO _searches VALUES ('nobody', '[]', 0, 5)"),
+        BK_OK);
+    restart(fixture);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(support_schema_execute(fixture, "SELECT 1"), BK_OK);
+    assert_string_equal(support_schema_query(fixture, "SELECT collection FROM _searches"), "posts");
+}
+
 /* A slice that fails is tried again. */
 static void what_cannot_be_written_now_is_written_later(void **state) {
     struct support_schema *fixture = *state;
@@ -445,6 +477,7 @@ int main(void) {
         TEST(words_that_are_written_in_slices_are_those_of_a_table_made_at_once),
         TEST(building_goes_on_after_a_restart),
         TEST(a_change_of_the_schema_meets_a_building),
+        TEST(another_collection_of_that_name_is_left_alone),
         TEST(what_cannot_be_written_now_is_written_later),
         TEST(what_is_there_is_found_when_the_option_comes_or_changes),
         TEST(it_survives_changes_of_the_table),
