@@ -103,6 +103,8 @@ test('a mail', async (t) => {
       if (body.headers) assert.ok(answer.status === 400 && answer.body.data.headers, answer.text);
       else assertProblems(answer, codes, 'Failed to send the mail.');
     }
+    for (const body of [undefined, 'null', '{}'])
+      assert.equal((await api.ask('POST', '/api/mail', body)).status, 400, `${body}`);
     const answer = await api.ask('POST', '/api/mail', mail({ to: [`a@b.c\nRCPT TO:<e@x.y>`] }));
     assert.equal(answer.body.data.to[0].code, 'validation_invalid_line');
     assert.equal((await server.request('POST', '/api/mail', mail({}))).status, 401, 'a guest');

@@ -56,7 +56,7 @@ static void judge_members(struct bk_request *request, bool has_template) {
     static const char *const own[] = {"subject", "text", "html", NULL};
     static const char *const of_template[] = {"template", "collection", "record", "variables",
                                               NULL};
-    const struct bk_json *member = request->json->child;
+    const struct bk_json *member = request->json == NULL ? NULL : request->json->child;
     for (; member != NULL; member = member->next) {
         const char *message = NULL;
         if (is_one_of(member->key, own))

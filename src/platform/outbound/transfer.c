@@ -148,7 +148,9 @@ static void measure(struct bk_outbound_call *call) {
 
 /* What this part itself has said no to. */
 static bool conclude_by_flag(struct bk_outbound_call *call, CURLcode code) {
-    bool is_cancelled = atomic_load(&call->is_cancelled) || atomic_load(&call->worker->is_ending);
+    bool is_cancelled = atomic_load(&call->is_cancelled) ||
+                        atomic_load(&call->word) == OUTBOUND_WITHDRAWN ||
+                        atomic_load(&call->worker->is_ending);
     /* What libcurl says of a line of the head that is longer than it takes. */
     bool is_long_line = code == CURLE_OUT_OF_MEMORY && call->is_begun && !call->is_head_complete;
     bool is_unconnected = code == CURLE_COULDNT_CONNECT && call->opened_count == 0;
