@@ -32,7 +32,7 @@ static bool is_searchable(const struct bk_field *field) {
 static const char *what_is_wrong(const struct bk_collection *collection,
                                  const struct bk_field *field) {
     if (field == NULL)
-        return "There is no such field.";
+        return "There is no such field: name one of the collection, or send search without it.";
     if (bk_slice_equal_ignore_case(field->name, BK_SLICE("rank")) ||
         bk_slice_equal_ignore_case(field->name, BK_SLICE("rowid")))
         return "The search has this name for itself: call the field something else.";
@@ -112,6 +112,21 @@ static void read_tokenizer(struct schema_box *box, const struct bk_json *option,
                         "Must be unicode61, porter or trigram.");
 }
 
+/* What is not there by a slip would end the search without a word. */
+static void check_members(const struct bk_json *option, struct bk_problems *problems) {
+    const struct bk_json *names = bk_json_get(option, BK_SLICE("fields"));
+    if (names == NULL || names->child_count == 0)
+        bk_problems_add(problems, BK_SLICE("search.fields"), "validation_required",
+                        "Cannot be blank: name the fields that are searched, or send "
+                        "\"search\": null to end it.");
+    for (const struct bk_json *member = option->child; member != NULL; member = member->next)
+        if (!bk_slice_is(member->key, "fields") && !bk_slice_is(member->key, "tokenizer"))
+            bk_problems_add(
+                problems,
+                bk_arena_format(problems->arena, "search.%.*s", BK_SLICE_PRINT(member->key)),
+                "validation_unknown", "Means nothing here: fields or tokenizer.");
+}
+
 enum bk_status schema_search_read(const struct schema_source *source, struct schema_box *box,
                                   struct bk_problems *problems, struct bk_error *error) {
     struct bk_collection *collection = &box->collection;
@@ -121,13 +136,12 @@ enum bk_status schema_search_read(const struct schema_source *source, struct sch
         return BK_OK;
     if (option->type != BK_JSON_OBJECT || (names != NULL && names->type != BK_JSON_ARRAY))
         return bk_error_set(error, BK_INVALID, "search must be an object with a list of fields");
+    if (collection->type == BK_COLLECTION_VIEW)
+        return bk_error_set(error, BK_INVALID,
+                            "a view cannot be searched: search the collections that it is made of");
+    check_members(option, problems);
     if (names == NULL || names->child_count == 0)
         return BK_OK;
-    if (collection->type == BK_COLLECTION_VIEW) {
-        bk_problems_add(problems, BK_SLICE("search"), "validation_not_supported",
-                        "A view cannot be searched: search the collections that it is made of.");
-        return BK_OK;
-    }
     collection->search = bk_arena_alloc_zero(&box->arena, sizeof *collection->search);
     struct bk_search *search = collection->search;
     search->fields = bk_arena_alloc_zero(&box->arena, FIELDS_MAX * sizeof(*search->fields));

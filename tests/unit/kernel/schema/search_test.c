@@ -458,11 +458,18 @@ static void what_cannot_be_searched_is_refused(void **state) {
         "{'search':{'fields':['title','title']}}",
         "{'search':{'fields':['title'],'tokenizer':'x'}}",
         "{'search':1}",
+        "{'search':{'field':['title']}}",
+        "{'search':{'fields':[]}}",
+        "{'search':{'fields':['title'],'tokeniser':'porter'}}",
         "{'search':{'fields':1}}",
         "{'fields':[{'name':'x','type':'text'}]}", /* of which the search would be gone */
     };
     for (size_t i = 0; i < BK_COUNT_OF(wrong); i++)
         assert_int_equal(UPDATE(wrong[i]), BK_INVALID);
+    assert_int_equal(
+        CREATE("{'name':'seen','type':'view','viewQuery':'SELECT id, title FROM posts',"
+               "'search':{'fields':['title']}}"),
+        BK_INVALID);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, support_schema_teardown)
