@@ -227,7 +227,7 @@ static int act_on_dead(struct session *session, const char *verb) {
         total += is_right ? count : 0;
     } while (is_right && count > 0 && more != NULL && more->boolean);
     bk_buffer_fini(&filter);
-    if (!session->context->is_json)
+    if (!session->context->is_json && (is_right || total > 0))
         printf("%lld\n", (long long)total);
     return is_right ? 0 : 1;
 }

@@ -13,7 +13,7 @@ struct settings_change {
     struct bk_write write;
     struct bk_request *request;
     struct bk_settings shared;
-    bool is_unreadable;
+    struct bk_slice unreadable; /* why it could not be read, in the request's arena */
 };
 
 static void write_shown(const struct bk_json *whole, struct bk_buffer *out) {
@@ -73,13 +73,17 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     struct bk_request *request = change->request;
     struct bk_json *former, *whole;
     bk_problems_init(&request->problems, &request->arena);
-    change->is_unreadable = false;
+    change->unreadable = BK_SLICE_EMPTY;
     enum bk_status status = settings_read(bk_transaction_connection(transaction),
                                           bk_transaction_arena(transaction), &former, NULL);
     if (status != BK_OK)
         return status;
-    status = settings_lay(request->json, former, bk_transaction_arena(transaction), &whole, NULL);
-    change->is_unreadable = status == BK_INVALID;
+    struct bk_error error = BK_ERROR_INIT;
+    status = settings_lay(request->json, former, bk_transaction_arena(transaction), &whole, &error);
+    if (status == BK_INVALID)
+        change->unreadable = bk_arena_format(
+            &request->arena, "An error occurred while loading the submitted data: %s.",
+            error.message);
     if (status != BK_OK)
         return status;
     settings_check(whole, &request->problems);
@@ -104,8 +108,8 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     struct settings_tenant *state = request->tenant->slots[context->tenant_slot];
     if (status == BK_OK)
         settings_keep(state, &change->shared);
-    if (change->is_unreadable)
-        bk_answer_error(request, BK_INVALID, "An error occurred while loading the submitted data.");
+    if (change->unreadable.length > 0)
+        bk_answer_error(request, BK_INVALID, change->unreadable.data);
     else if (status == BK_INVALID)
         bk_answer_problems(request, status, "An error occurred while saving the new settings.");
     else
