@@ -32,10 +32,11 @@ export default {
   workers: 2,
   pauseMs: 20,
 
-  choose(worker) {
+  choose(worker, random) {
     const key = worker.newKey((digits) => `reader${digits}`);
-    const body = { to: `${key}@example.com`, subject: 'Hello', text: 'A text' };
-    return { kind: 'created', key, value: 'sent', send: ['POST', '/api/mail', body] };
+    const refusal = random.below(10) === 0 ? 400 : undefined;
+    const body = { to: `${key}@${refusal ? '' : 'example.com'}`, subject: 'Hello', text: 'A text' };
+    return { kind: 'created', key, value: 'sent', send: ['POST', '/api/mail', body], refusal };
   },
 
   /**
