@@ -136,12 +136,15 @@ struct bk_slice bk_connection_conflict(struct bk_connection *connection) {
 
 /* --- opening and closing ---------------------------------------------------------------------- */
 
-/* Once it has, it does so to its end. */
+/* Once it has, it does so to its end. While nobody waits it looks once in a millisecond: it has to
+ * take a lock for that which the loop needs. */
 static bool gives_way(struct bk_connection *connection, uint64_t worked_ns) {
+    if (connection->has_given_way)
+        return true;
     if (connection->slice_end_ns == 0 || worked_ns < connection->slice_end_ns)
         return false;
-    if (!connection->has_given_way)
-        connection->has_given_way = bk_pool_is_behind(connection->database->store->readers);
+    connection->has_given_way = bk_pool_is_behind(connection->database->store->readers);
+    connection->slice_end_ns = worked_ns + STORE_NS_PER_MS;
     return connection->has_given_way;
 }
 
