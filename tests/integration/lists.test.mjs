@@ -75,6 +75,11 @@ test('lists', async (t) => {
       `${recordsPath('items', (await page('perPage=1')).items[0].id)}?fields=id`,
     );
     assert.deepEqual(Object.keys(body), ['id']);
+    for (const where of [path, recordsPath('items', (await page('perPage=1')).items[0].id)]) {
+      const refused = await api.get(`${where}?fields=n:excerpt(a)`);
+      assert.equal(refused.status, 400);
+      assert.match(refused.body.message, /fields.*excerpt/);
+    }
   });
 
   await t.test('by cursor show every record once', async () => {

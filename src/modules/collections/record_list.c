@@ -748,7 +748,6 @@ static void on_abort(struct bk_request *request) {
 static bool read_query(struct record_list *list) {
     struct bk_request *request = list->request;
     list->sort = bk_request_query(request, BK_SLICE("sort"));
-    list->fields = bk_request_query(request, BK_SLICE("fields"));
     list->is_by_cursor = bk_request_query(request, BK_SLICE("cursor")).data != NULL;
     collections_page_read(request, &list->page);
     list->match = collections_search_read(request, list->collection);
@@ -778,7 +777,8 @@ void collections_records_list(struct bk_request *request) {
         collections_answer_query_problems(request);
         return;
     }
-    if (!read_filter(list) || !collections_show_make(request, schema, collection, &list->show))
+    if (!collections_fields_read(request, &list->fields) || !read_filter(list) ||
+        !collections_show_make(request, schema, collection, &list->show))
         return;
     enum bk_status status = make_sql(list);
     if (status == BK_OK) {

@@ -142,7 +142,7 @@ static void read_on_reader(struct record_read *record, struct bk_slice rule) {
 
 void collections_record_view(struct bk_request *request) {
     struct bk_schema *schema;
-    struct bk_slice rule;
+    struct bk_slice rule, fields;
     const struct bk_collection *collection = collections_open(request, BK_MAY_VIEW, &schema, &rule);
     if (collection == NULL)
         return;
@@ -154,7 +154,8 @@ void collections_record_view(struct bk_request *request) {
     record->request = request;
     record->collection = collection;
     record->schema = schema;
-    if (!collections_show_make(request, schema, collection, &record->show))
+    if (!collections_fields_read(request, &fields) ||
+        !collections_show_make(request, schema, collection, &record->show))
         return;
     /* A view is a query of any size. */
     if (rule.length > 0 || collection->type == BK_COLLECTION_VIEW ||
