@@ -150,13 +150,16 @@ struct mail_options {
     int64_t timeout_ms;
 };
 
+enum { MAIL_POOL_THREADS = 2 };
+
 struct mail_state {
     struct bk_module_context *context;
     struct bk_outbound_channel *operators; /* of the tenant "default": any address */
     struct bk_outbound_channel *tenants;   /* of all others */
     struct bk_network *allowed;
     size_t allowed_count;
-    struct bk_pool *pool; /* that composes messages, writes files and removes them */
+    struct bk_pool *pool;              /* that composes messages, writes files and removes them */
+    bool gives_way[MAIL_POOL_THREADS]; /* each thread's own */
     struct bk_subscription settings;
     uint32_t open_count;   /* channels that are not closed yet */
     uint32_t active_count; /* of sendings, and of jobs of the pool */
@@ -164,6 +167,8 @@ struct mail_state {
     void (*stopped)(void *user);
     void *stopped_user;
 };
+/* On the pool, before anything else: requests come first where there are few processors. */
+void mail_give_way(struct mail_state *state, uint32_t thread_index);
 /* Ends the stop when nothing is left. */
 void mail_stop_when_done(struct mail_state *state);
 

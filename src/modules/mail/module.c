@@ -17,7 +17,7 @@
 
 #include "bakend/alloc.h"
 
-enum { POOL_THREADS = 2, POOL_QUEUE_MAX = 1024 };
+enum { POOL_QUEUE_MAX = 1024 };
 
 /* --- options ---------------------------------------------------------------------------------- */
 
@@ -93,7 +93,7 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
     struct mail_state *state = context->state;
     const struct mail_options *given = context->options;
     state->context = context;
-    state->pool = bk_pool_create(context->loop, "mail", POOL_THREADS, POOL_QUEUE_MAX);
+    state->pool = bk_pool_create(context->loop, "mail", MAIL_POOL_THREADS, POOL_QUEUE_MAX);
     state->settings = (struct bk_subscription){.name = "mail.settings",
                                                .phase = BK_PHASE_FUNCTIONS,
                                                .pattern = BK_SLICE("settings.updated"),
@@ -118,6 +118,14 @@ static enum bk_status on_start(struct bk_module_context *context, struct bk_erro
     state->tenants = bk_outbound_open(context->outbound, &tenants);
     state->open_count = 2;
     return BK_OK;
+}
+
+void mail_give_way(struct mail_state *state, uint32_t thread_index) {
+    BK_ASSERT(thread_index < MAIL_POOL_THREADS);
+    if (state->gives_way[thread_index])
+        return;
+    state->gives_way[thread_index] = true;
+    bk_thread_lower_priority();
 }
 
 void mail_stop_when_done(struct mail_state *state) {

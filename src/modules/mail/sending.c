@@ -250,7 +250,7 @@ static enum bk_status compose(struct mail_sending *sending) {
 
 static void on_prepare(struct bk_job *job, uint32_t thread_index) {
     struct mail_sending *sending = bk_container_of(job, struct mail_sending, job);
-    (void)thread_index;
+    mail_give_way(sending->state, thread_index);
     sending->prepared = compose(sending);
     if (sending->prepared != BK_OK || sending->server.is_enabled)
         return;

@@ -41,7 +41,7 @@ static void on_tenant(void *user, const char *name, bool is_directory) {
 
 static void on_run(struct bk_job *job, uint32_t thread_index) {
     struct tidying *tidying = bk_container_of(job, struct tidying, job);
-    (void)thread_index;
+    mail_give_way(tidying->state, thread_index);
     tidy(tidying, tidying->state->context->data_directory);
     (void)bk_directory_list(tidying->tenants, on_tenant, tidying, NULL);
 }
