@@ -13,8 +13,8 @@
  * before or after the slice that reaches its record, whether a rowid is used again, and where a
  * crash falls: a slice is a transaction.
  *
- * A slice ends after so many records or bytes, not by the clock, and earlier where requests wait for
- * its commit, which is theirs too. Between two of them the batches of requests pass. What
+ * A slice ends after so many records or bytes, not by the clock, and earlier where requests wait
+ * for its commit, which is theirs too. Between two of them the batches of requests pass. What
  * cannot be written now (a full disk) is tried again; a tenant that closes stops the building, and
  * its next opening goes on.
  *

@@ -104,8 +104,8 @@ static const char *const signs[] = {"=", "!=", "~", "!~"};
 
 enum truth { NO, YES, UNKNOWN };
 
-/* name NULL: there is no record. That is neither equal to a text nor, as in the contract, what keeps
- * all of several from being equal to it. */
+/* name NULL: there is no record. That is neither equal to a text nor, as in the contract, what
+ * keeps all of several from being equal to it. */
 static enum truth holds(const struct term *term, const char *name) {
     bool is_equal = strcmp(name == NULL ? "" : name, term->constant) == 0;
     if (term->sign == 0 && name == NULL && !is_equal)
