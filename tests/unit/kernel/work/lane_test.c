@@ -52,8 +52,12 @@ static void a_rate_is_a_bucket_of_a_second(void **state) {
     assert_true(work_now_ms(fixture->work) - start_ms >= 6 * 50 - 5);
 }
 
+static int64_t handed_ms[256]; /* when each was handed over */
+
 static void fail_until_mended(struct work_fixture *fixture, struct bk_work_task *task,
                               uint32_t index) {
+    assert_true(index < BK_COUNT_OF(handed_ms));
+    handed_ms[index] = work_now_ms(fixture->work);
     fixture->seen[index].task = NULL;
     if (fixture->on_cancel == NULL)
         bk_work_again(task, 0, BK_SLICE("down"), BK_SLICE_EMPTY);
@@ -76,7 +80,9 @@ static void a_broken_lane_hands_over_probes_until_one_is_done(void **state) {
     assert_true(seen <= 8);
     work_fixture_wait(fixture, 20);
     assert_int_equal(fixture->seen_count, seen);
-    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == seen + 1);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= seen + 2);
+    assert_true(handed_ms[seen] - handed_ms[seen - 1] >= 40 - 1);
+    assert_true(handed_ms[seen + 1] - handed_ms[seen] >= 80 - 1); /* twice as long */
     /* Whoever knows that the peer is back wakes it. */
     fixture->on_cancel = mended;
     bk_work_lane_wake(fixture->work, fixture->kernel.tenant, BK_SLICE("broken"));
@@ -90,9 +96,27 @@ static void a_verdict_on_a_task_does_not_break_its_lane(void **state) {
     assert_int_equal(work_fixture_add(fixture, &draft, 8, NULL), BK_OK);
     for (uint32_t i = 0; i < 8; i++) {
         WORK_FIXTURE_UNTIL(fixture, fixture->seen_count > i);
+        assert_int_not_equal(lane_state(fixture), BK_WORK_LANE_BROKEN);
         bk_work_dead(work_fixture_take(fixture, i), BK_SLICE("no such user"), BK_SLICE_EMPTY);
     }
     WORK_FIXTURE_UNTIL(fixture, fixture->dead_count == 8);
+}
+
+static void a_lane_runs_no_more_than_it_may(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "plain"};
+    fixture->script = work_fixture_keep;
+    assert_int_equal(work_fixture_add(fixture, &draft, 6, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= 2);
+    for (uint32_t i = 0; i < 4; i++) {
+        bk_work_done(work_fixture_take(fixture, i), BK_SLICE_EMPTY);
+        WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= i + 3);
+        work_fixture_wait(fixture, 20);
+        assert_int_equal(fixture->seen_count, i + 3);
+    }
+    for (uint32_t i = 4; i < 6; i++)
+        bk_work_done(work_fixture_take(fixture, i), BK_SLICE_EMPTY);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
 }
 
 static void a_lane_rests_until_it_is_woken(void **state) {
@@ -114,11 +138,15 @@ static void replays_wait_for_the_lane_beside_them(void **state) {
     assert_int_equal(work_fixture_do(fixture, bk_work_pause, "plain"), BK_OK);
     WORK_FIXTURE_UNTIL(fixture, lane_state(fixture) == BK_WORK_LANE_PAUSED);
     assert_int_equal(work_fixture_add(fixture, &draft, 1, NULL), BK_OK);
-    work_fixture_wait(fixture, 20);
-    assert_int_equal(fixture->seen_count, 0);
+    for (uint32_t i = 1; i <= 3; i++) { /* others come and go meanwhile */
+        assert_int_equal(
+            work_fixture_add(fixture, &(struct bk_work_draft){.kind = "rated"}, 1, NULL), BK_OK);
+        WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= i);
+        assert_string_equal(fixture->seen[i - 1].lane, "rated");
+    }
     assert_int_equal(work_fixture_do(fixture, bk_work_resume, "plain"), BK_OK);
-    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
-    assert_string_equal(fixture->seen[0].lane, "plain/replay");
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 4);
+    assert_string_equal(fixture->seen[3].lane, "plain/replay");
 }
 
 static void keep_hung(struct work_fixture *fixture, struct bk_work_task *task, uint32_t index) {
@@ -224,6 +252,7 @@ int main(void) {
         TEST(a_rate_is_a_bucket_of_a_second),
         TEST(a_broken_lane_hands_over_probes_until_one_is_done),
         TEST(a_verdict_on_a_task_does_not_break_its_lane),
+        TEST(a_lane_runs_no_more_than_it_may),
         TEST(a_lane_rests_until_it_is_woken),
         TEST(replays_wait_for_the_lane_beside_them),
         TEST(what_hangs_leaves_places_to_others),
