@@ -96,6 +96,15 @@ enum bk_status mail_file_write(const char *directory, struct bk_slice name, stru
 
 /* --- the old ones go -------------------------------------------------------------------------- */
 
+/* What somebody put there himself stays. */
+static bool is_of_task(struct bk_slice name) {
+    struct bk_slice id = bk_slice_make(name.data, name.length - strlen(".eml"));
+    for (size_t i = 0; i < id.length; i++)
+        if ((id.data[i] < '0' || id.data[i] > '9') && (id.data[i] < 'a' || id.data[i] > 'z'))
+            return false;
+    return id.length == BK_RECORD_ID_BYTES;
+}
+
 uint64_t mail_files_remove_before(const char *directory, int64_t wall_ms) {
     struct survey survey = {.directory = directory};
     char path[MAIL_PATH_BYTES], first[BK_RECORD_ID_BYTES];
@@ -108,7 +117,8 @@ uint64_t mail_files_remove_before(const char *directory, int64_t wall_ms) {
          at += sizeof(struct mail_file)) {
         struct mail_file file;
         memcpy(&file, survey.files.data + at, sizeof file);
-        if (strncmp(file.name, first, NAME_TIME_BYTES) < 0 &&
+        if (is_of_task(bk_slice_from(file.name)) &&
+            strncmp(file.name, first, NAME_TIME_BYTES) < 0 &&
             bk_path_join(path, sizeof path, directory, file.name))
             removed_count += bk_file_remove(path, NULL) == BK_OK;
     }

@@ -23,7 +23,6 @@
 enum {
     REST_DELAY_MS = 60 * 1000,
     BUSY_DELAY_MS = 1000,
-    SERVICE_CLOSING = 421,
     EVENT_BYTES_MAX = 64 * 1024, /* of a hundred addresses, twice */
     REST_BYTES_MAX = BK_WORK_PAYLOAD_MAX_BYTES,
 };
@@ -99,16 +98,6 @@ static void write_result(struct bk_buffer *out, const struct mail_sending *sendi
     bk_buffer_append_char(out, '}');
 }
 
-/* The server took the login and judged recipients: nothing is wrong with it. */
-static bool is_about_recipients(const struct mail_sending *sending) {
-    if (sending->replies == NULL || sending->status == SERVICE_CLOSING)
-        return false;
-    for (size_t i = 0; i < sending->recipient_count; i++)
-        if (mail_is_refused(sending, i))
-            return true;
-    return false;
-}
-
 /* --- an attempt ------------------------------------------------------------------------------- */
 
 static void on_sent(struct mail_sending *sending) {
@@ -134,9 +123,6 @@ static void on_sent(struct mail_sending *sending) {
         bk_work_dead(task, error, bk_buffer_slice(&result));
     else
         bk_work_again(task, 0, error, bk_buffer_slice(&result));
-    /* Who is put off holds nobody else up: a lane that breaks of it tries the next at once. */
-    if (sending->outcome == MAIL_AGAIN && is_about_recipients(sending))
-        bk_work_lane_wake(sending->state->context->work, sending->tenant, BK_SLICE("mail"));
     bk_buffer_fini(&result);
     bk_arena_fini(&attempt->arena);
     bk_free(attempt);

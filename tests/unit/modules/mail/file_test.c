@@ -84,7 +84,9 @@ static void the_old_ones_go_by_the_time_in_their_names(void **state) {
     bk_record_id_make(new, wall_ms);
     write_one(directory, old, 10, 1000);
     write_one(directory, new, 10, 1000);
+    write_one(directory, "0-notes", 10, 1000);
     assert_int_equal(mail_files_remove_before(directory, wall_ms), 1);
+    assert_true(is_there(directory, "0-notes.eml"));
     snprintf(name, sizeof name, "%s.eml", old);
     assert_false(is_there(directory, name));
     snprintf(name, sizeof name, "%s.eml", new);
