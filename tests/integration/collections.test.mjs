@@ -588,3 +588,17 @@ test('what is wrong with an option is told at its path', async (t) => {
     assert.deepEqual(error.response.data, {}, JSON.stringify(field));
   }
 });
+
+test('a field whose form is wrong is named, once and in whole sentences', async (t) => {
+  const { admin } = await connect(t);
+  const create = (field) =>
+    errorOf(admin.collections.create({ name: 'bad', type: 'base', fields: [field] }));
+  assert.equal(
+    (await create(text('title', { max: 'ten' }))).response.message,
+    'Failed to create collection: fields.1.max: Must be a whole number.',
+  );
+  assert.equal(
+    (await create({ name: 'title', type: 'string' })).response.message,
+    'Failed to create collection: the field "title": there is no field type "string".',
+  );
+});

@@ -113,8 +113,9 @@ static enum bk_status read_drafts(const struct bk_schema_kind *kind, const struc
         if (status != BK_OK)
             return status;
         if (bk_schema_type(kind, draft.type) == NULL)
-            return bk_error_set(error, BK_INVALID, "fields.%u: there is no field type \"%.*s\"",
-                                index, BK_SLICE_PRINT(draft.type));
+            return bk_error_set(error, BK_INVALID,
+                                "the field \"%.*s\": there is no field type \"%.*s\"",
+                                BK_SLICE_PRINT(draft.name), BK_SLICE_PRINT(draft.type));
         add(list, draft);
     }
     return BK_OK;
@@ -210,11 +211,16 @@ static void enforce(struct bk_field *field, enum bk_collection_type type) {
 static enum bk_status refuse_wrong_type(const struct bk_problems *problems, struct bk_slice path,
                                         struct bk_error *error) {
     for (const struct bk_problem *problem = problems->first; problem != NULL;
-         problem = problem->next)
-        if (bk_slice_is(problem->code, "validation_unsupported_value_type") &&
-            bk_slice_starts_with(problem->field, path))
-            return bk_error_set(error, BK_INVALID, "%.*s: %.*s", BK_SLICE_PRINT(problem->field),
-                                BK_SLICE_PRINT(problem->message));
+         problem = problem->next) {
+        if (!bk_slice_is(problem->code, "validation_unsupported_value_type") ||
+            !bk_slice_starts_with(problem->field, path))
+            continue;
+        struct bk_slice message = problem->message;
+        if (bk_slice_ends_with(message, BK_SLICE("."))) /* the whole message ends in one */
+            message.length--;
+        return bk_error_set(error, BK_INVALID, "%.*s: %.*s", BK_SLICE_PRINT(problem->field),
+                            BK_SLICE_PRINT(message));
+    }
     return BK_OK;
 }
 
