@@ -288,7 +288,6 @@ async function probeOrders(person, users) {
   if (person.role === 'admin') return;
   const refused = ['all', 'own'].flatMap((rule) => [
     `${recordsPath(vault(rule))}?sort=secret`,
-    `${recordsPath(vault(rule))}?sort=owner.email`,
     `${recordsPath('links')}?sort=${rule}.secret`,
     `${recordsPath('links')}?sort=-${rule}.secret`,
   ]);
@@ -296,6 +295,15 @@ async function probeOrders(person, users) {
     const { status, text } = await person.look(path);
     assert.equal(status, 400, `${person.role}: ${path}: ${text}`);
   }
+  for (const rule of ['all', 'own'])
+    for (const [sort, place] of [['owner.email', -1], ['-owner.email', 0]]) {
+      const { status, text, body } = await person.look(`${recordsPath(vault(rule))}?sort=${sort}`);
+      assert.equal(status, 200, text);
+      const owners = body.items.map(({ owner }) => owner);
+      if (rule === 'all') assert.ok(owners.includes(users.bob.id), text);
+      if (owners.includes(users.bob.id))
+        assert.equal(owners.at(place), users.bob.id, `${person.role}: only his address is shown`);
+    }
   const { body } = await person.look(`${recordsPath('users')}?sort=email`);
   assert.equal(body.items.at(-1).id, users.bob.id, `${person.role}: only his address is shown`);
 }
