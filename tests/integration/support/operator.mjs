@@ -6,8 +6,8 @@ import { createCollection, createRecord } from './records.mjs';
 import { operatorToken } from './superuser.mjs';
 
 /** A server of the test's own, beside whose tenant two others hold data, and requests as its superuser. */
-export async function operator(t) {
-  const server = await startServer(t);
+export async function operator(t, options) {
+  const server = await startServer(t, options);
   const token = await operatorToken(server);
   await addNeighbours(server, token);
   return {

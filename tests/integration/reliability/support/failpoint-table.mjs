@@ -17,6 +17,7 @@ export const table = [
   { name: 'changefeed.after_place', drive: 'story', at: 2 },
   { name: 'changefeed.before_place', drive: 'story', at: 2 },
   { name: 'collections.snapshot', drive: 'story', at: 1 },
+  { name: 'collections.snapshot_end', drive: 'story', at: 1 },
   { name: 'feed.after_hand', unit: 'kernel/feed/position_failpoint_test.c' },
   { name: 'feed.after_stored', unit: 'kernel/feed/position_failpoint_test.c' },
   { name: 'feed.before_acknowledge', unit: 'kernel/feed/position_failpoint_test.c' },
