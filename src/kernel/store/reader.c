@@ -116,8 +116,8 @@ void store_readers_init(struct bk_store *store) {
     }
     store->readers =
         bk_pool_create(options->loop, "reader", options->reader_count, options->read_queue_max);
-    store->long_readers = bk_pool_create(options->loop, "long-reader", options->reader_count,
-                                         options->read_queue_max);
+    store->long_readers =
+        bk_pool_create(options->loop, "long-reads", options->reader_count, options->read_queue_max);
 }
 
 uint32_t store_readers_waiting_count(struct bk_store *store) {
