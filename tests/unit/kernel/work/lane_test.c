@@ -119,6 +119,19 @@ static void a_lane_runs_no_more_than_it_may(void **state) {
     WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
 }
 
+static void what_is_not_due_is_not_begun_with_what_is(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft late = {.kind = "plain", .delay_ms = 3600 * 1000};
+    const struct bk_work_draft now = {.kind = "plain"}, other = {.kind = "rated"};
+    assert_int_equal(work_fixture_add(fixture, &late, 1, NULL), BK_OK);
+    assert_int_equal(work_fixture_add(fixture, &now, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 1);
+    assert_int_equal(work_fixture_add(fixture, &other, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= 2);
+    assert_int_equal(fixture->seen_count, 2);
+    assert_string_equal(fixture->seen[1].lane, "rated");
+}
+
 static void a_lane_rests_until_it_is_woken(void **state) {
     struct work_fixture *fixture = *state;
     const struct bk_work_draft draft = {.kind = "plain"};
@@ -253,6 +266,7 @@ int main(void) {
         TEST(a_broken_lane_hands_over_probes_until_one_is_done),
         TEST(a_verdict_on_a_task_does_not_break_its_lane),
         TEST(a_lane_runs_no_more_than_it_may),
+        TEST(what_is_not_due_is_not_begun_with_what_is),
         TEST(a_lane_rests_until_it_is_woken),
         TEST(replays_wait_for_the_lane_beside_them),
         TEST(what_hangs_leaves_places_to_others),
