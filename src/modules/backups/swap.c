@@ -2,11 +2,11 @@
  * A tenant's database consists of a file and its write-ahead log, and no file system replaces two
  * files at once. So whole directories change places, in one step (renameat2, RENAME_EXCHANGE):
  *
- *   1  data/tenants/.restoring-NAME   a new directory: the new database, and the file "incoming"
- *   2  exchange                       NAME <-> .restoring-NAME: from here on the new database is in
- * force 3  what else the old directory holds (backups, files, earlier restores) moves into the new
- * one 4  the old directory, now only the old database, becomes NAME/before-restore-TIME 5
- * "incoming" is removed
+ *   1. data/tenants/.restoring-NAME: a new directory with the file "incoming" and the new database
+ *   2. exchange: NAME <-> .restoring-NAME: from here on the new database is in force
+ *   3. what else the old directory holds (backups, files, earlier restores) moves into the new one
+ *   4. the old directory, now only the old database, becomes NAME/before-restore-TIME
+ *   5. "incoming" is removed
  *
  * Before 2 the old state is in force, whole; after 2 the new one. "incoming" tells which of the two
  * a directory is, so an interrupted restore is finished by the next one (recover).
@@ -100,10 +100,23 @@ static enum bk_status settle(struct backups_swap *swap, struct bk_error *error) 
 
 /* --- the three steps of a restore ------------------------------------------------------------- */
 
+static void on_begun_entry(void *user, const char *name, bool is_directory) {
+    bool *is_only_begun = user;
+    if (is_directory || strncmp(name, ".incoming.tmp-", strlen(".incoming.tmp-")) != 0)
+        *is_only_begun = false;
+}
+
+/* A restore that ended between the making of the directory and that of "incoming". */
+static bool is_only_begun(const char *directory) {
+    bool is = true;
+    return bk_directory_list(directory, on_begun_entry, &is, NULL) == BK_OK && is;
+}
+
 enum bk_status backups_swap_recover(struct backups_swap *swap, struct bk_error *error) {
-    if (bk_file_exists(swap->staging) && has_marker(swap->staging))
+    bool is_staged = bk_file_exists(swap->staging);
+    if (is_staged && (has_marker(swap->staging) || is_only_begun(swap->staging)))
         return bk_directory_remove(swap->staging, error);
-    if (bk_file_exists(swap->staging) && !has_marker(swap->live))
+    if (is_staged && !has_marker(swap->live))
         return bk_error_set(error, BK_CONFLICT,
                             "%s is in the way, and no restore of this program left it: move it "
                             "away",

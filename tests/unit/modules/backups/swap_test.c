@@ -131,6 +131,21 @@ static void test_a_tenant_that_does_not_exist_is_made(void **state) {
     assert_false(bk_file_exists(swap.aside));
 }
 
+static void test_cut_off_before_its_mark_is_whole_it_begins_anew(void **state) {
+    struct backups_swap swap = make_tenant(state);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(bk_directory_create(swap.staging, NULL), BK_OK);
+        if (round == 1)
+            write_file(swap.staging, ".incoming.tmp-abcdefghijkl", "");
+        assert_int_equal(backups_swap_recover(&swap, NULL), BK_OK);
+        assert_false(bk_file_exists(swap.staging));
+        assert_file(swap.live, "data.db", "old");
+    }
+    prepare(&swap);
+    assert_int_equal(backups_swap_finish(&swap, NULL), BK_OK);
+    assert_new_in_force(&swap);
+}
+
 static void test_a_directory_that_nobody_knows_is_not_touched(void **state) {
     struct backups_swap swap = make_tenant(state);
     struct bk_error error = BK_ERROR_INIT;
@@ -153,6 +168,7 @@ int main(void) {
         TEST(test_cut_off_while_the_rest_moves),
         TEST(test_cut_off_before_the_mark_is_removed),
         TEST(test_a_tenant_that_does_not_exist_is_made),
+        TEST(test_cut_off_before_its_mark_is_whole_it_begins_anew),
         TEST(test_a_directory_that_nobody_knows_is_not_touched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
