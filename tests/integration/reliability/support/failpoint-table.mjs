@@ -27,6 +27,7 @@ export const table = [
   { name: 'migrations.committed', drive: 'story', at: 1 },
   { name: 'migrations.prepared', drive: 'story', at: 1 },
   { name: 'migrations.written', drive: 'story', at: 1 },
+  { name: 'schema.search_slice', unit: 'kernel/schema/search_test.c' },
   { name: 'store.after_begin', drive: 'story', at: 5 },
   { name: 'store.after_commit', drive: 'story', at: 5 },
   { name: 'store.before_answer', drive: 'story', at: 5 },
