@@ -109,6 +109,15 @@ static void no_text_leaves_its_header(void **state) {
     assert_int_equal(lines, 3);
 }
 
+/* Whoever decodes it would read a second line. */
+static void no_encoded_word_has_the_end_of_a_line_in_it(void **state) {
+    (void)state;
+    mail_header_write(&out, "Subject",
+                      BK_SLICE("\xc3\xbc\r\n"
+                               "Bcc"));
+    assert_written("Subject: =?utf-8?B?w7wgIEJjYw==?=\r\n");
+}
+
 static void names_are_quoted_or_encoded(void **state) {
     struct mail_address third = {.address = BK_SLICE_INIT("cy@example.com"),
                                  .name = BK_SLICE_INIT("M\xc3\xbcller")};
@@ -154,6 +163,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_looks_encoded_is_encoded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_word_is_encoded_to_be_folded, setup, teardown),
         cmocka_unit_test_setup_teardown(no_text_leaves_its_header, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_encoded_word_has_the_end_of_a_line_in_it, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(names_are_quoted_or_encoded, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hundred_people_stand_on_short_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(structured_values_are_not_touched, setup, teardown),
