@@ -1,10 +1,10 @@
 /*
  * Only in a program with the thread sanitizer: it is shown the descriptors that libuv closes.
  *
- * The sanitizer keeps for each descriptor who used it, and forgets that when it sees close(). libuv,
- * which is not built with it, asks the kernel itself. What another thread opens next under the same
- * number, by a call that the sanitizer does not know either (openat), was then taken for the
- * connection before it: a race of two threads that have never had the same file.
+ * The sanitizer keeps for each descriptor who used it, and forgets that when it sees close().
+ * libuv, which is not built with it, asks the kernel itself. What another thread opens next under
+ * the same number, by a call that the sanitizer does not know either (openat), was then taken for
+ * the connection before it: a race of two threads that have never had the same file.
  */
 #define _GNU_SOURCE 1
 #include <dlfcn.h>
