@@ -7,8 +7,8 @@
  * anywhere:
  *
  *   nobody waits       the round goes on, for BUDGET of time at most
- *   a few wait         it ends, but not before ROWS_MIN of what has ended, ROWS_MIN of what may
- *                      begin, and a slice of the inbox
+ *   a few wait         it ends, but not before ROWS_MIN of what has ended, of the inbox and of what
+ *                      may begin; and twice as many more as tasks were added since the last round
  *   MANY wait          it goes on for COURTEOUS_BUDGET: the batch is a large one whatever it does,
  *                      and its commit is shared by all
  *
@@ -17,14 +17,16 @@
  * at once, waits PAUSE_TIMES as long as the last such round has taken, commit and all, before it
  * has the next: on a slow disk more, on a fast one less. One at a time does so, so that a hundred
  * tenants with a backlog cost no more than one. Who is not behind never waits: what requests add is
- * done as fast as they come.
+ * done as fast as they come. And who is behind does in each round more than was added meanwhile,
+ * and waits no longer when much was, so that a backlog becomes smaller however fast requests add to
+ * it.
  */
 #include "work_private.h"
 
 #include "bakend/clock.h"
 
 enum {
-    LATELY_MS = 1000,
+    LATELY_MS = 250,
     ROWS_MIN = 8, /* a tenth of a millisecond */
     MANY = 8,
     LOOK = 4, /* rows between two looks at the clock */
@@ -46,7 +48,7 @@ static bool is_late(const struct work_round *round, uint64_t budget_ns) {
 
 bool work_round_is_over(struct work_round *round, const struct bk_transaction *transaction) {
     uint32_t waiting = bk_transaction_awaiting_count(transaction);
-    if (round->row_count++ < ROWS_MIN)
+    if (round->row_count++ < round->row_min)
         return false;
     if (waiting > 0 && waiting < MANY)
         return true;
@@ -60,7 +62,7 @@ uint32_t work_round_room(const struct work_round *round, const struct bk_transac
     uint32_t waiting = bk_transaction_awaiting_count(transaction);
     if (waiting == 0 || waiting >= MANY)
         return row_count;
-    uint32_t rest = round->row_count < ROWS_MIN ? ROWS_MIN - round->row_count : 1;
+    uint32_t rest = round->row_count < round->row_min ? round->row_min - round->row_count : 1;
     return rest < row_count ? rest : row_count;
 }
 
@@ -75,6 +77,13 @@ uint64_t work_round_budget_ns(const struct bk_work *work) {
     return work_is_courteous(work) ? COURTEOUS_BUDGET_NS : BUDGET_NS;
 }
 
+uint32_t work_round_tasks_max(const struct work_tenant *tenant) {
+    uint32_t row_min = tenant->round.row_min;
+    if (!work_is_courteous(tenant->work))
+        return WORK_ROUND_TASKS_MAX;
+    return row_min > WORK_COURTEOUS_TASKS_MAX ? row_min : WORK_COURTEOUS_TASKS_MAX;
+}
+
 uint64_t work_slice_ns(const struct bk_work *work) {
     return work_is_courteous(work) ? COURTEOUS_SLICE_NS : SLICE_NS;
 }
@@ -82,11 +91,19 @@ uint64_t work_slice_ns(const struct bk_work *work) {
 bool work_must_pause(const struct work_tenant *tenant) {
     const struct bk_work *work = tenant->work;
     return tenant->is_behind && work_is_courteous(work) &&
+           tenant->task_count < WORK_COURTEOUS_TASKS_MAX &&
            (work->is_pausing || work->behind_count > 0);
+}
+
+static uint32_t row_min_of(const struct work_tenant *tenant) {
+    uint64_t row_min = ROWS_MIN + UINT64_C(2) * tenant->task_count;
+    return row_min < WORK_ROUND_TASKS_MAX ? (uint32_t)row_min : WORK_ROUND_TASKS_MAX;
 }
 
 void work_courtesy_begin(struct work_tenant *tenant) {
     tenant->round.budget_ns = work_round_budget_ns(tenant->work);
+    tenant->round.row_min = row_min_of(tenant);
+    tenant->task_count = 0;
     tenant->round.is_behind = tenant->is_behind;
     tenant->work->behind_count += tenant->is_behind;
 }

@@ -61,6 +61,7 @@ void work_note_due(struct bk_work *work, struct bk_transaction *transaction, str
     struct work_tenant *tenant = tenant_of(work, transaction);
     if (tenant != NULL) {
         add_hint(&tenant->hints, lane, due_ms);
+        tenant->hints.task_count++;
         post(tenant);
     }
     unlock(work);
@@ -149,6 +150,7 @@ static void apply(struct work_tenant *tenant, const struct work_hints *hints) {
         if (lane != NULL)
             work_lane_wait(lane, hint->due_ms);
     }
+    tenant->task_count += hints->task_count;
     if (hints->first != NULL && (tenant->wants & WORK_WANTS_MOVE) == 0) {
         tenant->wants |= WORK_WANTS_MOVE;
         tenant->move_ms = work_now_ms(tenant->work) + MOVE_MS;
@@ -164,6 +166,8 @@ static void apply(struct work_tenant *tenant, const struct work_hints *hints) {
     if (hints->schedule_ms < tenant->schedule_ms)
         tenant->schedule_ms = hints->schedule_ms;
     work_tenant_settle(tenant);
+    if (tenant->is_behind && !work_must_pause(tenant))
+        work_turn_soon(tenant->work);
 }
 
 static const struct work_hints no_hints = {.schedule_ms = INT64_MAX};

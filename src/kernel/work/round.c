@@ -43,7 +43,7 @@ static void forget_answers(struct work_round *round) {
     bk_buffer_clear(&round->paused);
     round->done = 0;
     round->began_ns = 0;
-    round->row_count = round->end_done = 0;
+    round->row_count = round->end_done = round->claim_done = 0;
     round->has_no_table = false;
     round->schedule_ms = round->expires_ms = INT64_MAX;
     round->failed_end = -1;
@@ -182,14 +182,21 @@ static enum bk_status record_ends(struct bk_work *work, struct bk_transaction *t
     return status;
 }
 
-/* A lane whose turn does not come any more is asked in the next round. */
+/* A lane whose turn does not come any more is asked in the next round; and so is one that seems to
+ * be empty, while its row may still be in the inbox. */
 static enum bk_status claim(struct bk_work *work, struct bk_transaction *transaction,
                             struct work_round *round) {
     enum bk_status status = BK_OK;
-    for (uint32_t i = 0; i < round->claim_count && status == BK_OK; i++) {
+    for (uint32_t i = 0; i < round->claim_count; i++)
         round->claims[i].head_ms = round->now_ms;
-        if (!work_round_is_over(round, transaction))
-            status = work_claim_lane(work, transaction, round, &round->claims[i]);
+    while (round->claim_done < round->claim_count && status == BK_OK) {
+        struct work_claim *claim = &round->claims[round->claim_done];
+        if (work_round_is_over(round, transaction))
+            break;
+        status = work_claim_lane(work, transaction, round, claim);
+        if (claim->head_ms == INT64_MAX && is_left(round, WORK_WANTS_MOVE))
+            claim->head_ms = round->now_ms;
+        round->claim_done += status == BK_OK;
     }
     return status;
 }
@@ -208,6 +215,7 @@ static enum bk_status run(struct bk_transaction *transaction, struct bk_write *w
     status = record_ends(work, transaction, round);
     if (status == BK_OK)
         round->step = WORK_STEP_WISHES;
+    round->row_count = 0;
     if (status == BK_OK && does_want(round, WORK_WANTS_MOVE))
         status = empty_inbox(work, transaction, round);
     round->row_count = 0;
@@ -311,16 +319,24 @@ static void take_found(struct work_tenant *tenant, bool is_asked_again) {
 }
 
 /* A hint may have come meanwhile: then the head is the earlier one. */
+static void settle_claims(const struct work_round *round, uint32_t from, uint32_t to) {
+    for (uint32_t i = from; i < to; i++) {
+        round->claims[i].lane->is_asked = false;
+        work_lane_wait(round->claims[i].lane, round->claims[i].head_ms);
+    }
+}
+
+/* Lanes that the round did not come to are asked before those that it served. */
 static void take_claims(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
     struct bk_list *node;
     while ((node = bk_list_pop(&round->claimed)) != NULL)
         work_attempt_take(tenant, bk_container_of(node, struct work_attempt, link));
-    for (uint32_t i = 0; i < round->claim_count; i++) {
-        struct work_lane *lane = round->claims[i].lane;
-        lane->is_asked = false;
-        work_lane_wait(lane, round->claims[i].head_ms);
-    }
+    tenant->replays_first = false;
+    for (uint32_t i = round->claim_done; i < round->claim_count; i++)
+        tenant->replays_first |= round->claims[i].lane->is_replay;
+    settle_claims(round, round->claim_done, round->claim_count);
+    settle_claims(round, 0, round->claim_done);
 }
 
 /* What is left in the inbox may be of lanes that seem to be empty. */
@@ -439,10 +455,9 @@ static void take_failure(struct work_tenant *tenant, enum bk_status status) {
     /* The commit may have been written all the same: then tasks run that nobody has. */
     if (round->claim_count > 0 && status != BK_BUSY)
         tenant->wants |= WORK_WANTS_ORPHANS;
-    for (uint32_t i = 0; i < round->claim_count; i++) {
-        round->claims[i].lane->is_asked = false;
-        work_lane_wait(round->claims[i].lane, round->now_ms);
-    }
+    for (uint32_t i = 0; i < round->claim_count; i++)
+        round->claims[i].head_ms = round->now_ms;
+    settle_claims(round, 0, round->claim_count);
 }
 
 static void finish(struct work_tenant *tenant, enum bk_status status) {
@@ -497,8 +512,8 @@ static void choose_ends(struct work_tenant *tenant) {
     uint32_t max = tenant->end_max;
     if (bk_list_is_empty(&tenant->ended))
         return;
-    if (max > WORK_COURTEOUS_TASKS_MAX && work_is_courteous(tenant->work))
-        max = WORK_COURTEOUS_TASKS_MAX;
+    if (work_is_courteous(tenant->work) && max > work_round_tasks_max(tenant))
+        max = work_round_tasks_max(tenant);
     round->ends = bk_alloc(max * sizeof(struct work_attempt *));
     while (round->end_count < max && (node = bk_list_pop(&tenant->ended)) != NULL) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
@@ -604,6 +619,9 @@ static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uin
     return taken;
 }
 
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Replays come last; but first, for a quarter, when the last round did not come to them. */
 static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t replay_share) {
     struct work_round *round = &tenant->round;
     struct bk_work *work = tenant->work;
@@ -615,13 +633,16 @@ static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t r
     if (bk_list_is_empty(&tenant->ready[0]) && bk_list_is_empty(&tenant->ready[1]))
         return;
     round->claims = bk_alloc(2 * (size_t)WORK_ROUND_LANES_MAX * sizeof *round->claims);
-    uint32_t max = work_is_courteous(work) ? WORK_COURTEOUS_TASKS_MAX : WORK_ROUND_TASKS_MAX;
-    share = share < max ? share : max;
-    round->reserved = ask_lanes(tenant, &tenant->ready[0], share, claimed, 0);
-    uint32_t rest = share - round->reserved;
-    round->reserved_replay =
-        ask_lanes(tenant, &tenant->ready[1], rest < replay_share ? rest : replay_share, claimed,
-                  round->reserved);
+    share = least(share, work_round_tasks_max(tenant));
+    if (tenant->replays_first)
+        round->reserved_replay =
+            ask_lanes(tenant, &tenant->ready[1], least(replay_share, (share + 3) / 4), claimed, 0);
+    round->reserved = ask_lanes(tenant, &tenant->ready[0], share - round->reserved_replay, claimed,
+                                round->reserved_replay);
+    if (!tenant->replays_first)
+        round->reserved_replay =
+            ask_lanes(tenant, &tenant->ready[1], least(replay_share, share - round->reserved),
+                      claimed, round->reserved);
     round->reserved += round->reserved_replay;
     work->reserved_count += round->reserved;
     work->reserved_replay_count += round->reserved_replay;

@@ -168,6 +168,7 @@ struct work_hint {
 struct work_hints {
     struct work_hint *first;
     uint32_t count;
+    uint32_t task_count; /* told of: several may be one hint */
     bool is_overflown, has_pauses, has_cancels;
     int64_t schedule_ms; /* INT64_MAX: nothing was said */
 };
@@ -220,6 +221,7 @@ struct work_round {
     /* Asked. */
     int64_t now_ms, age_ms;
     uint64_t budget_ns; /* of the writer's time */
+    uint32_t row_min;   /* of each kind of row, whoever waits: see work_round_is_over */
     bool is_behind;     /* its tenant was when it began */
     bool stores_time;
     uint32_t wants;
@@ -233,8 +235,9 @@ struct work_round {
     size_t scan_from_length;
     /* Answered. */
     uint64_t began_ns;
-    uint32_t row_count; /* of what it is at: see work_round_is_over */
-    uint32_t end_done;  /* of the ends: those behind are left for the next round */
+    uint32_t row_count;  /* of what it is at: see work_round_is_over */
+    uint32_t end_done;   /* of the ends: those behind are left for the next round */
+    uint32_t claim_done; /* and of the claims */
     bool has_no_table;
     uint32_t done;                   /* of wants: what is over */
     struct bk_list claimed, orphans; /* work_attempt.link */
@@ -269,6 +272,8 @@ struct work_tenant {
     bool has_lost;       /* tasks that ran when the grace was over: their rows say so */
     bool ends_alone;     /* what else the last round wished for has failed */
     bool is_behind;      /* the last round has left something that could be done at once */
+    bool replays_first;  /* the last round did not come to them */
+    uint32_t task_count; /* that were told of since the last round began */
     uint32_t failures;   /* of rounds, in a row */
     uint32_t *running;   /* claimed and not answered, by kind */
     int64_t schedule_ms; /* the next of its schedules; INT64_MAX: none */
@@ -504,6 +509,8 @@ void work_courtesy_fini(struct bk_work *work);
 bool work_is_courteous(const struct bk_work *work);
 /* How much of the writer's time a round may take that begins now, and of the loop's a slice. */
 uint64_t work_round_budget_ns(const struct bk_work *work);
+/* How many tasks the round, which has begun, may claim or record. */
+uint32_t work_round_tasks_max(const struct work_tenant *tenant);
 uint64_t work_slice_ns(const struct bk_work *work);
 /* Whether a tenant that is behind waits, so that requests have their turn. */
 bool work_must_pause(const struct work_tenant *tenant);

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-enum { MANY = 120, ARENA_PART_BYTES = 40 * 1024 * 1024, LANES = 1500 };
+enum { MANY = 120, FAIR_LANES = 30, ARENA_PART_BYTES = 40 * 1024 * 1024, LANES = 1500 };
 
 static const struct bk_work_kind kinds[] = {
     {.name = "mail", WORK_FIXTURE_HANDLERS, .lane = {.running_max = 200}},
@@ -84,25 +84,129 @@ static void a_request_waits_for_a_few_rows_of_a_round_only(void **state) {
 
 /* --- a backlog while requests come ------------------------------------------------------------ */
 
+struct requests {
+    struct bk_turn_hook hook;
+    struct bk_loop *loop;
+};
+
+/* However slow the disk is. */
+static void note_request(struct bk_turn_hook *hook) {
+    bk_loop_note_request(bk_container_of(hook, struct requests, hook)->loop);
+}
+
 static void a_backlog_is_worked_off_in_short_rounds_with_pauses_while_requests_come(void **state) {
     struct work_fixture *fixture = *state;
     const struct work_tenant *own = own_of(fixture);
+    struct requests requests = {{.on_turn_end = note_request}, fixture->kernel.loop};
     assert_int_equal(work_fixture_do(fixture, bk_work_pause, "mail"), BK_OK);
     assert_int_equal(work_fixture_add(fixture, &mail, 10 * MANY, NULL), BK_OK);
     WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 10 * MANY);
+    bk_loop_add_turn_hook(fixture->kernel.loop, &requests.hook);
     bk_loop_note_request(fixture->kernel.loop);
     assert_int_equal(work_fixture_do(fixture, bk_work_resume, "mail"), BK_OK);
     uint32_t most = 0;
     bool has_paused = false;
     while (work_fixture_count(fixture, "1") > 0) {
-        bk_loop_note_request(fixture->kernel.loop);
         has_paused = has_paused || fixture->work->is_pausing;
         most = own->attempt_count > most ? own->attempt_count : most;
         support_loop_run_for(fixture->kernel.loop, 1);
     }
+    bk_loop_remove_turn_hook(&requests.hook);
     assert_true(has_paused);
     assert_in_range(most, 1, 2 * WORK_COURTEOUS_TASKS_MAX);
     assert_int_equal(fixture->end_count, 10 * MANY);
+}
+
+/* A request that waits on the writer whenever a round runs, and may add tasks. */
+struct stream {
+    struct work_fixture_write write;
+    struct work_fixture_adding adding;
+    uint32_t added;
+    bool ends;
+};
+
+static enum bk_status run_stream(struct work_fixture *fixture, struct bk_transaction *transaction,
+                                 void *user) {
+    struct stream *stream = user;
+    stream->added += stream->adding.count;
+    return work_fixture_run_add(fixture, transaction, &stream->adding);
+}
+
+static void send_next(struct stream *stream);
+
+static void on_stream_done(struct bk_write *write, enum bk_status status) {
+    struct stream *stream = bk_container_of(write, struct stream, write.write);
+    assert_int_equal(status, BK_OK);
+    stream->write.is_done = stream->ends;
+    if (!stream->ends)
+        send_next(stream);
+}
+
+static void send_next(struct stream *stream) {
+    struct work_fixture *fixture = stream->write.fixture;
+    stream->write.write = (struct bk_write){.run = work_fixture_on_run, .done = on_stream_done};
+    bk_loop_note_request(fixture->kernel.loop);
+    assert_int_equal(bk_store_write(fixture->kernel.tenant->database, &stream->write.write), BK_OK);
+}
+
+static void begin_stream(struct work_fixture *fixture, struct stream *stream, uint32_t count) {
+    *stream = (struct stream){.adding = {.draft = &mail, .count = count}};
+    stream->write.fixture = fixture;
+    stream->write.run = run_stream;
+    stream->write.user = stream;
+    send_next(stream);
+}
+
+static void end_stream(struct stream *stream) {
+    stream->ends = true;
+    support_loop_run_until(stream->write.fixture->kernel.loop, &stream->write.is_done);
+}
+
+static uint32_t lanes_seen(const struct work_fixture *fixture) {
+    bool is_seen[FAIR_LANES] = {false};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < fixture->seen_count; i++) {
+        int lane = atoi(fixture->seen[i].lane + strlen("mail/"));
+        count += !is_seen[lane];
+        is_seen[lane] = true;
+    }
+    return count;
+}
+
+static void no_lane_waits_for_those_before_it_while_requests_come(void **state) {
+    struct work_fixture *fixture = *state;
+    static struct stream stream; /* outlives a test that fails */
+    for (int i = 0; i < FAIR_LANES; i++) {
+        char lane[32];
+        (void)snprintf(lane, sizeof lane, "mail/%d", i);
+        const struct bk_work_draft draft = {.kind = "mail",
+                                            .lane = bk_slice_from(lane + strlen("mail/"))};
+        assert_int_equal(work_fixture_do(fixture, bk_work_pause, lane), BK_OK);
+        assert_int_equal(work_fixture_add(fixture, &draft, MANY, NULL), BK_OK);
+    }
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == FAIR_LANES * MANY);
+    begin_stream(fixture, &stream, 0);
+    for (int i = 0; i < FAIR_LANES; i++) {
+        char lane[32];
+        (void)snprintf(lane, sizeof lane, "mail/%d", i);
+        assert_int_equal(work_fixture_do(fixture, bk_work_resume, lane), BK_OK);
+    }
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= FAIR_LANES * MANY / 3);
+    assert_int_equal(lanes_seen(fixture), FAIR_LANES);
+    end_stream(&stream);
+}
+
+static void a_backlog_becomes_smaller_however_fast_requests_add_to_it(void **state) {
+    struct work_fixture *fixture = *state;
+    static struct stream stream; /* outlives a test that fails */
+    assert_int_equal(work_fixture_do(fixture, bk_work_pause, "mail"), BK_OK);
+    assert_int_equal(work_fixture_add(fixture, &mail, 5 * MANY, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 5 * MANY);
+    begin_stream(fixture, &stream, 20);
+    assert_int_equal(work_fixture_do(fixture, bk_work_resume, "mail"), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->end_count >= 20 * MANY);
+    end_stream(&stream);
+    assert_in_range(5 * MANY + stream.added - fixture->end_count, 0, 5 * MANY);
 }
 
 static void who_has_no_backlog_does_not_wait_for_the_pauses_of_others(void **state) {
@@ -251,6 +355,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_request_waits_for_a_few_rows_of_a_round_only),
         TEST(a_backlog_is_worked_off_in_short_rounds_with_pauses_while_requests_come),
+        TEST(no_lane_waits_for_those_before_it_while_requests_come),
+        TEST(a_backlog_becomes_smaller_however_fast_requests_add_to_it),
         TEST(who_has_no_backlog_does_not_wait_for_the_pauses_of_others),
         TEST(who_postpones_for_ever_is_not_called_for_ever),
         TEST(an_end_that_needs_too_much_memory_is_blamed_and_no_other),
