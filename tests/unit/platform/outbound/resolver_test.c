@@ -42,6 +42,9 @@ int getaddrinfo(const char *restrict name, const char *restrict service,
 /* On a machine with nothing else to do it is some tens. */
 enum { CLOSE_MAX_MS = 3000 };
 
+/* Of what is to end by itself, or not at all: longer than a slow machine needs. */
+enum { PATIENT_MS = 60 * 1000 };
+
 struct world {
     struct bk_loop *loop;
     struct bk_outbound *outbound;
@@ -137,6 +140,8 @@ static struct support_exchange *submit_names(struct world *world, const char *pr
         char name[64];
         (void)snprintf(name, sizeof(name), "%s%zu%s", prefix, i, domain);
         set_name(&exchanges[i], world, name);
+        exchanges[i].request.connect_timeout_ms = PATIENT_MS;
+        exchanges[i].request.timeout_ms = PATIENT_MS;
         support_exchange_submit(&exchanges[i], world->channel);
     }
     return exchanges;
@@ -188,7 +193,7 @@ static void test_a_domain_that_hangs_does_not_hold_up_others(void **state) {
     set_name(&other, &world, "good.example");
     support_exchange_run(&other, world.loop, world.channel);
     assert_int_equal(other.request.failure, BK_OUTBOUND_OK);
-    assert_in_range(other.request.duration_us, 1, 2000000);
+    assert_in_range(other.request.duration_us, 1, PATIENT_MS / 6 * 1000);
     support_loop_run_for(world.loop, 300);
     assert_int_equal(resolving_max, OUTBOUND_RESOLVING_PER_DOMAIN_MAX + 1);
     teardown_world(&world);
