@@ -83,6 +83,8 @@ void bk_tenants_for_each_open(struct bk_tenants *tenants,
 /* Calls with the name of every tenant that exists, open or not. */
 void bk_tenants_for_each_name(struct bk_tenants *tenants,
                               void (*on_name)(struct bk_slice name, void *user), void *user);
+/* Whether it was ever opened. Asks the file system. */
+bool bk_tenant_has_database(const struct bk_tenants *tenants, struct bk_slice name);
 /* Closes all, each when nobody holds it any more; closed on the loop. Transports are gone by
  * now. */
 void bk_tenants_close(struct bk_tenants *tenants, void (*closed)(void *user), void *user);

@@ -51,6 +51,12 @@ static bool path_of(const struct bk_tenants *tenants, struct bk_slice name,
     return bk_path_join(path, TENANT_PATH_BYTES_MAX, tenants->directory, text);
 }
 
+bool bk_tenant_has_database(const struct bk_tenants *tenants, struct bk_slice name) {
+    char directory[TENANT_PATH_BYTES_MAX], path[TENANT_PATH_BYTES_MAX];
+    return path_of(tenants, name, directory) &&
+           bk_path_join(path, sizeof path, directory, DATABASE_NAME) && bk_file_exists(path);
+}
+
 static enum bk_status sync_directory(const char *path, struct bk_error *error) {
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int result = -1;

@@ -227,8 +227,11 @@ static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+/* Who was never opened has no tasks. */
 static void on_name(struct bk_slice name, void *user) {
     struct work_instance *instance = user;
+    if (!bk_tenant_has_database(instance->tenants, name))
+        return;
     bk_buffer_append_slice(&instance->names, name);
     bk_buffer_append_char(&instance->names, '\n');
 }

@@ -315,6 +315,16 @@ static void one_that_was_put_there_by_hand_is_opened_once(void **state) {
     assert_string_equal(last_tenant, "late");
 }
 
+static void one_that_was_never_used_is_not_opened(void **state) {
+    struct time_fixture *fixture = *state;
+    assert_int_equal(bk_tenant_create(fixture->kernel.tenants, BK_SLICE("never"), NULL), BK_OK);
+    restart(fixture, NOON_MS);
+    start(fixture);
+    wait_until_all_is_stored(fixture);
+    wait_until_all_are_known(fixture);
+    assert_false(bk_tenant_has_database(fixture->kernel.tenants, BK_SLICE("never")));
+}
+
 static void rows_of_the_future_are_not_believed(void **state) {
     struct time_fixture *fixture = *state;
     restart(fixture, NOON_MS + YEARS_MS);
@@ -461,6 +471,7 @@ int main(void) {
         TEST(one_that_was_open_at_a_kill_is_opened),
         TEST(one_whose_mark_was_lost_is_told_by_its_write_ahead_log),
         TEST(one_that_was_put_there_by_hand_is_opened_once),
+        TEST(one_that_was_never_used_is_not_opened),
         TEST(rows_of_the_future_are_not_believed),
         TEST(nor_are_they_when_the_clock_goes_back_in_a_process),
         TEST(when_all_are_in_use_it_is_tried_again),
