@@ -68,7 +68,8 @@ struct bk_work_lane_policy {
      * holds nobody up. Of a lane's own policy: for what is added from then on. */
     bool is_ordered;
     /* Broken, it hands over nothing but one probe now and then, until one is done: after this many
-     * failures in a row (again, or out of time; dead is a verdict on the task, and counts as done).
+     * failures in a row (again, or out of time; dead is a verdict on the task, and counts as done;
+     * what is put off does not count).
      * 0: there is no breaker. */
     uint32_t breaker_failures;
     uint32_t breaker_first_ms, breaker_max_ms; /* to the first probe, doubling; 30 s and 10 min */
@@ -172,6 +173,10 @@ void bk_work_done(struct bk_work_task *task, struct bk_slice result);
 /* delay_ms: at least so long (Retry-After); 0: as its kind backs off. Dead after the last one. */
 void bk_work_again(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice error,
                    struct bk_slice result);
+/* The same, for a reason of the task's own, as a recipient who is greylisted: neither a failure of
+ * its lane nor a sign that it works. */
+void bk_work_put_off(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice error,
+                     struct bk_slice result);
 void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_slice result);
 /* Not an attempt: comes again after delay_ms, as if it had never begun; after 100 ms at least, so
  * that one who postpones always is not called as fast as the disk can write. */

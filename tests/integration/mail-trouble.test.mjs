@@ -45,6 +45,21 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
       smtp.mails.length = 0;
     });
 
+    await t.test('who is greylisted holds nobody up', async () => {
+      on.rcptTo = ({ address }) => {
+        if (address.startsWith('grey')) throw refuse(450, 'greylisted');
+      };
+      const grey = [];
+      for (let i = 0; i < 8; i++) grey.push(await api.send({ to: `grey${i}@example.com` }));
+      for (const task of grey) await api.server.logged('mail_not_sent', task, '450');
+      assert.equal((await api.end(await api.send({ to: 'good@example.com' }))).attempts, 1);
+      assert.doesNotMatch(api.server.log.join('\n'), /lane_broken/);
+      delete on.rcptTo;
+      for (const task of grey) await api.ask('POST', `/api/work/${task}/retry`);
+      for (const task of grey) await api.end(task);
+      smtp.mails.length = 0;
+    });
+
     await t.test('one of several may be refused', async () => {
       const to = ['ann@example.com', 'bob@example.com', 'cy@example.com'];
       on.rcptTo = ({ address }) => {

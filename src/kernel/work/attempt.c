@@ -233,6 +233,12 @@ void bk_work_again(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice
     answer(task, WORK_AGAIN, delay_ms, error, result);
 }
 
+void bk_work_put_off(struct bk_work_task *task, uint64_t delay_ms, struct bk_slice error,
+                     struct bk_slice result) {
+    attempt_of(task)->is_put_off = true;
+    answer(task, WORK_AGAIN, delay_ms, error, result);
+}
+
 void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_slice result) {
     answer(task, WORK_DEAD, 0, error, result);
 }

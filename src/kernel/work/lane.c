@@ -12,7 +12,7 @@
  *
  * The breaker. So many failures in a row break a lane: an attempt that is to come again, for the
  * handler's reasons or for time. What a handler calls dead is a verdict on the task, and shows that
- * the lane works. Broken, a lane hands over one probe at a time, each after twice the pause; the
+ * the lane works; what it puts off says nothing of the lane. Broken, a lane hands over one probe at a time, each after twice the pause; the
  * first task that is done mends it.
  *
  * The rate is a bucket of tokens, kept as one time: when it would be full again (GCRA). So the time
@@ -272,7 +272,7 @@ void work_lane_judge(struct work_lane *lane, const struct work_attempt *attempt)
     if (attempt->answer == WORK_DONE || attempt->answer == WORK_DEAD)
         succeed(lane);
     else if (attempt->answer == WORK_AGAIN && !attempt->is_orphan &&
-             (attempt->is_late || !attempt->task.is_cancelled))
+             (attempt->is_late || (!attempt->task.is_cancelled && !attempt->is_put_off)))
         fail(lane, attempt);
     if (lane->breaks != breaks)
         settle_replay(lane);

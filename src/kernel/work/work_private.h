@@ -114,6 +114,7 @@ struct work_attempt {
     int64_t rowid;
     enum work_answer answer;
     bool is_in_handler; /* its handler was called and has not answered */
+    bool is_put_off;    /* again, but no failure of its lane */
     bool is_late;       /* it ran out of time: what its handler answers does not count */
     bool is_recording;  /* the round in flight records it */
     bool is_chained;    /* by its key: when it ends, the next may begin */

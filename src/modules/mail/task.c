@@ -23,6 +23,7 @@
 enum {
     REST_DELAY_MS = 60 * 1000,
     BUSY_DELAY_MS = 1000,
+    SERVICE_CLOSING = 421,
     EVENT_BYTES_MAX = 64 * 1024, /* of a hundred addresses, twice */
     REST_BYTES_MAX = BK_WORK_PAYLOAD_MAX_BYTES,
 };
@@ -98,6 +99,16 @@ static void write_result(struct bk_buffer *out, const struct mail_sending *sendi
     bk_buffer_append_char(out, '}');
 }
 
+/* The server took the login and the sender, and judged recipients: nothing is wrong with it. */
+static bool is_about_recipients(const struct mail_sending *sending) {
+    if (sending->recipients == NULL || sending->status == SERVICE_CLOSING)
+        return false;
+    for (size_t i = 0; i < sending->recipient_count; i++)
+        if (mail_is_refused(sending, i))
+            return true;
+    return false;
+}
+
 /* --- an attempt ------------------------------------------------------------------------------- */
 
 static void on_sent(struct mail_sending *sending) {
@@ -121,6 +132,8 @@ static void on_sent(struct mail_sending *sending) {
         bk_work_postpone(task, BUSY_DELAY_MS);
     else if (sending->outcome == MAIL_DEAD)
         bk_work_dead(task, error, bk_buffer_slice(&result));
+    else if (is_about_recipients(sending))
+        bk_work_put_off(task, 0, error, bk_buffer_slice(&result));
     else
         bk_work_again(task, 0, error, bk_buffer_slice(&result));
     bk_buffer_fini(&result);

@@ -102,6 +102,24 @@ static void a_verdict_on_a_task_does_not_break_its_lane(void **state) {
     WORK_FIXTURE_UNTIL(fixture, fixture->dead_count == 8);
 }
 
+static void what_is_put_off_neither_breaks_its_lane_nor_mends_it(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "broken"};
+    fixture->script = work_fixture_keep;
+    assert_int_equal(work_fixture_add(fixture, &draft, 8, NULL), BK_OK);
+    for (uint32_t i = 0; i < 8; i++) {
+        WORK_FIXTURE_UNTIL(fixture, fixture->seen_count > i);
+        assert_int_not_equal(lane_state(fixture), BK_WORK_LANE_BROKEN);
+        bk_work_put_off(work_fixture_take(fixture, i), 3600 * 1000, BK_SLICE("greylisted"),
+                        BK_SLICE_EMPTY);
+    }
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "error = 'greylisted'") == 8);
+    assert_int_equal(work_fixture_count(fixture, "attempts = 1"), 8);
+    fixture->script = work_fixture_fail;
+    assert_int_equal(work_fixture_add(fixture, &draft, 8, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, lane_state(fixture) == BK_WORK_LANE_BROKEN);
+}
+
 static void a_lane_runs_no_more_than_it_may(void **state) {
     struct work_fixture *fixture = *state;
     const struct bk_work_draft draft = {.kind = "plain"};
@@ -265,6 +283,7 @@ int main(void) {
         TEST(a_rate_is_a_bucket_of_a_second),
         TEST(a_broken_lane_hands_over_probes_until_one_is_done),
         TEST(a_verdict_on_a_task_does_not_break_its_lane),
+        TEST(what_is_put_off_neither_breaks_its_lane_nor_mends_it),
         TEST(a_lane_runs_no_more_than_it_may),
         TEST(what_is_not_due_is_not_begun_with_what_is),
         TEST(a_lane_rests_until_it_is_woken),
