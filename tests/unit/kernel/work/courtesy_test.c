@@ -166,7 +166,8 @@ static uint32_t lanes_seen(const struct work_fixture *fixture) {
     bool is_seen[FAIR_LANES] = {false};
     uint32_t count = 0;
     for (uint32_t i = 0; i < fixture->seen_count; i++) {
-        int lane = atoi(fixture->seen[i].lane + strlen("mail/"));
+        long lane = strtol(fixture->seen[i].lane + strlen("mail/"), NULL, 10);
+        assert_in_range(lane, 0, FAIR_LANES - 1);
         count += !is_seen[lane];
         is_seen[lane] = true;
     }
