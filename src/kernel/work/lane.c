@@ -12,8 +12,8 @@
  *
  * The breaker. So many failures in a row break a lane: an attempt that is to come again, for the
  * handler's reasons or for time. What a handler calls dead is a verdict on the task, and shows that
- * the lane works; what it puts off says nothing of the lane. Broken, a lane hands over one probe at a time, each after twice the pause; the
- * first task that is done mends it.
+ * the lane works; what it puts off says nothing of the lane. Broken, a lane hands over one probe at
+ * a time, each after twice the pause; the first task that is done mends it.
  *
  * The rate is a bucket of tokens, kept as one time: when it would be full again (GCRA). So the time
  * of the next token is exact, and nothing ticks.
