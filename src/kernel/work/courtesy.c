@@ -34,8 +34,8 @@ enum {
     PAUSE_MIN_MS = 2,
     PAUSE_MAX_MS = 250,
     NS_PER_MS = 1000000,
-    BUDGET_NS = 5 * NS_PER_MS,
-    COURTEOUS_BUDGET_NS = NS_PER_MS / 2,
+    BUDGET_NS = 2 * NS_PER_MS, /* of each kind of row */
+    COURTEOUS_BUDGET_NS = NS_PER_MS / 5,
     SLICE_NS = NS_PER_MS,
     COURTEOUS_SLICE_NS = NS_PER_MS / 10
 };
@@ -43,7 +43,12 @@ enum {
 /* --- on the writer ---------------------------------------------------------------------------- */
 
 static bool is_late(const struct work_round *round, uint64_t budget_ns) {
-    return bk_clock_monotonic_ns() - round->began_ns >= budget_ns;
+    return bk_clock_monotonic_ns() - round->part_ns >= budget_ns;
+}
+
+void work_round_part(struct work_round *round) {
+    round->row_count = 0;
+    round->part_ns = bk_clock_monotonic_ns();
 }
 
 bool work_round_is_over(struct work_round *round, const struct bk_transaction *transaction) {

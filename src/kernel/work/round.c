@@ -43,7 +43,7 @@ static void forget_answers(struct work_round *round) {
     bk_buffer_clear(&round->paused);
     round->done = 0;
     round->began_ns = 0;
-    round->row_count = round->end_done = round->claim_done = 0;
+    round->end_done = round->claim_done = 0;
     round->has_no_table = false;
     round->schedule_ms = round->expires_ms = INT64_MAX;
     round->failed_end = -1;
@@ -114,21 +114,23 @@ static bool is_left(const struct work_round *round, uint32_t what) {
     return (round->wants & ~round->done & what) != 0;
 }
 
-/* Lanes are read when their rows are right, and all there. */
+/* Lanes are read when their rows are right, and all there. Only at the opening they are read before
+ * the inbox is empty, which may take long, and again behind it. */
 static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *transaction,
                                  struct work_round *round) {
     struct bk_connection *connection = bk_transaction_connection(transaction);
     enum bk_status status = BK_OK;
+    bool may_read = round->is_first || !is_left(round, WORK_WANTS_MOVE);
     if (does_want(round, WORK_WANTS_PAUSES))
         status = read_paused(work, connection, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_CANCELS))
         status = read_cancelled(work, connection, round);
-    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR) && !is_left(round, WORK_WANTS_MOVE))
+    if (status == BK_OK && does_want(round, WORK_WANTS_REPAIR) && may_read)
         status = repair(transaction, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_ORPHANS | WORK_WANTS_LEASES))
         status = work_find_orphans(work, transaction, round, !does_want(round, WORK_WANTS_ORPHANS));
     if (status == BK_OK && does_want(round, WORK_WANTS_SCAN) &&
-        !is_left(round, WORK_WANTS_REPAIR) && !is_left(round, WORK_WANTS_MOVE))
+        !is_left(round, WORK_WANTS_REPAIR) && may_read)
         status = work_scan_lanes(work, transaction, round);
     if (status == BK_OK && does_want(round, WORK_WANTS_SCHEDULES)) {
         status = work_schedule_turn(work, transaction, round->now_ms, &round->schedule_ms);
@@ -208,6 +210,7 @@ static enum bk_status run(struct bk_transaction *transaction, struct bk_write *w
     enum bk_status status = BK_OK;
     forget_answers(round);
     round->began_ns = bk_clock_monotonic_ns();
+    work_round_part(round);
     if (does_want(round, WORK_WANTS_ORPHANS))
         status = look_for_table(work, connection, round);
     if (status != BK_OK || round->has_no_table)
@@ -215,15 +218,15 @@ static enum bk_status run(struct bk_transaction *transaction, struct bk_write *w
     status = record_ends(work, transaction, round);
     if (status == BK_OK)
         round->step = WORK_STEP_WISHES;
-    round->row_count = 0;
+    work_round_part(round);
     if (status == BK_OK && does_want(round, WORK_WANTS_MOVE))
         status = empty_inbox(work, transaction, round);
-    round->row_count = 0;
+    work_round_part(round);
     for (uint32_t i = 0; i < round->progress_count && status == BK_OK; i++)
         status = work_record_progress(work, transaction, &round->progress[i]);
     if (status == BK_OK)
         status = run_wishes(work, transaction, round);
-    round->row_count = 0;
+    work_round_part(round);
     if (status == BK_OK)
         status = claim(work, transaction, round);
     if (status == BK_OK && round->stores_time)
@@ -339,9 +342,12 @@ static void take_claims(struct work_tenant *tenant) {
     settle_claims(round, 0, round->claim_done);
 }
 
-/* What is left in the inbox may be of lanes that seem to be empty. */
+/* What is left in the inbox may be of lanes that seem to be empty; and, what was there at the
+ * opening, of a future that never came. */
 static void want_move(struct work_tenant *tenant) {
     tenant->wants |= WORK_WANTS_MOVE | WORK_WANTS_SCAN;
+    if (tenant->round.is_first)
+        tenant->wants |= WORK_WANTS_REPAIR;
     tenant->move_ms = 0;
 }
 
@@ -367,6 +373,7 @@ static bool has_left_something(const struct work_round *round) {
 static void take_answers(struct work_tenant *tenant) {
     struct work_round *round = &tenant->round;
     tenant->is_behind = has_left_something(round);
+    tenant->done |= round->done;
     return_ends(tenant, round->end_done);
     for (uint32_t i = 0; i < round->end_done; i++)
         work_attempt_recorded(round->ends[i]);
@@ -460,6 +467,12 @@ static void take_failure(struct work_tenant *tenant, enum bk_status status) {
     settle_claims(round, 0, round->claim_count);
 }
 
+/* Its rows have been read once; of the inbox, what was moved by then. */
+static bool is_known(const struct work_tenant *tenant) {
+    uint32_t needed = WORK_WANTS_AT_OPENING & ~(uint32_t)WORK_WANTS_MOVE;
+    return (needed & ~tenant->done) == 0 || (needed & tenant->wants) == 0;
+}
+
 static void finish(struct work_tenant *tenant, enum bk_status status) {
     struct bk_work *work = tenant->work;
     struct work_round *round = &tenant->round;
@@ -485,7 +498,7 @@ static void finish(struct work_tenant *tenant, enum bk_status status) {
     round->progress = NULL;
     round->claims = NULL;
     round->end_count = round->progress_count = round->claim_count = 0;
-    if (!tenant->is_known && (tenant->wants & WORK_WANTS_AT_OPENING) == 0)
+    if (!tenant->is_known && is_known(tenant))
         work_tenant_know(tenant);
     if (work->is_grace_over)
         work_attempts_lose(tenant);
@@ -659,6 +672,7 @@ void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t repla
     BK_ASSERT(!round->is_flying);
     round->is_flying = true;
     work->flying_count++;
+    round->is_first = !tenant->is_known;
     round->now_ms = work_now_ms(work);
     round->age_ms = age_now_ms(work, round->now_ms);
     if (tenant->is_known && tenant->schedule_ms <= round->now_ms && work->phase == WORK_STARTED) {

@@ -224,6 +224,7 @@ struct work_round {
     uint64_t budget_ns; /* of the writer's time */
     uint32_t row_min;   /* of each kind of row, whoever waits: see work_round_is_over */
     bool is_behind;     /* its tenant was when it began */
+    bool is_first;      /* or one of the first: its tenant was not known then */
     bool stores_time;
     uint32_t wants;
     struct work_attempt **ends;
@@ -235,7 +236,7 @@ struct work_round {
     char scan_from[BK_WORK_LANE_MAX_BYTES];
     size_t scan_from_length;
     /* Answered. */
-    uint64_t began_ns;
+    uint64_t began_ns, part_ns;
     uint32_t row_count;  /* of what it is at: see work_round_is_over */
     uint32_t end_done;   /* of the ends: those behind are left for the next round */
     uint32_t claim_done; /* and of the claims */
@@ -268,6 +269,7 @@ struct work_tenant {
     uint32_t end_max;       /* of the next round: after a hook that failed, those up to it */
     uint32_t wants;
     struct work_round round;
+    uint32_t done; /* of wants, once at least */
     bool is_known; /* its first rounds are over */
     bool is_held, is_leaving, is_closed, has_no_table;
     bool has_lost;       /* tasks that ran when the grace was over: their rows say so */
@@ -509,6 +511,8 @@ void work_courtesy_fini(struct bk_work *work);
 /* Whether somebody outside has asked for something a moment ago. */
 bool work_is_courteous(const struct bk_work *work);
 /* How much of the writer's time a round may take that begins now, and of the loop's a slice. */
+/* Another kind of row is begun. */
+void work_round_part(struct work_round *round);
 uint64_t work_round_budget_ns(const struct bk_work *work);
 /* How many tasks the round, which has begun, may claim or record. */
 uint32_t work_round_tasks_max(const struct work_tenant *tenant);
