@@ -3,8 +3,8 @@
  *
  *   work BACKLOG COUNT
  *
- * In rounds: BACKLOG tasks are added to the lane while it is paused, then it is resumed, and the
- * round ends when so many are done, or COUNT in all. What is timed is from the resume to the end:
+ * In rounds: BACKLOG tasks are added to the lane while it is paused; when all have come from the
+ * inbox into their table it is resumed, and the round ends when so many are done, or COUNT in all. What is timed is from the resume to the end:
  * each task is read, marked as begun, handed to its handler, which is done with it at once, and its
  * row goes, all of it fsynced. Prints TASKS_A_SECOND ANONYMOUS_BYTES_BEFORE ANONYMOUS_BYTES_MOST:
  * the memory of the process with the backlog on disk and before the first task is begun, and the
@@ -29,7 +29,7 @@ static struct support_schema fixture;
 static struct bk_work *work;
 static uint64_t looked_count, awaited_count; /* of tasks done */
 static double most_bytes;
-static bool is_round_done;
+static bool is_round_done, has_inbox;
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
@@ -111,6 +111,21 @@ static enum bk_status run_resume(struct bk_transaction *transaction, struct bk_w
     return bk_work_resume(work, transaction, BK_SLICE("bench"));
 }
 
+static enum bk_status run_look(struct bk_transaction *transaction, struct bk_write *write) {
+    const struct bk_sql sql = bk_sql_make(BK_SLICE("SELECT EXISTS (SELECT 1 FROM _work_inbox)"));
+    struct bk_statement *statement;
+    (void)write;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status == BK_OK)
+        status = bk_statement_step(statement);
+    if (status != BK_OK)
+        return status;
+    has_inbox = bk_statement_int(statement, 0) != 0;
+    bk_statement_reset(statement);
+    return BK_OK;
+}
+
 static void on_written(struct bk_write *write, enum bk_status status) {
     if (status != BK_OK)
         bench_fail("a write failed with %s", bk_status_name(status));
@@ -129,6 +144,9 @@ static void commit(enum bk_status (*run)(struct bk_transaction *, struct bk_writ
 static void add_backlog(long count) {
     for (long added = 0; added < count; added += ADDED_AT_ONCE)
         commit(run_add);
+    do
+        commit(run_look);
+    while (has_inbox);
 }
 
 /* How long it took until count more are done, in ns. */
