@@ -4,11 +4,11 @@
  *   work BACKLOG COUNT
  *
  * In rounds: BACKLOG tasks are added to the lane while it is paused; when all have come from the
- * inbox into their table it is resumed, and the round ends when so many are done, or COUNT in all. What is timed is from the resume to the end:
- * each task is read, marked as begun, handed to its handler, which is done with it at once, and its
- * row goes, all of it fsynced. Prints TASKS_A_SECOND ANONYMOUS_BYTES_BEFORE ANONYMOUS_BYTES_MOST:
- * the memory of the process with the backlog on disk and before the first task is begun, and the
- * most of it while they are worked off.
+ * inbox into their table it is resumed, and the round ends when so many are done, or COUNT in all.
+ * What is timed is from the resume to the end: each task is read, marked as begun, handed to its
+ * handler, which is done with it at once, and its row goes, all of it fsynced. Prints
+ * TASKS_A_SECOND ANONYMOUS_BYTES_BEFORE ANONYMOUS_BYTES_MOST: the memory of the process with the
+ * backlog on disk and before the first task is begun, and the most of it while they are worked off.
  */
 #include "schema_fixture.h"
 
