@@ -6,7 +6,7 @@
  * done is done by the next one. And so that a busy program does not keep work from ever getting
  * anywhere:
  *
- *   nobody waits       the round goes on, for BUDGET of time at most
+ *   nobody waits       the round goes on, for BUDGET of time at most with each kind of row
  *   a few wait         it ends, but not before ROWS_MIN of what has ended, of the inbox and of what
  *                      may begin; and twice as many more as tasks were added since the last round
  *   MANY wait          it goes on for COURTEOUS_BUDGET: the batch is a large one whatever it does,
