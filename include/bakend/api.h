@@ -20,6 +20,7 @@
 
 struct bk_api;
 struct bk_request;
+struct bk_companion;
 struct bk_channel;
 struct bk_channel_handler;
 
@@ -142,6 +143,7 @@ struct bk_request {
     struct bk_origin origin;             /* for writes: the actor's label, cause and depth */
     const struct bk_json *json;          /* the body as an object; NULL without one */
     const struct bk_request_file *files; /* of a form; NULL: none */
+    struct bk_companion *companion;      /* of a call in process; NULL: none */
 
     /* The handler's. */
     void *state;                                  /* a struct in the arena, as a rule */
@@ -301,6 +303,16 @@ void bk_channel_close(struct bk_channel *channel, int code, struct bk_slice reas
 
 /* --- in process ------------------------------------------------------------------------------- */
 
+/* What a caller in process has done in the transaction of the write that it calls for, right behind
+ * it: both are there, or neither. Records routes know it (create, update, upsert, delete); a call of
+ * any other route must not have one. */
+struct bk_companion {
+    /* On the writer. May run again when the write does: what it notes of a run is of the last one.
+     * id: of the record. Any status but BK_OK fails the write with it. */
+    enum bk_status (*run)(struct bk_companion *companion, struct bk_transaction *transaction,
+                          struct bk_slice id);
+};
+
 /* A command through the router: the same guards, no socket. Embed it. */
 struct bk_call {
     const struct bk_actor *actor;
@@ -309,6 +321,7 @@ struct bk_call {
     struct bk_slice target;              /* path and query */
     struct bk_slice body;                /* JSON or empty */
     const struct bk_request_file *files; /* that go with it; NULL: none */
+    struct bk_companion *companion;      /* NULL: none */
     struct bk_slice cause;               /* the event that led to it, or empty */
     uint32_t depth;
     void (*done)(struct bk_call *call);
@@ -373,6 +386,23 @@ struct bk_slice bk_api_token_tenant(struct bk_api *api, struct bk_slice token);
 enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
                                    struct bk_slice token, struct bk_arena *arena,
                                    struct bk_actor *actor);
+
+/* What somebody came in with is of no use from now on. The authenticator's to tell, on the loop,
+ * when its cache has forgotten it; whoever keeps a connection open for longer than a request hears
+ * of it and closes those that are meant, at once. */
+struct bk_revocation {
+    struct bk_tenant *tenant;
+    struct bk_slice label;   /* of the actor: "users/abc", "key/abc" */
+    struct bk_slice session; /* that alone; empty: all of the actor's */
+};
+struct bk_revocation_hook {
+    struct bk_list link;
+    void (*on_revoked)(struct bk_revocation_hook *hook, const struct bk_revocation *revocation);
+};
+void bk_api_add_revocation_hook(struct bk_api *api, struct bk_revocation_hook *hook);
+void bk_api_revoke(struct bk_api *api, const struct bk_revocation *revocation);
+/* Whether a connection of this actor, in whatever tenant it works, is meant. */
+bool bk_revocation_means(const struct bk_revocation *revocation, const struct bk_actor *actor);
 
 /* Called for each answered request (after the answer is queued): request logs, metrics. */
 struct bk_request_observer {

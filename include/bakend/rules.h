@@ -26,6 +26,7 @@ struct bk_actor {
     struct bk_slice collection_id; /* of its record */
     struct bk_slice scopes;        /* of a key: words separated by spaces */
     struct bk_slice tenant;        /* the tenant that it belongs to */
+    struct bk_slice session;       /* id of the one that its token is of; empty: none */
 };
 
 extern const struct bk_actor bk_actor_guest;

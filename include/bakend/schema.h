@@ -184,10 +184,11 @@ struct bk_collection {
      * Its text, and what is asked for often. */
     const struct bk_json *auth;
     struct bk_slice secrets;
-    struct bk_slice auth_rule;    /* NULL data: null, nobody signs in */
-    struct bk_slice token_secret; /* of its tokens */
-    struct bk_slice view_query;   /* view: its SELECT, as it was given */
-    struct bk_search *search;     /* NULL: it cannot be searched */
+    struct bk_slice auth_rule;         /* NULL data: null, nobody signs in */
+    struct bk_slice token_secret;      /* of its tokens */
+    const struct bk_auth_watch *watch; /* of its records; NULL: nobody watches */
+    struct bk_slice view_query;        /* view: its SELECT, as it was given */
+    struct bk_search *search;          /* NULL: it cannot be searched */
     /* Made once per snapshot. Columns in the order of fields. */
     struct bk_slice quoted;     /* table name quoted */
     struct bk_slice columns;    /* quoted names, comma-separated, in the order of fields */
@@ -240,6 +241,20 @@ typedef bool bk_rule_check(const struct bk_schema *schema, const struct bk_colle
                            struct bk_slice rule, struct bk_slice field,
                            struct bk_problems *problems);
 void bk_schema_set_rule_check(struct bk_schema_kind *kind, bk_rule_check *is_valid);
+
+/* Who is told of each change of a record of an auth collection, whatever door it came through: on
+ * the writer, in the transaction of the change, behind its event. What it writes is there with the
+ * change or not at all; any status but BK_OK fails both. */
+struct bk_auth_watch {
+    /* before: NULL when the record was created; after: NULL when it was deleted. All values of the
+     * record, as they are stored. */
+    enum bk_status (*on_change)(void *user, struct bk_transaction *transaction,
+                                const struct bk_collection *collection,
+                                const struct bk_value *before, const struct bk_value *after);
+    void *user;
+};
+/* Outlives the kind. At init. */
+void bk_schema_set_auth_watch(struct bk_schema_kind *kind, const struct bk_auth_watch *watch);
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 

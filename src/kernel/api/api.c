@@ -24,6 +24,7 @@ struct bk_api *bk_api_create(const struct bk_api_options *options) {
     bk_list_init(&api->metrics);
     bk_list_init(&api->spare_calls);
     bk_list_init(&api->drain_hooks);
+    bk_list_init(&api->revocation_hooks);
     return api;
 }
 
@@ -72,6 +73,24 @@ void bk_api_drain(struct bk_api *api, uint32_t deadline_ms) {
 }
 
 bool bk_api_is_draining(const struct bk_api *api) { return api->is_draining; }
+
+void bk_api_add_revocation_hook(struct bk_api *api, struct bk_revocation_hook *hook) {
+    BK_ASSERT(hook->on_revoked != NULL);
+    bk_list_push(&api->revocation_hooks, &hook->link);
+}
+
+void bk_api_revoke(struct bk_api *api, const struct bk_revocation *revocation) {
+    BK_LIST_FOR_EACH(link, &api->revocation_hooks) {
+        struct bk_revocation_hook *hook = bk_container_of(link, struct bk_revocation_hook, link);
+        hook->on_revoked(hook, revocation);
+    }
+}
+
+bool bk_revocation_means(const struct bk_revocation *revocation, const struct bk_actor *actor) {
+    return bk_slice_equal(revocation->tenant->name, actor->tenant) &&
+           bk_slice_equal(revocation->label, actor->label) &&
+           (revocation->session.length == 0 || bk_slice_equal(revocation->session, actor->session));
+}
 
 void bk_api_add_metrics(struct bk_api *api, struct bk_metrics_source *source) {
     bk_list_push(&api->metrics, &source->link);

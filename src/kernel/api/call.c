@@ -100,6 +100,7 @@ void bk_api_call(struct bk_api *api, struct bk_call *call) {
     api_request_split_target(request);
     request->body = call->body;
     request->files = call->files;
+    request->companion = call->companion;
     request->actor = *call->actor;
     request->origin.cause = call->cause;
     request->origin.depth = call->depth;

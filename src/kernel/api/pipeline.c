@@ -330,6 +330,7 @@ enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
         actor->collection_id = bk_arena_copy(arena, request.actor.collection_id);
         actor->scopes = bk_arena_copy(arena, request.actor.scopes);
         actor->tenant = bk_arena_copy(arena, request.actor.tenant);
+        actor->session = bk_arena_copy(arena, request.actor.session);
     }
     bk_request_fini(&request);
     return status;

@@ -234,8 +234,10 @@ enum bk_status schema_definition_read(const struct bk_schema_kind *kind,
         return status;
     read_dates(source, box);
     status = schema_search_read(source, box, option_problems, error);
-    if (status == BK_OK && collection->type == BK_COLLECTION_AUTH)
+    if (status == BK_OK && collection->type == BK_COLLECTION_AUTH) {
+        collection->watch = kind->auth_watch;
         status = schema_auth_options_read(source, box, error);
+    }
     if (status != BK_OK)
         return status;
     settle_indexes(box);

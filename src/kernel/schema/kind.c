@@ -161,6 +161,11 @@ void bk_schema_set_rule_check(struct bk_schema_kind *kind, bk_rule_check *is_val
     kind->is_rule_valid = is_valid;
 }
 
+void bk_schema_set_auth_watch(struct bk_schema_kind *kind, const struct bk_auth_watch *watch) {
+    BK_ASSERT(kind->auth_watch == NULL);
+    kind->auth_watch = watch;
+}
+
 /* --- the current snapshot --------------------------------------------------------------------- */
 
 struct schema_state *schema_state_of(struct bk_schema_kind *kind, struct bk_tenant *tenant) {

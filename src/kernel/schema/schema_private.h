@@ -59,6 +59,7 @@ struct bk_schema_kind {
     uint32_t system_count;
     struct bk_map reserved; /* lower-case nouns */
     bk_rule_check *is_rule_valid;
+    const struct bk_auth_watch *auth_watch;
     struct bk_arena arena; /* texts of the above */
 };
 

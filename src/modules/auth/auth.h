@@ -68,6 +68,7 @@ struct auth_claims {
     struct bk_slice tenant; /* of the header's kid */
     uint32_t key_number;    /* likewise */
     struct bk_slice id, collection_id, type;
+    struct bk_slice session; /* sid; empty: none */
     bool is_refreshable;
     int64_t expires_s; /* seconds since 1970 */
 };
@@ -88,6 +89,7 @@ struct auth_cached {
     struct bk_list link; /* by age */
     struct bk_list same; /* a ring: those of one label, of any tenant */
     struct bk_slice token, tenant, label, id, collection_id; /* point behind the struct */
+    struct bk_slice session;                                 /* empty: none */
     bool is_superuser;
     int64_t expires_s;
 };
@@ -146,8 +148,17 @@ struct auth_grant {
     struct bk_slice context;    /* @request.context of the authRule */
     struct bk_origin origin;    /* of the event; no actor: the record itself */
     struct bk_slice token;      /* answered as it is; empty: a new one */
+    struct bk_slice session;    /* that the token goes on with; empty: a new one */
+    struct bk_slice meta;       /* JSON, answered as "meta"; empty: none */
     int64_t duration_s;
     bool is_refreshable;
+    bool is_alone; /* no second factor is asked for, and nobody is alerted */
+    /* What the way in has to do in the transaction of the session, before it: a code is used up, an
+     * account linked. NULL: nothing. May run again; any status but BK_OK fails the grant. */
+    enum bk_status (*also)(struct auth_grant *grant, struct bk_transaction *transaction);
+    void *also_user;
+    /* Of that failure, answered with 400; NULL: "Failed to authenticate." */
+    const char *message;
     /* Its own. */
     struct bk_write write;
     struct bk_read read;
@@ -164,6 +175,81 @@ void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
                      const struct bk_collection *collection);
 /* Answers {"record","token"}, or why not. */
 void auth_grant(struct auth_grant *grant);
+
+/* --- sessions.c: rows of `_sessions`, one a sign-in ---- */
+enum { AUTH_SESSION_ID_BYTES = 15 };
+
+/* On the writer: the row of a new one of the grant's record. id: with NUL. */
+enum bk_status auth_session_open(const struct auth_grant *grant, struct bk_transaction *transaction,
+                                 char id[AUTH_SESSION_ID_BYTES + 1]);
+/* On the writer: ends those of one record, all or one of them, and emits auth.session_revoked for
+ * each. reason: "logout", "revoked", "password_changed" … kept: one that goes on; or empty. */
+struct auth_session_ending {
+    struct bk_slice collection_id, label, id; /* of the record: "users/abc", "abc" */
+    struct bk_slice session;                  /* empty: all */
+    struct bk_slice kept;
+    const char *reason;
+};
+enum bk_status auth_sessions_end(struct bk_transaction *transaction,
+                                 const struct auth_session_ending *ending, uint32_t *count);
+
+/* --- watch.c: what a change of an auth record means to signing in, in its transaction ---- */
+enum bk_status auth_on_change(void *user, struct bk_transaction *transaction,
+                              const struct bk_collection *collection, const struct bk_value *before,
+                              const struct bk_value *after);
+
+/* --- mail.c ---- */
+
+/* A mail of one of the collection's templates, see docs/modules/mail.md: work of the transaction.
+ * texts are escaped here. to: empty: the record's own address. */
+struct auth_mail_variable {
+    const char *name; /* "TOKEN" */
+    struct bk_slice value;
+};
+struct auth_mail {
+    const char *template; /* "password-reset" */
+    struct bk_slice collection, record, to;
+    struct auth_mail_variable variables[2];
+    int64_t expires_ms; /* wall time after which it is of no use; 0: never */
+};
+enum bk_status auth_mail_add(const struct bk_module_context *context,
+                             struct bk_transaction *transaction, const struct auth_mail *mail);
+
+/* --- tickets.c: tokens that are good for one thing, once ---- */
+
+/* "verification", "passwordReset", "emailChange", "file": the claim type, and with "Token" behind
+ * it the collection's option with its secret and duration. */
+struct auth_ticket {
+    const char *type;
+    const struct bk_collection *collection;
+    struct auth_credentials credentials; /* id and token key are signed with */
+    struct bk_slice email, new_email;    /* claims; empty: none */
+};
+/* On the writer: appends the token and keeps the hash of its jti until it is used or expires. */
+enum bk_status auth_ticket_issue(const struct bk_module_context *context, struct bk_slice tenant,
+                                 struct bk_transaction *transaction,
+                                 const struct auth_ticket *ticket, struct bk_buffer *out);
+/* On the writer: uses up what auth_ticket_issue kept. BK_NOT_FOUND: it was used, or never issued
+ * here. */
+enum bk_status auth_ticket_use(struct bk_transaction *transaction, struct bk_slice jti);
+
+/* --- mfa.c: the second factor ---- */
+
+/* On the loop, with the grant's record as asker: whether its collection asks for two factors of this
+ * record (mfa.enabled, mfa.rule) is made ready to be asked. */
+enum bk_status auth_mfa_make(struct auth_grant *grant, struct bk_asker *asker);
+/* On the writer, first thing. BK_OK: enough was shown. BK_END: a first factor, its row of _mfas was
+ * written and its id is in id; the answer is 401 {"mfaId"}. BK_INVALID: the mfaId of the request is
+ * none, expired, of somebody else or of the same method. */
+enum { AUTH_MFA_ID_BYTES = 15 };
+enum bk_status auth_mfa_pass(struct auth_grant *grant, struct bk_transaction *transaction,
+                             char id[AUTH_MFA_ID_BYTES + 1]);
+
+/* --- alert.c: a sign-in from a new place ---- */
+
+/* On the writer: notes where the grant comes from in _authOrigins, and adds the alert's mail where it
+ * is new and not the first. */
+enum bk_status auth_alert(const struct auth_grant *grant, struct bk_transaction *transaction);
 
 /* --- providers.c ---- */
 /* Appends the list of those that the collection has, `[]` where OAuth2 is off. */

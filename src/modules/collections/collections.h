@@ -105,21 +105,31 @@ enum bk_status collections_record_copy(const struct bk_collection *collection,
 bool collections_value_equal(const struct bk_value *a, const struct bk_value *b);
 
 /* A record's change as an event, unless the collection makes none: payload the record, previous the
- * former values of what changed (before may be NULL). 0 created, 1 updated, 2 deleted. */
+ * former values of what changed (before may be NULL). Tells who watches the collection. */
 enum collections_change { COLLECTIONS_CREATED, COLLECTIONS_UPDATED, COLLECTIONS_DELETED };
 enum bk_status collections_record_emit(struct bk_transaction *transaction,
                                        const struct bk_collection *collection,
                                        enum collections_change change,
                                        const struct bk_value *values,
                                        const struct bk_value *before);
+/* Why records stay. Both are kept in the arena of problems, or are static. */
+struct collections_refusal {
+    struct bk_problems *problems; /* fields of what refers to them that must be unique */
+    const char *message;          /* or NULL */
+};
 /* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a
- * required relation refers to it; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past
- * COLLECTIONS_CASCADE_STEPS; BK_TOO_LARGE; BK_INVALID with a message, which is static, when a
- * collection keeps its last record. On the writer. */
+ * required relation refers to it, or when what loses its reference would no longer be unique;
+ * BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past COLLECTIONS_CASCADE_STEPS;
+ * BK_TOO_LARGE; BK_INVALID with a message when a collection keeps its last record. On the writer.
+ */
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,
-                                         const char **message);
+                                         struct collections_refusal *refusal);
+/* After a BK_CONFLICT: a problem for each field that must be unique. An index over an expression
+ * names none. */
+void collections_conflict_explain(const struct bk_collection *collection,
+                                  struct bk_connection *connection, struct bk_problems *problems);
 
 /* Ids of those records in belongings that belong to some of one auth collection; ids: a JSON array
  * of those. ?3 of the statement is how many at most. On the writer. */

@@ -2,7 +2,7 @@
  * A record's change as an event: type "posts.created", subject "posts/<id>", payload the record (on
  * delete: as it was), previous the former values of the fields that changed. Secrets never enter an
  * event; hidden fields travel beside it, in memory only. Collections of state make no event of
- * their own.
+ * their own. Who watches auth collections is told behind the event.
  */
 #include "collections.h"
 
@@ -53,13 +53,9 @@ static struct span object_of(struct bk_buffer *out, const struct bk_collection *
     return (struct span){start, out->length - start};
 }
 
-enum bk_status collections_record_emit(struct bk_transaction *transaction,
-                                       const struct bk_collection *collection,
-                                       enum collections_change change,
-                                       const struct bk_value *values,
-                                       const struct bk_value *before) {
-    if (collection->role == BK_ROLE_STATE)
-        return BK_OK;
+static enum bk_status emit(struct bk_transaction *transaction,
+                           const struct bk_collection *collection, enum collections_change change,
+                           const struct bk_value *values, const struct bk_value *before) {
     char subject[BK_COLLECTION_NAME_BYTES_MAX + 256];
     struct bk_slice id = values[collection->id_field->index].text;
     if (id.length + collection->name.length + 1 > sizeof(subject))
@@ -90,5 +86,28 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
         status = bk_transaction_emit(transaction, &draft);
     }
     bk_buffer_fini(&text);
+    return status;
+}
+
+static enum bk_status tell_watch(struct bk_transaction *transaction,
+                                 const struct bk_collection *collection,
+                                 enum collections_change change, const struct bk_value *values,
+                                 const struct bk_value *before) {
+    const struct bk_auth_watch *watch = collection->watch;
+    bool is_gone = change == COLLECTIONS_DELETED;
+    return watch->on_change(watch->user, transaction, collection, is_gone ? values : before,
+                            is_gone ? NULL : values);
+}
+
+enum bk_status collections_record_emit(struct bk_transaction *transaction,
+                                       const struct bk_collection *collection,
+                                       enum collections_change change,
+                                       const struct bk_value *values,
+                                       const struct bk_value *before) {
+    enum bk_status status = BK_OK;
+    if (collection->role != BK_ROLE_STATE)
+        status = emit(transaction, collection, change, values, before);
+    if (status == BK_OK && collection->watch != NULL)
+        status = tell_watch(transaction, collection, change, values, before);
     return status;
 }

@@ -65,6 +65,19 @@ static enum bk_status keep(struct record_request *record, struct bk_transaction 
     return status;
 }
 
+/* What the caller in process has done with it. */
+static enum bk_status accompany(const struct record_request *record,
+                                struct bk_transaction *transaction) {
+    struct bk_companion *companion = record->request->companion;
+    const struct record_change *change = &record->change;
+    if (companion == NULL)
+        return BK_OK;
+    bool is_gone = change->action == RECORD_DELETE;
+    return companion->run(companion, transaction,
+                          is_gone ? change->id
+                                  : change->values[change->collection->id_field->index].text);
+}
+
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct record_request *record = bk_container_of(write, struct record_request, write);
     struct record_change *change = &record->change;
@@ -82,6 +95,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
         change->message = collections_retry_conflict_message;
     if (status == BK_END)
         status = collections_change_run(change, transaction);
+    if (status == BK_OK)
+        status = accompany(record, transaction);
     if (status == BK_OK)
         status = keep(record, transaction);
     record->http_status = collections_change_http_status(change);

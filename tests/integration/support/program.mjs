@@ -24,14 +24,20 @@ function environment(extra = {}) {
   return { ...Object.fromEntries(own), ...extra };
 }
 
-/** What each test has to undo, undone last to first: a server stops before its folder goes. */
+/**
+ * What each test has to undo, undone last to first: a server stops before its folder goes. All of
+ * it is undone whatever fails of it, or a server left running would keep the file from its end.
+ */
 const undoings = new WeakMap();
 
 function undoAfter(t, undo) {
   if (!undoings.has(t)) {
     undoings.set(t, []);
     t.after(async () => {
-      for (const each of undoings.get(t).reverse()) await each();
+      const failed = [];
+      for (const each of undoings.get(t).reverse())
+        await each().catch((error) => failed.push(error));
+      if (failed.length > 0) throw failed[0];
     });
   }
   undoings.get(t).push(undo);
