@@ -27,6 +27,7 @@ struct row {
     struct row *next;
     const struct bk_collection *collection;
     struct bk_slice id;
+    const struct bk_field *field; /* of what stands in the way: the relation that is required */
 };
 
 struct cascade {
@@ -40,6 +41,7 @@ struct cascade {
     struct bk_arena row_room; /* for one row at a time; what lasts is in the transaction's */
     uint32_t touched_count;
     enum bk_status status;
+    struct bk_problems *problems;
     const char *message; /* why it is refused, beside the status; or NULL */
 };
 
@@ -162,19 +164,22 @@ static enum bk_status save(struct cascade *cascade, const struct bk_collection *
     }
     if (cascade->row_room.is_overflown)
         return bk_arena_status(&cascade->row_room);
-    enum bk_status status = bk_record_update(
-        collection, bk_transaction_connection(cascade->transaction), before, values);
+    struct bk_connection *connection = bk_transaction_connection(cascade->transaction);
+    enum bk_status status = bk_record_update(collection, connection, before, values);
+    if (status == BK_CONFLICT)
+        collections_conflict_explain(collection, connection, cascade->problems);
     if (status == BK_OK)
         status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_UPDATED,
                                          values, before);
     return status;
 }
 
-static enum bk_status block(struct cascade *cascade, const struct bk_collection *collection,
+static enum bk_status block(struct cascade *cascade, const struct bk_relation *relation,
                             struct bk_slice id) {
-    struct row *row = make_row(cascade, collection, id);
+    struct row *row = make_row(cascade, relation->collection, id);
     if (row == NULL)
         return BK_LIMIT;
+    row->field = relation->field;
     row->next = cascade->blocked;
     cascade->blocked = row;
     return BK_OK;
@@ -206,7 +211,7 @@ static enum bk_status release(struct cascade *cascade, const struct bk_relation 
         return save(cascade, collection, before, values);
     if (relation->cascades)
         return remove_row(cascade, collection, referrer);
-    return field->is_required ? block(cascade, collection, referrer)
+    return field->is_required ? block(cascade, relation, referrer)
                               : save(cascade, collection, before, values);
 }
 
@@ -329,6 +334,17 @@ static void take_slice(struct cascade *cascade) {
     bk_buffer_append_char(&cascade->slice, ']');
 }
 
+static enum bk_status refuse(struct cascade *cascade, const struct row *row) {
+    struct bk_slice message =
+        bk_arena_format(cascade->problems->arena,
+                        "Failed to delete record. Make sure that the record is not part of a "
+                        "required relation reference: \"%.*s.%.*s\" of the record \"%.*s\" is one.",
+                        BK_SLICE_PRINT(row->collection->name), BK_SLICE_PRINT(row->field->name),
+                        BK_SLICE_PRINT(row->id));
+    cascade->message = message.length == 0 ? NULL : message.data;
+    return BK_CONFLICT;
+}
+
 /* BK_CONFLICT when something that stood in the way is still there. */
 static enum bk_status check_blocked(struct cascade *cascade) {
     enum bk_status status = BK_OK;
@@ -336,7 +352,7 @@ static enum bk_status check_blocked(struct cascade *cascade) {
          row = row->next) {
         struct bk_slice key = gone_key(&cascade->row_room, row->collection, row->id);
         if (bk_map_get(&cascade->gone, key) == NULL)
-            status = BK_CONFLICT;
+            status = refuse(cascade, row);
     }
     if (cascade->row_room.lacks_memory)
         return BK_NO_MEMORY;
@@ -358,8 +374,9 @@ static enum bk_status run(struct cascade *cascade) {
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,
-                                         const char **message) {
-    struct cascade cascade = {.transaction = transaction, .schema = schema, .status = BK_OK};
+                                         struct bk_problems *problems, const char **message) {
+    struct cascade cascade = {
+        .transaction = transaction, .schema = schema, .problems = problems, .status = BK_OK};
     cascade.queue_end = &cascade.queue;
     bk_buffer_init(&cascade.slice, SLICE_BYTES_MAX);
     bk_map_init(&cascade.gone);

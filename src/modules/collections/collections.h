@@ -112,20 +112,15 @@ enum bk_status collections_record_emit(struct bk_transaction *transaction,
                                        enum collections_change change,
                                        const struct bk_value *values,
                                        const struct bk_value *before);
-/* Why records stay. Both are kept in the arena of problems, or are static. */
-struct collections_refusal {
-    struct bk_problems *problems; /* fields of what refers to them that must be unique */
-    const char *message;          /* or NULL */
-};
 /* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a
- * required relation refers to it, or when what loses its reference would no longer be unique;
- * BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT past COLLECTIONS_CASCADE_STEPS;
- * BK_TOO_LARGE; BK_INVALID with a message when a collection keeps its last record. On the writer.
- */
+ * required relation refers to it, and when what loses its reference would not be unique any more,
+ * of which the problems name the fields; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT
+ * past COLLECTIONS_CASCADE_STEPS; BK_TOO_LARGE; BK_INVALID with a message when a collection keeps
+ * its last record. The message may be none; it lives as long as the problems do. On the writer. */
 enum bk_status collections_record_remove(struct bk_transaction *transaction,
                                          const struct bk_schema *schema,
                                          const struct bk_collection *collection, struct bk_slice id,
-                                         struct collections_refusal *refusal);
+                                         struct bk_problems *problems, const char **message);
 /* After a BK_CONFLICT: a problem for each field that must be unique. An index over an expression
  * names none. */
 void collections_conflict_explain(const struct bk_collection *collection,

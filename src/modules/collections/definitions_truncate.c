@@ -54,6 +54,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     uint64_t end_ns = bk_clock_monotonic_ns() + SLICE_MS * UINT64_C(1000000);
     struct bk_slice ids[SLICE_MAX];
     uint32_t count = 0;
+    bk_problems_init(&truncation->request->problems, &truncation->request->arena);
+    truncation->message = NULL;
     enum bk_status status = bk_schema_verify(truncation->schema, transaction);
     if (status == BK_OK)
         status = read_ids(truncation, transaction, ids, &count);
@@ -63,8 +65,9 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
             truncation->is_finished = false;
             break;
         }
-        status = collections_record_remove(transaction, truncation->schema, truncation->collection,
-                                           ids[i], &truncation->message);
+        status =
+            collections_record_remove(transaction, truncation->schema, truncation->collection,
+                                      ids[i], &truncation->request->problems, &truncation->message);
         if (status == BK_NOT_FOUND) /* went with one before it */
             status = BK_OK;
     }
@@ -73,12 +76,12 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
 
 static void refuse(struct truncation *truncation, enum bk_status status) {
     struct bk_request *request = truncation->request;
-    if (status == BK_INVALID && truncation->message != NULL)
-        bk_answer_error(request, BK_INVALID, truncation->message);
-    else if (status == BK_CONFLICT || status == BK_LIMIT || status == BK_TIMEOUT)
-        bk_answer_error(request, BK_INVALID,
-                        "Failed to truncate collection (most likely due to required cascade "
-                        "delete record references).");
+    const char *message = truncation->message != NULL
+                              ? truncation->message
+                              : "Failed to truncate collection (most likely due to required "
+                                "cascade delete record references).";
+    if (status == BK_INVALID || status == BK_CONFLICT || status == BK_LIMIT || status == BK_TIMEOUT)
+        bk_answer_problems(request, BK_INVALID, message);
     else
         bk_answer_error(request, status, NULL);
 }

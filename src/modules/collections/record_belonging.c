@@ -120,7 +120,7 @@ static enum bk_status end_of(struct record_change *change, struct bk_transaction
     enum bk_status status = find_of(change, transaction, belongings, ids, &count);
     for (uint32_t i = 0; i < count && status == BK_OK; i++)
         status = collections_record_remove(transaction, change->schema, belongings, ids[i],
-                                           &change->message);
+                                           &change->request->problems, &change->message);
     return status;
 }
 

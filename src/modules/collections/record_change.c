@@ -146,7 +146,7 @@ static enum bk_status run_delete(struct record_change *change, struct bk_transac
     if (status != BK_OK)
         return status;
     return collections_record_remove(transaction, change->schema, change->collection, change->id,
-                                     &change->message);
+                                     &change->request->problems, &change->message);
 }
 
 static enum bk_status decide_upsert(struct record_change *change,
@@ -227,8 +227,10 @@ static const char *too_large_message(struct record_change *change) {
 static enum bk_status explain_delete(struct record_change *change, enum bk_status status) {
     switch (status) {
     case BK_CONFLICT:
-        change->message = "Failed to delete record. Make sure that the record is not part of a "
-                          "required relation reference.";
+        /* What refers to it may be nothing that others are told of. */
+        if (change->message == NULL || !bk_actor_is_superuser(&change->request->actor))
+            change->message = "Failed to delete record. Make sure that the record is not part of "
+                              "a required relation reference.";
         return BK_INVALID;
     case BK_LIMIT:
         change->message = "Failed to delete record: more than 10000 records refer to it. Delete "
@@ -253,10 +255,10 @@ enum bk_status collections_change_explain(struct record_change *change, enum bk_
     BK_ASSERT(status != BK_OK);
     if (status == BK_STALE)
         status = BK_BUSY;
+    if (change->action == RECORD_DELETE && (change->message == NULL || status == BK_CONFLICT))
+        return explain_delete(change, status);
     if (change->message != NULL)
         return status;
-    if (change->action == RECORD_DELETE)
-        return explain_delete(change, status);
     if (status == BK_TOO_LARGE)
         change->message = too_large_message(change);
     else if (status == BK_INVALID)

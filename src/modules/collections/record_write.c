@@ -96,9 +96,9 @@ static enum bk_status judge(struct record_change *change, struct bk_transaction 
 
 /* --- SQL -------------------------------------------------------------------------------------- */
 
-/* "posts.title, posts.slug" → a problem for each field. An index over an expression names none. */
-static enum bk_status explain_conflict(struct record_change *change,
-                                       struct bk_connection *connection) {
+/* "posts.title, posts.slug" → a problem for each field. */
+void collections_conflict_explain(const struct bk_collection *collection,
+                                  struct bk_connection *connection, struct bk_problems *problems) {
     struct bk_slice rest = bk_connection_conflict(connection), column;
     while (bk_slice_split(&rest, ',', &column)) {
         column = bk_slice_trim(column);
@@ -106,10 +106,14 @@ static enum bk_status explain_conflict(struct record_change *change,
         struct bk_slice name = dot == column.length
                                    ? column
                                    : bk_slice_make(column.data + dot + 1, column.length - dot - 1);
-        if (bk_collection_field(change->collection, name) != NULL)
-            bk_problems_add(&change->request->problems, name, "validation_not_unique",
-                            "Value must be unique.");
+        if (bk_collection_field(collection, name) != NULL)
+            bk_problems_add(problems, name, "validation_not_unique", "Value must be unique.");
     }
+}
+
+static enum bk_status explain_conflict(struct record_change *change,
+                                       struct bk_connection *connection) {
+    collections_conflict_explain(change->collection, connection, &change->request->problems);
     return BK_INVALID;
 }
 
