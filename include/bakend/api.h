@@ -72,6 +72,9 @@ struct bk_route {
     /* The body, when there is one, is parsed into request->json (an object), be it JSON or a form,
      * and the files of a form are in request->files. */
     bool has_json_body;
+    /* What the rate limits of the settings call it beside its path, words separated by blanks, the
+     * narrowest first: "authWithPassword auth". Of the collection of the path; NULL: nothing. */
+    const char *labels;
     const char *summary; /* a sentence for the OpenAPI document */
     const char *tag;     /* likewise, the group */
     const struct bk_route_parameter
@@ -160,6 +163,7 @@ struct bk_request {
     bool is_compressed;
     bool is_frameable; /* leaves X-Frame-Options out: files that other sites may embed */
     bool is_answered;
+    uint32_t retry_after_s; /* of an answer of 429 or 503; 0: a second */
     /* Private to the api. */
     struct bk_tenant_hold hold;
     struct bk_task task;
@@ -311,6 +315,10 @@ struct bk_companion {
      * id: of the record. Any status but BK_OK fails the write with it. */
     enum bk_status (*run)(struct bk_companion *companion, struct bk_transaction *transaction,
                           struct bk_slice id);
+    struct bk_slice context; /* @request.context of the rules; empty: "default" */
+    /* An auth record that is created with just this address is verified, whoever creates it. */
+    bool verifies;
+    struct bk_slice email;
 };
 
 /* A command through the router: the same guards, no socket. Embed it. */
@@ -324,6 +332,7 @@ struct bk_call {
     struct bk_companion *companion;      /* NULL: none */
     struct bk_slice cause;               /* the event that led to it, or empty */
     uint32_t depth;
+    struct bk_slice remote_address, user_agent; /* for the origin of what it writes; or empty */
     void (*done)(struct bk_call *call);
     /* The answer, valid during done. */
     int status;
@@ -353,6 +362,8 @@ void bk_api_destroy(struct bk_api *api);
  * api. */
 enum bk_status bk_api_add_routes(struct bk_api *api, const struct bk_route *routes, size_t count,
                                  void *module);
+/* All scopes that routes name, each once, with spaces between them: what an API key can hold. */
+void bk_api_write_scopes(const struct bk_api *api, struct bk_buffer *out);
 /* Handles what no route does (functions, public files, the short form): tried in the order added,
  * before 404. True: it took the request (or changed request->path and wants it routed again). */
 struct bk_fallback {
@@ -392,8 +403,9 @@ enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
  * of it and closes those that are meant, at once. */
 struct bk_revocation {
     struct bk_tenant *tenant;
-    struct bk_slice label;   /* of the actor: "users/abc", "key/abc" */
-    struct bk_slice session; /* that alone; empty: all of the actor's */
+    struct bk_slice label;   /* of the actor: "users/abc", "key/abc"; empty: all with a session */
+    struct bk_slice session; /* that alone, whatever the label; empty: all of the actor's */
+    struct bk_slice collection_id; /* of records of this collection only; empty: of any */
 };
 struct bk_revocation_hook {
     struct bk_list link;
@@ -403,6 +415,36 @@ void bk_api_add_revocation_hook(struct bk_api *api, struct bk_revocation_hook *h
 void bk_api_revoke(struct bk_api *api, const struct bk_revocation *revocation);
 /* Whether a connection of this actor, in whatever tenant it works, is meant. */
 bool bk_revocation_means(const struct bk_revocation *revocation, const struct bk_actor *actor);
+
+/* One message for one client that listens on an event stream, from who is no event: the provider's
+ * answer to the popup that it signs in with. */
+struct bk_client_message {
+    struct bk_slice client_id; /* as the stream was told it: whoever knows it may be told here */
+    struct bk_slice address;   /* that the stream must have come from */
+    struct bk_slice topic;     /* that it must be subscribed to, which ends with this message */
+    struct bk_slice data;      /* JSON on one line */
+};
+/* Of the module that keeps the streams. BK_NOT_FOUND: there is no such client, or it does not
+ * listen to this. */
+struct bk_client_hook {
+    enum bk_status (*tell)(struct bk_client_hook *hook, const struct bk_client_message *message);
+};
+/* At init. One owner. */
+void bk_api_set_client_hook(struct bk_api *api, struct bk_client_hook *hook);
+enum bk_status bk_api_tell_client(struct bk_api *api, const struct bk_client_message *message);
+
+/* Who has limits for what clients do. Asked about each request when it is known who asks, before
+ * the access of its route is looked at; never about calls in process and the control socket. */
+struct bk_guard {
+    struct bk_list link;
+    /* BK_OK: it may go on. Another status is its answer, with request->retry_after_s; guards behind
+     * this one are not asked then. */
+    enum bk_status (*ask)(struct bk_guard *guard, struct bk_request *request);
+};
+void bk_api_add_guard(struct bk_api *api, struct bk_guard *guard);
+/* For one that is a part of another, of a batch: with route, parameters, path, who asks and from
+ * where, and the responder of the whole. Answers nothing. */
+enum bk_status bk_request_ask_guards(struct bk_request *request);
 
 /* Called for each answered request (after the answer is queued): request logs, metrics. */
 struct bk_request_observer {

@@ -1,4 +1,5 @@
-/* Cryptography: libsodium behind plain functions. Nothing here is our own construction. */
+/* Cryptography: libsodium behind plain functions, and SHA-1. Nothing here is our own
+ * construction. */
 #ifndef BAKEND_CRYPTO_H
 #define BAKEND_CRYPTO_H
 
@@ -7,6 +8,8 @@
 
 enum {
     BK_SHA256_BYTES = 32,
+    BK_SHA1_BYTES = 20,
+    BK_SEAL_BYTES = 24 + 16, /* nonce and tag */
     BK_KEY_BYTES = 32,
     BK_PASSWORD_HASH_BYTES = 128, /* with NUL */
     BK_PASSWORD_MAX_BYTES = 1024
@@ -21,6 +24,17 @@ void bk_hmac_sha256(uint8_t out[BK_SHA256_BYTES], struct bk_slice key, struct bk
                     struct bk_slice b);
 /* HKDF-SHA-256 (RFC 5869) with an empty salt: one output block. */
 void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_slice context);
+/* HMAC-SHA-1 (RFC 2104): for codes of authenticator apps, and for nothing new. */
+void bk_hmac_sha1(uint8_t out[BK_SHA1_BYTES], struct bk_slice key, struct bk_slice data);
+/* Encrypts and signs with XChaCha20-Poly1305: a random nonce, then the text, then the tag; that is
+ * length + BK_SEAL_BYTES bytes. bound_to: what the text belongs to, which is not in it; it opens
+ * with the same one only. */
+void bk_seal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice text,
+             struct bk_slice bound_to);
+/* Writes sealed.length - BK_SEAL_BYTES bytes. False, and nothing is written: it was not sealed with
+ * this key and for this, or has changed since. */
+bool bk_unseal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice sealed,
+               struct bk_slice bound_to);
 /* Constant time for equal lengths. */
 bool bk_crypto_equal(const void *a, const void *b, size_t length);
 void bk_crypto_wipe(void *memory, size_t length);

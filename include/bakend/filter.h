@@ -19,6 +19,7 @@ enum {
     BK_FILTER_SQL_BYTES_MAX = 1024 * 1024,
 };
 
+struct bk_actor;
 struct bk_filter;
 
 /* Reads a filter into the arena; text is borrowed as long as the filter. BK_INVALID, with the
@@ -37,6 +38,7 @@ struct bk_filter_scope {
     const struct bk_json *request;
     const struct bk_collection *auth_collection; /* of who asks; NULL: a guest */
     struct bk_slice auth_id;
+    const struct bk_actor *actor; /* who asks, for where a client's paths may lead; NULL: a guest */
     const struct bk_value *auth_values; /* of that record, where they are known; or NULL */
     int64_t now_ms;
     int first_parameter; /* ?N: those before it are the caller's */

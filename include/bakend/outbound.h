@@ -59,6 +59,9 @@ bool bk_network_contains(const struct bk_network *network, const uint8_t address
  * "metadata", "multicast", "reserved" …), static text; NULL: it is. Those inside NAT64, 6to4,
  * Teredo and mapped ones are unwrapped. Any thread. */
 const char *bk_address_reason(const uint8_t address[16]);
+/* Whom limits count an address as: itself, and one of IPv6 as its /64, of which a customer has at
+ * least one to himself. Text that is no address: all zeros. Any thread. */
+void bk_address_client(struct bk_slice text, uint8_t client[16]);
 
 /* --- channels --------------------------------------------------------------------------------- */
 

@@ -27,6 +27,7 @@ struct bk_actor {
     struct bk_slice scopes;        /* of a key: words separated by spaces */
     struct bk_slice tenant;        /* the tenant that it belongs to */
     struct bk_slice session;       /* id of the one that its token is of; empty: none */
+    int64_t expires_s;             /* of what it came in with, seconds since 1970; 0: never */
 };
 
 extern const struct bk_actor bk_actor_guest;
@@ -43,6 +44,9 @@ enum bk_verdict {
     BK_ASKED,  /* each record is asked: the rule is an expression */
     BK_DENIED, /* the rule is null: 403 "Only superusers can perform this action." */
 };
+/* A key's scopes stand in for the rules: records:read lets it list and view, records:write create,
+ * update and delete, in all collections but the house's own, or in one (records:read:posts). It
+ * manages nobody. Where its scopes say nothing the rules are asked, as of a guest. */
 enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
                                    const struct bk_collection *collection,
                                    enum bk_operation operation);

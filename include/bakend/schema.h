@@ -401,6 +401,14 @@ enum bk_status bk_record_update(const struct bk_collection *collection,
                                 const struct bk_value *values);
 enum bk_status bk_record_delete(const struct bk_collection *collection,
                                 struct bk_connection *connection, const struct bk_value *before);
+/* On the writer, with the row: its change as an event, unless the collection makes none. before: as
+ * it was stored, NULL when it was created; after: NULL when it was deleted. Secrets are in no event.
+ * Tells who watches the collection. */
+enum bk_status bk_record_emit(struct bk_transaction *transaction,
+                              const struct bk_collection *collection, const struct bk_value *before,
+                              const struct bk_value *after);
+/* The same type and the same value. */
+bool bk_value_equal(const struct bk_value *a, const struct bk_value *b);
 /* `,"id":"…","title":"…"` : the members of a record, each preceded by a comma. */
 void bk_record_write_members(const struct bk_collection *collection, const struct bk_value *values,
                              enum bk_view view, struct bk_buffer *out);

@@ -7,6 +7,7 @@
 #ifndef BAKEND_SETTINGS_H
 #define BAKEND_SETTINGS_H
 
+#include "bakend/outbound.h"
 #include "bakend/tenant.h"
 
 enum {
@@ -31,7 +32,23 @@ struct bk_settings_smtp {
     struct bk_slice local_name; /* of EHLO; may be empty */
 };
 
+/* How often a client may ask. */
+struct bk_settings_limit {
+    /* "users:create", "*:auth", "POST /api/batch"; with a '/' at its end, all below it: "/api/" */
+    struct bk_slice label;
+    struct bk_slice audience; /* "@guest", "@auth" or empty: both */
+    int64_t seconds, requests_max;
+};
+struct bk_settings_limits {
+    bool is_enabled;
+    const struct bk_settings_limit *rules;
+    uint32_t rule_count;
+    const struct bk_network *excluded; /* whose clients have no limits */
+    uint32_t excluded_count;
+};
+
 struct bk_settings {
+    uint64_t revision; /* another one after each change */
     /* Of POST /api/batch. */
     bool allows_batch;
     int64_t batch_requests_max;
@@ -39,6 +56,9 @@ struct bk_settings {
     int64_t batch_body_bytes_max; /* never 0 */
     struct bk_settings_meta meta;
     struct bk_settings_smtp smtp;
+    struct bk_settings_limits limits;
+    const struct bk_network *superuser_networks; /* from where superusers may ask; none: anywhere */
+    uint32_t superuser_network_count;
 };
 
 /* Never NULL. Borrowed: it may be another one in the next turn. */

@@ -116,6 +116,8 @@ struct bk_origin {
     struct bk_slice actor; /* "users/abc" */
     struct bk_slice cause; /* id of the event that led to it, or empty */
     uint32_t depth;        /* depth of that event + 1, or 0 */
+    /* Of who is behind it, for those who tell of accounts; empty where nobody knows. */
+    struct bk_slice remote_address, user_agent;
 };
 
 struct bk_write {

@@ -11,6 +11,12 @@ void bk_thread_join(struct bk_thread *thread); /* and frees it */
 /* For the rest of its life the calling thread gets less of a processor than the others where there
  * is not enough for all. Called once. */
 void bk_thread_lower_priority(void);
+/* For the rest of its life the calling thread runs where a processor has nothing else to do, and
+ * gives it back at once to whoever wakes up. */
+void bk_thread_take_what_is_left(void);
+
+/* Processors that this process may use; at least 1. */
+uint32_t bk_processor_count(void);
 
 struct bk_pool;
 
@@ -25,6 +31,10 @@ struct bk_job {
 /* Threads start with the first job. At most queue_max jobs wait. */
 struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t thread_count,
                                uint32_t queue_max);
+/* Before the first job: what the pool computes gives way to all other threads, and they hardly
+ * notice. Its first thread has a lower priority and no less, so that the pool gets on where the others
+ * want all processors all of the time. */
+void bk_pool_give_way(struct bk_pool *pool);
 /* On the loop. BK_OK: done will be called, never before this returns. BK_BUSY or BK_CLOSING:
  * never. */
 enum bk_status bk_pool_submit(struct bk_pool *pool, struct bk_job *job);

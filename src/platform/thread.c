@@ -9,12 +9,13 @@
  * Destroy waits for every job that was submitted, on purpose: a job's memory is its owner's, and
  * only done tells the owner that the thread has let go of it.
  */
-#define _GNU_SOURCE 1 /* pthread_setname_np */
+#define _GNU_SOURCE 1 /* pthread_setname_np, sched_getaffinity */
 #include "bakend/thread.h"
 #include "bakend/alloc.h"
 #include "bakend/assert.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,6 +72,19 @@ void bk_thread_lower_priority(void) {
     (void)setpriority(PRIO_PROCESS, 0, priority + LOWER_PRIORITY_STEPS);
 }
 
+void bk_thread_take_what_is_left(void) {
+    const struct sched_param none = {.sched_priority = 0};
+    if (pthread_setschedparam(pthread_self(), SCHED_IDLE, &none) != 0)
+        bk_thread_lower_priority();
+}
+
+uint32_t bk_processor_count(void) {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return 1;
+    return (uint32_t)CPU_COUNT(&allowed);
+}
+
 /* --- pools ------------------------------------------------------------------------------------ */
 
 struct pool_thread {
@@ -85,6 +99,7 @@ struct bk_pool {
     const char *name;
     uint32_t thread_count, queue_max;
     uint32_t started_count, outstanding_count; /* the loop's */
+    bool gives_way;                            /* set before a thread is there */
     struct pool_thread *threads;
 
     pthread_mutex_t mutex; /* guards what follows */
@@ -110,6 +125,11 @@ struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t 
     return pool;
 }
 
+void bk_pool_give_way(struct bk_pool *pool) {
+    BK_ASSERT(pool->started_count == 0);
+    pool->gives_way = true;
+}
+
 /* Waits for a job; NULL when the pool closes and nothing is left. */
 static struct bk_job *take_job(struct bk_pool *pool) {
     struct bk_message *message;
@@ -133,6 +153,10 @@ static struct bk_job *take_job(struct bk_pool *pool) {
 static void pool_thread_main(void *argument) {
     struct pool_thread *self = argument;
     struct bk_job *job;
+    if (self->pool->gives_way && self->index == 0)
+        bk_thread_lower_priority();
+    else if (self->pool->gives_way)
+        bk_thread_take_what_is_left();
     while ((job = take_job(self->pool)) != NULL) {
         job->run(job, self->index);
         BK_ASSERT(bk_mailbox_post(self->pool->answers, &job->message) == BK_OK);

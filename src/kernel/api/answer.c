@@ -18,9 +18,9 @@
 /* Below this gzip saves less than a packet. */
 enum { COMPRESS_BYTES_MIN = 1400, COMPRESS_LEVEL = 5 };
 
-/* What clients should wait after 429 and 503: the queues behind those drain in well under a
- * second. */
-#define RETRY_AFTER_SECONDS "1"
+/* What clients should wait after 429 and 503 where nobody says: the queues behind those drain in
+ * well under a second. */
+enum { RETRY_AFTER_SECONDS = 1 };
 
 static void write_security(struct bk_request *request) {
     bk_buffer_append_literal(&request->head, "X-Content-Type-Options: nosniff\r\n"
@@ -129,10 +129,17 @@ static void write_error(struct bk_request *request, int http_status, struct bk_s
         bk_buffer_clear(out);
 }
 
+static void write_retry_after(struct bk_request *request) {
+    char seconds[16];
+    (void)snprintf(seconds, sizeof(seconds), "%u",
+                   request->retry_after_s > 0 ? request->retry_after_s : RETRY_AFTER_SECONDS);
+    bk_answer_header(request, "Retry-After", bk_slice_from(seconds));
+}
+
 static void send_error(struct bk_request *request, int http_status, struct bk_slice message,
                        const struct bk_problems *problems, struct bk_slice data) {
     if (http_status == 429 || http_status == 503)
-        bk_answer_header(request, "Retry-After", BK_SLICE(RETRY_AFTER_SECONDS));
+        write_retry_after(request);
     write_security(request);
     if (request->head.lacks_memory)
         bk_buffer_clear(&request->head);

@@ -1,6 +1,6 @@
 /*
  * The api itself: what routers, transports and modules hang their parts on. Routes, fallbacks,
- * observers and sources of metrics are added before the first request and stay until the end.
+ * guards, observers and sources of metrics are added before the first request and stay until the end.
  */
 #include "api_private.h"
 
@@ -20,6 +20,7 @@ struct bk_api *bk_api_create(const struct bk_api_options *options) {
     bk_random_text(api->run_id, sizeof(api->run_id), BK_SLICE("0123456789abcdef"));
     api_router_init(&api->router);
     bk_list_init(&api->fallbacks);
+    bk_list_init(&api->guards);
     bk_list_init(&api->observers);
     bk_list_init(&api->metrics);
     bk_list_init(&api->spare_calls);
@@ -54,6 +55,11 @@ void bk_api_set_authenticator(struct bk_api *api, const struct bk_authenticator 
     api->authenticator = authenticator;
 }
 
+void bk_api_add_guard(struct bk_api *api, struct bk_guard *guard) {
+    BK_ASSERT(guard->ask != NULL);
+    bk_list_push(&api->guards, &guard->link);
+}
+
 void bk_api_add_observer(struct bk_api *api, struct bk_request_observer *observer) {
     bk_list_push(&api->observers, &observer->link);
 }
@@ -72,6 +78,10 @@ void bk_api_drain(struct bk_api *api, uint32_t deadline_ms) {
     }
 }
 
+void bk_api_write_scopes(const struct bk_api *api, struct bk_buffer *out) {
+    api_router_write_scopes(&api->router, out);
+}
+
 bool bk_api_is_draining(const struct bk_api *api) { return api->is_draining; }
 
 void bk_api_add_revocation_hook(struct bk_api *api, struct bk_revocation_hook *hook) {
@@ -87,9 +97,27 @@ void bk_api_revoke(struct bk_api *api, const struct bk_revocation *revocation) {
 }
 
 bool bk_revocation_means(const struct bk_revocation *revocation, const struct bk_actor *actor) {
-    return bk_slice_equal(revocation->tenant->name, actor->tenant) &&
-           bk_slice_equal(revocation->label, actor->label) &&
-           (revocation->session.length == 0 || bk_slice_equal(revocation->session, actor->session));
+    if (!bk_slice_equal(revocation->tenant->name, actor->tenant))
+        return false;
+    /* A connection may be older than a new name of its actor's collection, so a session is known
+     * by its id alone. */
+    if (revocation->session.length > 0)
+        return bk_slice_equal(revocation->session, actor->session);
+    if (revocation->collection_id.length > 0 &&
+        !bk_slice_equal(revocation->collection_id, actor->collection_id))
+        return false;
+    return revocation->label.length > 0 ? bk_slice_equal(revocation->label, actor->label)
+                                        : actor->session.length > 0;
+}
+
+void bk_api_set_client_hook(struct bk_api *api, struct bk_client_hook *hook) {
+    BK_ASSERT(hook->tell != NULL && api->client_hook == NULL);
+    api->client_hook = hook;
+}
+
+enum bk_status bk_api_tell_client(struct bk_api *api, const struct bk_client_message *message) {
+    return api->client_hook == NULL ? BK_NOT_FOUND
+                                    : api->client_hook->tell(api->client_hook, message);
 }
 
 void bk_api_add_metrics(struct bk_api *api, struct bk_metrics_source *source) {

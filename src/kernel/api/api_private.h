@@ -31,10 +31,11 @@ struct bk_api {
     struct bk_api_options options;
     struct api_router router;
     const struct bk_authenticator *authenticator;
-    struct bk_list fallbacks, observers, metrics;
+    struct bk_list fallbacks, guards, observers, metrics;
     struct bk_list spare_calls; /* of struct api_call, at most API_CALLS_SPARE_MAX */
     uint32_t spare_call_count;
     struct bk_list drain_hooks, revocation_hooks;
+    struct bk_client_hook *client_hook; /* NULL: nobody keeps streams */
     bool is_draining;
     bool allows_any_origin;
     char run_id[API_RUN_ID_BYTES]; /* random: tells the requests of two runs apart */

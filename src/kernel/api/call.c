@@ -104,6 +104,8 @@ void bk_api_call(struct bk_api *api, struct bk_call *call) {
     request->actor = *call->actor;
     request->origin.cause = call->cause;
     request->origin.depth = call->depth;
+    request->origin.remote_address = call->remote_address;
+    request->origin.user_agent = call->user_agent;
     call->request = request;
     bk_task_init(&call->task, on_start);
     bk_loop_defer(api->options.loop, &call->task);

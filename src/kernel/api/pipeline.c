@@ -8,7 +8,8 @@
  * or the subdomain under tenant_domain). The token is checked in its own tenant first. If another
  * tenant is named, only an operator goes on to that one; anybody else is refused, so that a token
  * never opens a door in a tenant that did not issue it. A token that is no good is a guest, as in
- * the contract, and so is one whose tenant does not exist.
+ * the contract, and so is one whose tenant does not exist. An API key that is no good is refused: a
+ * program would take what guests see for all there is.
  *
  * A tenant that is not open is opened first; the request waits in request->hold. In-process calls
  * bring their actor and skip the tokens, and the control socket is the system.
@@ -39,6 +40,13 @@ static bool finds_by_fallback(struct bk_api *api, struct bk_request *request) {
     return false;
 }
 
+static void refuse_method(struct bk_request *request) {
+    struct bk_slice message = bk_arena_format(
+        &request->arena, "The requested resource wasn't found: this path has no %s.",
+        bk_method_name(request->method));
+    bk_answer_error(request, BK_NOT_FOUND, message.data);
+}
+
 static bool finds_route(struct bk_api *api, struct bk_request *request) {
     enum bk_status status = api_router_find(&api->router, request);
     if (status == BK_INVALID) {
@@ -46,8 +54,11 @@ static bool finds_route(struct bk_api *api, struct bk_request *request) {
         return false;
     }
     /* A path that routes have is nobody's short form, whatever the method. */
-    if (status != BK_OK &&
-        (api_router_has_path(&api->router, request) || !finds_by_fallback(api, request))) {
+    if (status != BK_OK && api_router_has_path(&api->router, request)) {
+        refuse_method(request);
+        return false;
+    }
+    if (status != BK_OK && !finds_by_fallback(api, request)) {
         bk_answer_error(request, BK_NOT_FOUND, NULL);
         return false;
     }
@@ -115,9 +126,8 @@ static bool has_access(const struct bk_request *request) {
     case BK_ACCESS_PUBLIC:
         return true;
     case BK_ACCESS_ACTOR:
-        /* A key is good for what its scopes name, so a route with a scope asks for it. */
-        return actor->kind != BK_ACTOR_GUEST &&
-               (actor->kind != BK_ACTOR_KEY || route->scope == NULL || has_scope);
+        /* A key is good for what its scopes name, and for nothing else. */
+        return actor->kind != BK_ACTOR_GUEST && (actor->kind != BK_ACTOR_KEY || has_scope);
     case BK_ACCESS_SUPERUSER:
         return has_scope || bk_actor_is_superuser(actor);
     case BK_ACCESS_OPERATOR:
@@ -127,7 +137,24 @@ static bool has_access(const struct bk_request *request) {
     return false;
 }
 
+enum bk_status bk_request_ask_guards(struct bk_request *request) {
+    if (request->is_control || api_is_call(request))
+        return BK_OK;
+    BK_LIST_FOR_EACH(link, &request->api->guards) {
+        struct bk_guard *guard = bk_container_of(link, struct bk_guard, link);
+        enum bk_status status = guard->ask(guard, request);
+        if (status != BK_OK)
+            return status;
+    }
+    return BK_OK;
+}
+
 static bool passes_guards(struct bk_request *request) {
+    enum bk_status status = bk_request_ask_guards(request);
+    if (status != BK_OK) {
+        bk_answer_error(request, status, NULL);
+        return false;
+    }
     if (has_access(request))
         return true;
     if (request->actor.kind == BK_ACTOR_GUEST)
@@ -243,6 +270,14 @@ static void hold_named_tenant(struct bk_request *request) {
                 &request->tenant);
 }
 
+static bool refuses_key(struct bk_request *request, struct bk_slice token) {
+    if (!bk_slice_starts_with(token, BK_SLICE("bk_")))
+        return false;
+    bk_answer_error(request, BK_UNAUTHORIZED,
+                    "The API key is not valid, or no longer: it expired, was rotated or deleted.");
+    return true;
+}
+
 /* The token's tenant is open (or there is none): learns who asks and goes on to the tenant asked
  * for. */
 static void authenticate(struct bk_request *request) {
@@ -250,11 +285,14 @@ static void authenticate(struct bk_request *request) {
     struct bk_slice token = bk_request_token(request), named = bk_request_named_tenant(request);
     enum bk_status status;
     if (request->actor_tenant == NULL) {
-        hold_named_tenant(request);
+        if (!refuses_key(request, token))
+            hold_named_tenant(request);
         return;
     }
     status =
         authenticator->authenticate(authenticator->user, request->actor_tenant, token, request);
+    if (status == BK_UNAUTHORIZED && refuses_key(request, token))
+        return;
     if (status != BK_OK)
         request->actor = bk_actor_guest;
     /* Whoever cannot be told now is not a guest: what a guest would get is not the answer. */
@@ -338,9 +376,18 @@ enum bk_status bk_api_authenticate(struct bk_api *api, struct bk_tenant *tenant,
 
 /* --- the end of the way ----------------------------------------------------------------------- */
 
+/* What is behind the writes of a request. One in process has been told by who calls. */
+static void set_origin(struct bk_request *request) {
+    request->origin.actor = request->actor.label;
+    if (api_is_call(request) || request->method == BK_GET || request->method == BK_HEAD)
+        return;
+    request->origin.remote_address = request->remote_address;
+    request->origin.user_agent = bk_request_header(request, BK_SLICE("user-agent"));
+}
+
 void api_pipeline_run(struct bk_request *request) {
     request->step = API_STEP_HANDLING;
-    request->origin.actor = request->actor.label;
+    set_origin(request);
     if (passes_guards(request) && has_memory(request) && api_body_read(request))
         request->route->handle(request);
 }

@@ -55,6 +55,7 @@ static void set_fresh(struct bk_request *request) {
     request->status = 0;
     request->content_type = "application/json";
     request->is_compressed = request->is_answered = request->is_frameable = false;
+    request->retry_after_s = 0;
     request->step = API_STEP_FRESH;
 }
 

@@ -209,6 +209,25 @@ bool api_router_has_path(const struct api_router *router, struct bk_request *req
     return false;
 }
 
+static bool has_word(struct bk_slice words, struct bk_slice wanted) {
+    struct bk_slice word;
+    while (bk_slice_split(&words, ' ', &word))
+        if (bk_slice_equal(word, wanted))
+            return true;
+    return false;
+}
+
+void api_router_write_scopes(const struct api_router *router, struct bk_buffer *out) {
+    for (size_t i = 0; i < router->count; i++) {
+        const char *scope = router->entries[i].route->scope;
+        if (scope == NULL || has_word(bk_buffer_slice(out), bk_slice_from(scope)))
+            continue;
+        if (out->length > 0)
+            bk_buffer_append_char(out, ' ');
+        bk_buffer_append_slice(out, bk_slice_from(scope));
+    }
+}
+
 struct bk_slice api_path_next_parameter(const char *path, size_t *offset) {
     const char *open = strchr(path + *offset, '{');
     const char *close = open == NULL ? NULL : strchr(open, '}');

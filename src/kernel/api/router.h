@@ -46,6 +46,9 @@ enum bk_status api_router_find(const struct api_router *router, struct bk_reques
 /* Whether a route of some method has this very path, without parameters. */
 bool api_router_has_path(const struct api_router *router, struct bk_request *request);
 
+/* See bk_api_write_scopes. */
+void api_router_write_scopes(const struct api_router *router, struct bk_buffer *out);
+
 /* Walks the parameters of a route's path: the name of the next one at or after *offset, or an empty
  * slice; *offset moves behind it. "{path...}" gives "path". */
 struct bk_slice api_path_next_parameter(const char *path, size_t *offset);

@@ -60,17 +60,25 @@ static bool may_use(const struct bk_filter_query *query, const struct bk_field *
 
 /* --- to another record ------------------------------------------------------------------------ */
 
-/* A client sees of another collection what its list rule shows. */
+/* What a client may see of another collection: all that its list rule shows, or all that a key's
+ * scopes open. */
+static enum bk_verdict may_list(const struct bk_filter_query *query,
+                                const struct bk_collection *collection) {
+    const struct bk_actor *actor = query->scope.actor;
+    if (query->trust != BK_FILTER_OF_CLIENT || collection == NULL)
+        return BK_ALLOWED;
+    return bk_rules_authorize(actor == NULL ? &bk_actor_guest : actor, collection, BK_MAY_LIST);
+}
+
 static enum bk_status enter(struct bk_filter_query *query, struct filter_path *path,
                             const struct filter_join *wanted) {
-    if (query->trust == BK_FILTER_OF_CLIENT && wanted->collection != NULL &&
-        wanted->collection->rules[BK_MAY_LIST].data == NULL)
+    enum bk_verdict verdict = may_list(query, wanted->collection);
+    if (verdict == BK_DENIED)
         return filter_refuse_name(query, path->operand,
                                   "the records of %.*s are for superusers only",
                                   BK_SLICE_PRINT(wanted->collection->name));
     path->join = filter_join_get(query, wanted);
-    if (query->trust == BK_FILTER_OF_CLIENT && wanted->collection != NULL &&
-        wanted->collection->rules[BK_MAY_LIST].length > 0)
+    if (verdict == BK_ASKED)
         path->join->is_judged = true;
     return BK_OK;
 }
@@ -152,7 +160,7 @@ static enum bk_status follow_back(struct bk_filter_query *query, struct filter_p
         !bk_slice_equal(relation.target_id, path->join->collection->id) || !may_use(query, field))
         return miss(query, path, word, value);
     /* That it is there is not to be found out. */
-    if (query->trust == BK_FILTER_OF_CLIENT && collection->rules[BK_MAY_LIST].data == NULL)
+    if (may_list(query, collection) == BK_DENIED)
         return miss(query, path, word, value);
     const struct filter_join wanted = {.kind = FILTER_JOIN_BACK,
                                        .parent = path->join,

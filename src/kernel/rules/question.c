@@ -37,6 +37,7 @@ void bk_asker_scope(const struct bk_asker *asker, const struct bk_collection *co
                                       .request = asker->request,
                                       .auth_collection = asker->auth_collection,
                                       .auth_id = asker->actor->id,
+                                      .actor = asker->actor,
                                       .auth_values = asker->auth_values,
                                       .now_ms = asker->now_ms,
                                       .first_parameter = first_parameter};

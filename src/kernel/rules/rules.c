@@ -39,11 +39,33 @@ bool bk_actor_has_scope(const struct bk_actor *actor, struct bk_slice scope) {
     return actor->is_operator || !bk_slice_starts_with(scope, BK_SLICE("tenants:"));
 }
 
+/* "records:read:posts" */
+static bool names_collection(struct bk_slice scopes, struct bk_slice scope,
+                             const struct bk_collection *collection) {
+    struct bk_slice word;
+    while (bk_slice_split(&scopes, ' ', &word))
+        if (word.length == scope.length + 1 + collection->name.length &&
+            bk_slice_starts_with(word, scope) && word.data[scope.length] == ':' &&
+            bk_slice_ends_with(word, collection->name))
+            return true;
+    return false;
+}
+
+static bool key_opens(const struct bk_actor *actor, const struct bk_collection *collection,
+                      enum bk_operation operation) {
+    static const struct bk_slice read = TEXT("records:read"), write = TEXT("records:write");
+    struct bk_slice scope = operation <= BK_MAY_VIEW ? read : write;
+    if (collection->is_system || operation == BK_MAY_MANAGE)
+        return false;
+    return key_holds(actor->scopes, scope) || names_collection(actor->scopes, scope, collection);
+}
+
 enum bk_verdict bk_rules_authorize(const struct bk_actor *actor,
                                    const struct bk_collection *collection,
                                    enum bk_operation operation) {
     BK_ASSERT((int)operation >= 0 && (int)operation < BK_OPERATION_COUNT);
-    if (bk_actor_is_superuser(actor))
+    if (bk_actor_is_superuser(actor) ||
+        (actor->kind == BK_ACTOR_KEY && key_opens(actor, collection, operation)))
         return BK_ALLOWED;
     struct bk_slice rule = collection->rules[operation];
     if (rule.data == NULL)

@@ -1,5 +1,5 @@
-/* Who asks: from a token to an actor. On the loop, a look-up for a known token and one row for a
- * new one. */
+/* Who asks: from a token to an actor. On the loop, a look-up for a known token; for a new one its
+ * record's row, what it is signed with, and its session's row. */
 #include "auth.h"
 #include "bakend/clock.h"
 
@@ -9,6 +9,8 @@ enum { PEEK_ARENA_BYTES = 64 * 1024 };
  * in. */
 struct bk_slice auth_tenant_of(void *user, struct bk_slice token) {
     struct auth_state *state = user;
+    if (auth_api_key_is(token))
+        return auth_api_key_tenant(state, token);
     const struct auth_cached *cached =
         auth_cache_find(&state->cache, token, bk_clock_wall_ms() / 1000);
     if (cached != NULL)
@@ -44,6 +46,8 @@ static void become(struct bk_request *request, struct bk_tenant *tenant,
     actor->collection_id = bk_arena_copy(arena, entry->collection_id);
     actor->scopes = BK_SLICE_EMPTY;
     actor->tenant = bk_arena_copy(arena, entry->tenant);
+    actor->session = bk_arena_copy(arena, entry->session);
+    actor->expires_s = entry->expires_s;
 }
 
 static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
@@ -51,9 +55,10 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
                              struct auth_cached *entry) {
     struct auth_claims claims;
     struct auth_credentials credentials;
-    if (!auth_token_read(&request->arena, token, &claims) || !bk_slice_is(claims.type, "auth") ||
+    /* Until it is verified, what it says is only where to look. */
+    if (!auth_token_read(&request->arena, token, &claims) ||
         !bk_slice_equal(claims.tenant, tenant->name) ||
-        claims.expires_s <= bk_clock_wall_ms() / 1000)
+        !auth_key_is_taken(state->context, tenant, claims.key_number))
         return BK_UNAUTHORIZED;
     struct bk_schema *schema = bk_schema_current(state->context->schema, tenant);
     const struct bk_collection *collection = bk_schema_find(schema, claims.collection_id);
@@ -67,8 +72,13 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
     const struct auth_secrets secrets = {.instance_key = state->context->instance_key,
                                          .collection_secret = collection->token_secret,
                                          .token_key = credentials.token_key};
-    if (credentials.token_key.length == 0 || !auth_token_verify(token, &claims, &secrets))
+    if (credentials.token_key.length == 0 || !auth_token_verify(token, &claims, &secrets) ||
+        !bk_slice_is(claims.type, "auth") || claims.expires_s <= bk_clock_wall_ms() / 1000)
         return BK_UNAUTHORIZED;
+    struct auth_session session;
+    status = auth_session_read(tenant, &claims, &session);
+    if (status != BK_OK)
+        return status == BK_NOT_FOUND ? BK_UNAUTHORIZED : status;
     *entry = (struct auth_cached){
         .token = token,
         .tenant = tenant->name,
@@ -77,7 +87,10 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
         .id = claims.id,
         .collection_id = collection->id,
         .is_superuser = bk_slice_is(collection->name, "_superusers"),
-        .expires_s = claims.expires_s,
+        .session = claims.session,
+        .expires_s = claims.expires_s < session.expires_s ? claims.expires_s : session.expires_s,
+        .begins_s = session.used_s - AUTH_CLOCK_SLACK_S,
+        .used_s = session.used_s,
     };
     return BK_OK;
 }
@@ -85,9 +98,11 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
 enum bk_status auth_authenticate(void *user, struct bk_tenant *tenant, struct bk_slice token,
                                  struct bk_request *request) {
     struct auth_state *state = user;
-    const struct auth_cached *cached =
-        auth_cache_find(&state->cache, token, bk_clock_wall_ms() / 1000);
+    if (auth_api_key_is(token))
+        return auth_api_key_authenticate(state, tenant, token, request);
+    struct auth_cached *cached = auth_cache_find(&state->cache, token, bk_clock_wall_ms() / 1000);
     if (cached != NULL && bk_slice_equal(cached->tenant, tenant->name)) {
+        auth_session_touch(state, tenant, cached);
         become(request, tenant, cached);
         return BK_OK;
     }
@@ -95,6 +110,7 @@ enum bk_status auth_authenticate(void *user, struct bk_tenant *tenant, struct bk
     enum bk_status status = verify(state, tenant, token, request, &entry);
     if (status != BK_OK)
         return status;
+    auth_session_touch(state, tenant, &entry);
     auth_cache_add(&state->cache, &entry);
     become(request, tenant, &entry);
     return BK_OK;

@@ -73,6 +73,38 @@ const struct bk_system_collection auth_collections[AUTH_COLLECTION_COUNT] = {
      .role = BK_ROLE_CONFIGURATION,
      .is_in_contract = true},
     {.definition =
+         "{\"name\":\"_sessions\",\"type\":\"base\",\"system\":true,"
+         "\"listRule\":" OWN_RULE ",\"viewRule\":" OWN_RULE
+         ",\"fields\":[" ID_FIELD TEXT_FIELD("collectionRef") TEXT_FIELD(
+             "recordRef") "{\"name\":\"method\",\"type\":\"text\"},"
+                          "{\"name\":\"remoteAddress\",\"type\":\"text\"},"
+                          "{\"name\":\"userAgent\",\"type\":\"text\"},"
+                          "{\"name\":\"impersonator\",\"type\":\"text\"},"
+                          "{\"name\":\"created\",\"type\":\"autodate\",\"onCreate\":true},"
+                          "{\"name\":\"lastUsed\",\"type\":\"date\"},{\"name\":\"expires\","
+                          "\"type\":\"date\"}],"
+                          "\"indexes\":[\"CREATE INDEX `idx__sessions_owner` ON `_sessions` "
+                          "(`collectionRef`, `recordRef`)\","
+                          "\"CREATE INDEX `idx__sessions_expires` ON `_sessions` (`expires`)\"]}",
+     .role = BK_ROLE_STATE,
+     .is_closed = true,
+     .alias = "sessions"},
+    {.definition =
+         /* Of type password is what no answer and no event is ever to hold. */
+     "{\"name\":\"_totps\",\"type\":\"base\",\"system\":true,\"fields\":[" ID_FIELD TEXT_FIELD(
+         "collectionRef")
+         TEXT_FIELD("recordRef") "{\"name\":\"secret\",\"type\":\"password\",\"hidden\":true},"
+                                 "{\"name\":\"recovery\",\"type\":\"password\",\"hidden\":true},"
+                                 "{\"name\":\"enabled\",\"type\":\"bool\"},"
+                                 "{\"name\":\"lastStep\",\"type\":\"number\"},"
+                                 "{\"name\":\"failures\",\"type\":\"number\"},"
+                                 "{\"name\":\"lockedUntil\",\"type\":\"number\"}," DATE_FIELDS(
+                                     "true") "],\"indexes\":[\"CREATE UNIQUE INDEX "
+                                             "`idx__totps_owner` ON `_totps` "
+                                             "(`collectionRef`, `recordRef`)\"]}",
+     .role = BK_ROLE_STATE,
+     .is_closed = true},
+    {.definition =
          "{\"id\":\"pbc_3142635823\",\"name\":\"_superusers\",\"type\":\"auth\",\"system\":true,"
          "\"authToken\":{\"duration\":86400},"
          "\"fields\":[" AUTH_FIELDS DATE_FIELDS("true") "]," AUTH_INDEXES("pbc_3142635823",
@@ -80,6 +112,19 @@ const struct bk_system_collection auth_collections[AUTH_COLLECTION_COUNT] = {
      .role = BK_ROLE_CONFIGURATION,
      .is_in_contract = true,
      .keeps_last = "You can't delete the only existing superuser."},
+    {.definition =
+         "{\"name\":\"_apiKeys\",\"type\":\"base\",\"system\":true,\"fields\":[" ID_FIELD
+         "{\"name\":\"name\",\"type\":\"text\",\"required\":true,\"presentable\":true,\"max\":100},"
+         "{\"name\":\"scopes\",\"type\":\"json\",\"required\":true},"
+         "{\"name\":\"expires\",\"type\":\"date\"},"
+         "{\"name\":\"lastUsed\",\"type\":\"date\"},"
+         "{\"name\":\"createdBy\",\"type\":\"text\"},"
+         "{\"name\":\"prefix\",\"type\":\"text\"}," DATE_FIELDS(
+             "true") "],\"indexes\":[\"CREATE UNIQUE INDEX `idx__apiKeys_name` ON `_apiKeys` "
+                     "(`name`)\"]}",
+     .role = BK_ROLE_CONFIGURATION,
+     .is_closed = true,
+     .alias = "api-keys"},
     {.definition = "{\"id\":\"_pb_users_auth_\",\"name\":\"users\",\"type\":\"auth\","
                    "\"listRule\":\"id = @request.auth.id\",\"viewRule\":\"id = @request.auth.id\","
                    "\"createRule\":\"\",\"updateRule\":\"id = @request.auth.id\","

@@ -51,6 +51,11 @@ static struct bk_slice text_of(const struct bk_collection *collection,
     return bk_arena_copy(arena, values[field->index].text);
 }
 
+static bool is_verified(const struct bk_collection *collection, const struct bk_value *values) {
+    const struct bk_field *field = bk_collection_field(collection, BK_SLICE("verified"));
+    return field != NULL && values[field->index].integer != 0;
+}
+
 /* Runs a SELECT of the collection's columns whose ?1 is value. */
 static enum bk_status read_row(struct bk_connection *connection, const struct bk_sql *sql,
                                struct bk_slice value, const struct bk_collection *collection,
@@ -67,10 +72,18 @@ static enum bk_status read_row(struct bk_connection *connection, const struct bk
         credentials->id = text_of(collection, values, BK_SLICE("id"), arena);
         credentials->password_hash = text_of(collection, values, BK_SLICE("password"), arena);
         credentials->token_key = text_of(collection, values, BK_SLICE("tokenKey"), arena);
+        credentials->email = text_of(collection, values, BK_SLICE("email"), arena);
+        credentials->is_verified = is_verified(collection, values);
         status = bk_arena_status(arena);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
+}
+
+enum bk_status auth_credentials_find(struct bk_arena *arena, struct bk_connection *connection,
+                                     const struct bk_collection *collection, struct bk_slice id,
+                                     struct auth_credentials *credentials) {
+    return read_row(connection, &collection->select_by_id, id, collection, arena, credentials);
 }
 
 enum bk_status auth_credentials_read(struct bk_arena *arena, struct bk_tenant *tenant,
@@ -82,7 +95,7 @@ enum bk_status auth_credentials_read(struct bk_arena *arena, struct bk_tenant *t
         return BK_CLOSING;
     if (status != BK_OK)
         return status;
-    return read_row(connection, &collection->select_by_id, id, collection, arena, credentials);
+    return auth_credentials_find(arena, connection, collection, id, credentials);
 }
 
 /* --- by identity ------------------------------------------------------------------------------ */

@@ -1,11 +1,12 @@
 /*
  * What somebody gets who has shown who they are: their record as they see it themselves, and a
- * token.
+ * token of their session.
  *
  *   loop     the collection's authRule and `expand` are made ready
  *   reader   the rule is asked → the record is written: within the deadline of reads
- *   writer   the event; none for a token that is made anew
- *   loop     the token → the answer
+ *   writer   is a second factor wanted? → what the way in has to do → the session → the event; a
+ *            token that is made anew goes on with its session
+ *   loop     the token → the answer; of a first factor the id that the second one brings
  *
  * A schema that changes meanwhile is seen by the writer, and all of it is done once more.
  *
@@ -15,48 +16,8 @@
 #include "auth.h"
 #include "bakend/clock.h"
 
-enum { EVENT_BYTES_MAX = 16 * 1024, USER_AGENT_BYTES_MAX = 512 };
-
 static const char refused[] =
     "The request doesn't satisfy the collection requirements to authenticate.";
-
-/* --- the event -------------------------------------------------------------------------------- */
-
-static struct bk_slice cut(struct bk_slice text, size_t length) {
-    while (length > 0 && length < text.length &&
-           ((unsigned char)text.data[length] & 0xC0U) == 0x80U)
-        length--;
-    return text.length <= length ? text : bk_slice_make(text.data, length);
-}
-
-static void write_event(const struct auth_grant *grant, struct bk_buffer *out) {
-    const struct bk_request *request = grant->request;
-    bk_buffer_append_char(out, '{');
-    bk_json_write_member_string(out, BK_SLICE("collection"), grant->collection->name);
-    bk_json_write_member_string(out, BK_SLICE("id"), grant->credentials.id);
-    bk_json_write_member_string(out, BK_SLICE("method"), grant->method);
-    bk_json_write_member_string(out, BK_SLICE("remoteAddress"), request->remote_address);
-    bk_json_write_member_string(
-        out, BK_SLICE("userAgent"),
-        cut(bk_request_header(request, BK_SLICE("user-agent")), USER_AGENT_BYTES_MAX));
-    bk_buffer_append_char(out, '}');
-}
-
-static enum bk_status emit(const struct auth_grant *grant, struct bk_transaction *transaction) {
-    struct bk_buffer payload;
-    bk_buffer_init(&payload, EVENT_BYTES_MAX);
-    write_event(grant, &payload);
-    enum bk_status status = bk_buffer_status(&payload);
-    if (status == BK_OK) {
-        const struct bk_event_draft draft = {.type = grant->event_type,
-                                             .source = BK_SLICE("auth"),
-                                             .subject = grant->label,
-                                             .payload = bk_buffer_slice(&payload)};
-        status = bk_transaction_emit(transaction, &draft);
-    }
-    bk_buffer_fini(&payload);
-    return status;
-}
 
 /* --- the record ------------------------------------------------------------------------------- */
 
@@ -87,10 +48,73 @@ static enum bk_status on_read(struct bk_connection *connection, struct bk_read *
     return write_record(bk_container_of(read, struct auth_grant, read), connection);
 }
 
+/* --- on the writer ---------------------------------------------------------------------------- */
+
+/* Whether enough was shown: with BK_OK and an mfa_id it was the first of two factors. What was used
+ * up stays used up then. */
+static enum bk_status pass(struct auth_grant *grant, struct bk_transaction *transaction) {
+    grant->mfa_id[0] = '\0';
+    enum bk_status status =
+        grant->is_alone ? BK_OK : auth_mfa_pass(grant, transaction, grant->mfa_id);
+    if (status != BK_OK && status != BK_END)
+        return status;
+    return grant->also == NULL ? BK_OK : grant->also(grant, transaction);
+}
+
+static enum bk_status tell(const struct auth_grant *grant, struct bk_transaction *transaction) {
+    const struct bk_request *request = grant->request;
+    const struct auth_fact fact = {
+        .type = grant->event_type.data,
+        .collection = grant->collection->name,
+        .id = grant->credentials.id,
+        .remote_address = request->remote_address,
+        .user_agent = bk_request_header(request, BK_SLICE("user-agent")),
+        .texts = {{"method", grant->method},
+                  {"session", bk_slice_make(grant->session_id, AUTH_SESSION_ID_BYTES)}}};
+    return grant->event_type.length == 0 ? BK_OK : auth_event_emit(transaction, &fact);
+}
+
+static enum bk_status come_in(struct auth_grant *grant, struct bk_transaction *transaction) {
+    if (grant->session.length > 0)
+        return auth_session_extend(grant, transaction);
+    enum bk_status status = auth_session_open(grant, transaction, grant->session_id);
+    if (status == BK_OK && !grant->is_alone)
+        status = auth_alert(grant, transaction);
+    return status == BK_OK ? tell(grant, transaction) : status;
+}
+
+static enum bk_status read_key(const struct auth_grant *grant, struct bk_transaction *transaction,
+                               struct bk_arena *arena, struct bk_slice *key) {
+    struct auth_credentials now;
+    enum bk_status status = auth_credentials_find(arena, bk_transaction_connection(transaction),
+                                                  grant->collection, grant->credentials.id, &now);
+    if (status == BK_OK)
+        *key = now.token_key;
+    return status;
+}
+
+/* What was shown is good for the record as it was found: not when its password has changed since.
+ * What the way in changes itself may draw a new key. */
+static enum bk_status pass_unchanged(struct auth_grant *grant, struct bk_transaction *transaction) {
+    grant->token_key = BK_SLICE_EMPTY;
+    enum bk_status status =
+        read_key(grant, transaction, bk_transaction_arena(transaction), &grant->token_key);
+    if (status == BK_OK && !bk_slice_equal(grant->token_key, grant->credentials.token_key))
+        status = grant->session.length > 0 ? BK_UNAUTHORIZED : BK_INVALID;
+    grant->token_key = grant->credentials.token_key;
+    if (status == BK_OK)
+        status = pass(grant, transaction);
+    if (status == BK_OK && grant->also != NULL)
+        status = read_key(grant, transaction, &grant->request->arena, &grant->token_key);
+    return status;
+}
+
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
-    const struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
+    struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
     enum bk_status status = bk_schema_verify(grant->schema, transaction);
-    return status == BK_OK ? emit(grant, transaction) : status;
+    if (status == BK_OK)
+        status = pass_unchanged(grant, transaction);
+    return status == BK_OK && grant->mfa_id[0] == '\0' ? come_in(grant, transaction) : status;
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -105,42 +129,72 @@ static void append_token(const struct auth_grant *grant, struct bk_buffer *out) 
     }
     const struct auth_claims claims = {
         .tenant = request->tenant->name,
-        .key_number = 1,
+        .key_number = auth_key_number(context, request->tenant),
         .id = grant->credentials.id,
         .collection_id = collection->id,
         .type = BK_SLICE("auth"),
+        .session = grant->session.length > 0
+                       ? grant->session
+                       : bk_slice_make(grant->session_id, AUTH_SESSION_ID_BYTES),
         .is_refreshable = grant->is_refreshable,
-        .expires_s = bk_clock_wall_ms() / 1000 + grant->duration_s,
+        .expires_s = grant->expires_s,
     };
     const struct auth_secrets secrets = {.instance_key = context->instance_key,
                                          .collection_secret = collection->token_secret,
-                                         .token_key = grant->credentials.token_key};
+                                         .token_key = grant->token_key};
     auth_token_make(out, &claims, &secrets);
 }
 
-static void settle(struct auth_grant *grant, enum bk_status status) {
+/* Of a first factor: what the second one has to name. */
+static void answer_factor(const struct auth_grant *grant) {
     struct bk_request *request = grant->request;
-    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
-    if (status == BK_OK) {
-        bk_buffer_append_literal(&request->out, ",\"token\":\"");
-        append_token(grant, &request->out);
-        bk_buffer_append_literal(&request->out, "\"}");
-    }
-    bk_schema_unref(grant->schema);
-    if (status == BK_OK && fields.length > 0)
-        status = bk_answer_pick_fields(request, fields);
-    if (status == BK_OK)
-        bk_answer(request, 200);
-    else if (grant->is_refused)
+    bk_buffer_clear(&request->out);
+    bk_buffer_append_char(&request->out, '{');
+    bk_json_write_member_string(&request->out, BK_SLICE("mfaId"), bk_slice_from(grant->mfa_id));
+    bk_buffer_append_char(&request->out, '}');
+    bk_answer(request, 401);
+}
+
+static void answer_failure(const struct auth_grant *grant, enum bk_status status) {
+    struct bk_request *request = grant->request;
+    if (grant->is_refused)
         bk_answer_error(request, BK_FORBIDDEN, refused);
     else if (status == BK_TIMEOUT)
         bk_answer_error(request, BK_INVALID,
                         "Signing in took too long: give the fields that the authRule and the back "
                         "relations of expand look at an index.");
-    else if (status == BK_NOT_FOUND) /* it was deleted meanwhile */
-        bk_answer_error(request, BK_INVALID, "Failed to authenticate.");
+    else if (status == BK_UNAUTHORIZED) /* signed out meanwhile */
+        bk_answer_error(request, status, "The request requires valid record authorization token.");
+    else if (status == BK_NOT_FOUND || status == BK_INVALID || status == BK_CONFLICT)
+        /* it was deleted meanwhile, or the way in says so */
+        bk_answer_error(request, BK_INVALID,
+                        grant->message != NULL ? grant->message : "Failed to authenticate.");
     else
         bk_answer_error(request, status, NULL);
+}
+
+static void settle(struct auth_grant *grant, enum bk_status status) {
+    struct bk_request *request = grant->request;
+    struct bk_slice fields = bk_request_query(request, BK_SLICE("fields"));
+    if (status == BK_OK && grant->mfa_id[0] == '\0') {
+        bk_buffer_append_literal(&request->out, ",\"token\":\"");
+        append_token(grant, &request->out);
+        bk_buffer_append_char(&request->out, '"');
+        if (grant->meta.length > 0)
+            bk_json_write_member_raw(&request->out, BK_SLICE("meta"), grant->meta);
+        bk_buffer_append_char(&request->out, '}');
+    }
+    bk_schema_unref(grant->schema);
+    if (status == BK_OK && grant->mfa_id[0] != '\0') {
+        answer_factor(grant);
+        return;
+    }
+    if (status == BK_OK && fields.length > 0)
+        status = bk_answer_pick_fields(request, fields);
+    if (status == BK_OK)
+        bk_answer(request, 200);
+    else
+        answer_failure(grant, status);
 }
 
 /* --- step by step ----------------------------------------------------------------------------- */
@@ -178,7 +232,8 @@ static void on_read_done(struct bk_read *read, enum bk_status status) {
         repeat(grant); /* its statements are of tables that look otherwise by now */
         return;
     }
-    if (status == BK_OK && grant->event_type.length > 0) {
+    if (status == BK_OK && grant->token.length == 0) {
+        grant->expires_s = bk_clock_wall_ms() / 1000 + grant->duration_s;
         if (grant->origin.actor.length == 0)
             grant->origin.actor = grant->label;
         grant->write.origin = &grant->origin;
@@ -243,17 +298,13 @@ static enum bk_status make_ready(struct auth_grant *grant) {
     if (status == BK_OK)
         status = make_rule(grant, &askers[0]);
     if (status == BK_OK)
+        status = auth_mfa_make(grant);
+    if (status == BK_OK)
         status = become(grant, &askers[1]);
     if (status == BK_OK)
         status = bk_show_make(&grant->show, &request->arena, &askers[1], grant->collection,
                               bk_request_query(request, BK_SLICE("expand")));
     return status;
-}
-
-/* A second factor cannot be asked for yet, and one that was asked for must not be left out. */
-static bool lacks_factor(const struct auth_grant *grant) {
-    return bk_slice_is(grant->method, "password") &&
-           auth_option_is_on(grant->collection, "mfa", "enabled");
 }
 
 void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
@@ -269,13 +320,6 @@ void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
 void auth_grant(struct auth_grant *grant) {
     struct bk_request *request = grant->request;
     enum bk_status status = make_ready(grant);
-    if (status == BK_OK && lacks_factor(grant)) {
-        bk_schema_unref(grant->schema);
-        bk_answer_error(request, BK_FORBIDDEN,
-                        "The collection asks for a second factor, which this server does not "
-                        "check yet: switch its mfa off to sign in by password alone.");
-        return;
-    }
     if (status == BK_OK) {
         grant->read.run = on_read;
         grant->read.done = on_read_done;

@@ -14,8 +14,9 @@ struct login {
     struct bk_job job;
     struct auth_grant grant;
     struct auth_identity identity;
+    struct auth_attempt attempt;
     struct bk_slice password;
-    bool is_found;
+    bool is_found, is_wrong;
     enum bk_status status;
 };
 
@@ -26,6 +27,8 @@ static struct auth_state *state_of(const struct bk_request *request) {
 
 /* No grant is made: the request is answered and what is pinned given back. */
 static void refuse(struct login *login, enum bk_status status, const char *message) {
+    auth_attempt_end(&login->attempt, login->is_wrong ? AUTH_ATTEMPT_FAILED : AUTH_ATTEMPT_UNJUDGED,
+                     login->is_found ? login->grant.credentials.id : BK_SLICE_EMPTY);
     bk_schema_unref(login->grant.schema);
     bk_answer_error(login->grant.request, status, message);
 }
@@ -46,9 +49,11 @@ static void on_verified(struct bk_job *job) {
     struct auth_state *state = state_of(login->grant.request);
     if (login->status == BK_OK) {
         state->logins++;
+        auth_attempt_end(&login->attempt, AUTH_ATTEMPT_PASSED, login->grant.credentials.id);
         auth_grant(&login->grant);
     } else {
         state->logins_failed++;
+        login->is_wrong = login->status == BK_UNAUTHORIZED;
         refuse(login, BK_INVALID, "Failed to authenticate.");
     }
 }
@@ -140,6 +145,12 @@ void auth_with_password(struct bk_request *request) {
     }
     struct login *login = bk_arena_alloc_zero(&request->arena, sizeof *login);
     if (!read_form(request, collection, login))
+        return;
+    login->attempt = (struct auth_attempt){.request = request,
+                                           .collection = collection,
+                                           .account = login->identity.value,
+                                           .method = "password"};
+    if (!auth_attempt_begin(&login->attempt))
         return;
     auth_grant_init(&login->grant, request, collection);
     login->grant.event_type = BK_SLICE("auth.login");

@@ -37,7 +37,8 @@ static void write_payload(const struct auth_mail *mail, struct bk_buffer *out) {
 }
 
 enum bk_status auth_mail_add(const struct bk_module_context *context,
-                             struct bk_transaction *transaction, const struct auth_mail *mail) {
+                             struct bk_transaction *transaction, const struct auth_mail *mail,
+                             char task[BK_WORK_ID_BYTES + 1]) {
     struct bk_buffer payload;
     BK_ASSERT(mail->template != NULL && mail->collection.length > 0 && mail->record.length > 0);
     bk_buffer_init(&payload, PAYLOAD_BYTES_MAX);
@@ -45,7 +46,7 @@ enum bk_status auth_mail_add(const struct bk_module_context *context,
     enum bk_status status = bk_buffer_status(&payload);
     if (status == BK_OK) {
         const struct bk_work_draft draft = {.kind = "mail", .payload = bk_buffer_slice(&payload)};
-        status = bk_work_add(context->work, transaction, &draft, NULL);
+        status = bk_work_add(context->work, transaction, &draft, task);
     }
     bk_buffer_fini(&payload);
     return status;

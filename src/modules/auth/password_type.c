@@ -86,6 +86,11 @@ static void configure(struct bk_field *field, const struct bk_json *definition,
     read_pattern(options, definition, path, problems, arena);
 }
 
+int64_t auth_password_minimum(const struct bk_field *field) {
+    const struct password_options *options = field->options;
+    return options->min > 1 ? options->min : 1;
+}
+
 static void write_options(const struct bk_field *field, struct bk_buffer *out) {
     const struct password_options *options = field->options;
     bk_json_write_member_int(out, BK_SLICE("cost"), options->cost);

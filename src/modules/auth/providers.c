@@ -1,175 +1,384 @@
 /*
- * OAuth2 providers, as far as a client begins with them: where it sends people to sign in, and with
- * which scopes. State and code verifier are made for each asking, the client keeps them, and the
- * challenge (RFC 7636, S256) is what the provider sees. The address ends in an empty redirect_uri,
- * behind which the client puts its own. Logos are the client's to draw: that member is empty.
+ * OAuth2 providers, each a row of a table: where people are sent to sign in, where a code becomes a
+ * token, where a token becomes a user, and where in that answer stands what. A collection may
+ * override each URL, for servers of one's own (Gitea, GitLab, OpenID Connect).
+ *
+ * An address counts when the provider has verified it. Where a provider does not say so, its address
+ * is not read at all (Spotify, Planning Center), unless nobody can have an account there without a
+ * verified one. Endpoints are those of the providers' documentation.
  */
-#include "auth.h"
-#include "bakend/crypto.h"
-#include "bakend/encode.h"
-#include "bakend/id.h"
+#include "oauth2.h"
 
-enum { STATE_BYTES = 30, VERIFIER_BYTES = 43, URL_BYTES_MAX = 64 * 1024 };
+/* Claims of OpenID Connect Core 5.1. */
+#define OIDC_PATHS                                                                                 \
+    {                                                                                              \
+        .id = "sub", .name = "name", .username = "preferred_username", .avatar = "picture",        \
+        .email = "email", .verified = "email_verified"                                             \
+    }
 
-struct provider {
-    const char *name, *display_name, *auth_url, *scopes;
-    bool lacks_pkce; /* it refuses what it does not know */
+static const struct oauth2_provider providers[] = {
+    {.name = "apple",
+     .display_name = "Apple",
+     .scopes = "name email",
+     .auth_url = "https://appleid.apple.com/auth/authorize",
+     .token_url = "https://appleid.apple.com/auth/token",
+     .paths = {.id = "sub", .name = "name", .email = "email", .verified = "email_verified"},
+     .issuer = "https://appleid.apple.com",
+     .takes_secret_in_body = true,
+     .has_id_token = true},
+    {.name = "bitbucket",
+     .display_name = "Bitbucket",
+     .scopes = "account",
+     .auth_url = "https://bitbucket.org/site/oauth2/authorize",
+     .token_url = "https://bitbucket.org/site/oauth2/access_token",
+     .user_url = "https://api.bitbucket.org/2.0/user",
+     .paths = {.id = "uuid",
+               .name = "display_name",
+               .username = "username",
+               .avatar = "links.avatar.href",
+               .active = "account_status=active"},
+     .emails_url = "/emails",
+     .lacks_pkce = true},
+    {.name = "box",
+     .display_name = "Box",
+     .scopes = "root_readonly",
+     .auth_url = "https://account.box.com/api/oauth2/authorize",
+     .token_url = "https://api.box.com/oauth2/token",
+     .user_url = "https://api.box.com/2.0/users/me",
+     .paths = {.id = "id",
+               .name = "name",
+               .avatar = "avatar_url",
+               .email = "login",
+               .active = "status=active"},
+     .takes_secret_in_body = true},
+    {.name = "discord",
+     .display_name = "Discord",
+     .scopes = "identify email",
+     .auth_url = "https://discord.com/api/oauth2/authorize",
+     .token_url = "https://discord.com/api/oauth2/token",
+     .user_url = "https://discord.com/api/users/@me",
+     .paths = {.id = "id",
+               .name = "global_name",
+               .username = "username",
+               .avatar = "avatar",
+               .email = "email",
+               .verified = "verified"},
+     .finish = oauth2_finish_discord},
+    {.name = "facebook",
+     .display_name = "Facebook",
+     .scopes = "email",
+     .auth_url = "https://www.facebook.com/v3.2/dialog/oauth",
+     .token_url = "https://graph.facebook.com/v3.2/oauth/access_token",
+     .user_url = "https://graph.facebook.com/me?fields=name,email,picture.type(large)",
+     .paths = {.id = "id", .name = "name", .avatar = "picture.data.url", .email = "email"},
+     .takes_secret_in_body = true},
+    {.name = "gitea",
+     .display_name = "Gitea/Forgejo",
+     .scopes = "read:user user:email",
+     .auth_url = "https://gitea.com/login/oauth/authorize",
+     .token_url = "https://gitea.com/login/oauth/access_token",
+     .user_url = "https://gitea.com/api/v1/user",
+     .paths = {.id = "id",
+               .name = "full_name",
+               .username = "login",
+               .avatar = "avatar_url",
+               .active = "active=true"},
+     .emails_url = "/emails"},
+    {.name = "gitee",
+     .display_name = "Gitee",
+     .scopes = "user_info emails",
+     .auth_url = "https://gitee.com/oauth/authorize",
+     .token_url = "https://gitee.com/oauth/token",
+     .user_url = "https://gitee.com/api/v5/user",
+     .paths = {.id = "id", .name = "name", .username = "login", .avatar = "avatar_url"},
+     .emails_url = "https://gitee.com/api/v5/emails",
+     .takes_secret_in_body = true},
+    {.name = "github",
+     .display_name = "GitHub",
+     .scopes = "read:user user:email",
+     .auth_url = "https://github.com/login/oauth/authorize",
+     .token_url = "https://github.com/login/oauth/access_token",
+     .user_url = "https://api.github.com/user",
+     .paths = {.id = "id", .name = "name", .username = "login", .avatar = "avatar_url"},
+     .emails_url = "/emails"},
+    {.name = "gitlab",
+     .display_name = "GitLab",
+     .scopes = "read_user",
+     .auth_url = "https://gitlab.com/oauth/authorize",
+     .token_url = "https://gitlab.com/oauth/token",
+     .user_url = "https://gitlab.com/api/v4/user",
+     .paths = {.id = "id",
+               .name = "name",
+               .username = "username",
+               .avatar = "avatar_url",
+               .email = "email",
+               .verified = "confirmed_at"}},
+    {.name = "google",
+     .display_name = "Google",
+     .scopes = "https://www.googleapis.com/auth/userinfo.profile "
+               "https://www.googleapis.com/auth/userinfo.email",
+     .auth_url = "https://accounts.google.com/o/oauth2/v2/auth",
+     .token_url = "https://oauth2.googleapis.com/token",
+     .user_url = "https://www.googleapis.com/oauth2/v3/userinfo",
+     .paths = {.id = "sub",
+               .name = "name",
+               .avatar = "picture",
+               .email = "email",
+               .verified = "email_verified"}},
+    {.name = "instagram2",
+     .display_name = "Instagram",
+     .scopes = "instagram_business_basic",
+     .auth_url = "https://www.instagram.com/oauth/authorize",
+     .token_url = "https://api.instagram.com/oauth/access_token",
+     .user_url = "https://graph.instagram.com/me?fields=id,username,account_type,user_id,name,"
+                 "profile_picture_url,followers_count,follows_count,media_count",
+     .paths =
+         {.id = "user_id", .name = "name", .username = "username", .avatar = "profile_picture_url"},
+     .takes_secret_in_body = true},
+    {.name = "kakao",
+     .display_name = "Kakao",
+     .scopes = "account_email profile_nickname profile_image",
+     .auth_url = "https://kauth.kakao.com/oauth/authorize",
+     .token_url = "https://kauth.kakao.com/oauth/token",
+     .user_url = "https://kapi.kakao.com/v2/user/me",
+     .paths = {.id = "id",
+               .username = "properties.nickname",
+               .avatar = "properties.profile_image",
+               .email = "kakao_account.email",
+               .verified = "kakao_account.is_email_verified kakao_account.is_email_valid"},
+     .takes_secret_in_body = true},
+    {.name = "lark",
+     .display_name = "Lark",
+     .scopes = "",
+     .auth_url = "https://accounts.feishu.cn/open-apis/authen/v1/authorize",
+     .token_url = "https://open.feishu.cn/open-apis/authen/v2/oauth/token",
+     .user_url = "https://open.feishu.cn/open-apis/authen/v1/user_info",
+     .paths = {.id = "data.union_id", .name = "data.name", .avatar = "data.avatar_url"},
+     .takes_secret_in_body = true},
+    {.name = "linear",
+     .display_name = "Linear",
+     .scopes = "read",
+     .auth_url = "https://linear.app/oauth/authorize",
+     .token_url = "https://api.linear.app/oauth/token",
+     .user_url = "https://api.linear.app/graphql",
+     .paths = {.id = "data.viewer.id",
+               .name = "data.viewer.name",
+               .username = "data.viewer.displayName",
+               .avatar = "data.viewer.avatarUrl",
+               .email = "data.viewer.email",
+               .active = "data.viewer.active=true"},
+     .query = "{\"query\":\"query Me { viewer { id displayName name email avatarUrl active } }\"}",
+     .lacks_pkce = true,
+     .takes_secret_in_body = true},
+    {.name = "livechat",
+     .display_name = "LiveChat",
+     .scopes = "",
+     .auth_url = "https://accounts.livechat.com/",
+     .token_url = "https://accounts.livechat.com/token",
+     .user_url = "https://accounts.livechat.com/v2/accounts/me",
+     .paths = {.id = "account_id",
+               .name = "name",
+               .avatar = "avatar_url",
+               .email = "email",
+               .verified = "email_verified"},
+     .takes_secret_in_body = true},
+    {.name = "mailcow",
+     .display_name = "mailcow",
+     .scopes = "profile",
+     .paths = {.id = "id",
+               .name = "full_name",
+               .username = "username",
+               .email = "email",
+               .active = "active=1"},
+     .finish = oauth2_finish_mailcow},
+    {.name = "microsoft",
+     .display_name = "Microsoft",
+     .scopes = "User.Read",
+     .auth_url = "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
+     .token_url = "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+     .user_url = "https://graph.microsoft.com/v1.0/me",
+     .paths = {.id = "id", .name = "displayName", .email = "mail"},
+     .takes_secret_in_body = true,
+     .finish = oauth2_finish_microsoft},
+    {.name = "monday",
+     .display_name = "monday.com",
+     .scopes = "me:read",
+     .auth_url = "https://auth.monday.com/oauth2/authorize",
+     .token_url = "https://auth.monday.com/oauth2/token",
+     .user_url = "https://api.monday.com/v2",
+     .paths = {.id = "data.me.id",
+               .name = "data.me.name",
+               .avatar = "data.me.photo_small",
+               .email = "data.me.email",
+               .verified = "data.me.is_verified",
+               .active = "data.me.enabled=true"},
+     .query = "{\"query\":\"query { me { id enabled name email is_verified photo_small } }\"}",
+     .takes_secret_in_body = true},
+    {.name = "notion",
+     .display_name = "Notion",
+     .scopes = "",
+     .auth_url = "https://api.notion.com/v1/oauth/authorize",
+     .token_url = "https://api.notion.com/v1/oauth/token",
+     .user_url = "https://api.notion.com/v1/users/me",
+     .paths = {.id = "bot.owner.user.id",
+               .name = "bot.owner.user.name",
+               .avatar = "bot.owner.user.avatar_url",
+               .email = "bot.owner.user.person.email"},
+     .headers = {{"Notion-Version", "2022-06-28"}}},
+#define OIDC(number)                                                                               \
+    {                                                                                              \
+        .name = "oidc" number, .display_name = "OIDC", .scopes = "openid email profile",           \
+        .paths = OIDC_PATHS, .has_id_token = true                                                  \
+    }
+    OIDC(""),
+    OIDC("2"),
+    OIDC("3"),
+    {.name = "patreon",
+     .display_name = "Patreon",
+     .scopes = "identity identity[email]",
+     .auth_url = "https://www.patreon.com/oauth2/authorize",
+     .token_url = "https://www.patreon.com/api/oauth2/token",
+     .user_url = "https://www.patreon.com/api/oauth2/v2/identity?fields%5Buser%5D="
+                 "full_name,email,vanity,image_url,is_email_verified",
+     .paths = {.id = "data.id",
+               .name = "data.attributes.full_name",
+               .username = "data.attributes.vanity",
+               .avatar = "data.attributes.image_url",
+               .email = "data.attributes.email",
+               .verified = "data.attributes.is_email_verified"},
+     .takes_secret_in_body = true},
+    {.name = "planningcenter",
+     .display_name = "Planning Center",
+     .scopes = "people",
+     .auth_url = "https://api.planningcenteronline.com/oauth/authorize",
+     .token_url = "https://api.planningcenteronline.com/oauth/token",
+     .user_url = "https://api.planningcenteronline.com/people/v2/me",
+     .paths = {.id = "data.id",
+               .name = "data.attributes.name",
+               .avatar = "data.attributes.avatar",
+               .active = "data.attributes.status=active"},
+     .takes_secret_in_body = true},
+    {.name = "spotify",
+     .display_name = "Spotify",
+     .scopes = "user-read-private",
+     .auth_url = "https://accounts.spotify.com/authorize",
+     .token_url = "https://accounts.spotify.com/api/token",
+     .user_url = "https://api.spotify.com/v1/me",
+     .paths = {.id = "id", .name = "display_name", .avatar = "images.0.url"}},
+    {.name = "strava",
+     .display_name = "Strava",
+     .scopes = "profile:read_all",
+     .auth_url = "https://www.strava.com/oauth/authorize",
+     .token_url = "https://www.strava.com/api/v3/oauth/token",
+     .user_url = "https://www.strava.com/api/v3/athlete",
+     .paths =
+         {.id = "id", .name = "firstname lastname", .username = "username", .avatar = "profile"},
+     .takes_secret_in_body = true},
+    {.name = "trakt",
+     .display_name = "Trakt",
+     .scopes = "",
+     .auth_url = "https://trakt.tv/oauth/authorize",
+     .token_url = "https://api.trakt.tv/oauth/token",
+     .user_url = "https://api.trakt.tv/users/settings",
+     .paths = {.id = "user.ids.uuid",
+               .name = "user.name",
+               .username = "user.username",
+               .avatar = "user.images.avatar.full"},
+     .headers = {{"trakt-api-key", NULL}, {"trakt-api-version", "2"}},
+     .takes_secret_in_body = true},
+    {.name = "twitch",
+     .display_name = "Twitch",
+     .scopes = "user:read:email",
+     .auth_url = "https://id.twitch.tv/oauth2/authorize",
+     .token_url = "https://id.twitch.tv/oauth2/token",
+     .user_url = "https://api.twitch.tv/helix/users",
+     .paths = {.id = "data.0.id",
+               .name = "data.0.display_name",
+               .username = "data.0.login",
+               .avatar = "data.0.profile_image_url",
+               .email = "data.0.email"},
+     .headers = {{"Client-Id", NULL}},
+     .takes_secret_in_body = true},
+    {.name = "twitter",
+     .display_name = "X/Twitter",
+     .scopes = "users.read users.email tweet.read",
+     .auth_url = "https://x.com/i/oauth2/authorize",
+     .token_url = "https://api.x.com/2/oauth2/token",
+     .user_url = "https://api.x.com/2/users/me"
+                 "?user.fields=id,name,username,profile_image_url,confirmed_email",
+     .paths = {.id = "data.id",
+               .name = "data.name",
+               .username = "data.username",
+               .avatar = "data.profile_image_url",
+               .email = "data.confirmed_email"}},
+    {.name = "vk",
+     .display_name = "ВКонтакте",
+     .scopes = "email",
+     .auth_url = "https://oauth.vk.com/authorize",
+     .token_url = "https://oauth.vk.com/access_token",
+     .user_url = "https://api.vk.com/method/users.get?fields=photo_max,screen_name&v=5.131",
+     .paths = {.id = "response.0.id",
+               .name = "response.0.first_name response.0.last_name",
+               .username = "response.0.screen_name",
+               .avatar = "response.0.photo_max"},
+     .lacks_pkce = true,
+     .takes_secret_in_body = true,
+     .email_is_in_token = true},
+    {.name = "wakatime",
+     .display_name = "WakaTime",
+     .scopes = "email",
+     .auth_url = "https://wakatime.com/oauth/authorize",
+     .token_url = "https://wakatime.com/oauth/token",
+     .user_url = "https://wakatime.com/api/v1/users/current",
+     .paths = {.id = "data.id",
+               .name = "data.display_name",
+               .username = "data.username",
+               .avatar = "data.photo",
+               .email = "data.email",
+               .verified = "data.is_email_confirmed"},
+     .takes_secret_in_body = true,
+     .finish = oauth2_finish_wakatime},
+    {.name = "yandex",
+     .display_name = "Yandex",
+     .scopes = "login:email login:avatar login:info",
+     .auth_url = "https://oauth.yandex.com/authorize",
+     .token_url = "https://oauth.yandex.com/token",
+     .user_url = "https://login.yandex.ru/info",
+     .paths = {.id = "id",
+               .name = "real_name",
+               .username = "login",
+               .avatar = "default_avatar_id",
+               .email = "default_email"},
+     .finish = oauth2_finish_yandex},
 };
 
-static const struct provider providers[] = {
-    {"apple", "Apple", "https://appleid.apple.com/auth/authorize", "name email", false},
-    {"bitbucket", "Bitbucket", "https://bitbucket.org/site/oauth2/authorize", "account", true},
-    {"box", "Box", "https://account.box.com/api/oauth2/authorize", "root_readonly", false},
-    {"discord", "Discord", "https://discord.com/api/oauth2/authorize", "identify email", false},
-    {"facebook", "Facebook", "https://www.facebook.com/v3.2/dialog/oauth", "email", false},
-    {"gitea", "Gitea/Forgejo", "https://gitea.com/login/oauth/authorize", "read:user user:email",
-     false},
-    {"gitee", "Gitee", "https://gitee.com/oauth/authorize", "user_info emails", false},
-    {"github", "GitHub", "https://github.com/login/oauth/authorize", "read:user user:email", false},
-    {"gitlab", "GitLab", "https://gitlab.com/oauth/authorize", "read_user", false},
-    {"google", "Google", "https://accounts.google.com/o/oauth2/v2/auth",
-     "https://www.googleapis.com/auth/userinfo.profile "
-     "https://www.googleapis.com/auth/userinfo.email",
-     false},
-    {"instagram2", "Instagram", "https://www.instagram.com/oauth/authorize",
-     "instagram_business_basic", false},
-    {"kakao", "Kakao", "https://kauth.kakao.com/oauth/authorize",
-     "account_email profile_nickname profile_image", false},
-    {"lark", "Lark", "https://accounts.feishu.cn/open-apis/authen/v1/authorize", "", false},
-    {"linear", "Linear", "https://linear.app/oauth/authorize", "read", true},
-    {"livechat", "LiveChat", "https://accounts.livechat.com/", "", false},
-    {"mailcow", "mailcow", "", "profile", false},
-    {"microsoft", "Microsoft", "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
-     "User.Read", false},
-    {"monday", "monday.com", "https://auth.monday.com/oauth2/authorize", "me:read", false},
-    {"notion", "Notion", "https://api.notion.com/v1/oauth/authorize", "", false},
-    {"oidc", "OIDC", "", "openid email profile", false},
-    {"oidc2", "OIDC", "", "openid email profile", false},
-    {"oidc3", "OIDC", "", "openid email profile", false},
-    {"patreon", "Patreon", "https://www.patreon.com/oauth2/authorize", "identity identity[email]",
-     false},
-    {"planningcenter", "Planning Center", "https://api.planningcenteronline.com/oauth/authorize",
-     "people", false},
-    {"spotify", "Spotify", "https://accounts.spotify.com/authorize", "user-read-private", false},
-    {"strava", "Strava", "https://www.strava.com/oauth/authorize", "profile:read_all", false},
-    {"trakt", "Trakt", "https://trakt.tv/oauth/authorize", "", false},
-    {"twitch", "Twitch", "https://id.twitch.tv/oauth2/authorize", "user:read:email", false},
-    {"twitter", "X/Twitter", "https://x.com/i/oauth2/authorize",
-     "users.read users.email tweet.read", false},
-    {"vk", "ВКонтакте", "https://oauth.vk.com/authorize", "email", true},
-    {"wakatime", "WakaTime", "https://wakatime.com/oauth/authorize", "email", false},
-    {"yandex", "Yandex", "https://oauth.yandex.com/authorize",
-     "login:email login:avatar login:info", false},
-};
-
-/* What a client gets of one. */
-struct offer {
-    struct bk_slice name, display_name;
-    char state[STATE_BYTES];
-    bool has_pkce;
-    char verifier[VERIFIER_BYTES], challenge[BK_BASE64URL_BYTES(BK_SHA256_BYTES)];
-    struct bk_buffer url;
-};
-
-static const struct provider *find(struct bk_slice name) {
+const struct oauth2_provider *oauth2_provider_find(struct bk_slice name) {
     for (size_t i = 0; i < BK_COUNT_OF(providers); i++)
         if (bk_slice_equal(name, bk_slice_from(providers[i].name)))
             return &providers[i];
     return NULL;
 }
 
-/* As in a form: words with a plus between them. */
-static void append_query(struct bk_buffer *out, const char *name, struct bk_slice text) {
-    struct bk_slice word;
-    bool is_first = true;
-    bk_buffer_format(out, "%s=", name);
-    while (bk_slice_split(&text, ' ', &word)) {
-        if (!is_first)
-            bk_buffer_append_char(out, '+');
-        is_first = false;
-        bk_percent_encode(out, word);
-    }
+const struct bk_json *oauth2_config_find(const struct bk_collection *collection,
+                                         struct bk_slice name) {
+    const struct bk_json *list = auth_option(collection, "oauth2", "providers");
+    for (const struct bk_json *config = list == NULL ? NULL : list->child; config != NULL;
+         config = config->next)
+        if (bk_slice_equal(bk_json_get_string(config, BK_SLICE("name")), name))
+            return config;
+    return NULL;
 }
 
-/* The parameters in the order of their names. */
-static void build_url(struct offer *offer, const struct provider *provider,
-                      const struct bk_json *config) {
-    struct bk_buffer *url = &offer->url;
-    struct bk_slice base = bk_json_get_string(config, BK_SLICE("authURL"));
-    if (base.length == 0)
-        base = bk_slice_from(provider->auth_url);
-    bk_buffer_append_slice(url, base);
-    bk_buffer_append_char(url, bk_slice_find(base, '?') == base.length ? '?' : '&');
-    append_query(url, "client_id", bk_json_get_string(config, BK_SLICE("clientId")));
-    if (offer->has_pkce) {
-        append_query(url, "&code_challenge",
-                     bk_slice_make(offer->challenge, sizeof offer->challenge));
-        append_query(url, "&code_challenge_method", BK_SLICE("S256"));
-    }
-    if (bk_slice_is(offer->name, "apple"))
-        append_query(url, "&response_mode", BK_SLICE("form_post"));
-    append_query(url, "&response_type", BK_SLICE("code"));
-    if (provider->scopes[0] != '\0')
-        append_query(url, "&scope", bk_slice_from(provider->scopes));
-    append_query(url, "&state", bk_slice_make(offer->state, sizeof offer->state));
-    bk_buffer_append_literal(url, "&redirect_uri=");
+struct bk_slice oauth2_url(const struct bk_json *config, const char *member, const char *own) {
+    struct bk_slice url = bk_json_get_string(config, bk_slice_from(member));
+    return url.length > 0 ? url : bk_slice_from(own);
 }
 
-static void make_offer(struct offer *offer, const struct provider *provider,
-                       const struct bk_json *config) {
-    static const struct bk_slice letters =
-        BK_SLICE_INIT("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
+bool oauth2_has_pkce(const struct oauth2_provider *provider, const struct bk_json *config) {
     const struct bk_json *pkce = bk_json_get(config, BK_SLICE("pkce"));
-    uint8_t digest[BK_SHA256_BYTES];
-    offer->name = bk_slice_from(provider->name);
-    offer->display_name = bk_json_get_string(config, BK_SLICE("displayName"));
-    if (offer->display_name.length == 0)
-        offer->display_name = bk_slice_from(provider->display_name);
-    offer->has_pkce =
-        pkce != NULL && pkce->type == BK_JSON_BOOL ? pkce->boolean : !provider->lacks_pkce;
-    bk_random_text(offer->state, sizeof offer->state, letters);
-    bk_random_text(offer->verifier, sizeof offer->verifier, letters);
-    bk_sha256(digest, bk_slice_make(offer->verifier, sizeof offer->verifier));
-    bk_base64url_encode(offer->challenge, digest, sizeof digest);
-    bk_buffer_init(&offer->url, URL_BYTES_MAX);
-    build_url(offer, provider, config);
+    return pkce != NULL && pkce->type == BK_JSON_BOOL ? pkce->boolean : !provider->lacks_pkce;
 }
 
-static void write_offer(const struct offer *offer, struct bk_buffer *out) {
-    struct bk_slice url = bk_buffer_slice(&offer->url), none = BK_SLICE("");
-    bk_json_write_separator(out);
-    bk_buffer_append_char(out, '{');
-    bk_json_write_member_string(out, BK_SLICE("name"), offer->name);
-    bk_json_write_member_string(out, BK_SLICE("displayName"), offer->display_name);
-    bk_json_write_member_string(out, BK_SLICE("logo"), none);
-    bk_json_write_member_string(out, BK_SLICE("state"),
-                                bk_slice_make(offer->state, sizeof offer->state));
-    bk_json_write_member_string(out, BK_SLICE("authURL"), url);
-    bk_json_write_member_string(out, BK_SLICE("authUrl"), url);
-    bk_json_write_member_string(
-        out, BK_SLICE("codeVerifier"),
-        offer->has_pkce ? bk_slice_make(offer->verifier, sizeof offer->verifier) : none);
-    bk_json_write_member_string(
-        out, BK_SLICE("codeChallenge"),
-        offer->has_pkce ? bk_slice_make(offer->challenge, sizeof offer->challenge) : none);
-    bk_json_write_member_string(out, BK_SLICE("codeChallengeMethod"),
-                                offer->has_pkce ? BK_SLICE("S256") : none);
-    bk_buffer_append_char(out, '}');
-}
-
-void auth_providers_write(const struct bk_collection *collection, struct bk_buffer *out) {
-    const struct bk_json *configured = auth_option(collection, "oauth2", "providers");
-    bool is_on = auth_option_is_on(collection, "oauth2", "enabled");
-    bk_buffer_append_char(out, '[');
-    for (const struct bk_json *config = is_on && configured != NULL ? configured->child : NULL;
-         config != NULL; config = config->next) {
-        const struct provider *provider = find(bk_json_get_string(config, BK_SLICE("name")));
-        if (provider == NULL)
-            continue;
-        struct offer offer;
-        make_offer(&offer, provider, config);
-        write_offer(&offer, out);
-        bk_buffer_fini(&offer.url);
-    }
-    bk_buffer_append_char(out, ']');
+const struct bk_json *oauth2_extra(const struct bk_json *config, const char *name) {
+    return bk_json_get(bk_json_get(config, BK_SLICE("extra")), bk_slice_from(name));
 }

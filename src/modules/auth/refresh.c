@@ -1,14 +1,13 @@
 /*
- * Tokens without a password: the one that a token is exchanged for, and a superuser's for another
- * record. A token that may not be renewed, like the one of an impersonation, comes back as it is.
+ * Tokens without a password: the one that a token is exchanged for, which goes on with its session,
+ * and a superuser's for another record, which has a session of its own. A token that may not be
+ * renewed, like the one of an impersonation, comes back as it is.
  */
 #include "auth.h"
 
 /* --- renewing --------------------------------------------------------------------------------- */
 
-/* The collection that the token is of, which must be the one of the path; else the request was
- * answered and NULL is returned. */
-static const struct bk_collection *own_collection(struct bk_request *request) {
+const struct bk_collection *auth_own_collection(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct bk_schema *schema = bk_schema_current(context->schema, request->tenant);
     const struct bk_collection *asked =
@@ -20,6 +19,11 @@ static const struct bk_collection *own_collection(struct bk_request *request) {
     if (request->actor.collection_id.length == 0) {
         bk_answer_error(request, BK_UNAUTHORIZED,
                         "The request requires valid record authorization token.");
+        return NULL;
+    }
+    if (!bk_slice_equal(request->actor.tenant, request->tenant->name)) {
+        bk_answer_error(request, BK_FORBIDDEN,
+                        "The token belongs to another tenant than the request names.");
         return NULL;
     }
     const struct bk_collection *own = bk_schema_find(schema, request->actor.collection_id);
@@ -34,7 +38,7 @@ static const struct bk_collection *own_collection(struct bk_request *request) {
 
 void auth_refresh(struct bk_request *request) {
     struct auth_claims claims;
-    const struct bk_collection *collection = own_collection(request);
+    const struct bk_collection *collection = auth_own_collection(request);
     if (collection == NULL)
         return;
     struct auth_grant *grant = bk_arena_alloc_zero(&request->arena, sizeof *grant);
@@ -46,6 +50,9 @@ void auth_refresh(struct bk_request *request) {
     }
     auth_grant_init(grant, request, collection);
     grant->is_refreshable = true;
+    grant->is_alone = true;
+    grant->method = BK_SLICE("refresh");
+    grant->session = request->actor.session;
     struct bk_slice token = bk_request_token(request);
     if (!auth_token_read(&request->arena, token, &claims) || !claims.is_refreshable)
         grant->token = token;
@@ -101,5 +108,6 @@ void auth_impersonate(struct bk_request *request) {
     grant->method = BK_SLICE("impersonation");
     grant->origin = request->origin;
     grant->duration_s = seconds;
+    grant->is_alone = true;
     auth_grant(grant);
 }

@@ -3,7 +3,7 @@
  * one used longest ago goes. What an event says about a record or its collection is forgotten at
  * once, before the next request is read, so that a revoked token is not taken from here. Every
  * changed record asks for that, whatever its collection, so the tokens of a record are found by its
- * label.
+ * label. An entry stands for its session too: the end of a session is an event of its record.
  */
 #include "auth.h"
 #include "bakend/alloc.h"
@@ -50,14 +50,14 @@ void auth_cache_fini(struct auth_cache *cache) {
     bk_map_fini(&cache->by_label);
 }
 
-const struct auth_cached *auth_cache_find(struct auth_cache *cache, struct bk_slice token,
-                                          int64_t now_s) {
+struct auth_cached *auth_cache_find(struct auth_cache *cache, struct bk_slice token,
+                                    int64_t now_s) {
     struct auth_cached *entry = bk_map_get(&cache->by_token, token);
     if (entry == NULL) {
         cache->misses++;
         return NULL;
     }
-    if (entry->expires_s <= now_s) {
+    if (entry->expires_s <= now_s || now_s < entry->begins_s) {
         drop(cache, entry);
         cache->misses++;
         return NULL;
@@ -82,7 +82,7 @@ void auth_cache_add(struct auth_cache *cache, const struct auth_cached *entry) {
     if (cache->count == cache->count_max)
         drop(cache, bk_container_of(cache->by_age.next, struct auth_cached, link));
     size_t text_bytes = entry->token.length + entry->tenant.length + entry->label.length +
-                        entry->id.length + entry->collection_id.length;
+                        entry->id.length + entry->collection_id.length + entry->session.length;
     struct auth_cached *added = bk_alloc(sizeof(*added) + text_bytes);
     char *at = (char *)(added + 1);
     *added = *entry;
@@ -91,6 +91,7 @@ void auth_cache_add(struct auth_cache *cache, const struct auth_cached *entry) {
     added->label = copy(&at, entry->label);
     added->id = copy(&at, entry->id);
     added->collection_id = copy(&at, entry->collection_id);
+    added->session = copy(&at, entry->session);
     bk_list_init(&added->link);
     bk_list_push(&cache->by_age, &added->link);
     bk_map_put(&cache->by_token, added->token, added);

@@ -24,6 +24,10 @@ struct changefeed_state {
     struct bk_timer *heartbeat;
     uint32_t stream_count;
     uint64_t streamed_count; /* events, ever */
+    /* token.c */
+    struct bk_list guards;
+    int64_t guards_expire_s; /* no token of theirs ends before; 0: none will end */
+    struct bk_revocation_hook revocation;
     struct bk_metrics_source metrics;
     /* consumer.c */
     struct bk_timer *consumer_tick;
@@ -50,9 +54,24 @@ struct changefeed_tenant *changefeed_tenant_of(const struct changefeed_state *st
 #define CHANGEFEED_TOKEN_OVER                                                                      \
     "The token is not valid any more: it expired, was revoked, or may not read events. Come back " \
     "with a new one."
-/* Its token, for later; empty when there is nothing to judge. */
-struct bk_slice changefeed_token_keep(struct bk_request *request);
-bool changefeed_token_holds(const struct bk_request *request, struct bk_slice token);
+/* Embed it in what lasts longer than a request as a rule. Zeroed: there is nothing to judge. */
+struct changefeed_guard {
+    struct bk_list link; /* in state->guards */
+    struct bk_request *request;
+    struct bk_slice token; /* empty: there is nothing to judge */
+    bool is_over;
+    /* The token is over, which is told once. What is with a reader or a writer now is to ask
+     * changefeed_guard_holds when it comes back. */
+    void (*on_over)(struct changefeed_guard *guard);
+};
+void changefeed_guard_begin(struct changefeed_guard *guard, struct bk_request *request,
+                            void (*on_over)(struct changefeed_guard *guard));
+/* Harmless when it was not begun. */
+void changefeed_guard_end(struct changefeed_guard *guard);
+bool changefeed_guard_holds(const struct changefeed_guard *guard);
+void changefeed_guards_init(struct changefeed_state *state);
+/* Looks for those that have expired. */
+void changefeed_guards_tick(struct changefeed_state *state);
 
 /* --- format.c: in what form the events are asked for ------------------------------------------ */
 

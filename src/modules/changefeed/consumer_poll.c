@@ -31,7 +31,7 @@ struct changefeed_consumer_poll {
     struct bk_feed_read read;
     struct changefeed_consumer_change change;
     struct bk_timer *timer; /* NULL: it does not wait */
-    struct bk_slice token;
+    struct changefeed_guard guard;
     uint32_t limit;
     int64_t lease_ms;
     bool is_due; /* it waits no longer */
@@ -64,6 +64,7 @@ static void release(struct changefeed_consumer_poll *poll) {
     poll->definition = NULL;
     bk_timer_close(poll->timer);
     poll->timer = NULL;
+    changefeed_guard_end(&poll->guard);
     poll->request->on_abort = NULL;
 }
 
@@ -201,10 +202,13 @@ static void on_leased(struct changefeed_consumer_change *change, enum bk_status 
         answer_error(poll, status, NULL);
         return;
     }
-    if (poll->request->is_aborted) {
+    if (poll->request->is_aborted || poll->guard.is_over) {
         /* Nobody has the page. */
         changefeed_consumer_end_lease(consumer);
-        answer_error(poll, BK_CANCELLED, NULL);
+        if (poll->request->is_aborted)
+            answer_error(poll, BK_CANCELLED, NULL);
+        else
+            answer_error(poll, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
         return;
     }
     answer_page(poll, bk_slice_make(place->lease, place->lease_length), place->until_ms);
@@ -239,7 +243,7 @@ static void judge_page(struct changefeed_consumer_poll *poll) {
     if (!poll->has_read)
         poll->first_sequence = poll->read.first_sequence;
     poll->has_read = true;
-    if (!changefeed_token_holds(poll->request, poll->token))
+    if (!changefeed_guard_holds(&poll->guard))
         answer_error(poll, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
     else if (poll->read.event_count > 0)
         lease(poll);
@@ -366,6 +370,13 @@ static void on_abort(struct bk_request *request) {
         answer_error(poll, BK_CANCELLED, NULL);
 }
 
+static void on_over(struct changefeed_guard *guard) {
+    struct changefeed_consumer_poll *poll =
+        bk_container_of(guard, struct changefeed_consumer_poll, guard);
+    if (!poll->is_reading && !poll->is_leasing)
+        answer_error(poll, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
+}
+
 void changefeed_consumers_drain(struct changefeed_state *state, struct bk_tenant *tenant) {
     struct changefeed_tenant *own = changefeed_tenant_of(state, tenant);
     if (own == NULL)
@@ -424,7 +435,7 @@ void changefeed_consumer_poll_begin(struct bk_request *request) {
     poll->consumer = consumer;
     poll->is_due = wait_s == 0 || bk_api_is_draining(state->context->api);
     if (!poll->is_due) {
-        poll->token = changefeed_token_keep(request);
+        changefeed_guard_begin(&poll->guard, request, on_over);
         poll->timer = bk_timer_create(state->context->loop, on_time_up, poll);
         bk_timer_start(poll->timer, (uint64_t)wait_s * MS, 0);
     }

@@ -24,7 +24,7 @@ struct page {
     struct changefeed_waiter waiter;
     struct bk_timer *timer;
     uint32_t wait_ms;
-    struct bk_slice token; /* of one that waited */
+    struct changefeed_guard guard; /* of one that waited */
     bool has_waited, is_last_read;
     bool is_pruned;          /* it begins at a time that may be before what is kept */
     uint64_t first_sequence; /* of the first read */
@@ -90,6 +90,7 @@ static void answer_page(struct page *page) {
 
 static void end_wait(struct page *page) {
     changefeed_waiter_leave(&page->waiter);
+    changefeed_guard_end(&page->guard);
     bk_timer_close(page->timer);
     page->timer = NULL;
     page->request->on_abort = NULL;
@@ -110,7 +111,7 @@ static void finish(struct page *page, enum bk_status status) {
     if (page->has_waited)
         end_wait(page);
     changefeed_query_release(&page->feed_read.query);
-    if (status == BK_OK && !changefeed_token_holds(request, page->token)) {
+    if (status == BK_OK && !changefeed_guard_holds(&page->guard)) {
         bk_answer_error(request, BK_UNAUTHORIZED, CHANGEFEED_TOKEN_OVER);
         return;
     }
@@ -151,18 +152,27 @@ static void on_time_up(struct bk_timer *timer, void *user) {
         changefeed_wake(&page->waiter);
 }
 
-static void on_page_abort(struct bk_request *request) {
-    struct page *page = request->state;
+/* What is being read now ends when it comes. */
+static void end_unless_reading(struct page *page, enum bk_status status) {
     bool is_reading = !changefeed_is_waiting(&page->waiter) && bk_list_is_empty(&page->waiter.link);
     if (!is_reading)
-        finish(page, BK_CANCELLED);
+        finish(page, status);
+}
+
+static void on_page_abort(struct bk_request *request) {
+    end_unless_reading(request->state, BK_CANCELLED);
+}
+
+/* The token is over: that is the answer. */
+static void on_page_over(struct changefeed_guard *guard) {
+    end_unless_reading(bk_container_of(guard, struct page, guard), BK_OK);
 }
 
 static bool may_wait(const struct page *page) {
     const struct bk_request *request = page->request;
     return page->wait_ms > 0 && page->feed_read.event_count == 0 && !page->feed_read.has_more &&
-           !page->is_last_read && !request->is_aborted && request->method != BK_HEAD &&
-           !bk_api_is_draining(request->api);
+           !page->is_last_read && !page->guard.is_over && !request->is_aborted &&
+           request->method != BK_HEAD && !bk_api_is_draining(request->api);
 }
 
 static void begin_wait(struct page *page) {
@@ -171,7 +181,7 @@ static void begin_wait(struct page *page) {
     changefeed_waiter_init(&page->waiter, state, request->tenant, &page->feed_read.query);
     page->waiter.on_wake = on_page_wake;
     page->first_sequence = page->feed_read.first_sequence;
-    page->token = changefeed_token_keep(request);
+    changefeed_guard_begin(&page->guard, request, on_page_over);
     page->has_waited = true;
     page->timer = bk_timer_create(state->context->loop, on_time_up, page);
     bk_timer_start(page->timer, page->wait_ms, 0);

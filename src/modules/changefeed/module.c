@@ -205,6 +205,7 @@ static enum bk_status init(struct bk_module_context *context, struct bk_error *e
     (void)error;
     state->context = context;
     changefeed_waiting_init(state);
+    changefeed_guards_init(state);
     changefeed_streams_init(state);
     state->metrics.write = write_metrics;
     bk_api_add_metrics(context->api, &state->metrics);

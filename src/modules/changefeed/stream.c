@@ -41,7 +41,7 @@ struct stream {
     struct changefeed_waiter waiter; /* its position is the stream's */
     struct bk_buffer page;
     struct bk_list link; /* in state->streams */
-    struct bk_slice token;
+    struct changefeed_guard guard;
     uint64_t written_ms;
     uint8_t epoch[8];
     char after[BK_CURSOR_BYTES];
@@ -102,6 +102,7 @@ static void release(struct stream *stream) {
     struct changefeed_tenant *tenant = changefeed_tenant_of(stream->state, stream->request->tenant);
     BK_ASSERT(stream->state->stream_count > 0 && tenant->stream_count > 0);
     changefeed_waiter_leave(&stream->waiter);
+    changefeed_guard_end(&stream->guard);
     changefeed_query_release(&stream->feed_read.query);
     bk_list_remove(&stream->link);
     bk_buffer_fini(&stream->page);
@@ -259,7 +260,7 @@ static void on_page_read(struct bk_feed_read *read, enum bk_status status) {
         fail(stream, status);
         return;
     }
-    if (!changefeed_token_holds(stream->request, stream->token)) {
+    if (!changefeed_guard_holds(&stream->guard)) {
         fail(stream, BK_UNAUTHORIZED);
         return;
     }
@@ -292,6 +293,13 @@ static void on_abort(struct bk_request *request) {
         end(stream);
 }
 
+/* What is being read now ends when it comes. */
+static void on_over(struct changefeed_guard *guard) {
+    struct stream *stream = bk_container_of(guard, struct stream, guard);
+    if (!stream->is_busy)
+        end_with_error(stream, BK_FEED_NO_PROBLEM, BK_UNAUTHORIZED);
+}
+
 static bool may_open(struct bk_request *request) {
     struct changefeed_tenant *tenant =
         changefeed_tenant_of(changefeed_state_of(request), request->tenant);
@@ -318,7 +326,7 @@ static void init(struct stream *stream, struct bk_request *request,
     struct changefeed_state *state = changefeed_state_of(request);
     stream->request = request;
     stream->state = state;
-    stream->token = changefeed_token_keep(request);
+    changefeed_guard_begin(&stream->guard, request, on_over);
     stream->feed_read = (struct bk_feed_read){.tenant = request->tenant,
                                               .query = *query,
                                               .events = &stream->page,
@@ -376,7 +384,7 @@ static void beat(struct stream *stream) {
         end_with_error(stream, BK_FEED_CURSOR_EPOCH_CHANGED, BK_CONFLICT);
         return;
     }
-    if (!changefeed_token_holds(stream->request, stream->token)) {
+    if (!changefeed_guard_holds(&stream->guard)) {
         end_with_error(stream, BK_FEED_NO_PROBLEM, BK_UNAUTHORIZED);
         return;
     }
@@ -394,6 +402,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     (void)timer;
     struct changefeed_state *state = user;
     uint64_t now_ms = bk_loop_now_ms(state->context->loop);
+    changefeed_guards_tick(state);
     for (int i = 0; i < HEARTBEATS_PER_TICK && !bk_list_is_empty(&state->streams); i++) {
         struct stream *stream = bk_container_of(state->streams.next, struct stream, link);
         if (now_ms - stream->written_ms < HEARTBEAT_MS)

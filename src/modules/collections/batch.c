@@ -185,6 +185,8 @@ static void prepare_next(struct batch *batch) {
     while (!batch->is_waiting && !has_failed && batch->prepared_count < batch->part_count) {
         struct batch_part *part = &batch->parts[batch->prepared_count];
         part->status = part->read_status;
+        if (part->status == BK_OK && batch->plans == 0)
+            part->status = collections_batch_part_ask_guards(part);
         if (part->status == BK_OK)
             prepare(batch, part);
         has_failed = !batch->is_waiting && part->status != BK_OK;

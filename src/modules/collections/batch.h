@@ -15,6 +15,7 @@ struct batch_part {
     enum bk_status status;               /* why it cannot be run; BK_OK: it can */
     const char *message;                 /* beside a status; or NULL */
     int http_status;
+    bool is_limited; /* its status is a guard's */
 };
 
 struct batch {
@@ -38,6 +39,8 @@ bool collections_batch_list_read(const struct bk_json *body, const struct bk_jso
 /* What a part asks for. Sets its status when it asks for nothing that there is. */
 void collections_batch_part_init(struct batch_part *part, struct bk_request *request,
                                  const struct bk_json *element);
+/* Whether a client may do it now: each part counts as the request that it could be. */
+enum bk_status collections_batch_part_ask_guards(struct batch_part *part);
 /* All parts, before the batch is answered. */
 void collections_batch_release(struct batch *batch);
 

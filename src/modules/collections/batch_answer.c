@@ -108,7 +108,7 @@ void collections_batch_answer_failure(struct batch *batch, enum bk_status status
     bk_buffer_init(&data, request->out.max_bytes);
     if (part != NULL)
         status = explain(part, status);
-    bool is_told = part != NULL && is_of_part(status);
+    bool is_told = part != NULL && (part->is_limited || is_of_part(status));
     if (is_told)
         write_part_failure(batch, part, status, &data);
     collections_batch_release(batch);

@@ -8,12 +8,14 @@
  *
  * with a query behind it. To rules it is a request like any other: its method, query, headers and
  * body are its own; headers that it does not have are those of the batch. Who asks is the same for
- * all: an Authorization of a part means nothing.
+ * all: an Authorization of a part means nothing. To guards it is one as well, so that a batch is no
+ * way around the limits of what is in it.
  */
 #include "batch.h"
 
 #include "bakend/alloc.h"
 #include "bakend/encode.h"
+#include "bakend/settings.h"
 
 /* --- the form --------------------------------------------------------------------------------- */
 
@@ -110,6 +112,7 @@ static void borrow(struct bk_request *part, const struct bk_request *batch) {
     part->remote_address = batch->remote_address;
     part->host = batch->host;
     part->is_control = batch->is_control;
+    part->responder = batch->responder; /* guards let calls in process pass; it answers nothing */
     memcpy(part->id, batch->id, sizeof(part->id));
 }
 
@@ -177,6 +180,50 @@ static bool read_action(struct batch_part *part) {
         return false;
     }
 }
+
+/* --- guards ----------------------------------------------------------------------------------- */
+
+/* As those of collections.c, as far as guards look at them. */
+static const struct bk_route routes[] = {
+    [RECORD_CREATE] = {.path = "/api/collections/{collection}/records", .labels = "create"},
+    [RECORD_UPDATE] = {.path = "/api/collections/{collection}/records/{id}", .labels = "update"},
+    [RECORD_DELETE] = {.path = "/api/collections/{collection}/records/{id}", .labels = "delete"},
+};
+
+static bool is_stored(const struct batch_part *part) {
+    const struct bk_request *request = &part->request;
+    const struct bk_module_context *context = request->module;
+    const struct bk_collection *collection =
+        bk_schema_find(bk_schema_current(context->schema, request->tenant), part->collection_name);
+    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
+    struct bk_statement *statement;
+    if (collection == NULL || collection->type == BK_COLLECTION_VIEW || connection == NULL ||
+        bk_connection_statement(connection, &collection->exists_by_id, &statement) != BK_OK)
+        return false;
+    bk_statement_bind_text(statement, 1, part->id);
+    enum bk_status status = bk_statement_step(statement);
+    bk_statement_reset(statement);
+    return status == BK_OK;
+}
+
+/* An upsert is held to what it would be now: parts before it may yet make that another thing. */
+enum bk_status collections_batch_part_ask_guards(struct batch_part *part) {
+    struct bk_request *request = &part->request;
+    enum record_action action = part->action;
+    if (action == RECORD_UPSERT)
+        action = bk_settings_of(request->tenant)->limits.is_enabled && is_stored(part)
+                     ? RECORD_UPDATE
+                     : RECORD_CREATE;
+    request->route = &routes[action];
+    request->parameters[0] = part->collection_name;
+    request->parameters[1] = part->id;
+    request->parameter_count = action == RECORD_CREATE ? 1 : 2;
+    enum bk_status status = bk_request_ask_guards(request);
+    part->is_limited = status != BK_OK;
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------------- */
 
 void collections_batch_part_init(struct batch_part *part, struct bk_request *request,
                                  const struct bk_json *element) {

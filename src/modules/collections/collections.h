@@ -97,6 +97,10 @@ const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation, struct bk_schema **schema,
                                              struct bk_slice *rule);
 
+/* Says that the collection of a path is missing, and which. Outside /api a path may have been meant
+ * for anything: NULL. */
+const char *collections_missing_message(struct bk_request *request, struct bk_slice name);
+
 /* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not
  * fit. */
 enum bk_status collections_record_copy(const struct bk_collection *collection,

@@ -47,11 +47,7 @@ enum bk_status collections_ask_find(struct record_change *change) {
     change->collection = bk_schema_find(schema, change->collection_name);
     change->rule = BK_SLICE_EMPTY;
     if (change->collection == NULL) {
-        bool is_write = change->action != RECORD_DELETE && bk_slice_is(change->context, "default");
-        /* A path outside /api may have been meant for anything. */
-        if (bk_slice_starts_with(request->path, BK_SLICE("/api/")))
-            change->message =
-                is_write ? "Missing or invalid collection context." : "Missing collection context.";
+        change->message = collections_missing_message(request, change->collection_name);
         return BK_NOT_FOUND;
     }
     if (change->collection->type == BK_COLLECTION_VIEW) {

@@ -15,6 +15,17 @@ static void refuse_closed(struct bk_request *request, const struct bk_collection
     bk_answer_error(request, BK_INVALID, message.data);
 }
 
+const char *collections_missing_message(struct bk_request *request, struct bk_slice name) {
+    if (!bk_slice_starts_with(request->path, BK_SLICE("/api/")))
+        return NULL;
+    if (name.length > BK_COLLECTION_NAME_BYTES_MAX)
+        return "Missing collection context: no collection has so long a name.";
+    return bk_arena_format(&request->arena,
+                           "Missing collection context: there is no collection \"%.*s\".",
+                           BK_SLICE_PRINT(name))
+        .data;
+}
+
 const struct bk_collection *collections_open(struct bk_request *request,
                                              enum bk_operation operation, struct bk_schema **schema,
                                              struct bk_slice *rule) {
@@ -23,9 +34,8 @@ const struct bk_collection *collections_open(struct bk_request *request,
     const struct bk_collection *collection =
         bk_schema_find(*schema, bk_request_parameter(request, BK_SLICE("collection")));
     if (collection == NULL) {
-        /* A path outside /api may have been meant for anything. */
-        bool is_of_api = bk_slice_starts_with(request->path, BK_SLICE("/api/"));
-        bk_answer_error(request, BK_NOT_FOUND, is_of_api ? "Missing collection context." : NULL);
+        struct bk_slice name = bk_request_parameter(request, BK_SLICE("collection"));
+        bk_answer_error(request, BK_NOT_FOUND, collections_missing_message(request, name));
         return NULL;
     }
     if (collection->type == BK_COLLECTION_VIEW && operation >= BK_MAY_CREATE) {

@@ -131,13 +131,15 @@ static void on_prepared(struct record_change *change, enum bk_status status) {
 static void plan(struct record_request *record) {
     struct bk_request *request = record->request;
     struct record_change *change = &record->change;
+    const struct bk_companion *companion = request->companion;
     record->plans++;
     bk_problems_init(&request->problems, &request->arena);
     *change = (struct record_change){
         .request = request,
         .action = record->action,
         .collection_name = bk_request_parameter(request, BK_SLICE("collection")),
-        .context = BK_SLICE("default"),
+        .context = companion != NULL && companion->context.length > 0 ? companion->context
+                                                                      : BK_SLICE("default"),
         .files = request->files,
         .prepared = on_prepared,
         .user = record,

@@ -227,7 +227,8 @@ static struct realtime_question *make(struct realtime_asker *asker,
     question->actor = asker->actor;
     question->actor.id = bk_arena_copy(&question->arena, asker->actor.id);
     question->actor.collection_id = bk_arena_copy(&question->arena, asker->actor.collection_id);
-    question->actor.label = question->actor.scopes = question->actor.tenant = BK_SLICE_EMPTY;
+    question->actor.scopes = bk_arena_copy(&question->arena, asker->actor.scopes);
+    question->actor.label = question->actor.tenant = question->actor.session = BK_SLICE_EMPTY;
     bk_asker_init(&question->asker, question->schema, &question->actor, NULL);
     question->asker.request = describe(question, asker);
     question->asker.auth_values = read_record(question, asker);

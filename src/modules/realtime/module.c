@@ -179,6 +179,10 @@ static enum bk_status init(struct bk_module_context *context, struct bk_error *e
     bk_buffer_init(&realtime->other_text, TEXT_BYTES_MAX);
     realtime->metrics.write = on_metrics;
     bk_api_add_metrics(context->api, &realtime->metrics);
+    realtime->client_hook.tell = realtime_stream_tell;
+    bk_api_set_client_hook(context->api, &realtime->client_hook);
+    realtime->revocation.on_revoked = realtime_viewers_on_revoked;
+    bk_api_add_revocation_hook(context->api, &realtime->revocation);
     realtime_drain_init(realtime);
     realtime->tick = bk_timer_create(context->loop, on_tick, realtime);
     bk_timer_set_background(realtime->tick);

@@ -60,6 +60,8 @@ struct realtime {
     uint64_t serial;                 /* of the last event sent */
     struct bk_map viewers;           /* by label, the first of a ring */
     struct bk_list viewers_by_check; /* the one checked longest ago first */
+    int64_t expires_s;               /* no viewer's token ends before; 0: none will end */
+    struct bk_revocation_hook revocation;
     struct bk_list sessions;
     struct bk_list streams; /* the one that was idle longest first */
     struct bk_map streams_by_id;
@@ -71,6 +73,7 @@ struct realtime {
     uint32_t drain_ticks; /* left */
     struct bk_drain_hook drain;
     struct bk_metrics_source metrics;
+    struct bk_client_hook client_hook;
     struct bk_arena arena; /* for what is done with before the call returns */
     struct bk_buffer text, other_text;
     struct realtime_figures figures;
@@ -312,7 +315,10 @@ void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *act
 void realtime_viewer_leave(struct realtime_peer *peer);
 /* A record or a collection changed: do tokens that depend on it still hold? */
 void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event);
-/* Looks at those that were not looked at for a while. */
+/* What the authenticator says of tokens. */
+void realtime_viewers_on_revoked(struct bk_revocation_hook *hook,
+                                 const struct bk_revocation *revocation);
+/* Ends those whose token has expired, and looks at those that were not looked at for a while. */
 void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms);
 /* --- peer.c: connections of either kind ------------------------------------------------------- */
 
@@ -489,6 +495,9 @@ void realtime_stream_subscribe(struct bk_request *request);
 enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
                                     struct realtime_item *item, const struct realtime_look *look);
 void realtime_stream_end(struct realtime_peer *peer);
+/* A message from somebody else, for one stream, once. */
+enum bk_status realtime_stream_tell(struct bk_client_hook *hook,
+                                    const struct bk_client_message *message);
 void realtime_streams_tick(struct realtime *realtime, uint64_t now_ms);
 /* Calls for each; it may end none. */
 void realtime_streams_each(struct realtime *realtime, struct realtime_tenant *own,

@@ -486,3 +486,37 @@ void realtime_stream_subscribe(struct bk_request *request) {
     if (stream != NULL)
         replace_if_it_fits(stream, request, &wishes);
 }
+
+/* --- messages of others ----------------------------------------------------------------------- */
+
+static struct realtime_subscription *find_subscription(struct realtime_peer *peer,
+                                                       struct bk_slice topic) {
+    if (peer->tenant == NULL)
+        return NULL;
+    BK_LIST_FOR_EACH(node, &peer->subscriptions) {
+        if (bk_slice_equal(subscription_of(node)->topic, topic))
+            return subscription_of(node);
+    }
+    return NULL;
+}
+
+/* The frame has no id: it is no event, and whoever comes back with the last id misses none. */
+enum bk_status realtime_stream_tell(struct bk_client_hook *hook,
+                                    const struct bk_client_message *message) {
+    struct realtime *realtime = bk_container_of(hook, struct realtime, client_hook);
+    struct realtime_stream *stream = bk_map_get(&realtime->streams_by_id, message->client_id);
+    struct realtime_subscription *subscription =
+        stream == NULL ? NULL : find_subscription(&stream->peer, message->topic);
+    struct bk_buffer *out = &realtime->text;
+    if (subscription == NULL || !bk_slice_equal(stream->address, message->address))
+        return BK_NOT_FOUND;
+    bk_buffer_clear(out);
+    bk_buffer_append_literal(out, "event:");
+    bk_buffer_append_slice(out, subscription->topic);
+    bk_buffer_append_literal(out, "\ndata:");
+    bk_buffer_append_slice(out, message->data);
+    bk_buffer_append_literal(out, "\n\n");
+    realtime_unsubscribe(subscription);
+    (void)write(stream, bk_buffer_slice(out));
+    return BK_OK;
+}

@@ -4,14 +4,22 @@
  * of its collection (list for those who ask by type, view for those who ask for this very record),
  * any other by the scope events:read.
  *
- * A token that is revoked ends its viewer. It is looked at again when the record that it stands for
- * changes or goes, which the bus tells after the token cache has forgotten it; and once a minute,
- * for what nobody tells: it expired, or its secret changed. A WebSocket is closed then, so that the
- * client brings a new token; a stream becomes a guest's, as in the contract.
+ * A token that is over ends the connections that came with it: WebSockets with 4501, streams just
+ * end, and their clients come back as who they are by then. It is over
+ *
+ *   when the authenticator says so (a session ended, a key was deleted), at once
+ *   when it expires: whose time comes first is known, and the tick looks
+ *   when it does not pass any more: it is judged again when its record or key changes, which the
+ *   bus tells when the caches have forgotten it, and once a minute, for what nobody tells
+ *
+ * Who may more or less than before stays connected, and sees more or less from then on.
  */
 #include "realtime_private.h"
 
 #include "bakend/alloc.h"
+#include "bakend/clock.h"
+
+#include <stdio.h>
 
 enum { CHECK_MS = 60000, CHECKS_PER_TICK = 200, ARENA_BYTES = 64 * 1024 };
 
@@ -28,7 +36,8 @@ static char *put(char **cursor, struct bk_slice text, struct bk_slice *out) {
 static struct realtime_viewer *create(struct realtime_tenant *tenant, const struct bk_actor *actor,
                                       struct bk_slice token) {
     size_t bytes = actor->label.length + actor->id.length + actor->collection_id.length +
-                   actor->scopes.length + actor->tenant.length + token.length;
+                   actor->scopes.length + actor->tenant.length + actor->session.length +
+                   token.length;
     struct realtime_viewer *viewer = bk_alloc(sizeof *viewer + bytes);
     char *cursor = (char *)(viewer + 1);
     *viewer = (struct realtime_viewer){.tenant = tenant, .actor = *actor};
@@ -37,6 +46,7 @@ static struct realtime_viewer *create(struct realtime_tenant *tenant, const stru
     put(&cursor, actor->collection_id, &viewer->actor.collection_id);
     put(&cursor, actor->scopes, &viewer->actor.scopes);
     put(&cursor, actor->tenant, &viewer->actor.tenant);
+    put(&cursor, actor->session, &viewer->actor.session);
     put(&cursor, token, &viewer->token);
     viewer->asker = realtime_asker_get(tenant, actor, NULL);
     bk_list_init(&viewer->checked);
@@ -105,7 +115,9 @@ static bool is_same_actor(const struct bk_actor *one, const struct bk_actor *oth
     return one->kind == other->kind && one->is_operator == other->is_operator &&
            bk_slice_equal(one->label, other->label) && bk_slice_equal(one->id, other->id) &&
            bk_slice_equal(one->collection_id, other->collection_id) &&
-           bk_slice_equal(one->scopes, other->scopes) && bk_slice_equal(one->tenant, other->tenant);
+           bk_slice_equal(one->scopes, other->scopes) &&
+           bk_slice_equal(one->tenant, other->tenant) &&
+           bk_slice_equal(one->session, other->session) && one->expires_s == other->expires_s;
 }
 
 /* The same token may stand for more or less than it did. */
@@ -128,6 +140,13 @@ static struct realtime_viewer *find(const struct realtime_tenant *tenant,
     return NULL;
 }
 
+/* The end of its token is one to look out for. */
+static void expect(struct realtime *realtime, const struct realtime_viewer *viewer) {
+    int64_t expires_s = viewer->actor.expires_s;
+    if (expires_s != 0 && (realtime->expires_s == 0 || expires_s < realtime->expires_s))
+        realtime->expires_s = expires_s;
+}
+
 void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *actor,
                           struct bk_slice token, struct bk_tenant *home) {
     struct realtime *realtime = peer->realtime;
@@ -144,6 +163,7 @@ void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *act
             bk_tenant_ref(home);
             viewer->checked_ms = realtime_now_ms(realtime);
             bk_list_push(&realtime->viewers_by_check, &viewer->checked);
+            expect(realtime, viewer);
         }
     }
     join(peer, viewer);
@@ -170,6 +190,17 @@ void realtime_viewer_leave(struct realtime_peer *peer) {
 
 /* --- does the token still hold ---------------------------------------------------------------- */
 
+static void end_peer(struct realtime *realtime, struct realtime_peer *peer) {
+    if (peer->is_stream) {
+        realtime->figures.revoked++;
+        realtime_stream_end(peer);
+        return;
+    }
+    struct realtime_session *session = bk_container_of(peer, struct realtime_session, peer);
+    realtime->figures.revoked += session->is_closing ? 0 : 1;
+    realtime_session_close(session, REALTIME_CODE_TOKEN, BK_SLICE("the token is no longer valid"));
+}
+
 static void revoke(struct realtime_viewer *viewer) {
     struct realtime *realtime = viewer->tenant->realtime;
     /* The last one to leave takes the viewer with it. */
@@ -182,13 +213,65 @@ static void revoke(struct realtime_viewer *viewer) {
     for (size_t i = 0; i < count; i++) {
         struct realtime_peer *peer = bk_container_of(node, struct realtime_peer, viewer_link);
         node = node->next;
-        realtime->figures.revoked++;
-        if (peer->is_stream)
-            realtime_viewer_join_guest(peer);
-        else
-            realtime_session_close(bk_container_of(peer, struct realtime_session, peer),
-                                   REALTIME_CODE_TOKEN, BK_SLICE("the token is no longer valid"));
+        end_peer(realtime, peer);
     }
+}
+
+/* Those that wait in due: what is done with one may end it, but no other. */
+static void revoke_due(struct realtime *realtime, struct bk_list *due) {
+    struct bk_list *node;
+    while ((node = bk_list_pop(due)) != NULL) {
+        bk_list_push(&realtime->viewers_by_check, node);
+        revoke(bk_container_of(node, struct realtime_viewer, checked));
+    }
+}
+
+static void set_due(struct realtime_viewer *viewer, struct bk_list *due) {
+    bk_list_remove(&viewer->checked);
+    bk_list_push(due, &viewer->checked);
+}
+
+static void set_due_if_meant(struct realtime_viewer *viewer, const struct bk_revocation *revocation,
+                             struct bk_list *due) {
+    if (bk_revocation_means(revocation, &viewer->actor))
+        set_due(viewer, due);
+}
+
+void realtime_viewers_on_revoked(struct bk_revocation_hook *hook,
+                                 const struct bk_revocation *revocation) {
+    struct realtime *realtime = bk_container_of(hook, struct realtime, revocation);
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, revocation->label);
+    struct bk_list due;
+    bk_list_init(&due);
+    if (revocation->label.length == 0) {
+        BK_LIST_FOR_EACH(node, &realtime->viewers_by_check) {
+            set_due_if_meant(bk_container_of(node, struct realtime_viewer, checked), revocation,
+                             &due);
+        }
+    } else if (first != NULL) {
+        set_due_if_meant(first, revocation, &due);
+        BK_LIST_FOR_EACH(node, &first->same) {
+            set_due_if_meant(bk_container_of(node, struct realtime_viewer, same), revocation, &due);
+        }
+    }
+    revoke_due(realtime, &due);
+}
+
+static void end_expired(struct realtime *realtime) {
+    int64_t now_s = bk_clock_wall_ms() / 1000;
+    struct bk_list due;
+    if (realtime->expires_s == 0 || now_s < realtime->expires_s)
+        return;
+    realtime->expires_s = 0;
+    bk_list_init(&due);
+    BK_LIST_FOR_EACH(node, &realtime->viewers_by_check) {
+        struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, checked);
+        if (viewer->actor.expires_s != 0 && viewer->actor.expires_s <= now_s)
+            set_due(viewer, &due);
+        else
+            expect(realtime, viewer);
+    }
+    revoke_due(realtime, &due);
 }
 
 /* Its connections go over to one who may what the token allows now. */
@@ -228,16 +311,12 @@ static void check_label(struct realtime_tenant *tenant, struct bk_slice label) {
         return;
     /* A check may end any viewer of the ring, but no other: those due wait at the front. */
     bk_list_init(&due);
-    if (first->home == tenant->tenant) {
-        bk_list_remove(&first->checked);
-        bk_list_push(&due, &first->checked);
-    }
+    if (first->home == tenant->tenant)
+        set_due(first, &due);
     BK_LIST_FOR_EACH(node, &first->same) {
         struct realtime_viewer *viewer = bk_container_of(node, struct realtime_viewer, same);
-        if (viewer->home != tenant->tenant)
-            continue;
-        bk_list_remove(&viewer->checked);
-        bk_list_push(&due, &viewer->checked);
+        if (viewer->home == tenant->tenant)
+            set_due(viewer, &due);
     }
     while (!bk_list_is_empty(&due))
         check(realtime, bk_container_of(due.next, struct realtime_viewer, checked));
@@ -256,6 +335,18 @@ static void check_all_soon(struct realtime_tenant *tenant) {
     }
 }
 
+/* What a key may is in its record, and keys have a label of their own. */
+static void check_key(struct realtime_tenant *tenant, struct bk_slice subject) {
+    static const struct bk_slice head = BK_SLICE_INIT("_apiKeys/");
+    char label[64];
+    if (!bk_slice_starts_with(subject, head))
+        return;
+    int length = snprintf(label, sizeof label, "key/%.*s", (int)(subject.length - head.length),
+                          subject.data + head.length);
+    if (length > 0 && (size_t)length < sizeof label)
+        check_label(tenant, bk_slice_make(label, (size_t)length));
+}
+
 void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event) {
     struct bk_slice type = event->fields.type;
     if (tenant->realtime->viewers.count == 0)
@@ -266,10 +357,12 @@ void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_e
                                                   bk_slice_ends_with(type, BK_SLICE(".deleted")))) {
         realtime_askers_on_change(tenant, event->fields.subject);
         check_label(tenant, event->fields.subject);
+        check_key(tenant, event->fields.subject);
     }
 }
 
 void realtime_viewers_tick(struct realtime *realtime, uint64_t now_ms) {
+    end_expired(realtime);
     for (int i = 0; i < CHECKS_PER_TICK && !bk_list_is_empty(&realtime->viewers_by_check); i++) {
         struct realtime_viewer *viewer =
             bk_container_of(realtime->viewers_by_check.next, struct realtime_viewer, checked);

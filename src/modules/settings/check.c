@@ -137,9 +137,24 @@ static void check_host(const struct settings_group *group, const char *name) {
         add(group, name, "validation_is_host", "Must be a valid IP address or DNS name.");
 }
 
+/* The contract has no such maximum; the lists are looked through for each request. */
+static bool check_count(const struct bk_json *list, uint32_t maximum, const char *path,
+                        struct bk_problems *problems) {
+    char message[64], params[64];
+    if (list == NULL || list->child_count <= maximum)
+        return true;
+    snprintf(message, sizeof message, "The length must be no more than %u.", maximum);
+    snprintf(params, sizeof params, "{\"max\":%u,\"min\":0}", maximum);
+    bk_problems_add_params(problems, bk_slice_from(path), "validation_length_too_long", message,
+                           bk_slice_from(params));
+    return false;
+}
+
 static void check_networks(const struct bk_json *list, const char *path,
                            struct bk_problems *problems) {
     uint32_t index = 0;
+    if (!check_count(list, SETTINGS_NETWORKS_MAX, path, problems))
+        return;
     for (const struct bk_json *item = list == NULL ? NULL : list->child; item != NULL;
          item = item->next, index++) {
         struct bk_slice field = bk_arena_format(problems->arena, "%s.%u", path, index);
@@ -322,7 +337,8 @@ static void check_rate_limits(const struct settings_group *limits) {
         return;
     if (rules->child == NULL && is_on(limits))
         add_blank(limits, "rules");
-    if (check_conflicts(limits, rules))
+    if (check_count(rules, SETTINGS_RULES_MAX, "rateLimits.rules", limits->problems) &&
+        check_conflicts(limits, rules))
         for (const struct bk_json *item = rules->child; item != NULL; item = item->next) {
             snprintf(path, sizeof path, "rateLimits.rules.%u", index++);
             const struct settings_group rule = {item, path, limits->problems};

@@ -8,12 +8,11 @@
  *   check.c    what makes them wrong
  *   store.c    the row
  *   routes.c   GET and PATCH /api/settings
+ *   rename.c   rate limits follow a collection that gets another name
  */
 #include "settings.h"
 
 #include "bakend/alloc.h"
-
-enum { OPEN_BYTES_MAX = 4 * 1024 * 1024 };
 
 static const struct bk_route_parameter fields_parameter[] = {
     {"fields", "query", "string", "Which members to answer, separated by commas; all when absent."},
@@ -52,11 +51,12 @@ static enum bk_status on_tenant_open(struct bk_module_context *context, struct b
     (void)context;
     if (connection == NULL)
         return bk_error_set(error, BK_IO, "the settings cannot be read");
-    bk_arena_init(&arena, OPEN_BYTES_MAX);
+    bk_arena_init(&arena, SETTINGS_TREE_BYTES_MAX);
     enum bk_status status = settings_read(connection, &arena, &whole, error);
     if (status == BK_OK) {
         struct settings_tenant *made = bk_alloc_zero(sizeof *made);
         struct bk_settings shared;
+        settings_tenant_init(made);
         settings_share(whole, &arena, &shared);
         settings_keep(made, &shared);
         tenant->settings = &made->shared;
@@ -76,6 +76,36 @@ static void on_tenant_close(struct bk_module_context *context, struct bk_tenant 
     bk_free(state);
 }
 
+/* --- following collections -------------------------------------------------------------------- */
+
+struct settings_state {
+    struct bk_module_context *context;
+    struct bk_subscription renames;
+};
+
+static enum bk_status on_collection(struct bk_subscription *subscription, struct bk_tenant *tenant,
+                                    struct bk_event *event) {
+    const struct settings_state *state =
+        bk_container_of(subscription, struct settings_state, renames);
+    return settings_follow_rename(tenant->slots[state->context->tenant_slot], tenant, event);
+}
+
+static enum bk_status on_init(struct bk_module_context *context, struct bk_error *error) {
+    struct settings_state *state = context->state;
+    state->context = context;
+    state->renames = (struct bk_subscription){.name = "settings.renames",
+                                              .phase = BK_PHASE_FUNCTIONS,
+                                              .pattern = BK_SLICE("_collections.updated"),
+                                              .on_event = on_collection};
+    enum bk_status status = bk_bus_subscribe(context->bus, &state->renames);
+    return status == BK_OK ? BK_OK : bk_error_set(error, status, "cannot subscribe");
+}
+
+static void on_fini(struct bk_module_context *context) {
+    struct settings_state *state = context->state;
+    bk_bus_unsubscribe(context->bus, &state->renames);
+}
+
 extern const struct bk_module bk_module_settings;
 const struct bk_module bk_module_settings = {
     .name = "settings",
@@ -86,6 +116,9 @@ const struct bk_module bk_module_settings = {
     .route_count = BK_COUNT_OF(routes),
     .events = events,
     .event_count = BK_COUNT_OF(events),
+    .state_size = sizeof(struct settings_state),
+    .init = on_init,
+    .fini = on_fini,
     .tenant_open = on_tenant_open,
     .tenant_close = on_tenant_close,
 };

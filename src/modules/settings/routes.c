@@ -67,6 +67,12 @@ static enum bk_status emit(struct bk_transaction *transaction, const struct bk_j
     return status;
 }
 
+enum bk_status settings_store(struct bk_transaction *transaction, const struct bk_json *whole,
+                              const struct bk_json *former) {
+    enum bk_status status = settings_write(transaction, whole->text);
+    return status == BK_OK ? emit(transaction, whole, former) : status;
+}
+
 /* May run again: begins anew. */
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct settings_change *change = bk_container_of(write, struct settings_change, write);
@@ -97,8 +103,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
         return status;
     if (bk_slice_equal(whole->text, former->text))
         return BK_OK;
-    status = settings_write(transaction, whole->text);
-    return status == BK_OK ? emit(transaction, whole, former) : status;
+    return settings_store(transaction, whole, former);
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {

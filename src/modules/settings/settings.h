@@ -6,7 +6,13 @@
 #include "bakend/settings.h"
 #include "bakend/shape.h"
 
-enum { SETTINGS_BYTES_MAX = 1024 * 1024 };
+enum {
+    SETTINGS_BYTES_MAX = 1024 * 1024,
+    SETTINGS_TREE_BYTES_MAX = 64 * 1024 * 1024,
+    /* Looked at for each request, one after the other. */
+    SETTINGS_RULES_MAX = 200,
+    SETTINGS_NETWORKS_MAX = 200,
+};
 
 /* --- shape.c ---- */
 extern const struct bk_shape settings_shape;
@@ -32,17 +38,18 @@ enum bk_status settings_read(struct bk_connection *connection, struct bk_arena *
 enum bk_status settings_lay(const struct bk_json *given, const struct bk_json *former,
                             struct bk_arena *arena, struct bk_json **whole, struct bk_error *error);
 enum bk_status settings_write(struct bk_transaction *transaction, struct bk_slice text);
-/* What others than this module use of it; its texts are copied into the arena. */
+/* What others than this module use of it, copied into the arena. */
 void settings_share(const struct bk_json *whole, struct bk_arena *arena,
                     struct bk_settings *shared);
 
 /* Of each open tenant. */
 struct settings_tenant {
     struct bk_settings shared;
-    char *texts; /* that it points at, with a password among them */
-    size_t text_bytes;
+    struct bk_arena arena; /* of what it points at */
+    char *secret;          /* the password, wiped when it goes */
 };
-/* On the loop. Its texts are copied, those of before are gone. */
+void settings_tenant_init(struct settings_tenant *state);
+/* On the loop. It is copied; what was there before is gone. */
 void settings_keep(struct settings_tenant *state, const struct bk_settings *shared);
 void settings_forget(struct settings_tenant *state);
 
@@ -50,5 +57,14 @@ void settings_forget(struct settings_tenant *state);
 
 void settings_view(struct bk_request *request);
 void settings_update(struct bk_request *request);
+/* On the writer: the row of the whole, and settings.updated. */
+enum bk_status settings_store(struct bk_transaction *transaction, const struct bk_json *whole,
+                              const struct bk_json *former);
+
+/* --- rename.c ---- */
+
+/* On the loop, of _collections.updated. */
+enum bk_status settings_follow_rename(struct settings_tenant *state, struct bk_tenant *tenant,
+                                      const struct bk_event *event);
 
 #endif

@@ -78,24 +78,13 @@ static bool flag_of(const struct bk_json *group, struct bk_slice name) {
     return member != NULL && member->boolean;
 }
 
-enum { TEXT_COUNT = 9 };
+/* --- what others use -------------------------------------------------------------------------- */
 
-static void texts_of(struct bk_settings *shared, struct bk_slice *texts[TEXT_COUNT]) {
-    struct bk_slice *const all[TEXT_COUNT] = {
-        &shared->meta.app_name,       &shared->meta.app_url, &shared->meta.sender_name,
-        &shared->meta.sender_address, &shared->smtp.host,    &shared->smtp.user,
-        &shared->smtp.password,       &shared->smtp.login,   &shared->smtp.local_name,
-    };
-    memcpy(texts, all, sizeof all);
-}
-
-void settings_share(const struct bk_json *whole, struct bk_arena *arena,
-                    struct bk_settings *shared) {
+static void read_groups(const struct bk_json *whole, struct bk_settings *shared) {
     const struct bk_json *batch = bk_json_get(whole, BK_SLICE("batch"));
     const struct bk_json *meta = bk_json_get(whole, BK_SLICE("meta"));
     const struct bk_json *smtp = bk_json_get(whole, BK_SLICE("smtp"));
     int64_t body_bytes_max = number_of(batch, BK_SLICE("maxBodySize"));
-    struct bk_slice *texts[TEXT_COUNT];
     *shared = (struct bk_settings){
         .allows_batch = flag_of(batch, BK_SLICE("enabled")),
         .batch_requests_max = number_of(batch, BK_SLICE("maxRequests")),
@@ -115,31 +104,116 @@ void settings_share(const struct bk_json *whole, struct bk_arena *arena,
                  .login = bk_json_get_string(smtp, BK_SLICE("authMethod")),
                  .local_name = bk_json_get_string(smtp, BK_SLICE("localName"))},
     };
-    texts_of(shared, texts);
-    for (size_t i = 0; i < TEXT_COUNT; i++)
+}
+
+static uint32_t count_of(const struct bk_json *list, uint32_t maximum) {
+    size_t count = list == NULL ? 0 : list->child_count;
+    return count < maximum ? (uint32_t)count : maximum;
+}
+
+static void read_rules(const struct bk_json *list, struct bk_arena *arena,
+                       struct bk_settings_limits *limits) {
+    uint32_t count = count_of(list, SETTINGS_RULES_MAX);
+    struct bk_settings_limit *rules = bk_arena_alloc_zero(arena, count * sizeof *rules);
+    for (const struct bk_json *item = count == 0 ? NULL : list->child; limits->rule_count < count;
+         item = item->next)
+        rules[limits->rule_count++] = (struct bk_settings_limit){
+            .label = bk_json_get_string(item, BK_SLICE("label")),
+            .audience = bk_json_get_string(item, BK_SLICE("audience")),
+            .seconds = number_of(item, BK_SLICE("duration")),
+            .requests_max = number_of(item, BK_SLICE("maxRequests")),
+        };
+    limits->rules = rules;
+}
+
+static const struct bk_network *read_networks(const struct bk_json *list, struct bk_arena *arena,
+                                              uint32_t *count) {
+    uint32_t left = count_of(list, SETTINGS_NETWORKS_MAX);
+    struct bk_network *networks = bk_arena_alloc_zero(arena, left * sizeof *networks);
+    *count = 0;
+    for (const struct bk_json *item = left == 0 ? NULL : list->child; left > 0;
+         item = item->next, left--)
+        if (bk_network_parse(item->string, &networks[*count]) == BK_OK)
+            ++*count;
+    return networks;
+}
+
+/* All but the password. */
+static void copy_texts(struct bk_settings *shared, struct bk_arena *arena) {
+    struct bk_slice *const texts[] = {
+        &shared->meta.app_name,       &shared->meta.app_url,    &shared->meta.sender_name,
+        &shared->meta.sender_address, &shared->smtp.host,       &shared->smtp.user,
+        &shared->smtp.login,          &shared->smtp.local_name,
+    };
+    for (size_t i = 0; i < BK_COUNT_OF(texts); i++)
         *texts[i] = bk_arena_copy(arena, *texts[i]);
 }
 
+static void copy_rules(struct bk_settings_limits *limits, struct bk_arena *arena) {
+    struct bk_settings_limit *rules =
+        bk_arena_alloc_zero(arena, limits->rule_count * sizeof *rules);
+    for (uint32_t i = 0; i < limits->rule_count; i++) {
+        rules[i] = limits->rules[i];
+        rules[i].label = bk_arena_copy(arena, rules[i].label);
+        rules[i].audience = bk_arena_copy(arena, rules[i].audience);
+    }
+    limits->rules = rules;
+}
+
+static const struct bk_network *copy_networks(const struct bk_network *networks, uint32_t count,
+                                              struct bk_arena *arena) {
+    struct bk_network *copy = bk_arena_alloc_zero(arena, count * sizeof *copy);
+    for (uint32_t i = 0; i < count; i++)
+        copy[i] = networks[i];
+    return copy;
+}
+
+void settings_share(const struct bk_json *whole, struct bk_arena *arena,
+                    struct bk_settings *shared) {
+    const struct bk_json *limits = bk_json_get(whole, BK_SLICE("rateLimits"));
+    read_groups(whole, shared);
+    shared->limits.is_enabled = flag_of(limits, BK_SLICE("enabled"));
+    read_rules(bk_json_get(limits, BK_SLICE("rules")), arena, &shared->limits);
+    shared->limits.excluded = read_networks(bk_json_get(limits, BK_SLICE("excludedIPs")), arena,
+                                            &shared->limits.excluded_count);
+    shared->superuser_networks = read_networks(bk_json_get(whole, BK_SLICE("superuserIPs")), arena,
+                                               &shared->superuser_network_count);
+    copy_texts(shared, arena);
+    copy_rules(&shared->limits, arena);
+    shared->smtp.password = bk_arena_copy(arena, shared->smtp.password);
+}
+
+/* --- of an open tenant ------------------------------------------------------------------------ */
+
+void settings_tenant_init(struct settings_tenant *state) {
+    *state = (struct settings_tenant){.secret = NULL};
+    bk_arena_init(&state->arena, SETTINGS_TREE_BYTES_MAX);
+}
+
 void settings_forget(struct settings_tenant *state) {
-    if (state->texts != NULL)
-        bk_crypto_wipe(state->texts, state->text_bytes);
-    bk_free(state->texts);
-    state->texts = NULL;
+    if (state->secret != NULL)
+        bk_crypto_wipe(state->secret, state->shared.smtp.password.length);
+    bk_free(state->secret);
+    state->secret = NULL;
+    bk_arena_fini(&state->arena);
 }
 
 void settings_keep(struct settings_tenant *state, const struct bk_settings *shared) {
-    struct bk_slice *texts[TEXT_COUNT];
+    uint64_t revision = state->shared.revision + 1;
+    size_t length = shared->smtp.password.length;
     settings_forget(state);
-    state->shared = *shared;
-    texts_of(&state->shared, texts);
-    state->text_bytes = 0;
-    for (size_t i = 0; i < TEXT_COUNT; i++)
-        state->text_bytes += texts[i]->length;
-    char *end = state->texts = bk_alloc(state->text_bytes + 1);
-    for (size_t i = 0; i < TEXT_COUNT; i++) {
-        if (texts[i]->length > 0)
-            memcpy(end, texts[i]->data, texts[i]->length);
-        texts[i]->data = end;
-        end += texts[i]->length;
-    }
+    bk_arena_init(&state->arena, SETTINGS_TREE_BYTES_MAX);
+    struct bk_settings *kept = &state->shared;
+    *kept = *shared;
+    kept->revision = revision;
+    copy_texts(kept, &state->arena);
+    copy_rules(&kept->limits, &state->arena);
+    kept->limits.excluded =
+        copy_networks(kept->limits.excluded, kept->limits.excluded_count, &state->arena);
+    kept->superuser_networks =
+        copy_networks(kept->superuser_networks, kept->superuser_network_count, &state->arena);
+    state->secret = bk_alloc(length + 1);
+    if (length > 0)
+        memcpy(state->secret, shared->smtp.password.data, length);
+    kept->smtp.password = bk_slice_make(state->secret, length);
 }

@@ -262,7 +262,7 @@ static struct forwarding *prepare_call(struct bk_request *request, struct bk_sli
                         request->query.length > 0 ? "?" : "", BK_SLICE_PRINT(request->query));
     forwarding->writer = writer_for(request);
     forwarding->call =
-        (struct bk_call){.actor = method == BK_GET ? &request->actor : &forwarding->writer,
+        (struct bk_call){.actor = &forwarding->writer,
                          .tenant = BK_SLICE("default"),
                          .method = method,
                          .target = forwarding->target,

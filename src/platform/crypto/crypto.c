@@ -5,15 +5,21 @@
  */
 #include "bakend/crypto.h"
 #include "bakend/assert.h"
+#include "bakend/id.h"
 
 #include <errno.h>
 #include <sodium.h>
 
+enum { NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES };
 /* OWASP's least for Argon2id: m = 19 MiB, t = 2, p = 1 (libsodium's p is always 1). */
 enum { ARGON_PASSES = 2, ARGON_MEMORY_BYTES = 19456 * 1024 };
 
 _Static_assert((size_t)BK_SHA256_BYTES == crypto_hash_sha256_BYTES, "SHA-256");
 _Static_assert((size_t)BK_SHA256_BYTES == crypto_auth_hmacsha256_BYTES, "HMAC-SHA-256");
+_Static_assert((size_t)BK_KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYTES, "a key");
+_Static_assert((size_t)BK_SEAL_BYTES == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES +
+                                            crypto_aead_xchacha20poly1305_ietf_ABYTES,
+               "XChaCha20-Poly1305");
 _Static_assert((size_t)BK_PASSWORD_HASH_BYTES == crypto_pwhash_STRBYTES, "PHC string");
 
 /* Of a random password that nobody kept, with the parameters above. */
@@ -50,6 +56,23 @@ void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_
     bk_hmac_sha256(out, bk_slice_make((const char *)pseudorandom_key, sizeof(pseudorandom_key)),
                    context, BK_SLICE("\x01"));
     sodium_memzero(pseudorandom_key, sizeof(pseudorandom_key));
+}
+
+void bk_seal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice text,
+             struct bk_slice bound_to) {
+    bk_random_bytes(out, NONCE_BYTES);
+    (void)crypto_aead_xchacha20poly1305_ietf_encrypt(out + NONCE_BYTES, NULL, bytes_of(text),
+                                                     text.length, bytes_of(bound_to),
+                                                     bound_to.length, NULL, out, key);
+}
+
+bool bk_unseal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice sealed,
+               struct bk_slice bound_to) {
+    const uint8_t *nonce = bytes_of(sealed);
+    return sealed.length >= BK_SEAL_BYTES &&
+           crypto_aead_xchacha20poly1305_ietf_decrypt(
+               out, NULL, NULL, nonce + NONCE_BYTES, sealed.length - NONCE_BYTES,
+               bytes_of(bound_to), bound_to.length, nonce, key) == 0;
 }
 
 bool bk_crypto_equal(const void *a, const void *b, size_t length) {

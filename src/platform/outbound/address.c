@@ -156,6 +156,14 @@ enum bk_status bk_networks_parse(struct bk_slice text, struct bk_network **netwo
     return BK_OK;
 }
 
+void bk_address_client(struct bk_slice text, uint8_t client[16]) {
+    bool is_ipv4;
+    if (!parse_address(text, client, &is_ipv4))
+        memset(client, 0, 16);
+    if (memcmp(client, (const uint8_t[IPV4_OFFSET]){[10] = 0xff, [11] = 0xff}, IPV4_OFFSET) != 0)
+        memset(client + 8, 0, 8);
+}
+
 bool bk_network_contains(const struct bk_network *network, const uint8_t address[16]) {
     size_t whole_bytes = network->prefix_bits / 8;
     unsigned rest_bits = network->prefix_bits % 8;

@@ -1,10 +1,11 @@
 /* Threads and pools: where jobs and their answers run, what a full queue says, and how a pool
  * ends. */
-#define _GNU_SOURCE 1 /* pthread_getname_np */
+#define _GNU_SOURCE 1 /* pthread_getname_np, SCHED_IDLE */
 #include "bakend/thread.h"
 #include "support.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -224,6 +225,42 @@ static void test_a_pool_that_closes_takes_no_more_jobs(void **state) {
     assert_false(late.second.has_run);
 }
 
+struct looking_job {
+    struct bk_job job;
+    struct gate *gate;
+    int *policies;
+};
+
+static void run_look(struct bk_job *job, uint32_t thread_index) {
+    struct looking_job *self = bk_container_of(job, struct looking_job, job);
+    struct sched_param param;
+    gate_enter(self->gate);
+    (void)pthread_getschedparam(pthread_self(), &self->policies[thread_index], &param);
+}
+
+static void on_looked(struct bk_job *job) { (void)job; }
+
+static void test_a_pool_that_gives_way_keeps_one_thread_that_gets_on(void **state) {
+    struct bk_pool *pool = bk_pool_create(*state, "test", THREAD_COUNT, THREAD_COUNT);
+    struct gate gate;
+    struct looking_job jobs[THREAD_COUNT];
+    int policies[THREAD_COUNT] = {-1, -1, -1};
+    gate_init(&gate);
+    bk_pool_give_way(pool);
+    for (size_t i = 0; i < THREAD_COUNT; i++) {
+        jobs[i] = (struct looking_job){
+            .job = {.run = run_look, .done = on_looked}, .gate = &gate, .policies = policies};
+        assert_int_equal(bk_pool_submit(pool, &jobs[i].job), BK_OK);
+    }
+    gate_await(&gate, THREAD_COUNT);
+    gate_open(&gate);
+    bk_pool_destroy(pool);
+    gate_fini(&gate);
+    assert_int_equal(policies[0], SCHED_OTHER);
+    assert_int_equal(policies[1], SCHED_IDLE);
+    assert_int_equal(policies[2], SCHED_IDLE);
+}
+
 int main(void) {
 #define LOOP_TEST(name)                                                                            \
     cmocka_unit_test_setup_teardown(name, support_loop_setup, support_loop_teardown)
@@ -236,6 +273,7 @@ int main(void) {
         LOOP_TEST(test_a_pool_without_jobs_starts_no_thread_and_may_go),
         LOOP_TEST(test_the_last_answer_may_destroy_the_pool),
         LOOP_TEST(test_a_pool_that_closes_takes_no_more_jobs),
+        LOOP_TEST(test_a_pool_that_gives_way_keeps_one_thread_that_gets_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,60 @@ static void a_key_holds_the_scopes_it_lists(void **state) {
     assert_false(bk_actor_has_scope(&bare, BK_SLICE("records:read")));
 }
 
+static enum bk_verdict verdict_of(const char *scopes, const struct bk_collection *collection,
+                                  enum bk_operation operation) {
+    const struct bk_actor key = {.kind = BK_ACTOR_KEY, .scopes = bk_slice_from(scopes)};
+    return bk_rules_authorize(&key, collection, operation);
+}
+
+static void scopes_of_records_stand_in_for_rules(void **state) {
+    (void)state;
+    const struct bk_collection posts = {.name = BK_SLICE("posts")};
+    static const struct {
+        const char *scopes;
+        enum bk_operation operation;
+        enum bk_verdict verdict;
+    } cases[] = {
+        {"records:read", BK_MAY_LIST, BK_ALLOWED},
+        {"records:read", BK_MAY_VIEW, BK_ALLOWED},
+        {"records:read", BK_MAY_CREATE, BK_DENIED},
+        {"records:read", BK_MAY_DELETE, BK_DENIED},
+        {"records:write", BK_MAY_VIEW, BK_DENIED},
+        {"records:write", BK_MAY_CREATE, BK_ALLOWED},
+        {"records:write", BK_MAY_UPDATE, BK_ALLOWED},
+        {"records:write", BK_MAY_DELETE, BK_ALLOWED},
+        {"records:*", BK_MAY_DELETE, BK_ALLOWED},
+        {"records:*", BK_MAY_MANAGE, BK_DENIED},
+        {"events:read records:read:posts", BK_MAY_VIEW, BK_ALLOWED},
+        {"records:read:posts", BK_MAY_UPDATE, BK_DENIED},
+        {"records:read:post", BK_MAY_VIEW, BK_DENIED},
+        {"records:read:postsx", BK_MAY_VIEW, BK_DENIED},
+        {"records:readxposts", BK_MAY_VIEW, BK_DENIED},
+        {"events:*", BK_MAY_VIEW, BK_DENIED},
+        {"", BK_MAY_VIEW, BK_DENIED},
+    };
+    for (size_t i = 0; i < BK_COUNT_OF(cases); i++)
+        assert_int_equal(verdict_of(cases[i].scopes, &posts, cases[i].operation), cases[i].verdict);
+}
+
+static void no_scope_opens_the_collections_of_the_house(void **state) {
+    (void)state;
+    const struct bk_collection closed = {.name = BK_SLICE("_superusers"), .is_system = true};
+    const struct bk_collection ruled = {.name = BK_SLICE("_mfas"),
+                                        .is_system = true,
+                                        .rules = {[BK_MAY_LIST] = BK_SLICE_INIT("id = ''")}};
+    assert_int_equal(verdict_of("records:*", &closed, BK_MAY_LIST), BK_DENIED);
+    assert_int_equal(verdict_of("records:read:_superusers", &closed, BK_MAY_LIST), BK_DENIED);
+    assert_int_equal(verdict_of("records:*", &ruled, BK_MAY_LIST), BK_ASKED);
+}
+
+static void hidden_fields_are_not_for_keys(void **state) {
+    (void)state;
+    const struct bk_collection collection = {.is_system = false};
+    const struct bk_actor key = {.kind = BK_ACTOR_KEY, .scopes = BK_SLICE_INIT("records:*")};
+    assert_int_equal(bk_rules_view(&key, &collection), BK_VIEW_PUBLIC);
+}
+
 static void only_operators_hold_tenants(void **state) {
     (void)state;
     assert_true(bk_actor_has_scope(&superuser, BK_SLICE("events:read")));
@@ -90,6 +144,9 @@ int main(void) {
         cmocka_unit_test(an_expression_is_asked_of_each_record),
         cmocka_unit_test(hidden_fields_are_for_superusers),
         cmocka_unit_test(a_key_holds_the_scopes_it_lists),
+        cmocka_unit_test(scopes_of_records_stand_in_for_rules),
+        cmocka_unit_test(no_scope_opens_the_collections_of_the_house),
+        cmocka_unit_test(hidden_fields_are_not_for_keys),
         cmocka_unit_test(only_operators_hold_tenants),
         cmocka_unit_test(a_rule_that_cannot_be_read_is_refused_with_the_contracts_code),
     };

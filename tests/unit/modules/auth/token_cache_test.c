@@ -25,6 +25,7 @@ static void add(const char *token, const char *tenant, const char *label, int64_
                                       .label = bk_slice_from(label),
                                       .id = BK_SLICE("id"),
                                       .collection_id = BK_SLICE("collection"),
+                                      .session = BK_SLICE("session"),
                                       .is_superuser = true,
                                       .expires_s = expires_s};
     auth_cache_add(&cache, &entry);
@@ -44,6 +45,7 @@ static void test_what_was_added_is_found_with_all_it_says(void **state) {
     assert_true(bk_slice_is(found->label, "_superusers/a"));
     assert_true(bk_slice_is(found->tenant, "default"));
     assert_true(bk_slice_is(found->id, "id"));
+    assert_true(bk_slice_is(found->session, "session"));
     assert_true(found->is_superuser);
     assert_null(find("other", 99));
 }
@@ -52,6 +54,21 @@ static void test_an_expired_token_is_dropped(void **state) {
     (void)state;
     add("token", "default", "a", 100);
     assert_null(find("token", 100));
+    assert_int_equal(cache.count, 0);
+}
+
+/* The clock was set back behind the last use of its session: its row has to be looked at. */
+static void test_a_token_of_a_future_that_never_came_is_dropped(void **state) {
+    (void)state;
+    const struct auth_cached entry = {.token = BK_SLICE("token"),
+                                      .tenant = BK_SLICE("default"),
+                                      .label = BK_SLICE("a"),
+                                      .begins_s = 50,
+                                      .expires_s = 100};
+    auth_cache_add(&cache, &entry);
+    assert_non_null(find("token", 50));
+    assert_null(find("token", 49));
+    assert_null(find("token", 50));
     assert_int_equal(cache.count, 0);
 }
 
@@ -127,6 +144,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_what_was_added_is_found_with_all_it_says),
         TEST(test_an_expired_token_is_dropped),
+        TEST(test_a_token_of_a_future_that_never_came_is_dropped),
         TEST(test_the_one_used_longest_ago_makes_room),
         TEST(test_a_changed_record_is_forgotten_in_its_tenant_only),
         TEST(test_all_tokens_of_a_record_are_forgotten),

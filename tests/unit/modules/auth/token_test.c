@@ -54,6 +54,25 @@ static void test_a_token_says_what_it_was_made_of(void **state) {
     assert_true(auth_token_verify(bk_buffer_slice(&fixture->token), &read, &secrets));
 }
 
+static void test_a_session_and_what_a_ticket_says_are_signed_too(void **state) {
+    struct fixture *fixture = *state;
+    struct auth_claims ticket = claims, read = {0};
+    ticket.type = BK_SLICE("emailChange");
+    ticket.session = BK_SLICE("session");
+    ticket.email = BK_SLICE("a@example.com");
+    ticket.new_email = BK_SLICE("b@example.com");
+    ticket.jti = BK_SLICE("once");
+    bk_buffer_clear(&fixture->token);
+    auth_token_make(&fixture->token, &ticket, &secrets);
+    assert_true(auth_token_read(&fixture->arena, bk_buffer_slice(&fixture->token), &read));
+    assert_true(auth_token_verify(bk_buffer_slice(&fixture->token), &read, &secrets));
+    assert_true(bk_slice_equal(read.session, ticket.session));
+    assert_true(bk_slice_equal(read.email, ticket.email));
+    assert_true(bk_slice_equal(read.new_email, ticket.new_email));
+    assert_true(bk_slice_equal(read.jti, ticket.jti));
+    assert_false(read.is_refreshable);
+}
+
 static void test_changing_any_secret_revokes(void **state) {
     struct fixture *fixture = *state;
     struct auth_secrets changed[3] = {secrets, secrets, secrets};
@@ -160,6 +179,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_a_token_says_what_it_was_made_of),
+        TEST(test_a_session_and_what_a_ticket_says_are_signed_too),
         TEST(test_changing_any_secret_revokes),
         TEST(test_moving_a_byte_between_two_secrets_revokes),
         TEST(test_another_tenant_or_key_number_has_another_key),

@@ -1,6 +1,8 @@
 /* WebSockets: who is sent what, in which order, and how often. */
 #include "world.h"
 
+#include "bakend/clock.h"
+
 static int teardown(void **state) {
     (void)state;
     assert_int_equal(realtime_of_world()->figures.sessions, 0);
@@ -408,6 +410,59 @@ test_tokens_are_looked_at_again_once_a_minute_and_when_a_collection_changes(void
     leave(two);
 }
 
+static void revoke(const char *label, const char *session) {
+    const struct bk_revocation revocation = {.tenant = world.module.kernel.tenant,
+                                             .label = bk_slice_from(label),
+                                             .session = bk_slice_from(session)};
+    bk_api_revoke(realtime_of_world()->context->api, &revocation);
+}
+
+static void test_what_the_authenticator_revokes_is_closed_at_once(void **state) {
+    (void)state;
+    struct client *one = connect_as("default u one a", NULL);
+    struct client *also_one = connect_as("default u one a", NULL);
+    struct client *other_session = connect_as("default u one b", NULL);
+    struct client *other = connect_as("default u two a", NULL), *guest = connect_guest();
+    revoke("users/one", "a");
+    assert_int_equal(one->code, REALTIME_CODE_TOKEN);
+    assert_int_equal(also_one->code, REALTIME_CODE_TOKEN);
+    assert_false(other_session->is_closing);
+    revoke("users/one", "");
+    assert_int_equal(other_session->code, REALTIME_CODE_TOKEN);
+    assert_false(other->is_closing || guest->is_closing);
+    assert_int_equal(realtime_of_world()->figures.revoked, 3);
+    struct client *clients[] = {one, also_one, other_session, other, guest};
+    for (size_t i = 0; i < BK_COUNT_OF(clients); i++)
+        leave(clients[i]);
+}
+
+static void test_a_connection_does_not_outlive_its_token(void **state) {
+    (void)state;
+    struct realtime *realtime = realtime_of_world();
+    world.expires_s = bk_clock_wall_ms() / 1000 + 100;
+    struct client *soon = connect_as("default u one", NULL);
+    struct client *renewed = connect_as("default u two", NULL);
+    world.expires_s += 1000;
+    struct client *later = connect_as("default u three", NULL);
+    say(renewed, "{'op':'auth','token':'default u  two'}");
+    bk_clock_set_offset_ms(50 * 1000);
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime));
+    assert_false(soon->is_closing);
+    bk_clock_set_offset_ms(101 * 1000);
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime));
+    assert_int_equal(soon->code, REALTIME_CODE_TOKEN);
+    assert_false(renewed->is_closing || later->is_closing);
+    bk_clock_set_offset_ms(1101 * 1000);
+    realtime_viewers_tick(realtime, realtime_now_ms(realtime));
+    assert_int_equal(renewed->code, REALTIME_CODE_TOKEN);
+    assert_int_equal(later->code, REALTIME_CODE_TOKEN);
+    bk_clock_set_offset_ms(0);
+    world.expires_s = 0;
+    leave(soon);
+    leave(renewed);
+    leave(later);
+}
+
 /* --- size, pace and end ----------------------------------------------------------------------- */
 
 static void test_an_idle_connection_is_small(void **state) {
@@ -627,6 +682,8 @@ int main(void) {
         TEST(a_token_changes_what_is_seen_from_then_on),
         TEST(bad_tokens_in_a_row_end_the_connection),
         TEST(a_token_that_is_revoked_ends_its_connections),
+        TEST(what_the_authenticator_revokes_is_closed_at_once),
+        TEST(a_connection_does_not_outlive_its_token),
         TEST(tokens_are_looked_at_again_once_a_minute_and_when_a_collection_changes),
         TEST(an_idle_connection_is_small),
         TEST(a_slow_one_is_closed_and_hurts_nobody),

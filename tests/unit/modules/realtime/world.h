@@ -17,12 +17,14 @@ extern const struct bk_module bk_module_realtime;
 
 enum { CLIENT_MESSAGES_MAX = 8192 };
 
-/* Tokens are "<tenant> <kind> <id>", kind s (superuser), u (user) or k (key with events:read). */
+/* Tokens are "<tenant> <kind> <id> <session>", kind s (superuser), u (user) or k (key with
+ * events:read). */
 struct world {
     struct support_module module;
     struct bk_module wrapped;
     const char *revoked; /* a token that is no good any more */
     const char *scopes;  /* of keys; NULL: events:read */
+    int64_t expires_s;   /* of tokens; 0: never */
     struct realtime_options options;
 };
 static struct world world;
@@ -50,6 +52,8 @@ static enum bk_status authenticate_token(void *user, struct bk_tenant *tenant,
         return BK_UNAUTHORIZED;
     *actor = (struct bk_actor){.kind = BK_ACTOR_RECORD, .id = part_of(token, 2)};
     actor->tenant = bk_arena_copy(&request->arena, tenant->name);
+    actor->session = part_of(token, 3);
+    actor->expires_s = world.expires_s;
     if (kind.data[0] == 's') {
         actor->kind = BK_ACTOR_SUPERUSER;
         actor->is_operator = bk_slice_is(tenant->name, "default");

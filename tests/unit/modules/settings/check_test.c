@@ -102,6 +102,20 @@ static void rate_rules_are_judged_one_by_one(void **state) {
         "{}");
 }
 
+static void lists_that_each_request_looks_through_are_bounded(void **state) {
+    struct fixture *fixture = *state;
+    struct bk_buffer rules;
+    bk_buffer_init(&rules, 64 * 1024);
+    bk_buffer_append_literal(&rules, "{'rateLimits':{'rules':[");
+    for (int i = 0; i <= SETTINGS_RULES_MAX; i++)
+        bk_buffer_format(&rules, "%s{'label':'r%d','maxRequests':5,'duration':5}",
+                         i == 0 ? "" : ",", i);
+    bk_buffer_append_literal(&rules, "]}}");
+    bk_buffer_append_char(&rules, '\0');
+    assert_problem(fixture, rules.data, "{'rules':{'code':'validation_length_too_long'");
+    bk_buffer_fini(&rules);
+}
+
 static void labels_are_those_of_routes_and_collections(void **state) {
     static const char *const good[] = {"users",      "users:create", "*:list",     "/",
                                        "/api/batch", "POST /x",      "get /api/-x"};
@@ -165,6 +179,7 @@ int main(void) {
         TEST(what_is_there_from_the_start_is_right),
         TEST(each_group_is_judged),
         TEST(rate_rules_are_judged_one_by_one),
+        TEST(lists_that_each_request_looks_through_are_bounded),
         TEST(labels_are_those_of_routes_and_collections),
         TEST(hosts_and_networks_are_told_from_words),
         TEST(others_find_the_limits_of_a_batch),
