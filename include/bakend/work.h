@@ -116,6 +116,10 @@ struct bk_work_kind {
      * Called once for each, so twice when it is cancelled, or out of time, while the program stops.
      * NULL: it cannot be hastened. */
     void (*on_cancel)(struct bk_work_task *task, void *user);
+    /* On the loop: a lane was broken by its failures, or is whole again: a task of it was done, or
+     * it has had none for so long that it was forgotten. In turns, from broken on, while its tenant
+     * is open; not told again after that. Must not answer tasks. NULL: nobody asks. */
+    void (*on_lane)(struct bk_tenant *tenant, struct bk_slice lane, bool is_broken, void *user);
     /* On the writer, in the transaction that records an attempt: emits events, writes rows. The
      * transaction's origin is the task's cause and actor meanwhile. Any status but BK_OK fails the
      * attempt with that, and then only that is recorded. NULL: nothing. */
@@ -181,6 +185,10 @@ void bk_work_dead(struct bk_work_task *task, struct bk_slice error, struct bk_sl
 /* Not an attempt: comes again after delay_ms, as if it had never begun; after 100 ms at least, so
  * that one who postpones always is not called as fast as the disk can write. */
 void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms);
+/* It waits for a place that others have: until bk_work_go its time stands still, and then begins
+ * anew. Who waits must be sure that it ends. */
+void bk_work_wait(struct bk_work_task *task);
+void bk_work_go(struct bk_work_task *task);
 /* Shown in _work, stored now and then. */
 void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t total);
 
@@ -230,6 +238,13 @@ enum bk_status bk_work_pause(struct bk_work *work, struct bk_transaction *transa
                              struct bk_slice lane);
 enum bk_status bk_work_resume(struct bk_work *work, struct bk_transaction *transaction,
                               struct bk_slice lane);
+/* All that waits in a lane goes, and in that of the replays beside it: what was added before this,
+ * and not what is added after. None of it begins once this is on disk; the rows go in slices, so
+ * that a million of them hold up nobody. What runs is cancelled; what is dead or done stays. For
+ * who deletes what the lane is for. BK_NOT_FOUND: no such kind. BK_INVALID: the name. BK_LIMIT:
+ * BK_WORK_LANES_MAX are being cleared. */
+enum bk_status bk_work_clear(struct bk_work *work, struct bk_transaction *transaction,
+                             struct bk_slice lane);
 
 /* --- schedules -------------------------------------------------------------------------------- */
 

@@ -191,6 +191,12 @@ test('dead letters are retried and dropped in bulk, and nothing else is', async 
   assert.deepEqual(await bulk('retry', 'error ~ "expired"'), { count: 5, skipped: 0, hasMore: false });
   assert.equal((await work.tasks('state = "waiting" && attempts = 0')).length, 6);
   assertProblems(await work.ask('POST', '/api/work/drop', {}), { filter: 'validation_required' });
+  assertProblems(await work.ask('POST', '/api/work/drop', { filter: '', until: 'soon' }), {
+    until: 'validation_invalid_date',
+  });
+  const before = { filter: '', until: '2020-01-01 00:00:00Z' };
+  const none = await work.well(work.ask('POST', '/api/work/retry', before));
+  assert.deepEqual(none, { count: 0, skipped: 0, hasMore: false });
   assertProblems(await work.ask('POST', '/api/work/drop', { filter: 'id = "x") || (id != "x"' }), {
     filter: 'validation_invalid_filter',
   });
@@ -198,6 +204,33 @@ test('dead letters are retried and dropped in bulk, and nothing else is', async 
   await work.waitFor('state = "dead"', 5);
   assert.deepEqual(await bulk('drop', ''), { count: 5, skipped: 0, hasMore: false });
   await work.waitFor('', 0);
+});
+
+test('a lane that is cleared loses what waits in it, and nothing else', async (t) => {
+  const folder = await temporaryFolder(t);
+  let server = await startServer(t, { folder });
+  const token = await operatorToken(server);
+  let work = workOf(server, token);
+  const clear = (lane) => work.ask('POST', '/api/work/lanes/clear', { lane });
+  await work.pause();
+  await Promise.all(Array.from({ length: 300 }, (_, i) => work.mail(`letter ${i}`)));
+  await work.well(clear(LANE), 204);
+  const left = await work.mail('it came after');
+  await server.stop('SIGKILL');
+  server = await startServer(t, { folder });
+  work = workOf(server, token);
+  await work.waitFor('state = "waiting"', 1);
+  assert.equal((await work.tasks())[0].id, left);
+  await work.resume();
+  await until(async () => (await delivered(server)).has(left), 'the lane goes on');
+  assert.equal((await delivered(server)).size, 1);
+  const { events } = await readFeed(server, token, { query: '&types=job.*' });
+  assert.deepEqual(
+    events.map(({ type, subject, payload }) => [type, subject, payload]),
+    ['job.paused', 'job.cleared', 'job.resumed'].map((type) => [type, `lane/${LANE}`, { lane: LANE }]),
+  );
+  assertProblems(await clear('nothing'), { lane: 'validation_unknown_name' });
+  assertRefused(await server.request('POST', '/api/work/lanes/clear', { lane: LANE }), 401);
 });
 
 test('a paused lane stays paused over a restart, and goes on when it is resumed', async (t) => {
@@ -295,15 +328,27 @@ test('on the command line', async (t) => {
   const id = await work.mail('late', late);
   await work.mail('late too', late);
   await work.waitFor('state = "waiting"', 2);
-  assert.match(await say('lanes'), /^mail {2}paused {2}0 {2}2 {2}\d{4}-\S+ \S+$/);
-  assert.match(await say('list', '--filter', `id = "${id}"`), new RegExp(`^${id} {2}waiting {2}mail`));
+  assert.match(
+    await say('lanes'),
+    /^LANE {2}STATE {3}RUNNING {2}WAITING {2}DUE\nmail {2}paused {2}0 {8}2 {8}\d{4}-\S+ \S+$/,
+  );
+  const [heading, row] = (await say('list', '--filter', `id = "${id}"`)).split('\n');
+  assert.match(heading, /^ID {15}STATE {4}LANE {2}ATTEMPTS {2}DUE {23}ERROR$/);
+  assert.match(row, new RegExp(`^${id} {2}waiting {2}mail {2}0 {9}\\S+ \\S+ {2}-$`));
   await say('cancel', id);
   await say('retry', id);
   await say('resume', LANE);
   await work.waitFor('state = "dead"', 2);
-  assert.equal((await say('list')).split('\n').length, 2);
-  assert.equal((await say('list', '--dead')).split('\n').length, 2);
-  assert.match(await say('list', '--dead', '--filter', `id = "${id}"`), /^\S+ {2}dead {2}mail/);
+  assert.equal((await say('list')).split('\n').length, 3);
+  assert.equal((await say('list', '--dead')).split('\n').length, 3);
+  assert.match(await say('list', '--dead', '--filter', `id = "${id}"`), /^ID .*\n\S+ {2}dead {3}mail/);
+  for (const words of [['list'], ['list', '--dead'], ['retry'], ['drop']]) {
+    const { code, stderr } = await run(['work', ...words, '--filter', 'kind = = 1', ...data]);
+    assert.equal(code, 1);
+    assert.match(stderr, /at 8: /, `${words}: of what was typed`);
+  }
+  const both = await run(['work', 'drop', '--filter', 'id = "x") || (id != "x"', ...data]);
+  assert.equal(both.code, 1, 'a filter is one by itself');
   assert.equal(await say('list', '--dead', '--filter', 'kind = "other"'), '');
   assert.equal(await say('retry', '--filter', ''), '2');
   await work.waitFor('state = "dead" && attempts = 1', 2);
@@ -317,6 +362,9 @@ test('on the command line', async (t) => {
   assert.equal((await run(['work', 'drop', ...data])).code, 2);
   assert.equal((await run(['work', 'frobnicate', ...data])).code, 2);
   await say('pause', LANE);
+  for (let i = 0; i < 3; i++) await work.mail(`letter ${i}`, late);
+  await say('clear', LANE);
+  await work.waitFor('', 0);
   for (let i = 0; i < 2; i++) await work.mail(`letter ${i}`, late);
   await say('pause', 'mail/empty');
   await work.waitFor('', 2);

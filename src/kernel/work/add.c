@@ -79,28 +79,39 @@ static enum bk_status check(struct addition *addition) {
     return BK_OK;
 }
 
-/* BK_OK: there is one, and id is its. BK_END: there is none. */
-static enum bk_status find_unique(struct addition *addition) {
+/* BK_END: there is none. */
+static enum bk_status read_unique(struct addition *addition, int64_t *rowid) {
     struct bk_statement *statement;
-    struct bk_connection *connection = bk_transaction_connection(addition->transaction);
-    if (addition->draft->unique.length == 0)
-        return BK_END;
     enum bk_status status =
-        work_statement(addition->work, connection, WORK_SQL_FIND_UNIQUE, &statement);
+        work_statement(addition->work, bk_transaction_connection(addition->transaction),
+                       WORK_SQL_FIND_UNIQUE, &statement);
     if (status != BK_OK)
         return status;
-    addition->unique =
-        bk_arena_format(bk_transaction_arena(addition->transaction), "%s %.*s",
-                        addition->draft->kind, BK_SLICE_PRINT(addition->draft->unique));
     bk_statement_bind_text(statement, 1, addition->unique);
     status = bk_statement_step(statement);
     if (status == BK_OK) {
         struct bk_slice id = bk_statement_text(statement, 0);
         memcpy(addition->id, id.data,
                id.length < sizeof addition->id ? id.length : sizeof addition->id);
+        *rowid = bk_statement_int(statement, 1);
     }
     bk_statement_reset(statement);
     return status;
+}
+
+/* BK_OK: there is one, and id is its. BK_END: there is none, but for what is being cleared. */
+static enum bk_status find_unique(struct addition *addition) {
+    int64_t rowid = 0;
+    bool is_gone = false;
+    if (addition->draft->unique.length == 0)
+        return BK_END;
+    addition->unique =
+        bk_arena_format(bk_transaction_arena(addition->transaction), "%s %.*s",
+                        addition->draft->kind, BK_SLICE_PRINT(addition->draft->unique));
+    enum bk_status status = read_unique(addition, &rowid);
+    if (status == BK_OK)
+        status = work_clear_task(addition->work, addition->transaction, rowid, &is_gone);
+    return status == BK_OK && is_gone ? BK_END : status;
 }
 
 static enum bk_status join_chain(struct addition *addition) {
@@ -126,7 +137,11 @@ static enum bk_status join_chain(struct addition *addition) {
 static enum bk_status check_room(struct addition *addition) {
     struct bk_statement *statement;
     struct bk_connection *connection = bk_transaction_connection(addition->transaction);
-    if (!work_lanes_are_full(addition->work, addition->transaction))
+    int64_t cleared_ms;
+    bool are_full = work_lanes_are_full(addition->work, addition->transaction, &cleared_ms);
+    addition->now_ms = work_clearing_add_ms(addition->now_ms, cleared_ms);
+    addition->due_ms = addition->now_ms + (int64_t)addition->draft->delay_ms;
+    if (!are_full)
         return BK_OK;
     enum bk_status status =
         work_statement(addition->work, connection, WORK_SQL_HAS_LANE, &statement);

@@ -160,6 +160,14 @@ void work_attempt_spoil(struct work_attempt *attempt, uint32_t hook, enum bk_sta
         attempt->delay_ms = backoff_of(attempt);
 }
 
+static void start_time(struct work_attempt *attempt) {
+    struct bk_work *work = attempt->of->work;
+    work_heap_put(&work->timeouts, &attempt->timeout,
+                  (int64_t)(bk_loop_now_ms(work->loop) + attempt->timeout_ms));
+    if (work_heap_first(&work->timeouts) == &attempt->timeout)
+        work_timer_adjust(work);
+}
+
 /* --- its end ---------------------------------------------------------------------------------- */
 
 /* It was answered: a round records it. */
@@ -249,6 +257,21 @@ void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms) {
     answer(task, WORK_POSTPONED, delay_ms, BK_SLICE_EMPTY, BK_SLICE_EMPTY);
 }
 
+void bk_work_wait(struct bk_work_task *task) {
+    struct work_attempt *attempt = attempt_of(task);
+    BK_ASSERT(attempt->is_in_handler);
+    if (attempt->of != NULL)
+        work_heap_remove(&attempt->of->work->timeouts, &attempt->timeout);
+}
+
+/* One that nobody waits for any more, or that is late, has none. */
+void bk_work_go(struct bk_work_task *task) {
+    struct work_attempt *attempt = attempt_of(task);
+    BK_ASSERT(attempt->is_in_handler);
+    if (attempt->of != NULL && !attempt->is_late)
+        start_time(attempt);
+}
+
 void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t total) {
     struct work_attempt *attempt = attempt_of(task);
     BK_ASSERT(attempt->is_in_handler);
@@ -293,17 +316,12 @@ void work_attempt_take_orphan(struct work_tenant *tenant, struct work_attempt *a
 }
 
 static void begin(struct work_attempt *attempt) {
-    struct work_tenant *tenant = attempt->of;
-    struct bk_work *work = tenant->work;
     bk_list_remove(&attempt->link);
-    bk_list_push(&tenant->handled, &attempt->link);
+    bk_list_push(&attempt->of->handled, &attempt->link);
     attempt->kind->attempts++;
     attempt->is_in_handler = true;
     attempt->timeout_ms = attempt->lane->policy.timeout_ms;
-    work_heap_put(&work->timeouts, &attempt->timeout,
-                  (int64_t)(bk_loop_now_ms(work->loop) + attempt->timeout_ms));
-    if (work_heap_first(&work->timeouts) == &attempt->timeout)
-        work_timer_adjust(work);
+    start_time(attempt);
     (void)BK_FAILPOINT("work.handler");
     attempt->kind->declared->on_task(&attempt->task, attempt->kind->user);
 }

@@ -98,6 +98,19 @@ void work_note_cancel(struct bk_work *work, struct bk_transaction *transaction) 
     unlock(work);
 }
 
+void work_note_clearing(struct bk_work *work, struct bk_transaction *transaction,
+                        int64_t cleared_ms) {
+    lock(work);
+    struct work_tenant *tenant = tenant_of(work, transaction);
+    if (tenant != NULL) {
+        tenant->hints.has_clearings = tenant->hints.has_cancels = true;
+        if (cleared_ms > tenant->cleared_ms)
+            tenant->cleared_ms = cleared_ms;
+        post(tenant);
+    }
+    unlock(work);
+}
+
 struct work_order {
     bool is_ordered;
     char name[]; /* the key of the map */
@@ -125,9 +138,11 @@ bool work_lane_is_ordered(struct bk_work *work, struct bk_transaction *transacti
     return is_ordered;
 }
 
-bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction) {
+bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction,
+                         int64_t *cleared_ms) {
     lock(work);
     const struct work_tenant *tenant = tenant_of(work, transaction);
+    *cleared_ms = tenant == NULL ? 0 : tenant->cleared_ms;
     bool are_full = tenant != NULL &&
                     __atomic_load_n(&tenant->lane_count, __ATOMIC_RELAXED) >= BK_WORK_LANES_MAX;
     unlock(work);
@@ -163,6 +178,8 @@ static void apply(struct work_tenant *tenant, const struct work_hints *hints) {
         tenant->wants |= WORK_WANTS_PAUSES;
     if (hints->has_cancels)
         tenant->wants |= WORK_WANTS_CANCELS;
+    if (hints->has_clearings)
+        tenant->wants |= WORK_WANTS_CLEAR;
     if (hints->schedule_ms < tenant->schedule_ms)
         tenant->schedule_ms = hints->schedule_ms;
     work_tenant_settle(tenant);

@@ -214,12 +214,20 @@ struct work_lane *work_lane_get(struct work_tenant *tenant, struct bk_slice name
     return lane;
 }
 
+static void tell(const struct work_lane *lane, bool is_broken) {
+    const struct work_kind *kind = lane->kind;
+    if (kind->declared->on_lane != NULL)
+        kind->declared->on_lane(lane->of->tenant, lane->name, is_broken, kind->user);
+}
+
 void work_lane_destroy(struct work_lane *lane) {
     struct work_lane *replay = replay_of(lane);
     leave_place(lane);
     (void)bk_map_remove(&lane->of->lanes, lane->name);
     (void)__atomic_sub_fetch(&lane->of->lane_count, 1, __ATOMIC_RELAXED);
     bool is_closed = lane->of->is_closed;
+    if (lane->breaks > 0 && !is_closed)
+        tell(lane, false);
     bk_free(lane);
     if (replay != NULL && !is_closed)
         work_lane_settle(replay);
@@ -276,6 +284,8 @@ void work_lane_judge(struct work_lane *lane, const struct work_attempt *attempt)
         fail(lane, attempt);
     if (lane->breaks != breaks)
         settle_replay(lane);
+    if ((lane->breaks > 0) != (breaks > 0))
+        tell(lane, lane->breaks > 0);
 }
 
 void work_lane_forget_times(struct work_lane *lane) {

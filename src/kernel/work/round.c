@@ -3,7 +3,7 @@
  * is claimed.
  *
  *   loop    start: ends, lanes with room, other wishes are written down
- *   writer  run: ends · inbox · progress · wishes · claims                     (record.c, claim.c)
+ *   writer  run: ends · inbox · progress · wishes · claims            (record.c, clear.c, claim.c)
  *   loop    done: ends are freed, claimed tasks begin, heads of lanes are known anew
  *
  * What the writer finds is its own until done; of the loop's it reads what does not change
@@ -142,6 +142,8 @@ static enum bk_status run_wishes(struct bk_work *work, struct bk_transaction *tr
         status = work_schedule_next(connection, &round->schedule_ms);
         round->done |= WORK_WANTS_EXPIRES;
     }
+    if (status == BK_OK && does_want(round, WORK_WANTS_CLEAR))
+        status = work_clear_lanes(work, transaction, round);
     return status;
 }
 
@@ -184,20 +186,42 @@ static enum bk_status record_ends(struct bk_work *work, struct bk_transaction *t
     return status;
 }
 
-/* A lane whose turn does not come any more is asked in the next round; and so is one that seems to
- * be empty, while its row may still be in the inbox. */
+/* One that seems to be empty is asked in the next round while its row may still be in the inbox. Of
+ * one that is being cleared nothing begins. */
+static enum bk_status claim_one(struct bk_work *work, struct bk_transaction *transaction,
+                                struct work_round *round, struct work_claim *claim,
+                                bool are_clearings) {
+    bool is_cleared = false;
+    enum bk_status status = BK_OK;
+    if (are_clearings)
+        status = work_is_being_cleared(work, bk_transaction_connection(transaction),
+                                       claim->lane->name, &is_cleared);
+    if (status != BK_OK)
+        return status;
+    if (is_cleared) {
+        claim->head_ms = work_clearing_look_ms(round->now_ms);
+        return BK_OK;
+    }
+    status = work_claim_lane(work, transaction, round, claim);
+    if (claim->head_ms == INT64_MAX && is_left(round, WORK_WANTS_MOVE))
+        claim->head_ms = round->now_ms;
+    return status;
+}
+
+/* A lane whose turn does not come any more is asked in the next round. */
 static enum bk_status claim(struct bk_work *work, struct bk_transaction *transaction,
                             struct work_round *round) {
+    bool are_clearings = false;
     enum bk_status status = BK_OK;
     for (uint32_t i = 0; i < round->claim_count; i++)
         round->claims[i].head_ms = round->now_ms;
+    if (round->claim_count > 0)
+        status = work_are_clearings(work, bk_transaction_connection(transaction), &are_clearings);
     while (round->claim_done < round->claim_count && status == BK_OK) {
-        struct work_claim *claim = &round->claims[round->claim_done];
         if (work_round_is_over(round, transaction))
             break;
-        status = work_claim_lane(work, transaction, round, claim);
-        if (claim->head_ms == INT64_MAX && is_left(round, WORK_WANTS_MOVE))
-            claim->head_ms = round->now_ms;
+        status =
+            claim_one(work, transaction, round, &round->claims[round->claim_done], are_clearings);
         round->claim_done += status == BK_OK;
     }
     return status;
@@ -467,9 +491,9 @@ static void take_failure(struct work_tenant *tenant, enum bk_status status) {
     settle_claims(round, 0, round->claim_count);
 }
 
-/* Its rows have been read once; of the inbox, what was moved by then. */
+/* Its rows have been read once; of the inbox, what was moved by then. Lanes may yet be cleared. */
 static bool is_known(const struct work_tenant *tenant) {
-    uint32_t needed = WORK_WANTS_AT_OPENING & ~(uint32_t)WORK_WANTS_MOVE;
+    uint32_t needed = WORK_WANTS_AT_OPENING & ~(uint32_t)(WORK_WANTS_MOVE | WORK_WANTS_CLEAR);
     return (needed & ~tenant->done) == 0 || (needed & tenant->wants) == 0;
 }
 
@@ -598,6 +622,13 @@ bool work_round_has_room(const struct work_tenant *tenant, uint32_t replay_share
            (replay_share > 0 && has_room_in(tenant, &tenant->ready[1]));
 }
 
+/* A row may run though nobody has it: a commit that failed may have been written all the same. */
+static void note_lease(struct work_tenant *tenant, const struct work_lane *lane) {
+    int64_t lease_ms = tenant->round.now_ms + lane->policy.timeout_ms + WORK_LEASE_EXTRA_MS;
+    if (lease_ms > tenant->lease_ms)
+        tenant->lease_ms = lease_ms;
+}
+
 static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uint32_t share,
                           uint32_t *claimed, uint32_t before) {
     struct work_round *round = &tenant->round;
@@ -621,6 +652,7 @@ static uint32_t ask_lanes(struct work_tenant *tenant, struct bk_list *ready, uin
         }
         lane->is_asked = true;
         lane->head_ms = INT64_MAX; /* it is told anew */
+        note_lease(tenant, lane);
         round->claims[round->claim_count++] =
             (struct work_claim){.lane = lane,
                                 .room = room,
@@ -682,6 +714,8 @@ void work_round_start(struct work_tenant *tenant, uint32_t share, uint32_t repla
     if ((tenant->wants & WORK_WANTS_PRUNE) != 0 && !tenant->ends_alone)
         tenant->expires_ms = INT64_MAX;
     round->wants = 0;
+    if ((tenant->wants & WORK_WANTS_CLEAR) != 0)
+        tenant->wants |= WORK_WANTS_MOVE;
     if (work->phase == WORK_STARTED && !tenant->ends_alone)
         round->wants = tenant->wants & ~(uint32_t)WORK_WANTS_PROGRESS;
     tenant->wants &= ~round->wants;

@@ -60,6 +60,10 @@ const struct bk_migration work_table_migrations[] = {
             "cause TEXT, actor TEXT, depth INTEGER);"
             "CREATE TABLE _work_state (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) "
             "WITHOUT ROWID"},
+    {.name = "work_2_clearings",
+     .sql = "CREATE TABLE _work_clearings (lane TEXT PRIMARY KEY NOT NULL, until TEXT NOT NULL, "
+            "stage INTEGER NOT NULL, place TEXT NOT NULL, place_row INTEGER NOT NULL, "
+            "gone INTEGER NOT NULL) WITHOUT ROWID"},
 };
 const size_t work_table_migration_count = BK_COUNT_OF(work_table_migrations);
 
@@ -89,7 +93,7 @@ static const char *const texts[WORK_SQL_COUNT] = {
         "number NOT IN (SELECT min(number) FROM _work_inbox GROUP BY id)",
     [WORK_SQL_INBOX_CLEAR] = "DELETE FROM _work_inbox WHERE number < ?1",
     [WORK_SQL_INBOX_DUE] = "SELECT min(coalesce(due, created)) FROM _work_inbox",
-    [WORK_SQL_FIND_UNIQUE] = "SELECT id FROM _work WHERE " LIVE_UNIQUE,
+    [WORK_SQL_FIND_UNIQUE] = "SELECT id, rowid FROM _work WHERE " LIVE_UNIQUE,
     [WORK_SQL_FIND_CHAIN] = "SELECT rowid, due, state FROM _work WHERE chain = ?1 AND chain != '' "
                             "ORDER BY rowid LIMIT 1",
     [WORK_SQL_INSERT_SECRET] = "INSERT INTO _work_secrets (id, payload) VALUES (?1, ?2)",
@@ -111,6 +115,28 @@ static const char *const texts[WORK_SQL_COUNT] = {
     [WORK_SQL_COUNT_PAUSED] = "SELECT count(*) FROM _work_lanes",
     [WORK_SQL_PAUSE] = "INSERT OR IGNORE INTO _work_lanes (name) VALUES (?1)",
     [WORK_SQL_RESUME] = "DELETE FROM _work_lanes WHERE name = ?1",
+    [WORK_SQL_COUNT_CLEARINGS] = "SELECT count(*) FROM _work_clearings",
+    [WORK_SQL_HAS_CLEARINGS] = "SELECT 1 FROM _work_clearings LIMIT 1",
+    [WORK_SQL_CLEARING_ADD] = "INSERT OR REPLACE INTO _work_clearings (lane, until, stage, place, "
+                              "place_row, gone) VALUES (?1, ?2, 0, '', 0, 0)",
+    [WORK_SQL_CLEARING_FIND] = "SELECT until FROM _work_clearings WHERE lane = ?1",
+    [WORK_SQL_CLEARING_FIRST] = "SELECT lane, until, stage, place, place_row, gone "
+                                "FROM _work_clearings ORDER BY lane LIMIT 1",
+    [WORK_SQL_CLEARING_MOVE] = "UPDATE _work_clearings SET stage = ?2, place = ?3, place_row = ?4, "
+                               "gone = ?5 WHERE lane = ?1",
+    [WORK_SQL_CLEARING_END] = "DELETE FROM _work_clearings WHERE lane = ?1",
+    /* By the index of the chains, and by that of those that wait: each has the rowid behind it. */
+    [WORK_SQL_CLEARING_BLOCKED] =
+        "SELECT rowid, id, chain, chain, created, state = 'blocked' FROM _work WHERE chain != '' "
+        "AND chain >= ?2 AND chain < ?1 AND (+chain > ?2 OR +rowid > ?3) ORDER BY chain, rowid "
+        "LIMIT ?4",
+    [WORK_SQL_CLEARING_WAITING] =
+        "SELECT rowid, id, due, chain, created, 1 FROM _work WHERE state = 'waiting' AND "
+        "lane = ?1 AND due >= ?2 AND (+due > ?2 OR +rowid > ?3) ORDER BY due, rowid LIMIT ?4",
+    [WORK_SQL_CLEARING_TASK] =
+        "SELECT id, lane, created, CASE WHEN state = 'blocked' THEN '' ELSE chain END FROM _work "
+        "WHERE rowid = ?1 AND (state = 'waiting' OR state = 'blocked')",
+    [WORK_SQL_CANCEL_LANE] = "UPDATE _work SET cancelled = 1 WHERE state = 'running' AND lane = ?1",
     [WORK_SQL_DELETE] = "DELETE FROM _work WHERE rowid = ?1 AND id = ?2",
     [WORK_SQL_IS_CANCELLED] = "SELECT cancelled FROM _work WHERE rowid = ?1 AND id = ?2 AND "
                               "state = 'running' AND attempts = ?3",

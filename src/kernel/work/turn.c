@@ -113,14 +113,15 @@ static bool may_claim(const struct work_tenant *tenant, int64_t now_ms) {
            now_ms >= tenant->retry_ms && has_ready_lanes(tenant);
 }
 
+/* After a round that failed nothing is looked at before it is tried again. */
 static int64_t next_look_ms(const struct work_tenant *tenant, int64_t now_ms) {
     int64_t next_ms = tenant->is_known ? tenant->schedule_ms : INT64_MAX;
+    if (tenant->retry_ms > now_ms)
+        return tenant->retry_ms;
     if ((tenant->wants & WORK_WANTS_PROGRESS) != 0 && tenant->progress_ms + PROGRESS_MS < next_ms)
         next_ms = tenant->progress_ms + PROGRESS_MS;
     if ((tenant->wants & WORK_WANTS_MOVE) != 0 && tenant->move_ms < next_ms)
         next_ms = tenant->move_ms;
-    if (tenant->retry_ms > now_ms && tenant->retry_ms < next_ms)
-        next_ms = tenant->retry_ms;
     return next_ms;
 }
 
@@ -250,7 +251,7 @@ static void on_upkeep(struct bk_timer *timer, void *user) {
             continue;
         if (tenant->expires_ms <= (age_ms < now_ms ? age_ms : now_ms))
             tenant->wants |= WORK_WANTS_PRUNE;
-        if (tenant->lanes.count > 0)
+        if (now_ms < tenant->lease_ms + 2 * UPKEEP_MS)
             tenant->wants |= WORK_WANTS_LEASES;
         work_tenant_settle(tenant);
     }

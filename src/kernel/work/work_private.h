@@ -55,6 +55,17 @@ enum work_sql {
     WORK_SQL_COUNT_PAUSED,
     WORK_SQL_PAUSE,
     WORK_SQL_RESUME,
+    WORK_SQL_COUNT_CLEARINGS,
+    WORK_SQL_HAS_CLEARINGS,
+    WORK_SQL_CLEARING_ADD,
+    WORK_SQL_CLEARING_FIND,
+    WORK_SQL_CLEARING_FIRST,
+    WORK_SQL_CLEARING_MOVE,
+    WORK_SQL_CLEARING_END,
+    WORK_SQL_CLEARING_BLOCKED,
+    WORK_SQL_CLEARING_WAITING,
+    WORK_SQL_CLEARING_TASK,
+    WORK_SQL_CANCEL_LANE,
     WORK_SQL_DELETE,
     WORK_SQL_IS_CANCELLED,
     WORK_SQL_WAIT,
@@ -170,7 +181,7 @@ struct work_hints {
     struct work_hint *first;
     uint32_t count;
     uint32_t task_count; /* told of: several may be one hint */
-    bool is_overflown, has_pauses, has_cancels;
+    bool is_overflown, has_pauses, has_cancels, has_clearings;
     int64_t schedule_ms; /* INT64_MAX: nothing was said */
 };
 
@@ -207,9 +218,11 @@ enum {
     WORK_WANTS_SCHEDULES = 128,
     WORK_WANTS_PROGRESS = 256,
     WORK_WANTS_EXPIRES = 512,
-    WORK_WANTS_MOVE = 1024, /* what came into the inbox */
+    WORK_WANTS_MOVE = 1024,  /* what came into the inbox */
+    WORK_WANTS_CLEAR = 2048, /* lanes are to be cleared; comes with the one before */
     WORK_WANTS_AT_OPENING = WORK_WANTS_ORPHANS | WORK_WANTS_REPAIR | WORK_WANTS_SCAN |
-                            WORK_WANTS_PAUSES | WORK_WANTS_EXPIRES | WORK_WANTS_MOVE
+                            WORK_WANTS_PAUSES | WORK_WANTS_EXPIRES | WORK_WANTS_MOVE |
+                            WORK_WANTS_CLEAR
 };
 
 /* How far a round came. */
@@ -283,6 +296,7 @@ struct work_tenant {
     int64_t expires_ms;  /* of the first that is to be pruned; INT64_MAX: none */
     int64_t retry_ms;    /* a round failed: no other before that */
     int64_t stored_time_ms;
+    int64_t lease_ms;            /* when the last lease of what it has claimed is over */
     int64_t move_ms;             /* when the inbox is emptied at the latest */
     int64_t progress_ms;         /* of the last round that stored progress */
     struct work_heap_node later; /* the first of schedule_ms, retry_ms and progress */
@@ -293,6 +307,7 @@ struct work_tenant {
     struct work_hints hints;
     bool is_posted;
     struct bk_message message;
+    int64_t cleared_ms;    /* of the last wish to clear a lane: what was added by then goes */
     struct bk_map ordered; /* of lanes with their own policy: whether they are ordered by key */
     /* Counting. */
     struct work_count *count;
@@ -391,10 +406,14 @@ void work_note_due(struct bk_work *work, struct bk_transaction *transaction, str
 void work_note_schedule(struct bk_work *work, struct bk_transaction *transaction, int64_t next_ms);
 void work_note_pauses(struct bk_work *work, struct bk_transaction *transaction);
 void work_note_cancel(struct bk_work *work, struct bk_transaction *transaction);
+/* Lanes are to be cleared of what was added by then. */
+void work_note_clearing(struct bk_work *work, struct bk_transaction *transaction,
+                        int64_t cleared_ms);
 /* Whether a lane's tasks are ordered by key; and whether there is room for one more lane. */
 bool work_lane_is_ordered(struct bk_work *work, struct bk_transaction *transaction,
                           const struct work_kind *kind, struct bk_slice lane);
-bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction);
+bool work_lanes_are_full(struct bk_work *work, struct bk_transaction *transaction,
+                         int64_t *cleared_ms);
 /* On the loop. */
 void work_hints_open(struct work_tenant *tenant);
 /* False: a message is under way, and the tenant is freed when it comes; *due_ms is the first of
@@ -418,6 +437,24 @@ size_t work_lane_name(const struct work_kind *kind, struct bk_slice lane, bool i
 /* What a chain is called, in the transaction's arena. */
 struct bk_slice work_chain_name(struct bk_transaction *transaction, struct bk_slice lane,
                                 struct bk_slice key);
+
+/* --- clear.c: on the writer ------------------------------------------------------------------- */
+
+/* Removes what waits in lanes that are to be cleared, as far as the round has time. */
+enum bk_status work_clear_lanes(struct bk_work *work, struct bk_transaction *transaction,
+                                struct work_round *round);
+/* Whether any is, and whether this one is: then none of its tasks begins. */
+enum bk_status work_are_clearings(struct bk_work *work, struct bk_connection *connection,
+                                  bool *are_any);
+enum bk_status work_is_being_cleared(struct bk_work *work, struct bk_connection *connection,
+                                     struct bk_slice lane, bool *answer);
+/* When such a lane is asked again. */
+int64_t work_clearing_look_ms(int64_t now_ms);
+/* One task goes now, if it would anyway. */
+enum bk_status work_clear_task(struct bk_work *work, struct bk_transaction *transaction,
+                               int64_t rowid, bool *is_gone);
+/* The time of what is added now: behind what goes. */
+int64_t work_clearing_add_ms(int64_t now_ms, int64_t cleared_ms);
 
 /* --- lane.c ----------------------------------------------------------------------------------- */
 

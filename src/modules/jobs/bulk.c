@@ -9,12 +9,16 @@
  * The statement is made here and not by the records route: its condition on the state is a literal,
  * so that the index of the ended tasks is read and never the backlog. Each task is looked at again
  * in the write, since time has passed; one that cannot be retried, because another that is made of
- * the same thing waits already, is left as it is and keeps none of the others.
+ * the same thing waits already, is left as it is and keeps none of the others. Whoever waits for
+ * the writer has his turn before the whole page is done: the call then says that there is more.
  */
 #include "jobs_private.h"
 
+#include "bakend/clock.h"
+
 enum {
     READ_MS = 1000, /* of work: among a million dead ones a few may be meant */
+    ROWS_MIN = 32,  /* of a page, whoever waits: about two milliseconds */
     SQL_BYTES_MAX = BK_FILTER_SQL_BYTES_MAX + 1024,
 };
 
@@ -26,12 +30,13 @@ struct bulk {
     struct bk_schema *schema; /* until the ids are read */
     struct bk_asker asker;
     struct bk_filter_sql condition;
+    struct bk_slice until; /* as rows have it; empty: all */
     struct bk_sql sql;
     struct bk_read read;
     struct bk_write write;
     struct bk_slice ids[JOBS_BULK_MAX];
     size_t id_count;
-    bool has_more;
+    bool has_more, was_cut; /* by the reader; by the writer */
     int64_t done_count, skipped_count;
 };
 
@@ -54,8 +59,14 @@ static enum bk_status is_dead(struct bk_connection *connection, struct bk_slice 
 static enum bk_status run_bulk(struct bk_transaction *transaction, struct bk_write *write) {
     struct bulk *bulk = bk_container_of(write, struct bulk, write);
     bulk->done_count = bulk->skipped_count = 0;
+    bulk->was_cut = false;
     for (size_t i = 0; i < bulk->id_count; i++) {
         bool is_still = false;
+        /* It is one of those that wait itself. */
+        bulk->was_cut =
+            bulk->done_count >= ROWS_MIN && bk_transaction_awaiting_count(transaction) > 1;
+        if (bulk->was_cut)
+            break;
         enum bk_status status =
             is_dead(bk_transaction_connection(transaction), bulk->ids[i], &is_still);
         if (status == BK_OK && is_still)
@@ -73,7 +84,7 @@ static void answer(struct bulk *bulk) {
     bk_buffer_append_char(out, '{');
     bk_json_write_member_int(out, BK_SLICE("count"), bulk->done_count);
     bk_json_write_member_int(out, BK_SLICE("skipped"), bulk->skipped_count);
-    bk_json_write_member_bool(out, BK_SLICE("hasMore"), bulk->has_more);
+    bk_json_write_member_bool(out, BK_SLICE("hasMore"), bulk->has_more || bulk->was_cut);
     bk_buffer_append_char(out, '}');
     bk_answer(bulk->request, 200);
 }
@@ -96,6 +107,8 @@ static enum bk_status run_read(struct bk_connection *connection, struct bk_read 
         return status;
     for (uint32_t i = 0; i < bulk->condition.value_count; i++)
         bk_statement_bind(statement, (int)i + 1, &bulk->condition.values[i]);
+    if (bulk->until.length > 0)
+        bk_statement_bind_text(statement, (int)bulk->condition.value_count + 1, bulk->until);
     while (!bulk->has_more && (status = bk_statement_step(statement)) == BK_OK) {
         bulk->has_more = bulk->id_count == JOBS_BULK_MAX;
         if (!bulk->has_more)
@@ -129,17 +142,36 @@ static void problem(struct bk_request *request, struct bk_slice field, const cha
     bk_problems_add(&request->problems, field, code, message);
 }
 
-/* A slip would mean all of them: the filter has to be there, and nothing else may. */
+/* A slip would mean all of them: the filter has to be there, and nothing else may, but until. What
+ * is said of the filter counts from its first character. */
 static struct bk_slice read_text(struct bk_request *request) {
     const struct bk_json *given = bk_json_get(request->json, BK_SLICE("filter"));
     const struct bk_json *member = request->json == NULL ? NULL : request->json->child;
     for (; member != NULL; member = member->next)
-        if (!bk_slice_is(member->key, "filter"))
+        if (!bk_slice_is(member->key, "filter") && !bk_slice_is(member->key, "until"))
             problem(request, member->key, "validation_unknown_name", "Means nothing here.");
     if (given == NULL || given->type != BK_JSON_STRING)
         problem(request, BK_SLICE("filter"), "validation_required",
                 "Must be a filter over the fields of _work, or \"\" for all that are dead.");
-    return given == NULL ? BK_SLICE_EMPTY : bk_slice_trim(given->string);
+    if (given == NULL || bk_slice_trim(given->string).length == 0)
+        return BK_SLICE_EMPTY;
+    return given->string;
+}
+
+/* As rows have it; empty: it was not given. */
+static struct bk_slice read_until(struct bk_request *request) {
+    const struct bk_json *given = bk_json_get(request->json, BK_SLICE("until"));
+    char text[BK_TIME_TEXT_BYTES];
+    int64_t time_ms;
+    if (given == NULL)
+        return BK_SLICE_EMPTY;
+    if (given->type != BK_JSON_STRING || !bk_time_parse(given->string, &time_ms)) {
+        problem(request, BK_SLICE("until"), "validation_invalid_date",
+                "Must be a date, such as 2030-01-31 12:00:00Z.");
+        return BK_SLICE_EMPTY;
+    }
+    bk_time_format(text, time_ms, ' ');
+    return bk_arena_copy(&request->arena, bk_slice_make(text, sizeof text));
 }
 
 static enum bk_status read_filter(struct bulk *bulk, const struct bk_collection *collection,
@@ -173,6 +205,9 @@ static enum bk_status make_sql(struct bulk *bulk) {
     bk_buffer_append_literal(&out, " WHERE \"_work\".\"state\" = 'dead'");
     if (bulk->condition.where.length > 0)
         bk_buffer_format(&out, " AND (%.*s)", BK_SLICE_PRINT(bulk->condition.where));
+    if (bulk->until.length > 0)
+        bk_buffer_format(&out, " AND \"_work\".\"updated\" <= ?%u",
+                         (unsigned)bulk->condition.value_count + 1);
     bk_buffer_format(&out, " LIMIT %d", JOBS_BULK_MAX + 1);
     bulk->sql = bk_sql_make(bk_arena_copy(arena, bk_buffer_slice(&out)));
     enum bk_status status = bk_buffer_status(&out);
@@ -198,7 +233,7 @@ static void begin(struct bk_request *request,
                                         struct bk_slice id)) {
     const struct bk_module_context *context = request->module;
     struct bk_error error = BK_ERROR_INIT;
-    struct bk_slice text = read_text(request);
+    struct bk_slice text = read_text(request), until = read_until(request);
     if (request->problems.count > 0) {
         bk_answer_problems(request, BK_INVALID, "The tasks cannot be named like this.");
         return;
@@ -207,6 +242,7 @@ static void begin(struct bk_request *request,
     bulk->request = request;
     bulk->work = context->work;
     bulk->act = act;
+    bulk->until = until;
     bulk->schema = bk_schema_ref(bk_schema_current(context->schema, request->tenant));
     enum bk_status status = submit(bulk, text, &error);
     if (status == BK_OK)

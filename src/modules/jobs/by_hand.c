@@ -73,3 +73,9 @@ enum bk_status jobs_resume(struct bk_work *work, struct bk_transaction *transact
     enum bk_status status = bk_work_resume(work, transaction, lane);
     return status == BK_OK ? tell_lane(transaction, "job.resumed", lane) : status;
 }
+
+enum bk_status jobs_clear(struct bk_work *work, struct bk_transaction *transaction,
+                          struct bk_slice lane) {
+    enum bk_status status = bk_work_clear(work, transaction, lane);
+    return status == BK_OK ? tell_lane(transaction, "job.cleared", lane) : status;
+}

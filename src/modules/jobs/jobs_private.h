@@ -35,6 +35,7 @@ void jobs_dead_drop(struct bk_request *request);
 void jobs_lanes_list(struct bk_request *request);
 void jobs_lane_pause(struct bk_request *request);
 void jobs_lane_resume(struct bk_request *request);
+void jobs_lane_clear(struct bk_request *request);
 
 /* --- crons.c ---------------------------------------------------------------------------------- */
 
@@ -58,6 +59,8 @@ enum bk_status jobs_pause(struct bk_work *work, struct bk_transaction *transacti
                           struct bk_slice lane);
 enum bk_status jobs_resume(struct bk_work *work, struct bk_transaction *transaction,
                            struct bk_slice lane);
+enum bk_status jobs_clear(struct bk_work *work, struct bk_transaction *transaction,
+                          struct bk_slice lane);
 
 /* --- figures.c -------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /*
- * Lanes: which there are, how each is, and stopping one by hand.
+ * Lanes: which there are, how each is, and stopping or clearing one by hand.
  *
  * A lane lives in memory as long as it has tasks or is paused; how many of them wait is counted in
  * the table, on a reader, for those on the page and up to JOBS_COUNT_MAX each, so that a backlog of
@@ -52,8 +52,7 @@ static void on_lane(void *user, const struct bk_work_lane_facts *facts) {
         *lane = (struct lane){.name = bk_arena_copy(&listing->request->arena, facts->name),
                               .kind = bk_slice_from(facts->kind->name),
                               .state = facts->state,
-                              .running = facts->running,
-                              .due_ms = facts->due_ms};
+                              .running = facts->running};
 }
 
 /* --- on a reader ------------------------------------------------------------------------------ */
@@ -64,8 +63,7 @@ static enum bk_status find_next_lane(struct bk_connection *connection, struct bk
     struct bk_sql sql = bk_sql_make(BK_SLICE(
         "WITH next AS (SELECT min(lane) AS lane FROM (SELECT min(lane) AS lane FROM _work WHERE "
         "state = 'waiting' AND lane > ?1 UNION ALL SELECT min(name) FROM _work_lanes WHERE name > "
-        "?1)) SELECT lane, (SELECT due FROM _work WHERE state = 'waiting' AND _work.lane = "
-        "next.lane ORDER BY due LIMIT 1), EXISTS (SELECT 1 FROM _work_lanes WHERE name = "
+        "?1)) SELECT lane, EXISTS (SELECT 1 FROM _work_lanes WHERE name = "
         "next.lane) FROM next WHERE lane IS NOT NULL"));
     enum bk_status status = bk_connection_statement(connection, &sql, statement);
     if (status != BK_OK)
@@ -75,13 +73,10 @@ static enum bk_status find_next_lane(struct bk_connection *connection, struct bk
 }
 
 static void read_lane(struct bk_statement *statement, struct bk_arena *arena, struct lane *lane) {
-    bool is_paused = bk_statement_int(statement, 2) != 0;
+    bool is_paused = bk_statement_int(statement, 1) != 0;
     *lane = (struct lane){.name = bk_arena_copy(arena, bk_statement_text(statement, 0)),
-                          .state = is_paused ? BK_WORK_LANE_PAUSED : BK_WORK_LANE_OPEN,
-                          .due_ms = INT64_MAX};
+                          .state = is_paused ? BK_WORK_LANE_PAUSED : BK_WORK_LANE_OPEN};
     lane->kind = bk_slice_make(lane->name.data, bk_slice_find(lane->name, '/'));
-    if (!bk_time_parse(bk_statement_text(statement, 1), &lane->due_ms))
-        lane->due_ms = INT64_MAX;
 }
 
 static enum bk_status read_lanes(struct bk_connection *connection, struct listing *listing) {
@@ -103,10 +98,11 @@ static enum bk_status read_lanes(struct bk_connection *connection, struct listin
     }
 }
 
+/* With the time of the first: what the loop knows of that may be of a task that is gone. */
 static enum bk_status count_waiting(struct bk_connection *connection, struct lane *lane) {
     struct bk_sql sql = bk_sql_make(
-        BK_SLICE("SELECT count(*) FROM (SELECT 1 FROM _work WHERE lane = ?1 AND state = 'waiting' "
-                 "LIMIT ?2)"));
+        BK_SLICE("SELECT count(*), min(due) FROM (SELECT due FROM _work WHERE lane = ?1 AND "
+                 "state = 'waiting' ORDER BY due LIMIT ?2)"));
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
@@ -114,8 +110,11 @@ static enum bk_status count_waiting(struct bk_connection *connection, struct lan
     bk_statement_bind_text(statement, 1, lane->name);
     bk_statement_bind_int(statement, 2, JOBS_COUNT_MAX + 1);
     status = bk_statement_step(statement);
-    if (status == BK_OK)
+    if (status == BK_OK) {
         lane->waiting = bk_statement_int(statement, 0);
+        lane->due_ms = INT64_MAX;
+        (void)bk_time_parse(bk_statement_text(statement, 1), &lane->due_ms);
+    }
     bk_statement_reset(statement);
     return status;
 }
@@ -280,3 +279,4 @@ static void begin(struct bk_request *request,
 
 void jobs_lane_pause(struct bk_request *request) { begin(request, jobs_pause); }
 void jobs_lane_resume(struct bk_request *request) { begin(request, jobs_resume); }
+void jobs_lane_clear(struct bk_request *request) { begin(request, jobs_clear); }

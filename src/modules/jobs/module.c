@@ -70,7 +70,7 @@ static const struct bk_route routes[] = {
      .access = BK_ACCESS_SUPERUSER,
      .body_max_bytes = JOBS_BODY_BYTES_MAX,
      .has_json_body = true,
-     .summary = "Retries the dead tasks that a filter names, at most 500 a call: {filter}.",
+     .summary = "Retries the dead tasks that a filter names, at most 500 a call: {filter, until}.",
      .tag = "work",
      .handle = jobs_dead_retry},
     {.method = BK_POST,
@@ -78,7 +78,7 @@ static const struct bk_route routes[] = {
      .access = BK_ACCESS_SUPERUSER,
      .body_max_bytes = JOBS_BODY_BYTES_MAX,
      .has_json_body = true,
-     .summary = "Drops the dead tasks that a filter names, at most 500 a call: {filter}.",
+     .summary = "Drops the dead tasks that a filter names, at most 500 a call: {filter, until}.",
      .tag = "work",
      .handle = jobs_dead_drop},
     {.method = BK_GET,
@@ -107,6 +107,15 @@ static const struct bk_route routes[] = {
      .summary = "Resumes a lane: {lane}.",
      .tag = "work",
      .handle = jobs_lane_resume},
+    {.method = BK_POST,
+     .path = "/api/work/lanes/clear",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "work:write",
+     .body_max_bytes = JOBS_BODY_BYTES_MAX,
+     .has_json_body = true,
+     .summary = "Removes all that waits in a lane, and cancels what runs: {lane}.",
+     .tag = "work",
+     .handle = jobs_lane_clear},
     {.method = BK_GET,
      .path = "/api/crons",
      .access = BK_ACCESS_SUPERUSER,
@@ -130,11 +139,13 @@ static const struct bk_event_declaration events[] = {
     {"job.dropped", true, "JobDropped", "Somebody removed a task."},
     {"job.paused", true, "JobPaused", "Somebody stopped a lane."},
     {"job.resumed", true, "JobResumed", "Somebody let a lane go on."},
+    {"job.cleared", true, "JobCleared", "Somebody removed all that waited in a lane."},
 };
 
 static const struct bk_command commands[] = {
     {.name = "work",
-     .usage = "work list|lanes|retry|cancel|drop|pause|resume [ID|LANE] [--dead] [--filter FILTER] "
+     .usage = "work list|lanes|retry|cancel|drop|pause|resume|clear [ID|LANE] [--dead] "
+              "[--filter FILTER] "
               "[--limit COUNT] [--data DIR] [--tenant NAME] [--json]",
      .summary =
          "Shows what is to be done later in a tenant, and deals with what failed.\n\n"
@@ -144,7 +155,8 @@ static const struct bk_command commands[] = {
          "  work retry ID | --filter FILTER       tries again what is dead\n"
          "  work cancel ID                        ends a task\n"
          "  work drop ID | --filter FILTER        removes what is dead\n"
-         "  work pause LANE, work resume LANE     stops a lane, and lets it go on\n\n"
+         "  work pause LANE, work resume LANE     stops a lane, and lets it go on\n"
+         "  work clear LANE                       removes all that waits in it\n\n"
          "Filters are those of collections, over the fields of _work:\n"
          "  bakend work list --dead --filter 'kind = \"mail\"'\n"
          "Retry and drop with a filter go on until there is none left.",

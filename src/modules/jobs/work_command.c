@@ -1,11 +1,12 @@
 /*
  * `bakend work`: what is to be done later, for operators at night.
  *
- *   list, lanes      pages, a line each
+ *   list, lanes      pages, a line each under a heading
  *   retry, drop      one task, or with --filter all dead ones that it names: page after page until
  *                    none is left of those that were dead when it began
  *   cancel           one task
  *   pause, resume    a lane
+ *   clear            all that waits in one
  *
  * All of it is the routes of this module; --json prints their answers, one a line.
  */
@@ -49,8 +50,8 @@ static void say_refusal(const struct session *session) {
                 BK_SLICE_PRINT(bk_json_get_string(field, BK_SLICE("message"))));
 }
 
-/* False: it was refused, and why was said. */
-static bool ask(struct session *session, enum bk_method method, const char *target,
+/* Nothing is said yet. */
+static int call(struct session *session, enum bk_method method, const char *target,
                 struct bk_slice body) {
     struct bk_json *root = NULL;
     bk_arena_reset(&session->arena);
@@ -60,15 +61,29 @@ static bool ask(struct session *session, enum bk_method method, const char *targ
     if (text.length > 0 && bk_json_parse(&session->arena, text, &root, NULL) != BK_OK)
         root = NULL;
     session->root = root;
-    if (status >= 200 && status < 300 && session->context->is_json && text.length > 0)
+    return status;
+}
+
+static bool is_well(int status) { return status >= 200 && status < 300; }
+
+/* False: it was refused, and why was said; below 0 it is already. */
+static bool say(const struct session *session, int status) {
+    struct bk_slice text = bk_buffer_slice(&session->answer);
+    if (is_well(status) && session->context->is_json && text.length > 0)
         printf("%.*s\n", BK_SLICE_PRINT(text));
     else if (status >= 300)
         say_refusal(session);
-    return status >= 200 && status < 300;
+    return is_well(status);
 }
 
-static bool get(struct session *session, const char *path, const char *filter) {
+static bool ask(struct session *session, enum bk_method method, const char *target,
+                struct bk_slice body) {
+    return say(session, call(session, method, target, body));
+}
+
+static int call_get(struct session *session, const char *path, const char *filter) {
     struct bk_buffer target;
+    int status = -1;
     bk_buffer_init(&target, TARGET_BYTES_MAX);
     bk_buffer_append_slice(&target, bk_slice_from(path));
     if (filter != NULL) {
@@ -76,21 +91,30 @@ static bool get(struct session *session, const char *path, const char *filter) {
         bk_percent_encode(&target, bk_slice_from(filter));
     }
     bk_buffer_append_char(&target, '\0');
-    bool is_right = !target.is_overflown;
-    if (is_right)
-        is_right = ask(session, BK_GET, target.data, BK_SLICE_EMPTY);
-    else
+    if (target.is_overflown)
         fprintf(stderr, "bakend: --filter is too long\n");
+    else
+        status = call(session, BK_GET, target.data, BK_SLICE_EMPTY);
     bk_buffer_fini(&target);
-    return is_right;
+    return status;
 }
 
-/* A body of one member. */
-static bool post(struct session *session, const char *target, const char *key, const char *value) {
+static bool get(struct session *session, const char *path, const char *filter) {
+    return say(session, call_get(session, path, filter));
+}
+
+struct member {
+    const char *key, *value;
+};
+
+static bool post(struct session *session, const char *target, const struct member *members,
+                 size_t count) {
     struct bk_buffer body;
     bk_buffer_init(&body, JOBS_BODY_BYTES_MAX);
     bk_buffer_append_char(&body, '{');
-    bk_json_write_member_string(&body, bk_slice_from(key), bk_slice_from(value));
+    for (size_t i = 0; i < count; i++)
+        bk_json_write_member_string(&body, bk_slice_from(members[i].key),
+                                    bk_slice_from(members[i].value));
     bk_buffer_append_char(&body, '}');
     bool is_right = !body.is_overflown;
     if (is_right)
@@ -113,34 +137,77 @@ static void print_text(struct bk_slice text) {
     }
 }
 
-static void print_member(const struct bk_json *object, const char *key) {
-    const struct bk_json *member = bk_json_get(object, bk_slice_from(key));
+/* A member of each item, under its heading. */
+struct column {
+    const char *key, *heading;
+    size_t width; /* in characters, as far as was seen */
+};
+
+static struct bk_slice cell(const struct bk_json *item, const struct column *column) {
+    const struct bk_json *member = bk_json_get(item, bk_slice_from(column->key));
     struct bk_slice text = BK_SLICE_EMPTY;
     if (member != NULL)
         text = member->type == BK_JSON_STRING ? member->string : member->text;
-    print_text(text.length == 0 ? BK_SLICE("-") : text);
-    printf("  ");
+    return text.length == 0 ? BK_SLICE("-") : text;
 }
 
-/* The members of each item that are named; the list ends with NULL. */
-static void print_items(const struct session *session, const char *const *keys) {
-    const struct bk_json *items = bk_json_get(session->root, BK_SLICE("items"));
-    if (session->context->is_json)
-        return; /* printed already */
-    for (const struct bk_json *item = items == NULL ? NULL : items->child; item != NULL;
-         item = item->next) {
-        for (const char *const *key = keys; *key != NULL; key++)
-            print_member(item, *key);
+static size_t width_of(struct bk_slice text) {
+    size_t width = 0;
+    for (size_t i = 0; i < text.length; i++)
+        width += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+    return width;
+}
+
+/* Nothing stands behind the last one. */
+static void print_cell(struct bk_slice text, const struct column *column, bool is_last) {
+    print_text(text);
+    if (is_last)
         printf("\n");
+    else
+        printf("%*s", (int)(column->width - width_of(text)) + 2, "");
+}
+
+static void print_heading(const struct column *columns, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        print_cell(bk_slice_from(columns[i].heading), &columns[i], i + 1 == count);
+}
+
+/* As a table, which has no heading when it is empty. Columns become wider from page to page. */
+static void print_items(const struct session *session, struct column *columns, size_t count) {
+    const struct bk_json *items = bk_json_get(session->root, BK_SLICE("items"));
+    const struct bk_json *first = items == NULL ? NULL : items->child;
+    bool is_first_page = columns[0].width == 0;
+    if (session->context->is_json || first == NULL)
+        return; /* printed already */
+    for (size_t i = 0; i < count; i++) {
+        size_t width = width_of(bk_slice_from(columns[i].heading));
+        columns[i].width = columns[i].width > width ? columns[i].width : width;
+        for (const struct bk_json *item = first; item != NULL; item = item->next) {
+            width = width_of(cell(item, &columns[i]));
+            columns[i].width = columns[i].width > width ? columns[i].width : width;
+        }
     }
+    if (is_first_page)
+        print_heading(columns, count);
+    for (const struct bk_json *item = first; item != NULL; item = item->next)
+        for (size_t i = 0; i < count; i++)
+            print_cell(cell(item, &columns[i]), &columns[i], i + 1 == count);
 }
 
 /* --- the commands ----------------------------------------------------------------------------- */
+
+/* Whether the filter alone is refused: what is said of that counts from where it begins. */
+static bool is_filter_refused(struct session *session) {
+    return session->filter != NULL &&
+           call_get(session, "/api/work?skipTotal=1&perPage=1&sort=-expires&fields=id",
+                    session->filter) == 400;
+}
 
 /* By an index that the dead are in, and the backlog is not. */
 static bool get_dead(struct session *session) {
     struct bk_buffer filter;
     char path[128];
+    int status = -1;
     snprintf(path, sizeof path, "/api/work?skipTotal=1&sort=-expires&perPage=%lld",
              (long long)session->limit);
     bk_buffer_init(&filter, TARGET_BYTES_MAX);
@@ -148,9 +215,12 @@ static bool get_dead(struct session *session) {
     if (session->filter != NULL && session->filter[0] != '\0')
         bk_buffer_format(&filter, " && (%s\n)", session->filter);
     bk_buffer_append_char(&filter, '\0');
-    bool is_right = !filter.is_overflown && get(session, path, filter.data);
+    if (!filter.is_overflown)
+        status = call_get(session, path, filter.data);
+    if (status == 400 && !is_filter_refused(session))
+        status = call_get(session, path, filter.data);
     bk_buffer_fini(&filter);
-    return is_right;
+    return say(session, status);
 }
 
 static bool get_newest(struct session *session) {
@@ -161,15 +231,21 @@ static bool get_newest(struct session *session) {
 }
 
 static int list(struct session *session) {
-    static const char *const keys[] = {"id", "state", "lane", "attempts", "due", "error", NULL};
+    struct column columns[] = {
+        {"id", "ID", 0},   {"state", "STATE", 0}, {"lane", "LANE", 0}, {"attempts", "ATTEMPTS", 0},
+        {"due", "DUE", 0}, {"error", "ERROR", 0},
+    };
     if (!(session->is_dead ? get_dead(session) : get_newest(session)))
         return 1;
-    print_items(session, keys);
+    print_items(session, columns, BK_COUNT_OF(columns));
     return 0;
 }
 
 static int lanes(struct session *session) {
-    static const char *const keys[] = {"lane", "state", "running", "waiting", "due", NULL};
+    struct column columns[] = {
+        {"lane", "LANE", 0},       {"state", "STATE", 0}, {"running", "RUNNING", 0},
+        {"waiting", "WAITING", 0}, {"due", "DUE", 0},
+    };
     int64_t pages = 1;
     for (int64_t page = 1; page <= pages; page++) {
         char path[128];
@@ -177,7 +253,7 @@ static int lanes(struct session *session) {
                  (long long)page);
         if (!get(session, path, NULL))
             return 1;
-        print_items(session, keys);
+        print_items(session, columns, BK_COUNT_OF(columns));
         (void)bk_json_to_int64(bk_json_get(session->root, BK_SLICE("totalPages")), &pages);
     }
     return 0;
@@ -199,37 +275,31 @@ static int act_on_one(struct session *session, const char *verb) {
 }
 
 /* Those that die again meanwhile are not taken up again: it would have no end. */
-static void write_dead_filter(const struct session *session, struct bk_buffer *filter) {
-    char now[BK_TIME_TEXT_BYTES];
-    bk_time_format(now, bk_clock_wall_ms(), ' ');
-    bk_buffer_format(filter, "updated <= \"%.*s\"", BK_TIME_TEXT_BYTES, now);
-    if (session->filter[0] != '\0')
-        bk_buffer_format(filter, " && (%s\n)", session->filter);
-    bk_buffer_append_char(filter, '\0');
-}
-
 static int act_on_dead(struct session *session, const char *verb) {
-    char target[64];
-    struct bk_buffer filter;
+    char target[64], now[BK_TIME_TEXT_BYTES + 1] = {0};
+    const struct member members[] = {{"filter", session->filter}, {"until", now}};
     const struct bk_json *more;
     int64_t total = 0, count = 0;
+    bool is_right;
     snprintf(target, sizeof target, "/api/work/%s", verb);
-    bk_buffer_init(&filter, JOBS_BODY_BYTES_MAX);
-    write_dead_filter(session, &filter);
-    bool is_right = !filter.is_overflown;
-    if (!is_right)
-        fprintf(stderr, "bakend: --filter is too long\n");
+    bk_time_format(now, bk_clock_wall_ms(), ' ');
     do {
-        is_right = is_right && post(session, target, "filter", filter.data);
+        is_right = post(session, target, members, BK_COUNT_OF(members));
         more = bk_json_get(session->root, BK_SLICE("hasMore"));
         if (is_right && !bk_json_to_int64(bk_json_get(session->root, BK_SLICE("count")), &count))
             count = 0;
         total += is_right ? count : 0;
     } while (is_right && count > 0 && more != NULL && more->boolean);
-    bk_buffer_fini(&filter);
     if (!session->context->is_json && (is_right || total > 0))
         printf("%lld\n", (long long)total);
     return is_right ? 0 : 1;
+}
+
+static int act_on_lane(struct session *session, const char *verb) {
+    char target[64];
+    const struct member member = {"lane", session->word};
+    snprintf(target, sizeof target, "/api/work/lanes/%s", verb);
+    return post(session, target, &member, 1) ? 0 : 1;
 }
 
 /* --- the command line ------------------------------------------------------------------------- */
@@ -250,16 +320,12 @@ static int run(struct session *session, const char *verb) {
     }
     if (is_bulk || strcmp(verb, "cancel") == 0)
         return act_on_one(session, verb);
-    return post(session,
-                strcmp(verb, "pause") == 0 ? "/api/work/lanes/pause" : "/api/work/lanes/resume",
-                "lane", session->word)
-               ? 0
-               : 1;
+    return act_on_lane(session, verb);
 }
 
 static bool is_verb(const char *word) {
-    static const char *const verbs[] = {"list", "lanes", "retry", "cancel",
-                                        "drop", "pause", "resume"};
+    static const char *const verbs[] = {"list", "lanes", "retry",  "cancel",
+                                        "drop", "pause", "resume", "clear"};
     for (size_t i = 0; i < BK_COUNT_OF(verbs); i++)
         if (strcmp(word, verbs[i]) == 0)
             return true;
@@ -300,8 +366,8 @@ static bool read_argument(struct session *session, int *index, int count, char *
 int jobs_run_work(struct bk_command_context *context, int argument_count, char **arguments) {
     struct session session = {.context = context, .limit = LIST_DEFAULT};
     if (argument_count < 1 || !is_verb(arguments[0])) {
-        fprintf(stderr, "bakend: work has the commands list, lanes, retry, cancel, drop, pause and "
-                        "resume: see `bakend help work`\n");
+        fprintf(stderr, "bakend: work has the commands list, lanes, retry, cancel, drop, pause, "
+                        "resume and clear: see `bakend help work`\n");
         return 2;
     }
     for (int i = 1; i < argument_count; i++)

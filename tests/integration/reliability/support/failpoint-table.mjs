@@ -46,6 +46,7 @@ export const table = [
   { name: 'work.after_record', drive: 'story', at: 1 },
   { name: 'work.answered', drive: 'story', at: 1 },
   { name: 'work.claimed', drive: 'story', at: 1 },
+  { name: 'work.cleared', unit: 'kernel/work/clear_test.c' },
   { name: 'work.handler', drive: 'story', at: 1 },
   { name: 'work.moved', drive: 'story', at: 1 },
   { name: 'work.recorded', drive: 'story', at: 1 },

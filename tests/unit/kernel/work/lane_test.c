@@ -1,6 +1,17 @@
 /* Lanes: rates, breakers, rests, replays, policies of their own; who takes places from whom. */
 #include "work_fixture.h"
 
+static char told[8][32]; /* "broken/a!" when it broke, "broken/a" when it was whole again */
+static uint32_t told_count;
+
+static void on_lane(struct bk_tenant *tenant, struct bk_slice lane, bool is_broken, void *user) {
+    const struct work_fixture *fixture = user;
+    assert_ptr_equal(tenant, fixture->kernel.tenant);
+    assert_true(told_count < BK_COUNT_OF(told));
+    snprintf(told[told_count++], sizeof told[0], "%.*s%s", BK_SLICE_PRINT(lane),
+             is_broken ? "!" : "");
+}
+
 static const uint32_t quick[] = {1};
 #define QUICK .backoff_ms = quick, .backoff_count = 1
 static const struct bk_work_kind kinds[] = {
@@ -12,6 +23,7 @@ static const struct bk_work_kind kinds[] = {
      WORK_FIXTURE_HANDLERS,
      QUICK,
      .attempt_max = 50,
+     .on_lane = on_lane,
      .lane =
          {.running_max = 4, .breaker_failures = 3, .breaker_first_ms = 40, .breaker_max_ms = 80}},
     {.name = "hung", WORK_FIXTURE_HANDLERS, QUICK, .lane = {.running_max = 1000}},
@@ -21,6 +33,7 @@ static const struct bk_work_kind kinds[] = {
 static int setup(void **state) {
     static struct work_fixture fixture;
     work_fixture_open(&fixture, kinds, BK_COUNT_OF(kinds));
+    told_count = 0;
     *state = &fixture;
     return 0;
 }
@@ -87,6 +100,32 @@ static void a_broken_lane_hands_over_probes_until_one_is_done(void **state) {
     fixture->on_cancel = mended;
     bk_work_lane_wake(fixture->work, fixture->kernel.tenant, BK_SLICE("broken"));
     WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+}
+
+static void its_kind_is_told_when_a_lane_breaks_and_when_it_is_whole_again(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "broken", .lane = BK_SLICE("a")};
+    fixture->script = fail_until_mended;
+    assert_int_equal(work_fixture_add(fixture, &draft, 5, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count >= 6); /* two probes failed: not told again */
+    assert_int_equal(told_count, 1);
+    assert_string_equal(told[0], "broken/a!");
+    fixture->on_cancel = mended;
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+    assert_int_equal(told_count, 2);
+    assert_string_equal(told[1], "broken/a");
+}
+
+static void of_a_broken_lane_without_tasks_it_is_told_too(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft draft = {.kind = "broken", .lane = BK_SLICE("a")};
+    fixture->script = fail_until_mended;
+    assert_int_equal(work_fixture_add(fixture, &draft, 5, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, told_count == 1);
+    assert_int_equal(work_fixture_do(fixture, bk_work_clear, "broken/a"), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, told_count == 2);
+    assert_string_equal(told[1], "broken/a");
+    assert_int_equal(work_fixture_count(fixture, "state != 'dead'"), 0);
 }
 
 static void a_verdict_on_a_task_does_not_break_its_lane(void **state) {
@@ -276,12 +315,76 @@ static void figures_say_what_waits_and_what_is_dead(void **state) {
     assert_int_equal(figures[3].lanes, 1);
 }
 
+/* --- many lanes ------------------------------------------------------------------------------- */
+
+struct spread {
+    uint32_t count;
+};
+
+/* One task in each of so many lanes, in one transaction. */
+static enum bk_status run_spread(struct work_fixture *fixture, struct bk_transaction *transaction,
+                                 void *user) {
+    const struct spread *spread = user;
+    enum bk_status status = BK_OK;
+    for (uint32_t i = 0; i < spread->count && status == BK_OK; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "l%05u", i);
+        const struct bk_work_draft draft = {.kind = "plain", .lane = bk_slice_from(name)};
+        status = bk_work_add(fixture->work, transaction, &draft, NULL);
+    }
+    return status;
+}
+
+/* More lanes than writers tell of: all are read from the table, a thousand at a time. */
+static void what_writers_could_not_tell_of_is_found(void **state) {
+    struct work_fixture *fixture = *state;
+    struct spread spread = {.count = 2 * WORK_HINTS_MAX + 500};
+    assert_true(spread.count > 2 * WORK_SCAN_LANES_MAX);
+    assert_int_equal(work_fixture_write_by(fixture, NULL, run_spread, &spread), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == spread.count);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+    assert_int_equal(fixture->seen_count, spread.count);
+    struct work_tenant *own = work_tenant_of(fixture->work, fixture->kernel.tenant);
+    WORK_FIXTURE_UNTIL(fixture, own->lanes.count == 0);
+}
+
+static void thousands_of_lanes_are_found_again_after_a_restart(void **state) {
+    struct work_fixture *fixture = *state;
+    struct spread spread = {.count = 2500};
+    fixture->work->running_max = 0;
+    assert_int_equal(work_fixture_write_by(fixture, NULL, run_spread, &spread), BK_OK);
+    work_fixture_close(fixture, 0);
+    work_fixture_reopen(fixture);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0 &&
+                                    fixture->seen_count >= spread.count);
+    assert_int_equal(fixture->seen_count, spread.count);
+}
+
+static void past_so_many_lanes_a_new_one_has_no_room_and_an_old_one_has(void **state) {
+    struct work_fixture *fixture = *state;
+    const struct bk_work_draft old = {.kind = "plain", .lane = BK_SLICE("l00001")},
+                               new = {.kind = "plain", .lane = BK_SLICE("another")};
+    struct spread spread = {.count = BK_WORK_LANES_MAX};
+    struct work_tenant *own = work_tenant_of(fixture->work, fixture->kernel.tenant);
+    fixture->work->running_max = 0;
+    assert_int_equal(work_fixture_write_by(fixture, NULL, run_spread, &spread), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, own->lanes.count == BK_WORK_LANES_MAX);
+    assert_int_equal(work_fixture_add(fixture, &new, 1, NULL), BK_BUSY);
+    assert_int_equal(work_fixture_add(fixture, &old, 1, NULL), BK_OK);
+    fixture->work->running_max = 256;
+    work_turn_soon(fixture->work);
+    WORK_FIXTURE_UNTIL(fixture, own->lanes.count < BK_WORK_LANES_MAX);
+    assert_int_equal(work_fixture_add(fixture, &new, 1, NULL), BK_OK);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_rate_is_a_bucket_of_a_second),
         TEST(a_broken_lane_hands_over_probes_until_one_is_done),
+        TEST(its_kind_is_told_when_a_lane_breaks_and_when_it_is_whole_again),
+        TEST(of_a_broken_lane_without_tasks_it_is_told_too),
         TEST(a_verdict_on_a_task_does_not_break_its_lane),
         TEST(what_is_put_off_neither_breaks_its_lane_nor_mends_it),
         TEST(a_lane_runs_no_more_than_it_may),
@@ -292,6 +395,9 @@ int main(void) {
         TEST(replays_take_a_quarter_of_the_places),
         TEST(a_lane_may_have_a_policy_of_its_own_and_give_it_back),
         TEST(figures_say_what_waits_and_what_is_dead),
+        TEST(what_writers_could_not_tell_of_is_found),
+        TEST(thousands_of_lanes_are_found_again_after_a_restart),
+        TEST(past_so_many_lanes_a_new_one_has_no_room_and_an_old_one_has),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
 /*
  * Work against a model, by random walks with seeds: tasks of three kinds in lanes of their own,
  * with keys, delays, replays and unique names; handlers that are done, fail, give up, postpone,
- * answer late or hang; tasks cancelled, tried again, dropped; lanes paused, rested, woken; restarts
- * that give handlers no time; rounds that fail, and commits of which nobody knows whether they were
- * written.
+ * answer late or hang; tasks cancelled, tried again, dropped; lanes paused, rested, woken, cleared;
+ * restarts that give handlers no time; rounds that fail, and commits of which nobody knows whether
+ * they were written.
  *
  * Whatever is handed over is checked at once: its row says that it runs, with this attempt, which
  * is not past the last one; of a chain nobody else may run or wait, and unless one of it was tried
@@ -32,6 +32,7 @@ enum {
 struct model_task {
     char id[BK_WORK_ID_BYTES + 1];
     bool was_done, was_dropped;
+    bool was_cleared;  /* it waited in a lane that was cleared: it begins no more */
     bool is_uncertain; /* nobody knows whether a change of it was written */
     uint32_t revivals; /* from the dead */
 };
@@ -93,6 +94,7 @@ static struct model_task *know_task(struct bk_slice id) {
 
 static void check_handed(struct work_fixture *fixture, const struct bk_work_task *task) {
     char text[512];
+    assert_false(know_task(task->id)->was_cleared);
     snprintf(text, sizeof text, "id = '%.*s' AND state = 'running' AND attempts = %u",
              BK_SLICE_PRINT(task->id), task->attempt);
     assert_int_equal(work_fixture_count(fixture, text), 1);
@@ -282,6 +284,13 @@ static enum bk_status run_change(struct work_fixture *fixture, struct bk_transac
     return changing->verb(fixture->work, transaction, changing->id);
 }
 
+struct clearing {
+    struct bk_slice lane;
+    char ids[TASKS_MAX][BK_WORK_ID_BYTES];
+    bool waits[TASKS_MAX];
+    uint32_t count;
+};
+
 static void change_task(struct work_fixture *fixture) {
     static work_fixture_verb *const verbs[] = {bk_work_cancel, bk_work_retry, bk_work_drop};
     if (model.task_count == 0)
@@ -303,6 +312,43 @@ static void change_task(struct work_fixture *fixture) {
     task->revivals += changing.verb != bk_work_cancel && changing.was_dead;
 }
 
+/* What waits there goes, and so may what is dead, when somebody tries it again meanwhile. */
+static enum bk_status run_clear(struct work_fixture *fixture, struct bk_transaction *transaction,
+                                void *user) {
+    struct clearing *clearing = user;
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("SELECT id, state = 'waiting' OR state = 'blocked' FROM _work WHERE lane = ?1 OR "
+                 "lane = ?1 || '/replay' UNION ALL SELECT id, 1 FROM _work_inbox WHERE lane = ?1 "
+                 "OR lane = ?1 || '/replay'"));
+    struct bk_statement *statement;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, clearing->lane);
+    for (clearing->count = 0; (status = bk_statement_step(statement)) == BK_OK; clearing->count++) {
+        assert_true(clearing->count < BK_COUNT_OF(clearing->ids));
+        memcpy(clearing->ids[clearing->count], bk_statement_text(statement, 0).data,
+               BK_WORK_ID_BYTES);
+        clearing->waits[clearing->count] = bk_statement_int(statement, 1) != 0;
+    }
+    bk_statement_reset(statement);
+    return status == BK_END ? bk_work_clear(fixture->work, transaction, clearing->lane) : status;
+}
+
+static void clear_lane(struct work_fixture *fixture, const char *lane) {
+    static struct clearing clearing;
+    clearing.lane = bk_slice_from(lane);
+    enum bk_status status = work_fixture_write_by(fixture, NULL, run_clear, &clearing);
+    assert_true(status == BK_OK || status == BK_IO || status == BK_TIMEOUT);
+    for (uint32_t i = 0; i < clearing.count; i++) {
+        struct model_task *task = know_task(bk_slice_make(clearing.ids[i], BK_WORK_ID_BYTES));
+        task->is_uncertain |= status == BK_IO || !clearing.waits[i];
+        task->was_cleared |= status == BK_OK && clearing.waits[i];
+        task->was_dropped |= status == BK_OK && clearing.waits[i];
+    }
+}
+
 static void change_lane(struct work_fixture *fixture) {
     static const char *const lanes[] = {"plain", "plain/l0", "chained/l1", "kept/l2",
                                         "kept/l2/replay"};
@@ -310,7 +356,10 @@ static void change_lane(struct work_fixture *fixture) {
     struct bk_tenant *tenant = fixture->kernel.tenant;
     const struct bk_work_lane_policy policy = {.running_max = 1 + random_below(4),
                                                .is_ordered = lane[0] == 'c'};
-    switch (random_below(5)) {
+    switch (random_below(6)) {
+    case 4:
+        clear_lane(fixture, lane);
+        break;
     case 0:
         (void)work_fixture_do(fixture, bk_work_pause, lane);
         break;

@@ -172,6 +172,33 @@ static void a_handler_that_hangs_is_cut_off_and_its_late_answer_ignored(void **s
     WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
 }
 
+static void wait_first(struct work_fixture *fixture, struct bk_work_task *task, uint32_t index) {
+    (void)fixture;
+    (void)index;
+    bk_work_wait(task);
+}
+
+static void while_a_task_waits_for_a_place_its_time_stands_still(void **state) {
+    struct work_fixture *fixture = *state;
+    fixture->script = wait_first;
+    assert_int_equal(work_fixture_add(fixture, &hang, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    work_fixture_wait(fixture, 150); /* more than twice its timeout */
+    assert_int_equal(fixture->cancel_count, 0);
+    int64_t begun_ms = work_now_ms(fixture->work);
+    bk_work_go(fixture->seen[0].task);
+    WORK_FIXTURE_UNTIL(fixture, fixture->cancel_count == 1);
+    assert_true(work_now_ms(fixture->work) - begun_ms >= 60 - 5);
+    /* One that is late has no time any more, and no say. */
+    struct bk_work_task *late = work_fixture_take(fixture, 0);
+    bk_work_wait(late);
+    bk_work_go(late);
+    bk_work_done(late, BK_SLICE_EMPTY);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 2);
+    bk_work_done(work_fixture_take(fixture, 1), BK_SLICE_EMPTY);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+}
+
 static void last_state(void *user, const struct bk_work_lane_facts *facts) {
     *(enum bk_work_lane_state *)user = facts->state;
 }
@@ -467,6 +494,7 @@ int main(void) {
         TEST(a_handler_may_give_up_at_once),
         TEST(what_is_postponed_has_lost_no_attempt),
         TEST(a_handler_that_hangs_is_cut_off_and_its_late_answer_ignored),
+        TEST(while_a_task_waits_for_a_place_its_time_stands_still),
         TEST(a_lane_whose_handlers_do_not_come_back_is_stuck),
         TEST(at_most_so_many_run_at_once),
         TEST(order_by_key_is_kept_across_failures),
