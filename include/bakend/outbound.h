@@ -11,8 +11,8 @@
  * at, protocols are those named here and no other.
  *
  * Requests may say whose they are (group: a tenant). Turns go round the groups, then round the
- * hosts of each; one group takes up no more than a quarter of a channel's places, and half of those
- * that run at once.
+ * hosts of each; one group takes up no more than a quarter of a channel's places, and of those that
+ * run at once no more than it leaves to others.
  *
  * Sizes and times are bounded: the answer's head and body, the request as a whole, the time to
  * connect, the time in which nothing moves. What is compressed is not decompressed.
@@ -38,7 +38,7 @@ enum {
     BK_OUTBOUND_GROUP_MAX = 1024,           /* likewise, of one of its groups */
     BK_OUTBOUND_RECIPIENTS_MAX = 100,
     BK_OUTBOUND_REPLY_MAX_BYTES = 500, /* what is kept of an SMTP reply */
-    BK_OUTBOUND_SMTP_MAX = 4,          /* mails of a channel that are sent at once */
+    BK_OUTBOUND_SMTP_MAX = 16,         /* mails of a channel that are sent at once, a thread each */
     BK_OUTBOUND_IDLE_S = 30,           /* HTTP where nothing moves for so long: TIMEOUT */
 };
 
@@ -156,6 +156,8 @@ struct bk_outbound_request {
     uint32_t timeout_ms;         /* 0: 15 s */
     size_t answer_max_bytes;     /* of its body: what is more is TOO_LARGE … */
     bool cuts_answer;            /* … or left out, and the connection ended */
+    /* When its time begins: it has waited for its turn. Must not cancel it. NULL: nobody asks. */
+    void (*begun)(struct bk_outbound_request *request);
     void (*done)(struct bk_outbound_request *request);
     /* The answer, until the next turn or bk_outbound_submit of the same one. */
     enum bk_outbound_failure failure;

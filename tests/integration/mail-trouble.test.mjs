@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { actions, start } from './support/mail.mjs';
 import { startServer, temporaryFolder } from './support/program.mjs';
 import { eventually, refuse, startMailServer, startRawServer } from './support/smtp.mjs';
-import { signIn } from './support/superuser.mjs';
+import { createSuperuser, signIn } from './support/superuser.mjs';
 
 describe('mail, when something is wrong', { concurrency: true }, () => {
   test('what the server answers decides', async (t) => {
@@ -136,6 +136,26 @@ describe('mail, when something is wrong', { concurrency: true }, () => {
     const smtp = await startMailServer(t, {}, { port });
     for (const task of tasks) assert.ok((await api.end(task)).attempts >= 1);
     assert.equal(smtp.mails.length, tasks.length);
+  });
+
+  test('a tenant whose mail server hangs holds up none of the others', async (t) => {
+    const { server, ask } = await start(t, { args: ['--mail-allow', '127.0.0.1'] });
+    const hung = await startMailServer(t, {}, { on: { mailFrom: () => new Promise(() => {}) } });
+    const well = await startMailServer(t);
+    const tenants = {};
+    for (const [name, { port }] of Object.entries({ first: hung, second: hung, third: well })) {
+      await ask('POST', '/api/tenants', { name });
+      await createSuperuser(server, { tenant: name });
+      tenants[name] = actions(server, await signIn(server, { tenant: name }), name);
+      await tenants[name].useSmtp(port);
+    }
+    for (let i = 0; i < 6; i++)
+      for (const name of ['first', 'second']) await tenants[name].send({ to: `n${i}@example.com` });
+    await eventually('connections that hang', () => hung.sessions >= 4);
+    const task = await tenants.third.send({ to: 'ann@example.com' });
+    await well.take('ann@example.com'); /* long before --mail-timeout */
+    assert.equal((await tenants.third.end(task)).attempts, 1);
+    assert.doesNotMatch(server.log.join('\n'), /mail_not_sent/, 'none has given up yet');
   });
 
   test('mended settings are tried at once, and not at the next probe', async (t) => {

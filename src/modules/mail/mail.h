@@ -121,6 +121,9 @@ enum mail_filling { MAIL_FILL_HTML, MAIL_FILL_LINE, MAIL_FILL_PUBLIC_LINE };
 /* Appends the text with each {NAME} replaced; unknown ones stay as they are. */
 void mail_template_fill(struct bk_slice text, const struct mail_variables *variables,
                         enum mail_filling filling, struct bk_buffer *out);
+/* Whether the text has {name} in it, and there is nothing to put there. */
+bool mail_template_lacks(struct bk_slice text, const struct mail_variables *variables,
+                         struct bk_slice name);
 /* Puts the body of a template into a page, unless it is one already. */
 void mail_layout_write(struct bk_slice body, struct bk_buffer *out);
 
@@ -140,6 +143,11 @@ enum bk_status mail_resolve(const struct bk_module_context *context, struct bk_t
 enum bk_status mail_resolve_sample(const struct bk_collection *collection,
                                    const struct bk_tenant *tenant, struct bk_arena *arena,
                                    struct mail_message *message, struct bk_error *error);
+/* Those of its template's own variables (TOKEN, OTP …) that the resolved message has a place and no
+ * value for; returns how many. */
+enum { MAIL_OWN_VARIABLES_MAX = 2 };
+size_t mail_find_lacking(const struct mail_message *message,
+                         const char *names[MAIL_OWN_VARIABLES_MAX]);
 /* Any thread: makes subject and html of a resolved message. BK_TOO_LARGE, BK_NO_MEMORY. */
 enum bk_status mail_fill_in(struct mail_message *message, struct bk_arena *arena);
 
@@ -206,7 +214,8 @@ struct mail_sending {
     struct bk_slice id;       /* of the task, or one of its own */
     struct mail_message message;
     struct bk_arena *arena;
-    void (*done)(struct mail_sending *sending); /* maybe before mail_send returns */
+    void (*begun)(struct mail_sending *sending); /* it has a connection's place; or NULL */
+    void (*done)(struct mail_sending *sending);  /* maybe before mail_send returns */
     /* How it went. */
     enum mail_outcome outcome;
     struct bk_error error;

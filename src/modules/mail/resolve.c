@@ -6,6 +6,9 @@
  * Names come from the settings first, then from the record, then from who has asked for the mail;
  * the first one counts, so that nobody can put another address of the application into a link.
  * Fields that are hidden or secret have no name here.
+ *
+ * A name that is unknown stays as it stands; but not one for which the mail is sent: without its
+ * token or password it would be of no use, and tell its reader so.
  */
 #include "mail.h"
 
@@ -186,6 +189,26 @@ enum bk_status mail_resolve_sample(const struct bk_collection *collection,
                 false);
     }
     return finish(&resolving, error);
+}
+
+size_t mail_find_lacking(const struct mail_message *message,
+                         const char *names[MAIL_OWN_VARIABLES_MAX]) {
+    static const char *const own[][MAIL_OWN_VARIABLES_MAX] = {
+        [MAIL_NO_TEMPLATE] = {NULL, NULL},       [MAIL_VERIFICATION] = {"TOKEN", NULL},
+        [MAIL_PASSWORD_RESET] = {"TOKEN", NULL}, [MAIL_EMAIL_CHANGE] = {"TOKEN", NULL},
+        [MAIL_OTP] = {"OTP", "OTP_ID"},          [MAIL_LOGIN_ALERT] = {"ALERT_INFO", NULL},
+    };
+    const struct mail_filling_in *in = message->filling_in;
+    size_t count = 0;
+    BK_ASSERT(in != NULL && message->template <BK_COUNT_OF(own));
+    for (size_t i = 0; i < MAIL_OWN_VARIABLES_MAX; i++) {
+        const char *name = own[message->template][i];
+        if (name != NULL &&
+            (mail_template_lacks(in->subject, &in->variables, bk_slice_from(name)) ||
+             mail_template_lacks(in->body, &in->variables, bk_slice_from(name))))
+            names[count++] = name;
+    }
+    return count;
 }
 
 /* --- putting together: any thread ------------------------------------------------------------- */

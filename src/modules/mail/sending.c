@@ -156,6 +156,12 @@ static void on_answered(struct bk_outbound_request *request) {
     end(sending, outcome);
 }
 
+static void on_begun(struct bk_outbound_request *request) {
+    struct mail_sending *sending = bk_container_of(request, struct mail_sending, request);
+    if (sending->begun != NULL)
+        sending->begun(sending);
+}
+
 static void fill_login(struct mail_sending *sending) {
     const struct bk_settings_smtp *server = &sending->server;
     struct bk_smtp *smtp = &sending->smtp;
@@ -201,6 +207,7 @@ static void submit(struct mail_sending *sending) {
         .group = is_operators ? BK_SLICE_EMPTY : sending->tenant->name,
         .connect_timeout_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS,
         .timeout_ms = timeout_ms,
+        .begun = on_begun,
         .done = on_answered,
     };
     enum bk_status status =
@@ -299,7 +306,11 @@ static const char *problem_of(const struct mail_sending *sending, enum mail_outc
     if (!mail_address_is_valid(sending->meta.sender_address))
         return "the sender is no address in ASCII: set meta.senderAddress";
     if (server->is_enabled && (server->port < 1 || server->port > UINT16_MAX))
-        return "the mail server's port is none: set smtp.port to 1..65535";
+        return bk_arena_format(sending->arena,
+                               "smtp.port is %lld, which is no port: set it to "
+                               "that of the mail server, 1 to 65535",
+                               (long long)server->port)
+            .data;
     return NULL;
 }
 

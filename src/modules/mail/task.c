@@ -11,6 +11,8 @@
  * later get a task of their own for what is left; those who never will are named in the event. So
  * nobody gets a message again because of somebody else.
  *
+ * An attempt's time is that of its connection: while others have all places, it stands still.
+ *
  * A mail whose "expires" has passed is not sent any more: a code that is no longer good helps
  * nobody. When the program stops, a message is put back as if it had never begun, but for one whose
  * text is being sent: it would come twice, so its answer is waited for as long as there is time.
@@ -141,6 +143,10 @@ static void on_sent(struct mail_sending *sending) {
     bk_free(attempt);
 }
 
+static void on_begun(struct mail_sending *sending) {
+    bk_work_go(bk_container_of(sending, struct attempt, sending)->task);
+}
+
 static void end_before(struct attempt *attempt, enum mail_outcome outcome) {
     attempt->sending.outcome = outcome;
     on_sent(&attempt->sending);
@@ -161,6 +167,19 @@ static enum bk_status read_payload(struct bk_slice payload, struct bk_arena *are
     return status;
 }
 
+/* The template may have got another place since the mail was taken. */
+static enum bk_status resolve(const struct bk_module_context *context, struct attempt *attempt) {
+    struct mail_sending *sending = &attempt->sending;
+    const char *names[MAIL_OWN_VARIABLES_MAX];
+    enum bk_status status = mail_resolve(context, attempt->task->tenant, &attempt->arena,
+                                         &sending->message, &sending->error);
+    if (status == BK_OK && mail_find_lacking(&sending->message, names) > 0)
+        status = bk_error_set(&sending->error, BK_NOT_FOUND,
+                              "the template has {%s} in it, and the mail has no variable %s",
+                              names[0], names[0]);
+    return status;
+}
+
 static void on_task(struct bk_work_task *task, void *user) {
     struct bk_module_context *context = user;
     struct attempt *attempt = bk_alloc_zero(sizeof *attempt);
@@ -173,7 +192,9 @@ static void on_task(struct bk_work_task *task, void *user) {
     sending->tenant = task->tenant;
     sending->id = bk_arena_copy(&attempt->arena, task->id);
     sending->arena = &attempt->arena;
+    sending->begun = on_begun;
     sending->done = on_sent;
+    bk_work_wait(task);
     if (read_payload(task->payload, &attempt->arena, message, &sending->error) != BK_OK) {
         end_before(attempt, MAIL_DEAD);
         return;
@@ -185,7 +206,7 @@ static void on_task(struct bk_work_task *task, void *user) {
     }
     enum bk_status status = BK_OK;
     if (message->template != MAIL_NO_TEMPLATE)
-        status = mail_resolve(context, task->tenant, &attempt->arena, message, &sending->error);
+        status = resolve(context, attempt);
     if (status == BK_OK)
         mail_send(sending);
     else
@@ -321,7 +342,7 @@ const struct bk_work_kind mail_work_kinds[MAIL_KIND_COUNT] = {
      .attempt_max = BK_COUNT_OF(backoff_ms) + 1,
      .backoff_ms = backoff_ms,
      .backoff_count = BK_COUNT_OF(backoff_ms),
-     /* The outbound part speaks to a server on four connections at once. */
+     /* Of a tenant, whose mail server may be a small one; all together have more. */
      .lane = {.running_max = 4,
               .breaker_failures = 5,
               .breaker_first_ms = 5 * SECOND_MS,

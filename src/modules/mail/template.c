@@ -100,6 +100,20 @@ void mail_template_fill(struct bk_slice text, const struct mail_variables *varia
     }
 }
 
+bool mail_template_lacks(struct bk_slice text, const struct mail_variables *variables,
+                         struct bk_slice name) {
+    const struct mail_variable *variable = find(variables, name);
+    if (variable != NULL && variable->value.length > 0)
+        return false;
+    for (size_t at = bk_slice_find(text, '{'); at < text.length; at = bk_slice_find(text, '{')) {
+        text = bk_slice_make(text.data + at, text.length - at);
+        if (bk_slice_equal(placeholder_at(text), name))
+            return true;
+        text = bk_slice_make(text.data + 1, text.length - 1);
+    }
+    return false;
+}
+
 /* --- the page around it ----------------------------------------------------------------------- */
 
 static const char page_head[] =

@@ -48,6 +48,7 @@ static void init_lanes(struct bk_outbound_channel *channel) {
     for (size_t i = 0; i < BK_COUNT_OF(channel->lanes); i++) {
         channel->lanes[i].channel = channel;
         bk_list_init(&channel->lanes[i].ready);
+        bk_list_init(&channel->lanes[i].sated);
         bk_map_init(&channel->lanes[i].groups);
     }
     web->worker_max = 1;
@@ -110,6 +111,8 @@ static void begin(struct outbound_lane *lane, struct bk_outbound_call *call) {
     BK_ASSERT(worker != NULL);
     worker->host_hash = call->host_hash;
     worker->running_count++;
+    if (call->request->begun != NULL)
+        call->request->begun(call->request);
     outbound_worker_take(worker, call);
 }
 

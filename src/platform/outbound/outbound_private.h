@@ -119,7 +119,8 @@ struct outbound_host {
 struct outbound_group {
     struct bk_slice key; /* behind the struct */
     struct outbound_lane *lane;
-    struct bk_list link;   /* lane->ready: it has a queue that may begin one, and may itself */
+    struct bk_list link;   /* lane->ready: it has a queue that may begin one, and may itself … */
+    bool is_sated;         /* … or sated: it may not */
     struct bk_list queues; /* outbound_queue.link: those that may begin one */
     uint32_t call_count, running_count;
 };
@@ -137,7 +138,7 @@ struct outbound_queue {
 struct outbound_lane {
     struct bk_outbound_channel *channel;
     struct bk_map groups;
-    struct bk_list ready; /* outbound_group.link */
+    struct bk_list ready, sated; /* outbound_group.link */
     struct outbound_worker *workers[OUTBOUND_WORKERS_MAX];
     uint32_t worker_count, worker_max;
     uint32_t running_count, running_max, running_per_worker_max;

@@ -6,7 +6,10 @@
  * A group is whoever the requests belong to, so that a tenant with thousands of them is one among
  * others; its hosts take turns, so that a slow one does not stand before the rest. Counted are
  * those that run: of a host, since it is not to be stormed; of a group, since one whose peers all
- * hang would take up every place.
+ * hang would take up every place. A group that has some may have one more while that leaves at
+ * least as many free as it has then: the first may take half of all, two of them leave a quarter,
+ * and however they come, one that has none finds a place for long. Those who stand back for that
+ * are looked at again when a place becomes free.
  *
  * A queue whose host has no place stands with the host (full) and not in the group's ring. The host
  * calls one back for each place that becomes free, the one that has waited longest: so groups take
@@ -14,8 +17,6 @@
  * gone, or has its share: while a host has a place, someone who may begin has it in view.
  */
 #include "outbound_private.h"
-
-enum { GROUP_RUNNING_SHARE = 2 /* of a lane's places: 1 in so many */ };
 
 /* --- hosts ------------------------------------------------------------------------------------ */
 
@@ -85,18 +86,23 @@ void outbound_group_leave(struct bk_outbound_call *call) {
 }
 
 static bool may_run(const struct outbound_group *group) {
-    uint32_t share = group->lane->running_max / GROUP_RUNNING_SHARE;
-    return group->key.length == 0 || group->running_count < (share > 0 ? share : 1);
+    const struct outbound_lane *lane = group->lane;
+    uint32_t free_count = lane->running_max - lane->running_count;
+    return group->key.length == 0 || group->running_count == 0 || group->running_count < free_count;
 }
 
-/* In the lane's ring while one of its queues may begin a call and it may run one more. */
+/* In the lane's ring while one of its queues may begin a call and it may run one more. One that has
+ * its share stands beside it; who comes to have it in the ring is found there (next_queue), where
+ * its places are passed on. */
 static void place_group(struct outbound_group *group) {
-    bool is_ready = !bk_list_is_empty(&group->queues) && may_run(group);
+    bool has_calls = !bk_list_is_empty(&group->queues);
     bool stands = !bk_list_is_empty(&group->link);
-    if (is_ready && !stands)
-        bk_list_push(&group->lane->ready, &group->link);
-    else if (!is_ready && stands)
-        bk_list_remove(&group->link);
+    if (has_calls && stands && (!group->is_sated || !may_run(group)))
+        return;
+    bk_list_remove(&group->link);
+    group->is_sated = !may_run(group);
+    if (has_calls)
+        bk_list_push(group->is_sated ? &group->lane->sated : &group->lane->ready, &group->link);
 }
 
 /* --- queues ----------------------------------------------------------------------------------- */
@@ -124,6 +130,16 @@ static void call_one_back(struct outbound_host *host) {
 static void leave_places(struct outbound_group *group) {
     BK_LIST_FOR_EACH(node, &group->queues)
         call_one_back(bk_container_of(node, struct outbound_queue, link)->host);
+}
+
+/* There is a place more: those who have their share may have another. They are no more than run. */
+static void look_at_sated(struct outbound_lane *lane) {
+    struct bk_list sated, *node;
+    bk_list_init(&sated);
+    while ((node = bk_list_pop(&lane->sated)) != NULL)
+        bk_list_push(&sated, node);
+    while ((node = bk_list_pop(&sated)) != NULL)
+        place_group(bk_container_of(node, struct outbound_group, link));
 }
 
 /* A host has few groups as a rule, and as many as there are tenants at most. */
@@ -189,11 +205,18 @@ void outbound_queue_remove(struct bk_outbound_call *call) {
 
 /* --- turns ------------------------------------------------------------------------------------ */
 
-/* NULL: nobody is left who may. Queues whose host has filled up since are put aside on the way. */
+/* NULL: nobody is left who may. Groups that have their share by now, and queues whose host has
+ * filled up since, are put aside on the way. */
 static struct outbound_queue *next_queue(struct outbound_lane *lane) {
     while (!bk_list_is_empty(&lane->ready)) {
         struct outbound_group *group =
             bk_container_of(lane->ready.next, struct outbound_group, link);
+        if (!may_run(group)) {
+            bk_list_remove(&group->link);
+            place_group(group);
+            leave_places(group);
+            continue;
+        }
         struct outbound_queue *queue =
             bk_container_of(group->queues.next, struct outbound_queue, link);
         if (has_place(queue->host))
@@ -232,6 +255,7 @@ void outbound_queue_release(struct bk_outbound_call *call) {
     group->running_count--;
     call->host = NULL;
     place_group(group);
+    look_at_sated(host->lane);
     call_one_back(host);
     drop_host_if_empty(host);
 }

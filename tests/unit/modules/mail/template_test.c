@@ -84,6 +84,17 @@ static void templates_have_the_names_of_the_contract(void **state) {
     assert_int_equal(mail_template_named(BK_SLICE("OTP")), MAIL_NO_TEMPLATE);
 }
 
+static void a_text_lacks_what_it_has_a_place_and_no_value_for(void **state) {
+    (void)state;
+    mail_variables_add(&variables, BK_SLICE("OTP"), BK_SLICE(""), false);
+    assert_true(mail_template_lacks(BK_SLICE("{{OTP} }"), &variables, BK_SLICE("OTP")));
+    assert_true(mail_template_lacks(BK_SLICE("a{b{OTP_ID}"), &variables, BK_SLICE("OTP_ID")));
+    assert_false(mail_template_lacks(BK_SLICE("{OTP_ID"), &variables, BK_SLICE("OTP_ID")));
+    assert_false(mail_template_lacks(BK_SLICE("{OTP_IDS}"), &variables, BK_SLICE("OTP_ID")));
+    assert_false(mail_template_lacks(BK_SLICE("{TOKEN}"), &variables, BK_SLICE("TOKEN")));
+    assert_false(mail_template_lacks(BK_SLICE(""), &variables, BK_SLICE("OTP")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(values_are_escaped_in_a_page, setup, teardown),
@@ -92,6 +103,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_unknown_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(the_first_of_a_name_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(a_body_gets_a_page_unless_it_is_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_text_lacks_what_it_has_a_place_and_no_value_for, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(templates_have_the_names_of_the_contract, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

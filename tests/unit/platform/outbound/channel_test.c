@@ -218,6 +218,77 @@ static void test_a_group_whose_peers_hang_leaves_places_to_others(void **state) 
     free(hung);
 }
 
+static void test_three_groups_whose_peers_hang_leave_a_place(void **state) {
+    static const struct bk_slice names[] = {BK_SLICE_INIT("a"), BK_SLICE_INIT("b"),
+                                            BK_SLICE_INIT("c")};
+    struct support_exchange *hung[3];
+    struct support_peer *other;
+    struct world world;
+    setup_world(&world, state, serve_silence, 8);
+    for (size_t i = 0; i < 3; i++) {
+        hung[i] = submit_group(&world, names[i], 100);
+        support_loop_run_for(world.loop, 20); /* it has all that it gets */
+    }
+    other = support_peer_start(serve, &world);
+    support_exchange_init(&world.exchange, support_peer_port(other), "/");
+    world.exchange.request.group = BK_SLICE("well");
+    support_exchange_run(&world.exchange, world.loop, world.channel);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
+    teardown_world(&world);
+    support_peer_stop(other);
+    for (size_t i = 0; i < 3; i++)
+        free(hung[i]);
+}
+
+/* And when they are gone, it has as many as before. */
+static void test_a_group_gets_the_places_that_others_give_back(void **state) {
+    struct support_exchange *first, *second;
+    struct world world;
+    setup_world(&world, state, serve_silence, 8);
+    first = submit_group(&world, BK_SLICE("first"), 4);
+    while (world.request_count < 4)
+        support_loop_run_for(world.loop, 1);
+    second = submit_group(&world, BK_SLICE("second"), 4);
+    while (world.request_count < 6)
+        support_loop_run_for(world.loop, 1);
+    support_loop_run_for(world.loop, 20);
+    assert_int_equal(world.request_count, 6);
+    for (size_t i = 0; i < 4; i++)
+        bk_outbound_cancel(&first[i].request);
+    while (world.request_count < 8)
+        support_loop_run_for(world.loop, 1);
+    teardown_world(&world);
+    free(first);
+    free(second);
+}
+
+static uint32_t begun_count;
+
+static void on_begun(struct bk_outbound_request *request) {
+    assert_non_null(request);
+    begun_count++;
+}
+
+static void test_a_request_is_told_when_its_turn_has_come(void **state) {
+    struct support_exchange exchanges[2];
+    struct world world;
+    setup_world(&world, state, serve_silence, 1);
+    begun_count = 0;
+    for (size_t i = 0; i < 2; i++) {
+        support_exchange_init(&exchanges[i], support_peer_port(world.peer), "/");
+        exchanges[i].request.begun = on_begun;
+        support_exchange_submit(&exchanges[i], world.channel);
+        assert_int_equal(begun_count, 0); /* never before submit returns */
+    }
+    support_loop_run_for(world.loop, 20);
+    assert_int_equal(begun_count, 1);
+    bk_outbound_cancel(&exchanges[0].request);
+    support_loop_run_until(world.loop, &exchanges[0].is_done);
+    support_loop_run_for(world.loop, 20);
+    assert_int_equal(begun_count, 2);
+    teardown_world(&world);
+}
+
 /* Whatever order they come, go and are cancelled in, nobody is forgotten. */
 static void test_each_of_many_groups_at_many_hosts_has_its_turn(void **state) {
     enum { PEERS = 5, GROUPS = 7, COUNT = 1000 };
@@ -533,6 +604,9 @@ int main(void) {
         LOOP_TEST(test_a_group_has_a_share_of_the_queue_and_no_more),
         LOOP_TEST(test_groups_take_turns),
         LOOP_TEST(test_a_group_whose_peers_hang_leaves_places_to_others),
+        LOOP_TEST(test_three_groups_whose_peers_hang_leave_a_place),
+        LOOP_TEST(test_a_group_gets_the_places_that_others_give_back),
+        LOOP_TEST(test_a_request_is_told_when_its_turn_has_come),
         LOOP_TEST(test_each_of_many_groups_at_many_hosts_has_its_turn),
         LOOP_TEST(test_what_waits_can_be_cancelled),
         LOOP_TEST(test_what_runs_can_be_cancelled),
