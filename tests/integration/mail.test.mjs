@@ -151,18 +151,74 @@ test('a mail', async (t) => {
     assert.equal(end.template, 'verification');
     assert.equal(end.subject, 'A & B: {RECORD:nick} {RECORD:inner} {TOKEN}', 'no secret');
     assert.ok(!JSON.stringify(end).includes('secret-token'));
-    const its = { template: 'verification', collection: 'users', record: user.id };
+    const variables = { TOKEN: 't' };
+    const its = { template: 'verification', collection: 'users', record: user.id, variables };
     for (const [body, codes] of [
       [{ ...its, subject: 'a', html: 'b' }, { subject: 'validation_unknown_name', html: 'validation_unknown_name' }],
       [{ ...its, collection: 'nope' }, { collection: 'validation_invalid_auth_collection' }],
       [{ ...its, record: 'nope' }, { record: 'validation_missing_rel_records' }],
     ])
       assertProblems(await api.ask('POST', '/api/mail', body), codes, 'Failed to send the mail.');
+    for (const given of [undefined, {}, { TOKEN: '' }]) {
+      const mail = { ...its, variables: given };
+      const { status, body, text } = await api.ask('POST', '/api/mail', mail);
+      assert.equal(status, 400, text);
+      assert.equal(body.data.variables.TOKEN.code, 'validation_required');
+      assert.match(body.data.variables.TOKEN.message, /\{TOKEN\}/);
+    }
+    await api.ask('POST', '/api/work/lanes/pause', { lane: 'mail' });
+    const otp = { ...its, template: 'otp', variables: { OTP: '123456' } };
+    const lacking = await api.ask('POST', '/api/mail', otp);
+    assert.equal(lacking.status, 202, lacking.text);
+    await api.ask('PATCH', '/api/collections/users', {
+      otp: { emailTemplate: { subject: 'a', body: '{OTP} {OTP_ID}' } },
+    });
+    await api.ask('POST', '/api/work/lanes/resume', { lane: 'mail' });
+    const { error } = await api.end(lacking.body.id, 'mail.failed');
+    assert.match(error, /has \{OTP_ID\} in it/);
     await api.ask('POST', '/api/work/lanes/pause', { lane: 'mail' });
     const again = await api.ask('POST', '/api/mail', its);
     await api.ask('DELETE', `/api/collections/users/records/${user.id}`);
     await api.ask('POST', '/api/work/lanes/resume', { lane: 'mail' });
     assert.equal((await api.end(again.body.id, 'mail.failed')).error, 'the record is gone');
+  });
+
+  await t.test('that is asked for again with its Idempotency-Key is sent once', async () => {
+    const ask = (key, body, asker = {}) =>
+      server.request('POST', '/api/mail', body, {
+        token,
+        ...asker,
+        headers: { 'Idempotency-Key': key },
+      });
+    const mail = { to: 'ann@example.com', subject: 'once', text: 'a' };
+    const first = await ask('key-1', mail);
+    assert.equal(first.status, 202, first.text);
+    assert.equal(first.headers.get('idempotent-replayed'), null);
+    await api.end(first.body.id); /* it is done and gone: the key is not */
+    const second = await ask('key-1', mail);
+    assert.deepEqual([second.status, second.body], [202, first.body]);
+    assert.equal(second.headers.get('idempotent-replayed'), 'true');
+    const many = await Promise.all(Array.from({ length: 10 }, () => ask('key-2', mail)));
+    assert.equal(new Set(many.map(({ body }) => body.id)).size, 1, 'and at the same time');
+    assert.notEqual(many[0].body.id, first.body.id);
+    const other = await ask('key-1', { ...mail, text: 'b' });
+    assert.equal(other.status, 422, other.text);
+    assert.match(other.body.message, /Idempotency-Key/);
+    assertProblems(await ask('x'.repeat(256), mail), {
+      'Idempotency-Key': 'validation_length_out_of_range',
+    });
+    assertProblems(await ask('key-3', { ...mail, to: 'x' }), { to: 'validation_is_email' });
+    assert.equal((await ask('key-3', mail)).status, 202, 'what was refused was not done');
+    for (let i = 0; i < 3; i++) await smtp.take('ann@example.com');
+    await api.end(await api.send({ to: 'bob@example.com' }));
+    await smtp.take('bob@example.com');
+    assert.equal(smtp.mails.length, 0);
+  });
+
+  await t.test('fails with the words for it where smtp.port is none', async () => {
+    await api.useSmtp(99999); /* PocketBase takes it, too */
+    assert.match(await api.refused('ann@example.com'), /smtp\.port is 99999, which is no port/);
+    await api.useSmtp(smtp.port);
   });
 
   await t.test('that has expired is not sent', async () => {

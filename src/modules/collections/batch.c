@@ -73,7 +73,7 @@ static enum bk_status run_new(struct batch *batch, struct bk_transaction *transa
     if (status == BK_OK)
         status = bk_buffer_status(&outcome);
     if (status == BK_OK && keeps)
-        status = collections_retry_keep(&batch->retry, transaction, bk_buffer_slice(&outcome));
+        status = bk_retry_keep(&batch->retry, transaction, bk_buffer_slice(&outcome));
     bk_buffer_fini(&outcome);
     return status;
 }
@@ -103,8 +103,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     collections_batch_answer_begin(batch);
     enum bk_status status = verify(batch, transaction);
     if (status == BK_OK)
-        status =
-            collections_retry_find(&batch->retry, transaction, &batch->request->arena, &outcome);
+        status = bk_retry_find(&batch->retry, transaction, &batch->request->arena, &outcome);
     if (status == BK_OK)
         status = show_again(batch, transaction, outcome);
     else if (status == BK_END)
@@ -279,7 +278,7 @@ void collections_batch(struct bk_request *request) {
     }
     struct batch *batch = bk_arena_alloc_zero(&request->arena, sizeof(*batch));
     const struct bk_json *list = read_list(request, settings->batch_requests_max);
-    if (list == NULL || !collections_retry_read(request, &batch->retry))
+    if (list == NULL || !bk_retry_read(request, &batch->retry))
         return;
     batch->request = request;
     batch->timeout_ns = timeout_ns(settings->batch_seconds_max);

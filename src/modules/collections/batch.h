@@ -27,7 +27,7 @@ struct batch {
     bool has_failed_part;
     bool is_preparing, is_waiting; /* see prepare_next */
     bool is_done_before;           /* the answer is to a batch that was here before */
-    struct retry retry;
+    struct bk_retry retry;
     uint64_t timeout_ns;
     uint32_t plans;
 };

@@ -93,7 +93,7 @@ static const char *message_of(enum bk_status status) {
     case BK_TIMEOUT:
         return "Batch transaction failed.";
     case BK_UNPROCESSABLE:
-        return collections_retry_conflict_message;
+        return bk_retry_conflict_message;
     case BK_GONE:
         return "The batch was done, and its answer cannot be built again: a collection is gone.";
     default:

@@ -14,7 +14,7 @@ struct record_request {
     struct bk_request *request;
     struct record_change change;
     enum record_action action;
-    struct retry retry;
+    struct bk_retry retry;
     struct bk_slice fields; /* of the answer */
     int http_status;
     bool is_done_before; /* the answer is to a request that was here before */
@@ -60,7 +60,7 @@ static enum bk_status keep(struct record_request *record, struct bk_transaction 
     if (status == BK_OK)
         status = bk_buffer_status(&outcome);
     if (status == BK_OK)
-        status = collections_retry_keep(&record->retry, transaction, bk_buffer_slice(&outcome));
+        status = bk_retry_keep(&record->retry, transaction, bk_buffer_slice(&outcome));
     bk_buffer_fini(&outcome);
     return status;
 }
@@ -85,14 +85,13 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     enum bk_status status = bk_schema_verify(change->schema, transaction);
     record->is_done_before = false;
     if (status == BK_OK)
-        status =
-            collections_retry_find(&record->retry, transaction, &record->request->arena, &outcome);
+        status = bk_retry_find(&record->retry, transaction, &record->request->arena, &outcome);
     if (status == BK_OK && outcome->child != NULL) {
         record->is_done_before = true;
         return collections_retry_show(change, transaction, outcome->child, &record->http_status);
     }
     if (status == BK_UNPROCESSABLE)
-        change->message = collections_retry_conflict_message;
+        change->message = bk_retry_conflict_message;
     if (status == BK_END)
         status = collections_change_run(change, transaction);
     if (status == BK_OK)
@@ -154,8 +153,7 @@ static void plan(struct record_request *record) {
 static void start(struct bk_request *request, enum record_action action) {
     struct record_request *record = bk_arena_alloc_zero(&request->arena, sizeof(*record));
     struct bk_slice fields = BK_SLICE_EMPTY;
-    if (!collections_fields_read(request, &fields) ||
-        !collections_retry_read(request, &record->retry))
+    if (!collections_fields_read(request, &fields) || !bk_retry_read(request, &record->retry))
         return;
     record->fields = fields;
     record->request = request;

@@ -46,10 +46,17 @@ static const struct bk_option options[] = {
      .minimum = 1000,
      .maximum = 120 * 1000,
      .argument = "TIME",
-     .help = "How long sending one mail may take."},
+     .help = "How long sending one mail may take once it has a connection."},
 };
 
 /* --- routes, events --------------------------------------------------------------------------- */
+
+static const struct bk_route_parameter retry_parameter[] = {
+    {"Idempotency-Key", "header", "string",
+     "Of this request, 1 to 255 bytes: sent again with it, it is answered again and not done "
+     "again."},
+    {NULL, NULL, NULL, NULL},
+};
 
 static const struct bk_route routes[] = {
     {.method = BK_POST,
@@ -61,6 +68,7 @@ static const struct bk_route routes[] = {
      .summary = "Takes a mail to be sent: {to, cc, bcc, replyTo, subject, text, html, headers, "
                 "expires}, or {template, collection, record, variables}. Answers the task's id.",
      .tag = "mail",
+     .parameters = retry_parameter,
      .handle = mail_enqueue},
     {.method = BK_POST,
      .path = "/api/settings/test/email",

@@ -1,6 +1,7 @@
 /*
  * POST /api/mail: a message is judged and becomes a task, in a write of its own. 202 says that it
- * is on disk; what becomes of it, the events mail.sent and mail.failed say.
+ * is on disk; what becomes of it, the events mail.sent and mail.failed say. Sent again with its
+ * Idempotency-Key it is answered with the id of that task, and no other is made.
  *
  * POST /api/settings/test/email, the contract's: one of a collection's templates, with made-up
  * values, sent while the client waits, and what went wrong in words; that there is no mail server
@@ -10,29 +11,59 @@
 
 #include "bakend/clock.h"
 #include "bakend/id.h"
+#include "bakend/retry.h"
+
+#include <stdio.h>
 
 /* --- POST /api/mail --------------------------------------------------------------------------- */
 
 struct enqueuing {
     struct bk_write write;
     struct bk_request *request;
+    struct bk_retry retry;
+    bool is_done_before;
     char id[BK_WORK_ID_BYTES + 1];
 };
 
-static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
-    struct enqueuing *enqueuing = bk_container_of(write, struct enqueuing, write);
+/* The outcome of the request is the id: ["…"]. */
+static enum bk_status add_task(struct enqueuing *enqueuing, struct bk_transaction *transaction) {
     const struct bk_module_context *context = enqueuing->request->module;
     const struct bk_work_draft draft = {.kind = "mail", .payload = enqueuing->request->json->text};
-    return bk_work_add(context->work, transaction, &draft, enqueuing->id);
+    char outcome[sizeof enqueuing->id + 4];
+    enum bk_status status = bk_work_add(context->work, transaction, &draft, enqueuing->id);
+    if (status != BK_OK || !enqueuing->retry.is_asked)
+        return status;
+    snprintf(outcome, sizeof outcome, "[\"%s\"]", enqueuing->id);
+    return bk_retry_keep(&enqueuing->retry, transaction, bk_slice_from(outcome));
+}
+
+static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
+    struct enqueuing *enqueuing = bk_container_of(write, struct enqueuing, write);
+    const struct bk_json *outcome = NULL;
+    enum bk_status status =
+        bk_retry_find(&enqueuing->retry, transaction, &enqueuing->request->arena, &outcome);
+    enqueuing->is_done_before = status == BK_OK;
+    if (status == BK_END)
+        return add_task(enqueuing, transaction);
+    if (status != BK_OK)
+        return status;
+    if (outcome->child == NULL || outcome->child->string.length != BK_WORK_ID_BYTES)
+        return BK_CORRUPT;
+    memcpy(enqueuing->id, outcome->child->string.data, BK_WORK_ID_BYTES);
+    enqueuing->id[BK_WORK_ID_BYTES] = '\0';
+    return BK_OK;
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct enqueuing *enqueuing = bk_container_of(write, struct enqueuing, write);
     struct bk_request *request = enqueuing->request;
     if (status != BK_OK) {
-        bk_answer_error(request, status, NULL);
+        bk_answer_error(request, status,
+                        status == BK_UNPROCESSABLE ? bk_retry_conflict_message : NULL);
         return;
     }
+    if (enqueuing->is_done_before)
+        bk_answer_header(request, "Idempotent-Replayed", BK_SLICE("true"));
     bk_buffer_append_char(&request->out, '{');
     bk_json_write_member_string(&request->out, BK_SLICE("id"), bk_slice_from(enqueuing->id));
     bk_buffer_append_char(&request->out, '}');
@@ -71,19 +102,36 @@ static void judge_members(struct bk_request *request, bool has_template) {
     }
 }
 
+static void judge_variables(struct bk_request *request, const struct mail_message *message) {
+    const char *names[MAIL_OWN_VARIABLES_MAX];
+    size_t count = mail_find_lacking(message, names);
+    for (size_t i = 0; i < count; i++)
+        bk_problems_add(&request->problems,
+                        bk_arena_format(&request->arena, "variables.%s", names[i]),
+                        "validation_required",
+                        bk_arena_format(&request->arena,
+                                        "Cannot be blank: the template has {%s} in it.", names[i])
+                            .data);
+}
+
 /* Whether there is what it is made from: it may be another when it is sent, or gone. */
 static void judge_origin(struct bk_request *request, struct mail_message message) {
     const struct bk_module_context *context = request->module;
     const struct bk_schema *schema = bk_schema_current(context->schema, request->tenant);
     const struct bk_collection *collection = bk_schema_find(schema, message.collection);
     struct bk_error error = BK_ERROR_INIT;
-    if (collection == NULL || collection->type != BK_COLLECTION_AUTH)
+    if (collection == NULL || collection->type != BK_COLLECTION_AUTH) {
         add(request, "collection", "validation_invalid_auth_collection",
             "Must be a valid auth collection id or name.");
-    else if (mail_resolve(context, request->tenant, &request->arena, &message, &error) ==
-             BK_NOT_FOUND)
+        return;
+    }
+    enum bk_status status =
+        mail_resolve(context, request->tenant, &request->arena, &message, &error);
+    if (status == BK_NOT_FOUND)
         add(request, "record", "validation_missing_rel_records",
             "Must be the id of a record of the collection.");
+    else if (status == BK_OK)
+        judge_variables(request, &message);
 }
 
 void mail_enqueue(struct bk_request *request) {
@@ -98,6 +146,8 @@ void mail_enqueue(struct bk_request *request) {
         return;
     }
     struct enqueuing *enqueuing = bk_arena_alloc_zero(&request->arena, sizeof *enqueuing);
+    if (!bk_retry_read(request, &enqueuing->retry))
+        return;
     enqueuing->request = request;
     enqueuing->write.origin = &request->origin;
     enqueuing->write.run = on_run;
