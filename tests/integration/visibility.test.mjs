@@ -1,8 +1,8 @@
 /**
- * Who sees what, through every door: role × rule × field × door, generated. Each value that only some
- * may see holds a canary of its own; whatever a role was sent, through any door, is searched for
- * all of them. Nobody is sent one that is not theirs, and everybody is sent theirs. What may not
- * be seen cannot be asked for either: no filter, no order and no total tells it.
+ * Who sees what, through every door: role × rule × field × door, generated; roles are people and API
+ * keys. Each value that only some may see holds a canary of its own; whatever a role was sent, through
+ * any door, is searched for all of them. Nobody is sent one that is not theirs, and everybody is sent
+ * theirs. What may not be seen cannot be asked for either: no filter, no order and no total tells it.
  *
  * Run against servers with one fault each (a door that forgets the rule, or shows hidden fields), it
  * fails for every one of them.
@@ -27,9 +27,22 @@ const RULES = {
   },
   team: { rule: 'team.members.id ?= @request.auth.id', sees: (role, owner) => role === owner },
 };
-const ROLES = ['guest', 'ann', 'bob', 'admin'];
+/** API keys and what they may. Where a scope says nothing they are shown what guests are. */
+const KEYS = {
+  reader: ['records:read'],
+  writer: ['records:write'],
+  feeder: ['events:read'],
+  single: ['records:read:vault_nobody'],
+};
+const ROLES = ['guest', 'ann', 'bob', 'admin', ...Object.keys(KEYS)];
 const OWNERS = ['ann', 'bob'];
 const vault = (rule) => `vault_${rule}`;
+
+const isShown = (role, name, owner) =>
+  role === 'admin' ||
+  role === 'reader' ||
+  (role === 'single' && name === 'nobody') ||
+  RULES[name].sees(role, owner);
 
 /** All canaries: the text, where it is, and who may see it. */
 class Canaries {
@@ -73,14 +86,14 @@ async function createUsers(api, canaries) {
   await api.patch('/api/collections/users', { listRule: '', viewRule: '' });
   const ids = {};
   for (const name of OWNERS) {
-    const isShown = name === 'bob';
-    const readers = isShown ? ROLES : [name, 'admin'];
+    const isOpen = name === 'bob';
+    const readers = isOpen ? ROLES : [name, 'admin', 'feeder'];
     const email = `${canaries.put(`email of ${name}`, readers)}@example.com`;
     const secret = { password: PASSWORD, passwordConfirm: PASSWORD };
-    ids[name] = await api.create('users', { email, emailVisibility: isShown, ...secret });
+    ids[name] = await api.create('users', { email, emailVisibility: isOpen, ...secret });
   }
   const secret = { password: PASSWORD, passwordConfirm: PASSWORD };
-  const last = canaries.put('the last email', ['admin']);
+  const last = canaries.put('the last email', ['admin', 'feeder']);
   ids.last = await api.create('users', { email: `${last}@example.com`, ...secret });
   ids.last.text = last;
   return ids;
@@ -103,7 +116,7 @@ async function createVaults(api, users, canaries) {
     teamOf[owner] = await api.create('teams', { members: [users[owner].id] });
   const records = [];
   const links = [];
-  for (const [name, { rule, sees }] of Object.entries(RULES)) {
+  for (const [name, { rule }] of Object.entries(RULES)) {
     const all = { listRule: rule, viewRule: rule, createRule: rule, updateRule: rule };
     const made = await api.define({
       name: vault(name),
@@ -118,11 +131,12 @@ async function createVaults(api, users, canaries) {
     });
     links.push(relation(name, made.id));
     for (const owner of OWNERS) {
-      const readers = ROLES.filter((role) => role === 'admin' || sees(role, owner));
+      const readers = ROLES.filter((role) => isShown(role, name, owner));
       const at = `${vault(name)} of ${owner}`;
       const values = {
-        title: canaries.put(`title in ${at}`, readers),
-        data: { note: canaries.put(`data in ${at}`, readers) },
+        /* Who writes a record is answered with it: by then its data is another one. */
+        title: canaries.put(`title in ${at}`, [...readers, 'writer', 'feeder']),
+        data: { note: canaries.put(`data in ${at}`, [...readers, 'feeder']) },
         secret: canaries.put(`secret in ${at}`, ['admin']),
       };
       const owned = { owner: users[owner].id, team: teamOf[owner].id };
@@ -310,7 +324,7 @@ async function probeOrders(person, users) {
 
 async function probeAddresses(person, users) {
   const questions = [[recordsPath('users'), 'email', users.last.text]];
-  if (person.role === 'guest' || person.role === 'bob') {
+  if (person.role !== 'ann') {
     const [text] = users.ann.email.split('@');
     questions.push(
       [recordsPath('users'), 'email', text],
@@ -392,8 +406,9 @@ test('nobody is sent what is not theirs, through any door', async (t) => {
 
 /** What was ann's becomes bob's: he is not told what it was before, nor she what it is now. */
 async function handOver(api, users, canaries) {
-  const before = canaries.put('title before it is handed over', ['ann', 'admin']);
-  const after = canaries.put('title after that', ['bob', 'admin']);
+  const all = ['admin', 'reader', 'feeder'];
+  const before = canaries.put('title before it is handed over', ['ann', ...all]);
+  const after = canaries.put('title after that', ['bob', ...all]);
   const { id } = await api.create(vault('own'), { title: before, owner: users.ann.id });
   const change = { title: after, owner: users.bob.id };
   const answer = await api.patch(recordsPath(vault('own'), id), change);
@@ -403,6 +418,11 @@ async function handOver(api, users, canaries) {
 async function tokenOf(api, users, role) {
   if (role === 'guest') return undefined;
   if (role === 'admin') return api.token;
+  if (KEYS[role]) {
+    const made = await api.post('/api/api-keys', { name: role, scopes: KEYS[role] });
+    assert.equal(made.status, 200, made.text);
+    return made.body.key;
+  }
   const path = `/api/collections/users/impersonate/${users[role].id}`;
   const answer = await api.post(path, { duration: 3600 });
   assert.equal(answer.status, 200, answer.text);
