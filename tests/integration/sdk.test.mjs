@@ -51,6 +51,7 @@ test('authWithPassword of a superuser', async (t) => {
       'exp',
       'id',
       'refreshable',
+      'sid',
       'type',
     ]);
     assert.equal(claims.type, 'auth');
