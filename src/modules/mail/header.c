@@ -152,7 +152,18 @@ static void put_quoted(struct head_line *line, struct bk_slice name) {
     put(line, BK_SLICE("\""));
 }
 
-/* The name is always quoted or encoded: what is special in one is not looked for. */
+/* Words of letters and digits, with a blank between two, need no quotes, and the contract has none
+ * then. What is special in any other is not looked for: it is quoted or encoded. */
+static bool is_simple(struct bk_slice name) {
+    for (size_t i = 0; i < name.length; i++) {
+        char c = name.data[i];
+        bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!is_word && (c != ' ' || name.data[i - 1] == ' ')) /* it was trimmed: none is first */
+            return false;
+    }
+    return true;
+}
+
 static void put_person(struct head_line *line, const struct mail_address *person) {
     struct bk_slice name = bk_slice_trim(person->name);
     if (line->column > 1 && line->column + name.length + person->address.length + 5 > LINE_MAX)
@@ -162,10 +173,14 @@ static void put_person(struct head_line *line, const struct mail_address *person
         put(line, person->address);
         return;
     }
-    if (is_plain(name) && name.length <= WORD_MAX)
+    if (is_simple(name) && name.length <= WORD_MAX) {
+        put(line, BK_SLICE(" "));
+        put(line, name);
+    } else if (is_plain(name) && name.length <= WORD_MAX) {
         put_quoted(line, name);
-    else
+    } else {
         put_encoded(line, name);
+    }
     if (line->column + person->address.length + 3 > LINE_MAX)
         fold(line);
     put(line, BK_SLICE(" <"));

@@ -23,7 +23,7 @@ static void a_page_has_a_text_beside_it(void **state) {
     assert_int_equal(mail_compose(&message, &composing, &out), BK_OK);
     bk_buffer_append_char(&out, '\0');
     assert_string_equal(out.data, "Date: Sun, 22 Nov 2026 12:47:03 +0000\r\n"
-                                  "From: \"Support\" <support@example.com>\r\n"
+                                  "From: Support <support@example.com>\r\n"
                                   "To: ann@example.com\r\n"
                                   "Subject: Hi\r\n"
                                   "Message-ID: <task00000000001@example.com>\r\n"

@@ -131,6 +131,15 @@ static void names_are_quoted_or_encoded(void **state) {
         " =?utf-8?B?TcO8bGxlcg==?= <cy@example.com>\r\n");
 }
 
+static void simple_names_stand_as_they_are(void **state) {
+    struct mail_address second = {NULL, BK_SLICE_INIT("bob@example.com"), BK_SLICE_INIT("Bob  B")};
+    struct mail_address first = {&second, BK_SLICE_INIT("ann@example.com"),
+                                 BK_SLICE_INIT(" Ann Lee 2 ")};
+    (void)state;
+    mail_header_write_addresses(&out, "To", &first);
+    assert_written("To: Ann Lee 2 <ann@example.com>, \"Bob  B\" <bob@example.com>\r\n");
+}
+
 static void a_hundred_people_stand_on_short_lines(void **state) {
     struct mail_address people[100];
     (void)state;
@@ -166,6 +175,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(no_encoded_word_has_the_end_of_a_line_in_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(names_are_quoted_or_encoded, setup, teardown),
+        cmocka_unit_test_setup_teardown(simple_names_stand_as_they_are, setup, teardown),
         cmocka_unit_test_setup_teardown(a_hundred_people_stand_on_short_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(structured_values_are_not_touched, setup, teardown),
     };
