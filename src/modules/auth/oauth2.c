@@ -491,11 +491,13 @@ static bool read_form(struct bk_request *request, const struct bk_collection *co
     check_provider(request, name, exchange->config);
     if (exchange->code.length == 0)
         add_blank(request, "code");
-    if (request->problems.count > 0)
+    if (request->problems.count > 0) {
         bk_answer_problems(request, BK_INVALID, form_failed);
-    else if (exchange->provider == NULL)
+        return false;
+    }
+    if (exchange->provider == NULL)
         bk_answer_error(request, BK_INTERNAL, NULL);
-    return request->problems.count == 0 && exchange->provider != NULL;
+    return exchange->provider != NULL;
 }
 
 void auth_with_oauth2(struct bk_request *request) {
