@@ -91,6 +91,7 @@ struct auth_state {
     uint64_t logins, logins_failed;
     char peeked_tenant[BK_TENANT_NAME_BYTES_MAX]; /* of the token looked at last */
     struct bk_tally otp_tries;                    /* of a record, from one address */
+    struct bk_tally otp_unknown;                  /* see otp_unknown.c */
     struct bk_subscription otp_mails;
 };
 
@@ -298,12 +299,18 @@ struct auth_grant {
     char session_id[AUTH_SESSION_ID_BYTES + 1];
     char mfa_id[AUTH_MFA_ID_BYTES + 1]; /* of a first factor: the answer is this alone */
     bool is_refused;                    /* by the authRule */
-    bool is_second;                     /* made ready again since the schema has changed */
+    struct bk_schema *first_schema;     /* pinned before it has changed; NULL: it has not */
+    uint32_t plans;                     /* how often it was made ready */
 };
 /* Pins the schema; the duration is the collection's. The grant was zeroed, but for its
  * credentials. */
 void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
                      const struct bk_collection *collection);
+/* On the writer: BK_STALE when the collection is another one than in the schema. Whatever happens to
+ * others, who signs in is not held up. */
+enum bk_status auth_schema_verify(const struct bk_schema *schema,
+                                  const struct bk_collection *collection,
+                                  struct bk_transaction *transaction);
 /* Answers {"record","token"}, or why not. */
 void auth_grant(struct auth_grant *grant);
 
@@ -503,7 +510,7 @@ enum bk_status auth_statement(struct bk_transaction *transaction, struct bk_slic
                               struct bk_statement **statement);
 
 /* --- otp.c, otp_login.c: codes that come by mail ---- */
-enum { AUTH_OTP_CODE_BYTES_MAX = 71 };
+enum { AUTH_OTP_CODE_BYTES_MAX = 71, AUTH_OTP_PENDING_MAX = 10 /* of a record */ };
 extern const char auth_codes_table[]; /* its SQL */
 struct auth_otp_row {
     struct bk_slice record, hash, sent_to;
@@ -522,6 +529,16 @@ enum bk_status auth_otp_compare(const struct bk_module_context *context, struct 
 enum bk_status auth_otp_sweep(struct bk_transaction *transaction);
 void auth_otp_init(struct auth_state *state);
 void auth_otp_fini(struct auth_state *state);
+
+/* --- otp_unknown.c: the same for addresses that nobody has. On the loop ---- */
+void auth_otp_unknown_init(struct auth_state *state);
+void auth_otp_unknown_fini(struct auth_state *state);
+/* The id that is answered. */
+void auth_otp_pretend(const struct bk_request *request, const struct bk_collection *collection,
+                      struct bk_slice address, char id[BK_RECORD_ID_BYTES]);
+/* Whether the id is one of those, and what stands for its address. */
+bool auth_otp_pretended(const struct bk_request *request, const struct bk_collection *collection,
+                        struct bk_slice id, uint32_t *address);
 
 /* --- totp.c: codes of authenticator apps. All but the pure on the writer ---- */
 enum {

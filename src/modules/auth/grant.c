@@ -8,13 +8,16 @@
  *            token that is made anew goes on with its session
  *   loop     the token → the answer; of a first factor the id that the second one brings
  *
- * A schema that changes meanwhile is seen by the writer, and all of it is done once more.
+ * A collection that changes meanwhile is seen by the writer, and all of it is done anew; changes of
+ * others do not matter.
  *
  * The token is signed with the tokenKey that the record had when it was found: whoever changes the
  * password meanwhile has revoked it already.
  */
 #include "auth.h"
 #include "bakend/clock.h"
+
+enum { PLANS_MAX = 2 };
 
 static const char refused[] =
     "The request doesn't satisfy the collection requirements to authenticate.";
@@ -109,9 +112,28 @@ static enum bk_status pass_unchanged(struct auth_grant *grant, struct bk_transac
     return status;
 }
 
+enum bk_status auth_schema_verify(const struct bk_schema *schema,
+                                  const struct bk_collection *collection,
+                                  struct bk_transaction *transaction) {
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT 1 FROM _collections WHERE id = ?1 AND updated = ?2"));
+    struct bk_statement *statement;
+    enum bk_status status = bk_schema_verify(schema, transaction);
+    if (status != BK_STALE)
+        return status;
+    status = bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, collection->id);
+    bk_statement_bind_text(statement, 2, collection->updated);
+    status = bk_statement_step(statement);
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_STALE : status;
+}
+
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct auth_grant *grant = bk_container_of(write, struct auth_grant, write);
-    enum bk_status status = bk_schema_verify(grant->schema, transaction);
+    enum bk_status status = auth_schema_verify(grant->schema, grant->collection, transaction);
     if (status == BK_OK)
         status = pass_unchanged(grant, transaction);
     return status == BK_OK && grant->mfa_id[0] == '\0' ? come_in(grant, transaction) : status;
@@ -185,6 +207,8 @@ static void settle(struct auth_grant *grant, enum bk_status status) {
         bk_buffer_append_char(&request->out, '}');
     }
     bk_schema_unref(grant->schema);
+    if (grant->first_schema != NULL)
+        bk_schema_unref(grant->first_schema);
     if (status == BK_OK && grant->mfa_id[0] != '\0') {
         answer_factor(grant);
         return;
@@ -199,21 +223,31 @@ static void settle(struct auth_grant *grant, enum bk_status status) {
 
 /* --- step by step ----------------------------------------------------------------------------- */
 
-/* Once more, with the schema of now. */
-static void repeat(struct auth_grant *grant) {
+/* The schema of now, and the collection as it is there. What was pinned first stays so until the
+ * end: the way in may hold texts of it. */
+static enum bk_status renew(struct auth_grant *grant) {
     const struct bk_module_context *context = grant->request->module;
     struct bk_schema *schema = bk_schema_current(context->schema, grant->request->tenant);
-    const struct bk_collection *collection = bk_schema_find(schema, grant->actor.collection_id);
-    if (grant->is_second || collection == NULL || collection->type != BK_COLLECTION_AUTH) {
-        settle(grant, BK_STALE);
-        return;
-    }
-    bk_schema_ref(schema);
-    bk_schema_unref(grant->schema);
-    grant->schema = schema;
+    const struct bk_collection *collection = bk_schema_find(schema, grant->collection->id);
+    if (schema == grant->schema)
+        return BK_OK;
+    if (collection == NULL || collection->type != BK_COLLECTION_AUTH)
+        return BK_NOT_FOUND;
+    if (grant->first_schema == NULL)
+        grant->first_schema = grant->schema;
+    else
+        bk_schema_unref(grant->schema);
+    grant->schema = bk_schema_ref(schema);
     grant->collection = collection;
-    grant->is_second = true;
-    auth_grant(grant);
+    return BK_OK;
+}
+
+/* Once more, with the schema of now. */
+static void repeat(struct auth_grant *grant) {
+    if (grant->plans < PLANS_MAX)
+        auth_grant(grant);
+    else
+        settle(grant, BK_STALE);
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {
@@ -228,7 +262,7 @@ static void on_read_done(struct bk_read *read, enum bk_status status) {
     struct auth_grant *grant = bk_container_of(read, struct auth_grant, read);
     const struct bk_module_context *context = grant->request->module;
     bool is_stale = bk_schema_current(context->schema, grant->request->tenant) != grant->schema;
-    if (status != BK_OK && is_stale && !grant->is_second) {
+    if (status != BK_OK && is_stale && grant->plans < PLANS_MAX) {
         repeat(grant); /* its statements are of tables that look otherwise by now */
         return;
     }
@@ -319,7 +353,10 @@ void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
 
 void auth_grant(struct auth_grant *grant) {
     struct bk_request *request = grant->request;
-    enum bk_status status = make_ready(grant);
+    enum bk_status status = renew(grant);
+    grant->plans++;
+    if (status == BK_OK)
+        status = make_ready(grant);
     if (status == BK_OK) {
         grant->read.run = on_read;
         grant->read.done = on_read_done;

@@ -1,8 +1,8 @@
 /*
  * Tickets: tokens that are good for one thing, once. They are JSON Web Tokens as sessions' are
- * (token.c), in the contract's shape and with one claim more:
+ * (token.c), in the contract's shape:
  *
- *   {"collectionId","email","exp","id","jti","newEmail","type":"passwordReset"}
+ *   {"collectionId","email","exp","id","newEmail","type":"passwordReset"}, and "jti" in the header
  *
  * signed with the secret of their own option (`passwordResetToken.secret`) and the token key that
  * the record had: a new password or address ends all of them. Of the 160 random bits of jti the

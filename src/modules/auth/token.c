@@ -2,9 +2,10 @@
  * Tokens: JSON Web Tokens (RFC 7519), HMAC-SHA-256 (RFC 7518) and nothing else.
  *
  *   header   {"alg":"HS256","kid":"<tenant>.<key number>","typ":"JWT"}
- *   claims   {"id","type":"auth","collectionId","refreshable","exp"}   the contract's
- *            "sid"                       the session that it is of
- *            "email" "newEmail" "jti"    of tickets, which are used once
+ *            "sid"   the session that it is of
+ *            "jti"   of tickets: what is used once
+ *   claims   {"id","type":"auth","collectionId","refreshable","exp"}, "email" and "newEmail" of
+ *            tickets: the contract's, to the letter, since clients read them
  *
  * The signing key is derived (HKDF) from the tenant's key of that number, the collection's token
  * secret and the record's own token key, so that changing any of them revokes. A tenant's key is
@@ -61,17 +62,23 @@ static void write_text(struct bk_buffer *json, struct bk_slice name, struct bk_s
         bk_json_write_member_string(json, name, text);
 }
 
+static void write_header(const struct auth_claims *claims, struct bk_buffer *json) {
+    bk_buffer_format(json, "{\"alg\":\"HS256\",\"kid\":\"%.*s.%u\",\"typ\":\"JWT\"",
+                     BK_SLICE_PRINT(claims->tenant), claims->key_number);
+    write_text(json, BK_SLICE("sid"), claims->session);
+    write_text(json, BK_SLICE("jti"), claims->jti);
+    bk_buffer_append_char(json, '}');
+}
+
 static void write_claims(const struct auth_claims *claims, struct bk_buffer *json) {
     bk_buffer_append_char(json, '{');
     bk_json_write_member_string(json, BK_SLICE("collectionId"), claims->collection_id);
     write_text(json, BK_SLICE("email"), claims->email);
     bk_json_write_member_int(json, BK_SLICE("exp"), claims->expires_s);
     bk_json_write_member_string(json, BK_SLICE("id"), claims->id);
-    write_text(json, BK_SLICE("jti"), claims->jti);
     write_text(json, BK_SLICE("newEmail"), claims->new_email);
     if (bk_slice_is(claims->type, "auth"))
         bk_json_write_member_bool(json, BK_SLICE("refreshable"), claims->is_refreshable);
-    write_text(json, BK_SLICE("sid"), claims->session);
     bk_json_write_member_string(json, BK_SLICE("type"), claims->type);
     bk_buffer_append_char(json, '}');
 }
@@ -82,8 +89,7 @@ void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
     uint8_t mac[BK_SHA256_BYTES];
     size_t start = out->length;
     bk_buffer_init(&json, AUTH_TOKEN_BYTES_MAX);
-    bk_buffer_format(&json, "{\"alg\":\"HS256\",\"kid\":\"%.*s.%u\",\"typ\":\"JWT\"}",
-                     BK_SLICE_PRINT(claims->tenant), claims->key_number);
+    write_header(claims, &json);
     append_base64url(out, bk_buffer_slice(&json));
     bk_buffer_append_char(out, '.');
     bk_buffer_clear(&json);
@@ -147,10 +153,10 @@ bool auth_token_read(struct bk_arena *arena, struct bk_slice token, struct auth_
     claims->id = bk_json_get_string(body, BK_SLICE("id"));
     claims->collection_id = bk_json_get_string(body, BK_SLICE("collectionId"));
     claims->type = bk_json_get_string(body, BK_SLICE("type"));
-    claims->session = bk_json_get_string(body, BK_SLICE("sid"));
+    claims->session = bk_json_get_string(header, BK_SLICE("sid"));
     claims->email = bk_json_get_string(body, BK_SLICE("email"));
     claims->new_email = bk_json_get_string(body, BK_SLICE("newEmail"));
-    claims->jti = bk_json_get_string(body, BK_SLICE("jti"));
+    claims->jti = bk_json_get_string(header, BK_SLICE("jti"));
     claims->is_refreshable =
         refreshable != NULL && refreshable->type == BK_JSON_BOOL && refreshable->boolean;
     const struct bk_json *expires = bk_json_get(body, BK_SLICE("exp"));
