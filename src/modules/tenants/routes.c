@@ -261,12 +261,11 @@ static struct forwarding *prepare_call(struct bk_request *request, struct bk_sli
         bk_arena_format(&request->arena, TENANTS_RECORDS "%.*s%s%.*s", BK_SLICE_PRINT(path),
                         request->query.length > 0 ? "?" : "", BK_SLICE_PRINT(request->query));
     forwarding->writer = writer_for(request);
-    forwarding->call =
-        (struct bk_call){.actor = &forwarding->writer,
-                         .tenant = BK_SLICE("default"),
-                         .method = method,
-                         .target = forwarding->target,
-                         .done = done};
+    forwarding->call = (struct bk_call){.actor = &forwarding->writer,
+                                        .tenant = BK_SLICE("default"),
+                                        .method = method,
+                                        .target = forwarding->target,
+                                        .done = done};
     return forwarding;
 }
 
