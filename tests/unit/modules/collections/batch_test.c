@@ -172,7 +172,7 @@ static void the_first_part_that_fails_is_told_and_nothing_is_left(void **state) 
             "POST", "/api/collections/nothing/records", "{}") "," PART("POST", NOTES, "{}")),
         400);
     assert_answer_has("\"requests\":{\"1\":");
-    assert_answer_has("\"message\":\"Missing collection context: there is no \"
+    assert_answer_has("\"message\":\"Missing collection context: there is no "
                       "collection \\\"nothing\\\".\",\"status\":404");
     assert_notes(0);
 }
