@@ -238,7 +238,11 @@ test('words of records that were there are written in slices, past a kill', asyn
   await server.logged('search_build_failed');
   await server.stop();
 
-  server = await startServer(t, { folder });
+  const twice = 'schema.search_slice:error@1,schema.search_slice:error@2';
+  server = await startServer(t, { folder, env: { BAKEND_FAILPOINT: twice } });
+  await server.logged('search_build_resumed');
+  const told = server.log.filter((line) => line.includes('search_build_failed'));
+  assert.equal(told.length, 1, 'the same failure is told once');
   for (let answer = refused; answer.status !== 200; answer = await search('common'))
     assertRefused(answer, 503);
   await server.logged('search_built', 'notes');

@@ -15,8 +15,8 @@
  *
  * A slice ends after so many records or bytes, not by the clock, and earlier where requests wait
  * for its commit, which is theirs too. Between two of them the batches of requests pass. What
- * cannot be written now (a full disk) is tried again; a tenant that closes stops the building, and
- * its next opening goes on.
+ * cannot be written now (a full disk) is logged once and tried again; a tenant that closes stops the
+ * building, and its next opening goes on.
  *
  * Until done is upto nothing can be searched: some of what is there would seem not to be.
  */
@@ -41,6 +41,7 @@ struct schema_building {
     struct schema_state *state;
     struct bk_timer *timer; /* after a failure */
     uint64_t again_ms;      /* after the last one; 0: it did not fail */
+    enum bk_status failure; /* as it was logged; BK_OK: nothing is wrong */
     struct bk_schema *schema;
     bool is_running;                                 /* a slice is on its way */
     bool has_more;                                   /* as the slice has found it */
@@ -269,21 +270,33 @@ static void try_again(struct schema_building *building, enum bk_status status) {
     struct schema_state *state = building->state;
     uint64_t again_ms = building->again_ms == 0 ? AGAIN_FIRST_MS : 2 * building->again_ms;
     building->again_ms = again_ms < AGAIN_MAX_MS ? again_ms : AGAIN_MAX_MS;
-    bk_log_warn(&state->kind->log, "search_build_failed", BK_STRING("tenant", state->tenant->name),
-                BK_TEXT("status", bk_status_name(status)));
+    if (status != building->failure)
+        bk_log_warn(&state->kind->log, "search_build_failed",
+                    BK_STRING("tenant", state->tenant->name),
+                    BK_TEXT("status", bk_status_name(status)));
+    building->failure = status;
     bk_timer_start(building->timer, building->again_ms, 0);
+}
+
+static void note_success(struct schema_building *building) {
+    struct schema_state *state = building->state;
+    if (building->failure != BK_OK)
+        bk_log_info(&state->kind->log, "search_build_resumed",
+                    BK_STRING("tenant", state->tenant->name));
+    building->failure = BK_OK;
+    building->again_ms = 0;
+    if (building->finished[0] != '\0')
+        bk_log_info(&state->kind->log, "search_built", BK_STRING("tenant", state->tenant->name),
+                    BK_TEXT("collection", building->finished));
 }
 
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct schema_building *building = bk_container_of(write, struct schema_building, write);
     struct schema_state *state = building->state;
     building->is_running = false;
-    if (status == BK_OK)
-        building->again_ms = 0;
     bk_schema_unref(building->schema);
-    if (status == BK_OK && building->finished[0] != '\0')
-        bk_log_info(&state->kind->log, "search_built", BK_STRING("tenant", state->tenant->name),
-                    BK_TEXT("collection", building->finished));
+    if (status == BK_OK)
+        note_success(building);
     if (bk_database_is_stopping(state->tenant->database))
         return;
     /* What makes a slice stale is a change that was answered before it. */
