@@ -91,14 +91,17 @@ test('a path that a route has is not a collection, whatever the method', async (
   const server = await startServer(t);
   const { status, body } = await server.request('POST', '/metrics', {});
   assert.equal(status, 404);
-  assert.equal(body.message, "The requested resource wasn't found.");
+  assert.equal(body.message, "The requested resource wasn't found: this path has no POST.");
 });
 
 test('a collection that is missing', async (t) => {
   const server = await startServer(t);
   const long = await server.request('GET', recordsPath('nothing'));
   assert.equal(long.status, 404);
-  assert.equal(long.body.message, 'Missing collection context.');
+  assert.equal(
+    long.body.message,
+    'Missing collection context: there is no collection "nothing".',
+  );
   const short = await server.request('GET', '/nothing');
   assert.equal(short.status, 404);
   assert.equal(short.body.message, "The requested resource wasn't found.");

@@ -48,6 +48,20 @@ function gather() {
   return listener;
 }
 
+test('a collection is heard of by its name or its id, and not in other letters', (t) =>
+  withApp(t, async ({ client, posts, get }) => {
+    const { body } = await get('/api/collections/posts');
+    const [byName, byId, deaf, alsoDeaf] = [gather(), gather(), gather(), gather()];
+    await client.collection('Posts').subscribe('*', deaf);
+    await client.collection(body.id.toUpperCase()).subscribe('*', alsoDeaf);
+    await client.collection(body.id).subscribe('*', byId);
+    await posts.subscribe('*', byName);
+    await client.collection('POSTS').create({ title: 'in a path any letters will do' });
+    await byName.until(1);
+    await byId.until(1);
+    assert.deepEqual([deaf.seen, alsoDeaf.seen], [[], []]);
+  }));
+
 test('create, update and delete, for a collection and for one record', (t) =>
   withApp(t, async ({ posts }) => {
     const all = gather(),
