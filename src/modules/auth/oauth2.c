@@ -139,9 +139,9 @@ static void repeat(struct sign_in *sign_in, enum bk_status status) {
 static enum bk_status on_settle(struct bk_transaction *transaction, struct bk_write *write) {
     struct sign_in *sign_in = bk_container_of(write, struct sign_in, write);
     enum bk_status status = bk_schema_verify(sign_in->schema, transaction);
-    return status == BK_OK
-               ? oauth2_account_settle(&sign_in->account, transaction, bk_slice_from(sign_in->hash))
-               : status;
+    return status == BK_OK ? auth_oauth2_account_settle(&sign_in->account, transaction,
+                                                        bk_slice_from(sign_in->hash))
+                           : status;
 }
 
 static void on_settled(struct bk_write *write, enum bk_status status) {
@@ -244,7 +244,7 @@ static enum bk_status on_accompany(struct bk_companion *companion,
                                    struct bk_transaction *transaction, struct bk_slice id) {
     struct sign_in *sign_in = bk_container_of(companion, struct sign_in, companion);
     sign_in->created_id = bk_arena_copy(&sign_in->request->arena, id);
-    return oauth2_account_link(&sign_in->account, transaction, id);
+    return auth_oauth2_account_link(&sign_in->account, transaction, id);
 }
 
 /* As the records route has answered. */
@@ -327,7 +327,7 @@ static void create(struct sign_in *sign_in) {
 
 static enum bk_status on_find(struct bk_connection *connection, struct bk_read *read) {
     struct sign_in *sign_in = bk_container_of(read, struct sign_in, read);
-    return oauth2_account_find(&sign_in->account, connection);
+    return auth_oauth2_account_find(&sign_in->account, connection);
 }
 
 static void on_found(struct bk_read *read, enum bk_status status) {
@@ -336,7 +336,7 @@ static void on_found(struct bk_read *read, enum bk_status status) {
         create(sign_in);
     else if (status != BK_OK)
         refuse(sign_in, status == BK_GONE ? BK_NOT_FOUND : status, NULL);
-    else if (oauth2_account_is_settled(&sign_in->account))
+    else if (auth_oauth2_account_is_settled(&sign_in->account))
         give_grant(sign_in, sign_in->account.found.id);
     else
         settle(sign_in);
@@ -398,7 +398,8 @@ static void on_exchanged(struct oauth2_exchange *exchange) {
     }
     if (exchange->user.name.length == 0 &&
         bk_slice_is(bk_slice_from(exchange->provider->name), "apple"))
-        exchange->user.name = oauth2_name_take(exchange->oauth2, exchange->code, &request->arena);
+        exchange->user.name =
+            auth_oauth2_name_take(exchange->oauth2, exchange->code, &request->arena);
     find(sign_in);
 }
 
@@ -411,7 +412,7 @@ static void start_exchange(struct sign_in *sign_in) {
     exchange->done = on_exchanged;
     request->state = sign_in;
     request->on_abort = on_abort;
-    enum bk_status status = oauth2_exchange_start(exchange);
+    enum bk_status status = auth_oauth2_exchange_start(exchange);
     if (status == BK_OK)
         return;
     request->on_abort = NULL;
@@ -481,8 +482,8 @@ static bool read_form(struct bk_request *request, const struct bk_collection *co
         bk_answer_error(request, BK_INVALID, form_failed);
         return false;
     }
-    exchange->config = oauth2_config_find(collection, name);
-    exchange->provider = oauth2_provider_find(name);
+    exchange->config = auth_oauth2_config_find(collection, name);
+    exchange->provider = auth_oauth2_provider_find(name);
     exchange->code = bk_json_get_string(json, BK_SLICE("code"));
     exchange->verifier = bk_json_get_string(json, BK_SLICE("codeVerifier"));
     exchange->redirect_url = bk_json_get_string(json, BK_SLICE("redirectURL"));

@@ -43,15 +43,15 @@ struct oauth2_provider {
 };
 
 /* NULL: there is none of this name. */
-const struct oauth2_provider *oauth2_provider_find(struct bk_slice name);
+const struct oauth2_provider *auth_oauth2_provider_find(struct bk_slice name);
 /* What a collection has configured of the provider of this name; NULL: nothing. */
-const struct bk_json *oauth2_config_find(const struct bk_collection *collection,
-                                         struct bk_slice name);
+const struct bk_json *auth_oauth2_config_find(const struct bk_collection *collection,
+                                              struct bk_slice name);
 /* "authURL" of it, or what the provider has; may be empty. */
-struct bk_slice oauth2_url(const struct bk_json *config, const char *member, const char *own);
-bool oauth2_has_pkce(const struct oauth2_provider *provider, const struct bk_json *config);
+struct bk_slice auth_oauth2_url(const struct bk_json *config, const char *member, const char *own);
+bool auth_oauth2_has_pkce(const struct oauth2_provider *provider, const struct bk_json *config);
 /* An option of `extra`; NULL: it has none. */
-const struct bk_json *oauth2_extra(const struct bk_json *config, const char *name);
+const struct bk_json *auth_oauth2_extra(const struct bk_json *config, const char *name);
 
 /* --- oauth2_user.c ---------------------------------------------------------------------------- */
 
@@ -75,20 +75,20 @@ struct oauth2_reading {
     struct oauth2_user *user;
 };
 /* NULL, or why it is nobody who may sign in. */
-const char *oauth2_user_read(struct oauth2_reading *reading);
+const char *auth_oauth2_user_read(struct oauth2_reading *reading);
 /* The address of a list of them that is verified and the main one; empty: none. */
-struct bk_slice oauth2_emails_read(const struct bk_json *list, struct bk_arena *arena);
+struct bk_slice auth_oauth2_emails_read(const struct bk_json *list, struct bk_arena *arena);
 /* Texts are those of strings, numbers and booleans; of anything else empty. */
-const struct bk_json *oauth2_member(const struct bk_json *json, const char *path);
-struct bk_slice oauth2_text(const struct bk_json *json);
+const struct bk_json *auth_oauth2_member(const struct bk_json *json, const char *path);
+struct bk_slice auth_oauth2_text(const struct bk_json *json);
 /* true, "true", 1, "1", or the time at which it became so. */
-bool oauth2_is_true(const struct bk_json *json);
+bool auth_oauth2_is_true(const struct bk_json *json);
 /* The peculiar. */
-void oauth2_finish_discord(struct oauth2_reading *reading);
-void oauth2_finish_mailcow(struct oauth2_reading *reading);
-void oauth2_finish_microsoft(struct oauth2_reading *reading);
-void oauth2_finish_wakatime(struct oauth2_reading *reading);
-void oauth2_finish_yandex(struct oauth2_reading *reading);
+void auth_oauth2_finish_discord(struct oauth2_reading *reading);
+void auth_oauth2_finish_mailcow(struct oauth2_reading *reading);
+void auth_oauth2_finish_microsoft(struct oauth2_reading *reading);
+void auth_oauth2_finish_wakatime(struct oauth2_reading *reading);
+void auth_oauth2_finish_yandex(struct oauth2_reading *reading);
 
 /* --- oidc.c: what an id_token says ------------------------------------------------------------ */
 
@@ -99,8 +99,9 @@ struct oidc_expected {
     int64_t now_s;
 };
 /* The claims, in the arena; NULL with a reason. */
-const struct bk_json *oidc_claims_read(struct bk_arena *arena, struct bk_slice id_token,
-                                       const struct oidc_expected *expected, const char **reason);
+const struct bk_json *auth_oidc_claims_read(struct bk_arena *arena, struct bk_slice id_token,
+                                            const struct oidc_expected *expected,
+                                            const char **reason);
 
 /* --- oauth2_exchange.c: from a code to a user ------------------------------------------------- */
 
@@ -129,7 +130,7 @@ struct oauth2_exchange {
     size_t header_count;
 };
 /* BK_OK: done comes once, never before this returns. */
-enum bk_status oauth2_exchange_start(struct oauth2_exchange *exchange);
+enum bk_status auth_oauth2_exchange_start(struct oauth2_exchange *exchange);
 
 /* --- oauth2_account.c: whose record it is ----------------------------------------------------- */
 
@@ -147,17 +148,17 @@ struct oauth2_account {
     struct bk_slice username; /* that a new record may have; empty: none */
 };
 /* Any thread that has the connection. BK_NOT_FOUND: nobody has it yet. */
-enum bk_status oauth2_account_find(struct oauth2_account *account,
-                                   struct bk_connection *connection);
+enum bk_status auth_oauth2_account_find(struct oauth2_account *account,
+                                        struct bk_connection *connection);
 /* Whether the record is as it is to be: linked, verified, with its address. */
-bool oauth2_account_is_settled(const struct oauth2_account *account);
+bool auth_oauth2_account_is_settled(const struct oauth2_account *account);
 /* On the writer: finds it anew and makes it so. password_hash: of a password that nobody knows. */
-enum bk_status oauth2_account_settle(struct oauth2_account *account,
-                                     struct bk_transaction *transaction,
-                                     struct bk_slice password_hash);
+enum bk_status auth_oauth2_account_settle(struct oauth2_account *account,
+                                          struct bk_transaction *transaction,
+                                          struct bk_slice password_hash);
 /* On the writer: links a record. BK_CONFLICT: it, or somebody else, is linked already. */
-enum bk_status oauth2_account_link(const struct oauth2_account *account,
-                                   struct bk_transaction *transaction, struct bk_slice id);
+enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
+                                        struct bk_transaction *transaction, struct bk_slice id);
 
 /* --- oauth2_redirect.c ------------------------------------------------------------------------ */
 
@@ -178,7 +179,7 @@ struct auth_oauth2 {
     uint32_t next_name;
 };
 /* A copy in the arena, and it is forgotten here; empty: none. */
-struct bk_slice oauth2_name_take(struct auth_oauth2 *oauth2, struct bk_slice code,
-                                 struct bk_arena *arena);
+struct bk_slice auth_oauth2_name_take(struct auth_oauth2 *oauth2, struct bk_slice code,
+                                      struct bk_arena *arena);
 
 #endif

@@ -101,8 +101,8 @@ static enum bk_status note_username(struct oauth2_account *account,
     return status == BK_OK ? BK_NOT_FOUND : status;
 }
 
-enum bk_status oauth2_account_find(struct oauth2_account *account,
-                                   struct bk_connection *connection) {
+enum bk_status auth_oauth2_account_find(struct oauth2_account *account,
+                                        struct bk_connection *connection) {
     struct bk_slice id = account->own_id;
     enum bk_status status = find_link(account, connection, &id);
     account->is_linked = status == BK_OK;
@@ -131,12 +131,12 @@ static bool is_vouched_for(const struct oauth2_account *account) {
     return is_known && (email.length == 0 || bk_slice_equal(email, user->email));
 }
 
-bool oauth2_account_is_settled(const struct oauth2_account *account) {
+bool auth_oauth2_account_is_settled(const struct oauth2_account *account) {
     return account->is_linked && account->found.is_verified && !lacks_email(account);
 }
 
-enum bk_status oauth2_account_link(const struct oauth2_account *account,
-                                   struct bk_transaction *transaction, struct bk_slice id) {
+enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
+                                        struct bk_transaction *transaction, struct bk_slice id) {
     const struct bk_collection *links = bk_schema_find(account->schema, BK_SLICE("_externalAuths"));
     const struct auth_value values[] = {
         {"collectionRef", BK_VALUE_OF_TEXT(account->collection->id)},
@@ -171,15 +171,16 @@ static enum bk_status change(struct oauth2_account *account, struct bk_transacti
                                         found->id, values, count);
 }
 
-enum bk_status oauth2_account_settle(struct oauth2_account *account,
-                                     struct bk_transaction *transaction,
-                                     struct bk_slice password_hash) {
-    enum bk_status status = oauth2_account_find(account, bk_transaction_connection(transaction));
+enum bk_status auth_oauth2_account_settle(struct oauth2_account *account,
+                                          struct bk_transaction *transaction,
+                                          struct bk_slice password_hash) {
+    enum bk_status status =
+        auth_oauth2_account_find(account, bk_transaction_connection(transaction));
     if (status == BK_OK && !account->found.is_verified)
         status = unlink_all(account, transaction);
     if (status == BK_OK)
         status = change(account, transaction, password_hash);
     if (status == BK_OK && !account->is_linked)
-        status = oauth2_account_link(account, transaction, account->found.id);
+        status = auth_oauth2_account_link(account, transaction, account->found.id);
     return status;
 }

@@ -7,9 +7,10 @@
  *   user     GET, with the token as bearer; or the claims of the id_token
  *   emails   GET, of providers that tell of addresses apart; not allowed: there is none
  *
- * Each is one request of the channel: TLS, no redirects, no addresses of networks that the operators
- * have not named, a time and a size that are bounded. What comes is parsed in an arena of its own
- * and copied where it is kept. The log says why one has failed, without a text that came or went.
+ * Each is one request of the channel: TLS, no redirects, no addresses of networks that the
+ * operators have not named, a time and a size that are bounded. What comes is parsed in an arena
+ * of its own and copied where it is kept. The log says why one has failed, without a text that
+ * came or went.
  */
 #include "bakend/clock.h"
 #include "bakend/encode.h"
@@ -125,7 +126,7 @@ static struct bk_slice make_body(struct oauth2_exchange *exchange) {
     add_field(&out, "grant_type", BK_SLICE("authorization_code"));
     add_field(&out, "code", exchange->code);
     add_field(&out, "redirect_uri", exchange->redirect_url);
-    if (oauth2_has_pkce(exchange->provider, exchange->config))
+    if (auth_oauth2_has_pkce(exchange->provider, exchange->config))
         add_field(&out, "code_verifier", exchange->verifier);
     if (exchange->is_secret_in_body) {
         add_field(&out, "client_id", config_text(exchange, "clientId"));
@@ -168,26 +169,26 @@ static enum bk_status ask_token(struct oauth2_exchange *exchange) {
         add_header(exchange, "Authorization", make_authorization(exchange));
     struct bk_slice body = make_body(exchange);
     enum bk_status status = bk_arena_status(exchange->arena);
-    return status == BK_OK
-               ? submit(exchange, "POST",
-                        oauth2_url(exchange->config, "tokenURL", exchange->provider->token_url),
-                        body)
-               : status;
+    return status == BK_OK ? submit(exchange, "POST",
+                                    auth_oauth2_url(exchange->config, "tokenURL",
+                                                    exchange->provider->token_url),
+                                    body)
+                           : status;
 }
 
-enum bk_status oauth2_exchange_start(struct oauth2_exchange *exchange) {
+enum bk_status auth_oauth2_exchange_start(struct oauth2_exchange *exchange) {
     exchange->is_secret_in_body = exchange->provider->takes_secret_in_body;
     return ask_token(exchange);
 }
 
 static struct bk_slice keep(struct oauth2_exchange *exchange, const struct bk_json *answer,
                             const char *name) {
-    return bk_arena_copy(exchange->arena, oauth2_text(oauth2_member(answer, name)));
+    return bk_arena_copy(exchange->arena, auth_oauth2_text(auth_oauth2_member(answer, name)));
 }
 
 static void read_token(struct oauth2_exchange *exchange, const struct bk_json *answer) {
     struct oauth2_user *user = &exchange->user;
-    struct bk_slice lifetime = oauth2_text(oauth2_member(answer, "expires_in"));
+    struct bk_slice lifetime = auth_oauth2_text(auth_oauth2_member(answer, "expires_in"));
     int64_t seconds;
     user->access_token = keep(exchange, answer, "access_token");
     user->refresh_token = keep(exchange, answer, "refresh_token");
@@ -221,7 +222,7 @@ static struct bk_slice user_url(const struct oauth2_exchange *exchange) {
     const struct oauth2_provider *provider = exchange->provider;
     return provider->issuer != NULL
                ? BK_SLICE_EMPTY
-               : oauth2_url(exchange->config, "userInfoURL", provider->user_url);
+               : auth_oauth2_url(exchange->config, "userInfoURL", provider->user_url);
 }
 
 static void ask_emails(struct oauth2_exchange *exchange) {
@@ -238,10 +239,10 @@ static const struct bk_json *read_claims(struct oauth2_exchange *exchange, struc
     const struct oidc_expected expected = {
         .client_id = config_text(exchange, "clientId"),
         .issuer = exchange->provider->issuer,
-        .issuers = oauth2_extra(exchange->config, "issuers"),
+        .issuers = auth_oauth2_extra(exchange->config, "issuers"),
         .now_s = bk_clock_wall_ms() / 1000,
     };
-    return oidc_claims_read(arena, exchange->id_token, &expected, reason);
+    return auth_oidc_claims_read(arena, exchange->id_token, &expected, reason);
 }
 
 /* raw NULL: the claims are the user. Of two tokens the subject must be one (OpenID Connect Core
@@ -250,7 +251,7 @@ static const char *read_user(struct oauth2_exchange *exchange, const struct bk_j
                              struct bk_arena *arena) {
     const struct oauth2_provider *provider = exchange->provider;
     bool wants_claims =
-        provider->has_id_token || oauth2_extra(exchange->config, "idTokenEmailClaim") != NULL;
+        provider->has_id_token || auth_oauth2_extra(exchange->config, "idTokenEmailClaim") != NULL;
     const struct bk_json *claims = NULL;
     const char *reason = NULL;
     if (wants_claims && (raw == NULL || exchange->id_token.length > 0))
@@ -269,7 +270,7 @@ static const char *read_user(struct oauth2_exchange *exchange, const struct bk_j
                                      .user = &exchange->user};
     if (reading.raw == NULL)
         return "there is no id_token, and no userInfoURL";
-    return oauth2_user_read(&reading);
+    return auth_oauth2_user_read(&reading);
 }
 
 static void take_user(struct oauth2_exchange *exchange, const struct bk_json *raw) {
@@ -349,7 +350,7 @@ static void take_emails(struct oauth2_exchange *exchange, const struct bk_json *
         fail_text(exchange, "the addresses cannot be read");
         return;
     }
-    user->email = is_refused ? BK_SLICE_EMPTY : oauth2_emails_read(answer, exchange->arena);
+    user->email = is_refused ? BK_SLICE_EMPTY : auth_oauth2_emails_read(answer, exchange->arena);
     user->is_email_verified = user->email.length > 0;
     end(exchange, BK_OK);
 }

@@ -36,7 +36,7 @@ static void append_query(struct bk_buffer *out, const char *name, struct bk_slic
 static void build_url(struct offer *offer, const struct oauth2_provider *provider,
                       const struct bk_json *config) {
     struct bk_buffer *url = &offer->url;
-    struct bk_slice base = oauth2_url(config, "authURL", provider->auth_url);
+    struct bk_slice base = auth_oauth2_url(config, "authURL", provider->auth_url);
     bk_buffer_append_slice(url, base);
     bk_buffer_append_char(url, bk_slice_find(base, '?') == base.length ? '?' : '&');
     append_query(url, "client_id", bk_json_get_string(config, BK_SLICE("clientId")));
@@ -52,7 +52,7 @@ static void build_url(struct offer *offer, const struct oauth2_provider *provide
         append_query(url, "&scope", bk_slice_from(provider->scopes));
     /* An id_token takes a scope of its own. */
     if (bk_slice_is(offer->name, "microsoft") &&
-        oauth2_text(oauth2_extra(config, "idTokenEmailClaim")).length > 0)
+        auth_oauth2_text(auth_oauth2_extra(config, "idTokenEmailClaim")).length > 0)
         bk_buffer_append_literal(url, "+openid");
     append_query(url, "&state", bk_slice_make(offer->state, sizeof offer->state));
     bk_buffer_append_literal(url, "&redirect_uri=");
@@ -67,7 +67,7 @@ static void make_offer(struct offer *offer, const struct oauth2_provider *provid
     offer->display_name = bk_json_get_string(config, BK_SLICE("displayName"));
     if (offer->display_name.length == 0)
         offer->display_name = bk_slice_from(provider->display_name);
-    offer->has_pkce = oauth2_has_pkce(provider, config);
+    offer->has_pkce = auth_oauth2_has_pkce(provider, config);
     bk_random_text(offer->state, sizeof offer->state, letters);
     bk_random_text(offer->verifier, sizeof offer->verifier, letters);
     bk_sha256(digest, bk_slice_make(offer->verifier, sizeof offer->verifier));
@@ -105,7 +105,7 @@ void auth_providers_write(const struct bk_collection *collection, struct bk_buff
     for (const struct bk_json *config = is_on && configured != NULL ? configured->child : NULL;
          config != NULL; config = config->next) {
         const struct oauth2_provider *provider =
-            oauth2_provider_find(bk_json_get_string(config, BK_SLICE("name")));
+            auth_oauth2_provider_find(bk_json_get_string(config, BK_SLICE("name")));
         if (provider == NULL)
             continue;
         struct offer offer;

@@ -7,8 +7,8 @@
  * than the stream, and nobody is told. The id of a stream is 40 random characters that only its
  * client has seen, so of whichever tenant it is, it is found here.
  *
- * Apple tells the name of a person here, and never again: it is kept for a minute, for whoever comes
- * with the code.
+ * Apple tells the name of a person here, and never again: it is kept for a minute, for whoever
+ * comes with the code.
  */
 #include "bakend/crypto.h"
 #include "oauth2.h"
@@ -65,8 +65,8 @@ static void keep_name(struct bk_request *request, struct bk_slice code, struct b
     memcpy(kept->text, whole.data, whole.length);
 }
 
-struct bk_slice oauth2_name_take(struct auth_oauth2 *oauth2, struct bk_slice code,
-                                 struct bk_arena *arena) {
+struct bk_slice auth_oauth2_name_take(struct auth_oauth2 *oauth2, struct bk_slice code,
+                                      struct bk_arena *arena) {
     uint64_t now_ms = bk_loop_now_ms(oauth2->context->loop);
     uint8_t digest[BK_SHA256_BYTES];
     bk_sha256(digest, code);

@@ -1,6 +1,6 @@
 /*
- * What a provider says of somebody, read by the paths of its row. Answers are others' texts: what is
- * of another kind than it should be is as if it were not there, and who has no id is nobody.
+ * What a provider says of somebody, read by the paths of its row. Answers are others' texts: what
+ * is of another kind than it should be is as if it were not there; who has no id is nobody.
  */
 #include "bakend/clock.h"
 #include "oauth2.h"
@@ -24,11 +24,11 @@ static const struct bk_json *follow(const struct bk_json *json, struct bk_slice 
     return json;
 }
 
-const struct bk_json *oauth2_member(const struct bk_json *json, const char *path) {
+const struct bk_json *auth_oauth2_member(const struct bk_json *json, const char *path) {
     return path == NULL ? NULL : follow(json, bk_slice_from(path));
 }
 
-struct bk_slice oauth2_text(const struct bk_json *json) {
+struct bk_slice auth_oauth2_text(const struct bk_json *json) {
     if (json == NULL)
         return BK_SLICE_EMPTY;
     if (json->type == BK_JSON_STRING)
@@ -36,15 +36,15 @@ struct bk_slice oauth2_text(const struct bk_json *json) {
     return json->type == BK_JSON_NUMBER || json->type == BK_JSON_BOOL ? json->text : BK_SLICE_EMPTY;
 }
 
-bool oauth2_is_true(const struct bk_json *json) {
-    struct bk_slice text = oauth2_text(json);
+bool auth_oauth2_is_true(const struct bk_json *json) {
+    struct bk_slice text = auth_oauth2_text(json);
     int64_t wall_ms = 0;
     return bk_slice_is(text, "true") || bk_slice_is(text, "1") ||
            (text.length > 0 && bk_time_parse(text, &wall_ms) && wall_ms > 0);
 }
 
 static struct bk_slice copy_text(const struct oauth2_reading *reading, const char *path) {
-    return bk_arena_copy(reading->arena, oauth2_text(oauth2_member(reading->raw, path)));
+    return bk_arena_copy(reading->arena, auth_oauth2_text(auth_oauth2_member(reading->raw, path)));
 }
 
 /* --- the user --------------------------------------------------------------------------------- */
@@ -52,7 +52,7 @@ static struct bk_slice copy_text(const struct oauth2_reading *reading, const cha
 static bool are_all_true(const struct bk_json *raw, const char *paths) {
     struct bk_slice rest = bk_slice_from(paths), path;
     while (bk_slice_split(&rest, ' ', &path))
-        if (!oauth2_is_true(follow(raw, path)))
+        if (!auth_oauth2_is_true(follow(raw, path)))
             return false;
     return true;
 }
@@ -62,14 +62,14 @@ static bool is_active(const struct bk_json *raw, const char *rule) {
     if (rule == NULL)
         return true;
     BK_ASSERT(bk_slice_split(&rest, '=', &path) && bk_slice_split(&rest, '=', &value));
-    return bk_slice_equal(oauth2_text(follow(raw, path)), value);
+    return bk_slice_equal(auth_oauth2_text(follow(raw, path)), value);
 }
 
 /* The texts of several paths with a blank between them. */
 static struct bk_slice join(const struct oauth2_reading *reading, const char *paths) {
     struct bk_slice rest = bk_slice_from(paths), path, all = BK_SLICE_EMPTY;
     while (paths != NULL && bk_slice_split(&rest, ' ', &path)) {
-        struct bk_slice text = oauth2_text(follow(reading->raw, path));
+        struct bk_slice text = auth_oauth2_text(follow(reading->raw, path));
         if (all.length > 0 && text.length > 0)
             all = bk_arena_format(reading->arena, "%.*s %.*s", BK_SLICE_PRINT(all),
                                   BK_SLICE_PRINT(text));
@@ -79,7 +79,7 @@ static struct bk_slice join(const struct oauth2_reading *reading, const char *pa
     return all;
 }
 
-const char *oauth2_user_read(struct oauth2_reading *reading) {
+const char *auth_oauth2_user_read(struct oauth2_reading *reading) {
     const struct oauth2_provider *provider = reading->provider;
     const struct oauth2_paths *paths = &provider->paths;
     struct oauth2_user *user = reading->user;
@@ -108,8 +108,8 @@ const char *oauth2_user_read(struct oauth2_reading *reading) {
 /* Gitee has a list of what an address is. */
 static bool is_primary(const struct bk_json *item) {
     const struct bk_json *scopes = bk_json_get(item, BK_SLICE("scope"));
-    if (oauth2_is_true(bk_json_get(item, BK_SLICE("primary"))) ||
-        oauth2_is_true(bk_json_get(item, BK_SLICE("is_primary"))))
+    if (auth_oauth2_is_true(bk_json_get(item, BK_SLICE("primary"))) ||
+        auth_oauth2_is_true(bk_json_get(item, BK_SLICE("is_primary"))))
         return true;
     for (const struct bk_json *scope = scopes == NULL ? NULL : scopes->child; scope != NULL;
          scope = scope->next)
@@ -119,12 +119,12 @@ static bool is_primary(const struct bk_json *item) {
 }
 
 static bool is_verified(const struct bk_json *item) {
-    return oauth2_is_true(bk_json_get(item, BK_SLICE("verified"))) ||
-           oauth2_is_true(bk_json_get(item, BK_SLICE("is_confirmed"))) ||
+    return auth_oauth2_is_true(bk_json_get(item, BK_SLICE("verified"))) ||
+           auth_oauth2_is_true(bk_json_get(item, BK_SLICE("is_confirmed"))) ||
            bk_slice_is(bk_json_get_string(item, BK_SLICE("state")), "confirmed");
 }
 
-struct bk_slice oauth2_emails_read(const struct bk_json *list, struct bk_arena *arena) {
+struct bk_slice auth_oauth2_emails_read(const struct bk_json *list, struct bk_arena *arena) {
     if (list->type == BK_JSON_OBJECT)
         list = bk_json_get(list, BK_SLICE("values"));
     for (const struct bk_json *item = list == NULL ? NULL : list->child; item != NULL;
@@ -138,9 +138,9 @@ struct bk_slice oauth2_emails_read(const struct bk_json *list, struct bk_arena *
 
 /* https://discord.com/developers/docs/reference#image-formatting; who still has a discriminator is
  * told apart by it. */
-void oauth2_finish_discord(struct oauth2_reading *reading) {
+void auth_oauth2_finish_discord(struct oauth2_reading *reading) {
     struct oauth2_user *user = reading->user;
-    struct bk_slice number = oauth2_text(oauth2_member(reading->raw, "discriminator"));
+    struct bk_slice number = auth_oauth2_text(auth_oauth2_member(reading->raw, "discriminator"));
     if (user->name.length == 0 && number.length > 0 && !bk_slice_is(number, "0"))
         user->name = bk_arena_format(reading->arena, "%.*s#%.*s", BK_SLICE_PRINT(user->username),
                                      BK_SLICE_PRINT(number));
@@ -155,7 +155,7 @@ void oauth2_finish_discord(struct oauth2_reading *reading) {
 }
 
 /* Its user names are addresses as a rule. */
-void oauth2_finish_mailcow(struct oauth2_reading *reading) {
+void auth_oauth2_finish_mailcow(struct oauth2_reading *reading) {
     struct bk_slice *username = &reading->user->username;
     username->length = bk_slice_find(*username, '@');
 }
@@ -174,37 +174,38 @@ static bool is_of_one_tenant(struct bk_slice token_url) {
  * anybody can have a directory: behind an endpoint for all of them it is known, but not verified.
  * Which claim of the id_token to believe instead is said by extra.idTokenEmailClaim; what is there
  * counts. */
-void oauth2_finish_microsoft(struct oauth2_reading *reading) {
+void auth_oauth2_finish_microsoft(struct oauth2_reading *reading) {
     struct oauth2_user *user = reading->user;
-    struct bk_slice claim = oauth2_text(oauth2_extra(reading->config, "idTokenEmailClaim"));
+    struct bk_slice claim =
+        auth_oauth2_text(auth_oauth2_extra(reading->config, "idTokenEmailClaim"));
     struct bk_slice email = BK_SLICE_EMPTY;
     bool is_any = bk_slice_is(claim, "any_verified");
     if (claim.length == 0) {
-        user->is_email_verified =
-            is_of_one_tenant(oauth2_url(reading->config, "tokenURL", reading->provider->token_url));
+        user->is_email_verified = is_of_one_tenant(
+            auth_oauth2_url(reading->config, "tokenURL", reading->provider->token_url));
         return;
     }
     if (is_any || bk_slice_is(claim, "verified_primary_email"))
-        email = oauth2_text(oauth2_member(reading->claims, "verified_primary_email"));
+        email = auth_oauth2_text(auth_oauth2_member(reading->claims, "verified_primary_email"));
     if (email.length == 0 && (is_any || bk_slice_is(claim, "email_and_xms_edov")) &&
-        oauth2_is_true(oauth2_member(reading->claims, "xms_edov")))
-        email = oauth2_text(oauth2_member(reading->claims, "email"));
+        auth_oauth2_is_true(auth_oauth2_member(reading->claims, "xms_edov")))
+        email = auth_oauth2_text(auth_oauth2_member(reading->claims, "email"));
     if (bk_slice_is(claim, "email"))
-        email = oauth2_text(oauth2_member(reading->claims, "email"));
+        email = auth_oauth2_text(auth_oauth2_member(reading->claims, "email"));
     user->email = bk_arena_copy(reading->arena, email);
 }
 
-void oauth2_finish_wakatime(struct oauth2_reading *reading) {
+void auth_oauth2_finish_wakatime(struct oauth2_reading *reading) {
     struct oauth2_user *user = reading->user;
-    if (!oauth2_is_true(oauth2_member(reading->raw, "data.photo_public")))
+    if (!auth_oauth2_is_true(auth_oauth2_member(reading->raw, "data.photo_public")))
         user->avatar = BK_SLICE_EMPTY;
     if (!user->is_email_verified)
         user->email = BK_SLICE_EMPTY;
 }
 
-void oauth2_finish_yandex(struct oauth2_reading *reading) {
+void auth_oauth2_finish_yandex(struct oauth2_reading *reading) {
     struct oauth2_user *user = reading->user;
-    bool has_avatar = !oauth2_is_true(oauth2_member(reading->raw, "is_avatar_empty"));
+    bool has_avatar = !auth_oauth2_is_true(auth_oauth2_member(reading->raw, "is_avatar_empty"));
     user->avatar = has_avatar
                        ? bk_arena_format(reading->arena,
                                          "https://avatars.yandex.net/get-yapic/%.*s/islands-200",

@@ -98,8 +98,9 @@ static const char *judge_times(const struct bk_json *claims, int64_t now_s) {
     return NULL;
 }
 
-const struct bk_json *oidc_claims_read(struct bk_arena *arena, struct bk_slice id_token,
-                                       const struct oidc_expected *expected, const char **reason) {
+const struct bk_json *auth_oidc_claims_read(struct bk_arena *arena, struct bk_slice id_token,
+                                            const struct oidc_expected *expected,
+                                            const char **reason) {
     const struct bk_json *claims = read_claims(arena, id_token);
     if (claims == NULL)
         *reason = "the id_token cannot be read";

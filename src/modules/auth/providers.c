@@ -3,9 +3,9 @@
  * token, where a token becomes a user, and where in that answer stands what. A collection may
  * override each URL, for servers of one's own (Gitea, GitLab, OpenID Connect).
  *
- * An address counts when the provider has verified it. Where a provider does not say so, its address
- * is not read at all (Spotify, Planning Center), unless nobody can have an account there without a
- * verified one. Endpoints are those of the providers' documentation.
+ * An address counts when the provider has verified it. Where a provider does not say so, its
+ * address is not read at all (Spotify, Planning Center), unless nobody can have an account there
+ * without a verified one. Endpoints are those of the providers' documentation.
  */
 #include "oauth2.h"
 
@@ -63,7 +63,7 @@ static const struct oauth2_provider providers[] = {
                .avatar = "avatar",
                .email = "email",
                .verified = "verified"},
-     .finish = oauth2_finish_discord},
+     .finish = auth_oauth2_finish_discord},
     {.name = "facebook",
      .display_name = "Facebook",
      .scopes = "email",
@@ -190,7 +190,7 @@ static const struct oauth2_provider providers[] = {
                .username = "username",
                .email = "email",
                .active = "active=1"},
-     .finish = oauth2_finish_mailcow},
+     .finish = auth_oauth2_finish_mailcow},
     {.name = "microsoft",
      .display_name = "Microsoft",
      .scopes = "User.Read",
@@ -199,7 +199,7 @@ static const struct oauth2_provider providers[] = {
      .user_url = "https://graph.microsoft.com/v1.0/me",
      .paths = {.id = "id", .name = "displayName", .email = "mail"},
      .takes_secret_in_body = true,
-     .finish = oauth2_finish_microsoft},
+     .finish = auth_oauth2_finish_microsoft},
     {.name = "monday",
      .display_name = "monday.com",
      .scopes = "me:read",
@@ -337,7 +337,7 @@ static const struct oauth2_provider providers[] = {
                .email = "data.email",
                .verified = "data.is_email_confirmed"},
      .takes_secret_in_body = true,
-     .finish = oauth2_finish_wakatime},
+     .finish = auth_oauth2_finish_wakatime},
     {.name = "yandex",
      .display_name = "Yandex",
      .scopes = "login:email login:avatar login:info",
@@ -349,18 +349,18 @@ static const struct oauth2_provider providers[] = {
                .username = "login",
                .avatar = "default_avatar_id",
                .email = "default_email"},
-     .finish = oauth2_finish_yandex},
+     .finish = auth_oauth2_finish_yandex},
 };
 
-const struct oauth2_provider *oauth2_provider_find(struct bk_slice name) {
+const struct oauth2_provider *auth_oauth2_provider_find(struct bk_slice name) {
     for (size_t i = 0; i < BK_COUNT_OF(providers); i++)
         if (bk_slice_equal(name, bk_slice_from(providers[i].name)))
             return &providers[i];
     return NULL;
 }
 
-const struct bk_json *oauth2_config_find(const struct bk_collection *collection,
-                                         struct bk_slice name) {
+const struct bk_json *auth_oauth2_config_find(const struct bk_collection *collection,
+                                              struct bk_slice name) {
     const struct bk_json *list = auth_option(collection, "oauth2", "providers");
     for (const struct bk_json *config = list == NULL ? NULL : list->child; config != NULL;
          config = config->next)
@@ -369,16 +369,16 @@ const struct bk_json *oauth2_config_find(const struct bk_collection *collection,
     return NULL;
 }
 
-struct bk_slice oauth2_url(const struct bk_json *config, const char *member, const char *own) {
+struct bk_slice auth_oauth2_url(const struct bk_json *config, const char *member, const char *own) {
     struct bk_slice url = bk_json_get_string(config, bk_slice_from(member));
     return url.length > 0 ? url : bk_slice_from(own);
 }
 
-bool oauth2_has_pkce(const struct oauth2_provider *provider, const struct bk_json *config) {
+bool auth_oauth2_has_pkce(const struct oauth2_provider *provider, const struct bk_json *config) {
     const struct bk_json *pkce = bk_json_get(config, BK_SLICE("pkce"));
     return pkce != NULL && pkce->type == BK_JSON_BOOL ? pkce->boolean : !provider->lacks_pkce;
 }
 
-const struct bk_json *oauth2_extra(const struct bk_json *config, const char *name) {
+const struct bk_json *auth_oauth2_extra(const struct bk_json *config, const char *name) {
     return bk_json_get(bk_json_get(config, BK_SLICE("extra")), bk_slice_from(name));
 }
