@@ -13,7 +13,7 @@
  *
  * Beside the contract's row, `_auth_codes` has the guesses that were made at an id, whether or not
  * there is such a code, and the task of its mail. Who asks again and again gets the last code that
- * is pending once there are ten.
+ * is pending once there are ten; addresses that nobody has are treated alike (otp_unknown.c).
  */
 #include "auth.h"
 #include "bakend/alloc.h"
@@ -22,7 +22,6 @@
 #include "bakend/encode.h"
 
 enum {
-    PENDING_MAX = 10,
     ADDRESS_BYTES_MAX = 255,
     SALT_BYTES = 16,
     SWEPT_ROWS = 4,
@@ -154,7 +153,7 @@ static enum bk_status count_pending(struct otp_request *otp, struct bk_transacti
     if (status == BK_OK) {
         *count = bk_statement_int(statement, 1);
         struct bk_slice last = bk_statement_text(statement, 0);
-        if (*count >= PENDING_MAX && last.length == BK_RECORD_ID_BYTES)
+        if (*count >= AUTH_OTP_PENDING_MAX && last.length == BK_RECORD_ID_BYTES)
             memcpy(otp->id, last.data, last.length);
     }
     bk_statement_reset(statement);
@@ -229,7 +228,7 @@ static enum bk_status on_add(struct bk_transaction *transaction, struct bk_write
     struct otp_request *otp = bk_container_of(write, struct otp_request, write);
     struct auth_credentials now;
     int64_t pending_count = 0;
-    enum bk_status status = bk_schema_verify(otp->schema, transaction);
+    enum bk_status status = auth_schema_verify(otp->schema, otp->identity.collection, transaction);
     bool is_known = otp->is_known;
     if (status == BK_OK && is_known) {
         status = auth_credentials_find(bk_transaction_arena(transaction),
@@ -241,7 +240,7 @@ static enum bk_status on_add(struct bk_transaction *transaction, struct bk_write
     }
     if (status == BK_OK && is_known)
         status = count_pending(otp, transaction, &pending_count);
-    if (status == BK_OK && is_known && pending_count < PENDING_MAX)
+    if (status == BK_OK && is_known && pending_count < AUTH_OTP_PENDING_MAX)
         status = add(otp, transaction);
     if (status != BK_OK)
         return status;
@@ -257,14 +256,17 @@ static void begin(struct otp_request *otp);
 
 static void settle(struct otp_request *otp, enum bk_status status) {
     struct bk_request *request = otp->request;
-    bk_schema_unref(otp->schema);
     if (status != BK_OK) {
+        bk_schema_unref(otp->schema);
         bk_answer_error(request, status, NULL);
         return;
     }
+    if (otp->id[0] == '\0') /* it was deleted meanwhile */
+        auth_otp_pretend(request, otp->identity.collection, otp->identity.value, otp->id);
     bk_buffer_append_char(&request->out, '{');
     bk_json_write_member_string(&request->out, BK_SLICE("otpId"), bk_slice_from(otp->id));
     bk_buffer_append_char(&request->out, '}');
+    bk_schema_unref(otp->schema);
     bk_answer(request, 200);
 }
 
@@ -289,7 +291,8 @@ static void on_found(struct bk_read *read, enum bk_status status) {
     struct bk_request *request = otp->request;
     otp->is_known = status == BK_OK;
     if (status == BK_OK || status == BK_NOT_FOUND) {
-        bk_record_id_make(otp->id, bk_clock_wall_ms());
+        if (!otp->is_known)
+            auth_otp_pretend(request, otp->identity.collection, otp->identity.value, otp->id);
         otp->write.origin = &request->origin;
         otp->write.run = on_add;
         otp->write.done = on_added;
@@ -411,6 +414,7 @@ static enum bk_status on_mail(struct bk_subscription *subscription, struct bk_te
 
 void auth_otp_init(struct auth_state *state) {
     bk_tally_init(&state->otp_tries, TRIES_KEPT_MAX);
+    auth_otp_unknown_init(state);
     state->otp_mails = (struct bk_subscription){.name = "auth.otp_sent",
                                                 .phase = BK_PHASE_FUNCTIONS,
                                                 .pattern = BK_SLICE("mail.sent"),
@@ -422,4 +426,5 @@ void auth_otp_init(struct auth_state *state) {
 void auth_otp_fini(struct auth_state *state) {
     bk_bus_unsubscribe(state->context->bus, &state->otp_mails);
     bk_tally_fini(&state->otp_tries);
+    auth_otp_unknown_fini(state);
 }

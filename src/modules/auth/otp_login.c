@@ -139,7 +139,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     login->outcome = OTP_INVALID;
     login->is_used = false;
     grant->credentials = (struct auth_credentials){0};
-    enum bk_status status = bk_schema_verify(grant->schema, transaction);
+    enum bk_status status = auth_schema_verify(grant->schema, grant->collection, transaction);
     if (status == BK_OK && !login->is_judged)
         status = count_guess(login, transaction, &guess_count);
     if (status != BK_OK)
@@ -252,11 +252,20 @@ static bool is_limited(const struct otp_login *login, struct bk_slice record) {
     return entry->count++ >= TRIES_MAX;
 }
 
+/* What stands for a record where an address had none; else empty. */
+static struct bk_slice pretended_record(const struct otp_login *login) {
+    struct bk_request *request = login->grant.request;
+    uint32_t address;
+    if (!auth_otp_pretended(request, login->grant.collection, login->id, &address))
+        return BK_SLICE_EMPTY;
+    return bk_arena_format(&request->arena, "unknown %u", address);
+}
+
 /* With the schema of now. */
 static void begin(struct otp_login *login) {
     struct bk_request *request = login->grant.request;
     const struct bk_collection *collection = auth_otp_collection(request);
-    struct auth_otp_row row;
+    struct auth_otp_row row = {0};
     if (collection == NULL) {
         auth_attempt_end(&login->attempt, AUTH_ATTEMPT_UNJUDGED, BK_SLICE_EMPTY);
         return;
@@ -267,8 +276,13 @@ static void begin(struct otp_login *login) {
     if (connection != NULL)
         status = auth_otp_find(connection, &request->arena, collection, login->id,
                                bk_clock_wall_ms(), &row);
-    if (status == BK_OK && !login->is_second && is_limited(login, row.record)) {
-        auth_attempt_end(&login->attempt, AUTH_ATTEMPT_FAILED, row.record);
+    if (status == BK_NOT_FOUND)
+        row.record = pretended_record(login);
+    bool is_counted = !login->is_second && row.record.length > 0;
+    if ((status == BK_OK || status == BK_NOT_FOUND) && is_counted &&
+        is_limited(login, row.record)) {
+        auth_attempt_end(&login->attempt, AUTH_ATTEMPT_FAILED,
+                         status == BK_OK ? row.record : BK_SLICE_EMPTY);
         refuse(login, BK_TOO_MANY, limited_message);
     } else if (status == BK_OK || status == BK_NOT_FOUND) {
         submit(login);

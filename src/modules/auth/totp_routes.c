@@ -71,7 +71,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     struct totp_change *change = bk_container_of(write, struct totp_change, write);
     struct auth_credentials now;
     change->verdict = AUTH_TOTP_RIGHT;
-    enum bk_status status = bk_schema_verify(change->schema, transaction);
+    enum bk_status status = auth_schema_verify(change->schema, change->collection, transaction);
     if (status == BK_OK)
         status = auth_credentials_find(bk_transaction_arena(transaction),
                                        bk_transaction_connection(transaction), change->collection,
@@ -375,7 +375,7 @@ static enum bk_status on_judge(struct bk_transaction *transaction, struct bk_wri
     struct bk_arena *arena = &grant->request->arena;
     struct auth_mfa_row row;
     login->message = NULL;
-    enum bk_status status = bk_schema_verify(grant->schema, transaction);
+    enum bk_status status = auth_schema_verify(grant->schema, grant->collection, transaction);
     if (status == BK_OK)
         status = auth_mfa_find(transaction, grant->collection, login->mfa_id, &row);
     if (status == BK_OK && row.is_own)
