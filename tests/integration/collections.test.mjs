@@ -312,6 +312,19 @@ test('a view is a collection whose records a query gives', async (t) => {
   });
 });
 
+test('a trial of a view shows what its records would show', async (t) => {
+  const { admin } = await connect(t);
+  const hidden = text('secret', { hidden: true });
+  await admin.collections.create({ name: 'posts', fields: [text('title'), hidden] });
+  await admin.collection('posts').create({ title: 'one', secret: 'hush' });
+  const { fields, sample } = await admin.send('/api/collections/meta/dry-run-view', {
+    method: 'POST',
+    body: { query: 'select id, title, secret from posts' },
+  });
+  assert.deepEqual(names(fields), ['id', 'title', 'secret']);
+  assert.deepEqual([sample[0].title, 'secret' in sample[0]], ['one', false]);
+});
+
 test('a view reads collections and nothing else', async (t) => {
   const { admin } = await connect(t);
   await admin.collections.create({ name: 'posts', fields: [text('title')] });

@@ -407,7 +407,15 @@ test('relations', async (t) => {
       const before = await events('*');
       const answer = await api.remove(recordsPath('authors', ann.id));
       assertRefused(answer, 400);
-      assert.match(answer.body.message, /required relation/);
+      assert.ok(
+        answer.body.message.endsWith(
+          `required relation reference: "required.author" of the record "${required.id}" is one.`,
+        ),
+        answer.body.message,
+      );
+      const toGuests = await api.remove(recordsPath('authors', ann.id), { token: undefined });
+      assertRefused(toGuests, 400);
+      assert.match(toGuests.body.message, /required relation reference\.$/, 'no name, no id');
       assert.equal((await api.get(recordsPath('authors', ann.id))).status, 200);
       assert.equal((await api.get(recordsPath('optional', optional.id))).body.author, ann.id);
       assert.equal((await events('*')).length, before.length, 'no event of what was rolled back');

@@ -357,6 +357,10 @@ enum bk_status filter_path_walk(struct bk_filter_query *query, struct filter_pat
 
 /* --- where paths begin ------------------------------------------------------------------------ */
 
+static bool is_alias(struct bk_slice text) {
+    return text.length > 0 && bk_slice_find(text, ':') == text.length;
+}
+
 static enum bk_status enter_collection(struct bk_filter_query *query, struct filter_path *path) {
     struct bk_slice word, name;
     if (query->trust == BK_FILTER_OF_CLIENT)
@@ -367,6 +371,9 @@ static enum bk_status enter_collection(struct bk_filter_query *query, struct fil
         return filter_refuse_name(query, path->operand, "@collection.name.field is expected");
     size_t colon = bk_slice_find(word, ':');
     name = bk_slice_make(word.data, colon);
+    if (colon < word.length &&
+        !is_alias(bk_slice_make(word.data + colon + 1, word.length - colon - 1)))
+        return filter_refuse_name(query, path->operand, "an alias is expected behind the colon");
     const struct bk_collection *collection = filter_find_collection(query, name);
     if (collection == NULL)
         return filter_refuse_name(query, path->operand, "there is no collection %.*s",

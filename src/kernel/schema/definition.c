@@ -68,11 +68,13 @@ const struct bk_json *schema_source_get(const struct schema_source *source, cons
     return member != NULL ? member : bk_json_get(source->former, bk_slice_from(name));
 }
 
-/* Null and absence are the empty text; what is no text fails. */
+/* Null and absence are what it was, at first the empty text; what is no text fails. */
 static enum bk_status read_text(const struct schema_source *source, struct schema_box *box,
                                 const char *name, struct bk_slice *text, struct bk_error *error) {
     const struct bk_json *member = schema_source_get(source, name);
     *text = BK_SLICE("");
+    if (member != NULL && member->type == BK_JSON_NULL)
+        member = bk_json_get(source->former, bk_slice_from(name));
     if (member == NULL || member->type == BK_JSON_NULL)
         return BK_OK;
     if (member->type != BK_JSON_STRING)

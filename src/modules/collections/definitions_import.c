@@ -163,13 +163,26 @@ static int compare(const void *left, const void *right) {
 
 static void plan_given(struct definitions_import *import, const struct bk_schema *schema,
                        const struct bk_json *given, struct planned *planned) {
+    static const struct bk_json empty = {.type = BK_JSON_OBJECT}; /* null, which has no name */
     const struct bk_collection *existing = find_existing(schema, given);
     planned->created = text_of(given, "created");
     planned->is_view = existing != NULL ? existing->type == BK_COLLECTION_VIEW
                                         : bk_slice_is(text_of(given, "type"), "view");
     planned->step.action = existing == NULL ? BK_SCHEMA_CREATE : BK_SCHEMA_UPDATE;
     planned->step.target = existing == NULL ? BK_SLICE_EMPTY : existing->id;
-    planned->step.definition = existing == NULL ? given : merge(import, given, existing);
+    planned->step.definition = given->type == BK_JSON_NULL ? &empty
+                               : existing == NULL          ? given
+                                                           : merge(import, given, existing);
+}
+
+/* Where the next one goes: the last of several that mean one collection is the one that counts. */
+static struct planned *place_of(struct planned *all, size_t *count,
+                                const struct bk_collection *existing) {
+    for (size_t i = 0; existing != NULL && i < *count; i++)
+        if (bk_slice_equal(all[i].step.target, existing->id))
+            return &all[i];
+    all[*count].position = *count;
+    return &all[(*count)++];
 }
 
 static uint32_t plan_deletes(struct definitions_import *import, const struct bk_schema *schema,
@@ -189,7 +202,7 @@ static uint32_t plan_deletes(struct definitions_import *import, const struct bk_
 static enum bk_status make_steps(struct bk_schema_change *change, const struct bk_schema *schema) {
     struct definitions_import *import = bk_container_of(change, struct definitions_import, change);
     struct bk_arena *arena = change->arena;
-    size_t given_count = import->given->child_count, position = 0;
+    size_t given_count = import->given->child_count, count = 0;
     size_t room = bk_schema_count(schema) + given_count + 1;
     struct bk_schema_step *steps = bk_arena_alloc_zero(arena, sizeof(*steps) * room);
     struct planned *all = bk_arena_alloc_zero(arena, sizeof(*all) * (given_count + 1));
@@ -199,13 +212,11 @@ static enum bk_status make_steps(struct bk_schema_change *change, const struct b
         const struct bk_collection *existing = find_existing(schema, given);
         if (existing != NULL && existing->is_unlisted)
             continue; /* the server's own */
-        all[position].position = position;
-        plan_given(import, schema, given, &all[position]);
-        position++;
+        plan_given(import, schema, given, place_of(all, &count, existing));
     }
-    qsort(all, position, sizeof(*all), compare);
+    qsort(all, count, sizeof(*all), compare);
     change->step_count = plan_deletes(import, schema, steps);
-    for (size_t i = 0; i < position; i++)
+    for (size_t i = 0; i < count; i++)
         steps[change->step_count++] = all[i].step;
     change->steps = steps;
     if (arena->is_overflown)
@@ -272,7 +283,7 @@ static void on_imported(struct bk_schema_change *change, enum bk_status status) 
         bk_answer_error(request, status, NULL);
 }
 
-/* The list, when it is one of objects; false: it was answered. */
+/* The list, when it is one of objects and nulls; false: it was answered. */
 static bool read_body(struct bk_request *request, struct definitions_import *import) {
     const struct bk_json *list = bk_json_get(request->json, BK_SLICE("collections"));
     const struct bk_json *flag = bk_json_get(request->json, BK_SLICE("deleteMissing"));
@@ -280,7 +291,7 @@ static bool read_body(struct bk_request *request, struct definitions_import *imp
     is_readable &= flag == NULL || flag->type == BK_JSON_NULL || flag->type == BK_JSON_BOOL;
     for (const struct bk_json *item = list == NULL ? NULL : list->child; item != NULL;
          item = item->next)
-        is_readable &= item->type == BK_JSON_OBJECT;
+        is_readable &= item->type == BK_JSON_OBJECT || item->type == BK_JSON_NULL;
     if (!is_readable) {
         bk_answer_error(request, BK_INVALID, "An error occurred while loading the submitted data.");
         return false;

@@ -127,7 +127,7 @@ static enum bk_status on_made(struct bk_schema_change *change, struct bk_transac
     while ((status = bk_statement_step(statement)) == BK_OK && out->length < SAMPLE_BYTES_MAX) {
         bk_json_write_separator(out);
         bk_record_read(collection, statement, values);
-        bk_record_write_json(collection, values, BK_VIEW_FULL, out);
+        bk_record_write_json(collection, values, BK_VIEW_PUBLIC, out);
     }
     bk_statement_reset(statement);
     bk_buffer_append_literal(out, "]}");

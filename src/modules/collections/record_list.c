@@ -204,7 +204,7 @@ static void read_sort_word(struct record_list *list, struct bk_slice word) {
     }
     if (list->key_count == COLLECTIONS_SORT_KEYS_MAX)
         sort_problem(list, "at most 8 fields can be sorted by.");
-    else if (read_key(list, word, &key) != BK_OK)
+    else if (bk_slice_trim(word).length < word.length || read_key(list, word, &key) != BK_OK)
         sort_problem(list, bk_arena_format(&list->request->arena, "there is no field \"%.*s\".",
                                            (int)(word.length > SORT_BYTES_MAX ? 0 : word.length),
                                            word.data)

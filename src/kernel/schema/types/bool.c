@@ -1,4 +1,5 @@
-/* bool: 0 or 1 in its column. A required one must be true. */
+/* bool: 0 or 1 in its column. A required one must be true. What a view computes is true where it is
+ * 1, as in a filter, and not where it is any other number. */
 #include "types.h"
 
 static void normalise(const struct bk_field *field, const struct bk_json *input,
@@ -14,7 +15,7 @@ static void empty(const struct bk_field *field, struct bk_value *value) {
 }
 
 static bool is_true(const struct bk_value *value) {
-    return value->type == BK_VALUE_INT && value->integer != 0;
+    return value->type == BK_VALUE_INT && value->integer == 1;
 }
 
 static void validate(const struct bk_field *field, const struct bk_value *value,
