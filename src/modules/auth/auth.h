@@ -430,6 +430,13 @@ enum bk_status auth_rows_remove_of(struct bk_transaction *transaction,
                                    const struct bk_schema *schema, const char *name,
                                    const struct auth_owner *owner);
 
+/* --- stranger.c ---- */
+/* On the writer: takes from a record that was not verified until now what somebody else may have
+ * left to come in by: linked accounts, an authenticator app, with their events. */
+enum bk_status auth_stranger_remove(struct bk_transaction *transaction,
+                                    const struct bk_schema *schema,
+                                    const struct bk_collection *collection, struct bk_slice id);
+
 /* --- mail.c ---- */
 
 /* A mail of one of the collection's templates, see docs/modules/mail.md: work of the transaction.

@@ -6,6 +6,7 @@
  * Whether the address is free is looked at three times: when it is asked for, when the ticket comes
  * back, and by the unique index when it is written.
  */
+#include "bakend/crypto.h"
 #include "flow.h"
 
 /* Mails to addresses that somebody else chooses: so many of a record within the pause, quietly. */

@@ -62,7 +62,7 @@ static enum bk_status on_ask(struct bk_transaction *transaction, struct bk_write
     const struct auth_asking *asking = bk_container_of(write, struct auth_asking, write);
     struct auth_ticket ticket = {
         .type = asking->type, .collection = asking->collection, .new_email = asking->new_email};
-    enum bk_status status = bk_schema_verify(asking->schema, transaction);
+    enum bk_status status = auth_schema_verify(asking->schema, asking->collection, transaction);
     if (status != BK_OK)
         return status;
     status = find(asking, transaction, &ticket);
@@ -170,7 +170,8 @@ void auth_confirm_refuse(struct auth_confirming *confirming, enum bk_status stat
 static enum bk_status on_confirm(struct bk_transaction *transaction, struct bk_write *write) {
     struct auth_confirming *confirming = bk_container_of(write, struct auth_confirming, write);
     struct auth_credentials credentials;
-    enum bk_status status = bk_schema_verify(confirming->schema, transaction);
+    enum bk_status status =
+        auth_schema_verify(confirming->schema, confirming->ticket.collection, transaction);
     if (status == BK_OK)
         status = auth_ticket_use(transaction, &confirming->ticket, &credentials);
     return status == BK_OK ? confirming->change(confirming, transaction, &credentials) : status;

@@ -6,7 +6,6 @@
 #define AUTH_FLOW_H
 
 #include "auth.h"
-#include "bakend/crypto.h"
 
 enum { AUTH_ADDRESS_BYTES_MAX = 255 /* the contract's */ };
 
@@ -50,7 +49,6 @@ struct auth_confirming {
     struct bk_field_work work;
     struct bk_value value;
     struct bk_job job;
-    char hash[BK_PASSWORD_HASH_BYTES];
     enum bk_status status;       /* of the job */
     struct auth_attempt attempt; /* of a password that is shown */
     /* On the writer, when the ticket was used; credentials: of the record as it is. */

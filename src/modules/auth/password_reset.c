@@ -3,8 +3,7 @@
  * password. It is hashed in the pool before the ticket is used.
  *
  * Who gets the mail has the address, so the record is verified by it. If it was not before,
- * somebody else may have made the account in their name and have left doors open: sessions and
- * codes end with the password anyway, accounts elsewhere that were linked to it go here.
+ * somebody else may have made the account in their name and have left doors open (stranger.c).
  */
 #include "flow.h"
 
@@ -51,7 +50,6 @@ static enum bk_status reset(struct auth_confirming *confirming, struct bk_transa
                             const struct auth_credentials *credentials) {
     const struct auth_ticket *ticket = &confirming->ticket;
     bool is_own_address = bk_slice_equal(credentials->email, ticket->email);
-    const struct auth_owner owner = {ticket->collection->id, credentials->id};
     const struct auth_value values[] = {
         {"password", BK_VALUE_OF_TEXT(confirming->password)},
         {"verified", BK_VALUE_OF_INT(credentials->is_verified || is_own_address)},
@@ -59,7 +57,8 @@ static enum bk_status reset(struct auth_confirming *confirming, struct bk_transa
     enum bk_status status = auth_row_update(transaction, confirming->schema, ticket->collection,
                                             credentials->id, values, BK_COUNT_OF(values));
     if (status == BK_OK && !credentials->is_verified)
-        status = auth_rows_remove_of(transaction, confirming->schema, "_externalAuths", &owner);
+        status = auth_stranger_remove(transaction, confirming->schema, ticket->collection,
+                                      credentials->id);
     return status == BK_OK ? emit(confirming, transaction) : status;
 }
 

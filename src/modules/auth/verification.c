@@ -4,14 +4,10 @@
  *
  * A ticket of somebody who is verified already is as good as used: the answer is the contract's
  * 204, and nothing happens. In a collection without sign-in by password, a password that somebody
- * has put there before is replaced by one that nobody knows, so that it does not become good for
- * the account when password sign-in is switched on.
+ * has put there before is taken away, so that it does not become good for the account when password
+ * sign-in is switched on.
  */
-#include "bakend/crypto.h"
-#include "bakend/id.h"
 #include "flow.h"
-
-enum { RANDOM_PASSWORD_BYTES = 40 };
 
 /* False: the request was answered. */
 static bool is_for_users(struct bk_request *request, const struct bk_collection *collection) {
@@ -50,42 +46,14 @@ static enum bk_status verify(struct auth_confirming *confirming, struct bk_trans
                              const struct auth_credentials *credentials) {
     const struct auth_value values[] = {
         {"verified", BK_VALUE_OF_INT(1)},
-        {"password", BK_VALUE_OF_TEXT(confirming->password)},
+        {"password", BK_VALUE_OF_TEXT(AUTH_NO_PASSWORD)},
     };
+    bool has_passwords =
+        auth_option_is_on(confirming->ticket.collection, "passwordAuth", "enabled");
     if (credentials->is_verified)
         return BK_OK;
     return auth_row_update(transaction, confirming->schema, confirming->ticket.collection,
-                           credentials->id, values, confirming->password.length > 0 ? 2 : 1);
-}
-
-static void on_hash(struct bk_job *job, uint32_t thread_index) {
-    struct auth_confirming *confirming = bk_container_of(job, struct auth_confirming, job);
-    char password[RANDOM_PASSWORD_BYTES];
-    (void)thread_index;
-    bk_random_text(password, sizeof password,
-                   BK_SLICE("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"));
-    confirming->status =
-        bk_password_hash(confirming->hash, bk_slice_make(password, sizeof password));
-    bk_crypto_wipe(password, sizeof password);
-}
-
-static void on_hashed(struct bk_job *job) {
-    struct auth_confirming *confirming = bk_container_of(job, struct auth_confirming, job);
-    confirming->password = bk_slice_from(confirming->hash);
-    if (confirming->status == BK_OK)
-        auth_confirm(confirming);
-    else
-        auth_confirm_refuse(confirming, confirming->status);
-}
-
-static void hash_random(struct auth_confirming *confirming) {
-    const struct bk_module_context *context = confirming->request->module;
-    const struct auth_state *state = context->state;
-    confirming->job.run = on_hash;
-    confirming->job.done = on_hashed;
-    enum bk_status status = bk_pool_submit(state->pool, &confirming->job);
-    if (status != BK_OK)
-        auth_confirm_refuse(confirming, status == BK_BUSY ? BK_TOO_MANY : status);
+                           credentials->id, values, has_passwords ? 1 : 2);
 }
 
 /* What the contract says of a token's claims before it looks at the rest. False: the request was
@@ -127,8 +95,5 @@ void auth_confirm_verification(struct bk_request *request) {
     auth_confirm_begin(confirming, request);
     confirming->change = verify;
     confirming->message = "An error occurred while saving the verified state.";
-    if (auth_option_is_on(collection, "passwordAuth", "enabled"))
-        auth_confirm(confirming);
-    else
-        hash_random(confirming);
+    auth_confirm(confirming);
 }
