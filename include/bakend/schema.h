@@ -401,8 +401,8 @@ enum bk_status bk_record_update(const struct bk_collection *collection,
                                 const struct bk_value *values);
 enum bk_status bk_record_delete(const struct bk_collection *collection,
                                 struct bk_connection *connection, const struct bk_value *before);
-/* On the writer, with the row: its change as an event, unless the collection makes none. before: as
- * it was stored, NULL when it was created; after: NULL when it was deleted. Secrets are in no event.
+/* On the writer, with the row: its change as an event, unless the collection makes none. before:
+ * as it was stored, NULL when it was created; after: NULL when it was deleted. No secret is in it.
  * Tells who watches the collection. */
 enum bk_status bk_record_emit(struct bk_transaction *transaction,
                               const struct bk_collection *collection, const struct bk_value *before,

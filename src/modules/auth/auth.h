@@ -425,7 +425,7 @@ enum bk_status auth_row_update(struct bk_transaction *transaction, const struct 
 /* Looks at no relation. BK_NOT_FOUND. */
 enum bk_status auth_row_remove(struct bk_transaction *transaction,
                                const struct bk_collection *collection, struct bk_slice id);
-/* Those of "_externalAuths" and the like that belong to the owner by collectionRef and recordRef. */
+/* Those of "_externalAuths" and the like that belong to the owner by its two references. */
 enum bk_status auth_rows_remove_of(struct bk_transaction *transaction,
                                    const struct bk_schema *schema, const char *name,
                                    const struct auth_owner *owner);

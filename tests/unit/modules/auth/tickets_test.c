@@ -17,41 +17,29 @@ static const struct auth_options options = {.password_threads = 1,
                                             .token_cache_max = 10,
                                             .failures_memory_max = 100};
 
-#define SYSTEM_FIELD(name, type, more)                                                             \
-    "{\"name\":\"" name "\",\"type\":\"" type "\",\"system\":true" more "}"
+/* An auth collection of no others. */
+#define FIELD(name, type) "{\"system\":true,\"name\":\"" name "\",\"type\":\"" type "\""
+#define ID_FIELD                                                                                   \
+    FIELD("id", "text")                                                                            \
+    ",\"primaryKey\":true,\"required\":true,\"min\":15,\"max\":15,"                                \
+    "\"pattern\":\"^[a-z0-9]+$\",\"autogeneratePattern\":\"[a-z0-9]{15}\"},"
+#define PASSWORD_FIELD                                                                             \
+    FIELD("password", "password") ",\"hidden\":true,\"required\":true,\"min\":8},"
+#define TOKEN_KEY_FIELD                                                                            \
+    FIELD("tokenKey", "text")                                                                      \
+    ",\"hidden\":true,\"required\":true,\"min\":30,\"max\":60,"                                    \
+    "\"autogeneratePattern\":\"[a-zA-Z0-9]{50}\"},"
+#define OTHER_FIELDS                                                                               \
+    FIELD("email", "email")                                                                        \
+    ",\"required\":true}," FIELD("emailVisibility", "bool") "}," FIELD("verified", "bool") "}"
+#define INDEXES                                                                                    \
+    "\"CREATE UNIQUE INDEX `idx_tokenKey_people` ON `_people` (`tokenKey`)\","                     \
+    "\"CREATE UNIQUE INDEX `idx_email_people` ON `_people` (`email`) WHERE `email` != ''\""
 static const struct bk_system_collection declared[] = {
-    {.definition =
-         "{\"id\":\"people000000001\",\"name\":\"_people\",\"type\":\"auth\","
-         "\"system\":true,"
-         "\"passwordResetToken\":{\"duration\":60},"
-         "\"fields\":[" SYSTEM_FIELD(
-             "id", "text",
-             ",\"primaryKey\":true,\"required\":true,\"min\":15,\"max\":15,"
-             "\"pattern\":\"^[a-z0-9]+$\",\"autogeneratePattern\":\"[a-z0-9]{"
-             "15}\"") "," SYSTEM_FIELD("password", "password",
-                                       ",\"hidden\":true,\"required\":true,"
-                                       "\"min\":8") "," SYSTEM_FIELD("tokenKey", "text",
-                                                                     ",\"hidden"
-                                                                     "\":true,"
-                                                                     "\"require"
-                                                                     "d\":true,"
-                                                                     "\"min\":"
-                                                                     "30,"
-                                                                     "\"max\":"
-                                                                     "60,"
-                                                                     "\"autogen"
-                                                                     "eratePatt"
-                                                                     "ern\":\"["
-                                                                     "a-zA-Z0-"
-                                                                     "9]{50}\"") "," SYSTEM_FIELD("email",
-                                                                                                  "email",
-                                                                                                  ",\"required\":true") "," SYSTEM_FIELD("emailVisibility",
-                                                                                                                                         "bool",
-                                                                                                                                         "") "," SYSTEM_FIELD("verified",
-                                                                                                                                                              "bool",
-                                                                                                                                                              "") "],"
-                                                                                                                                                                  "\"indexes\":[\"CREATE UNIQUE INDEX `idx_tokenKey_people` ON `_people` (`tokenKey`)\","
-                                                                                                                                                                  "\"CREATE UNIQUE INDEX `idx_email_people` ON `_people` (`email`) WHERE `email` != ''\"]}",
+    {.definition = "{\"id\":\"people000000001\",\"name\":\"_people\",\"type\":\"auth\","
+                   "\"system\":true,\"passwordResetToken\":{\"duration\":60},"
+                   "\"fields\":[" ID_FIELD PASSWORD_FIELD TOKEN_KEY_FIELD OTHER_FIELDS "],"
+                   "\"indexes\":[" INDEXES "]}",
      .role = BK_ROLE_CONFIGURATION},
 };
 
@@ -59,9 +47,7 @@ static struct support_module fixture;
 static struct bk_module module;
 static struct bk_arena arena;
 
-/* --- on the writer
- * ----------------------------------------------------------------------------
- */
+/* --- on the writer ---------------------------------------------------------------------------- */
 
 struct run {
     struct bk_write write;
@@ -147,8 +133,7 @@ static enum bk_status pretend(struct bk_transaction *transaction, struct run *ru
     return auth_ticket_pretend(transaction);
 }
 
-/* --- a person with a ticket
- * ------------------------------------------------------------------- */
+/* --- a person with a ticket ------------------------------------------------------------------- */
 
 static int setup(void **state) {
     static struct run run;
