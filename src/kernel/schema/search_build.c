@@ -15,8 +15,8 @@
  *
  * A slice ends after so many records or bytes, not by the clock, and earlier where requests wait
  * for its commit, which is theirs too. Between two of them the batches of requests pass. What
- * cannot be written now (a full disk) is logged once and tried again; a tenant that closes stops the
- * building, and its next opening goes on.
+ * cannot be written now (a full disk) is logged once and tried again; a tenant that closes stops
+ * the building, and its next opening goes on.
  *
  * Until done is upto nothing can be searched: some of what is there would seem not to be.
  */
