@@ -159,7 +159,7 @@ struct bk_request {
     /* The answer. */
     int status;
     struct bk_buffer head;    /* "Name: value\r\n" lines */
-    const char *content_type; /* default "application/json" */
+    const char *content_type; /* default "application/json"; "": there is none */
     bool is_compressed;
     bool is_frameable; /* leaves X-Frame-Options out: files that other sites may embed */
     bool is_answered;

@@ -160,6 +160,7 @@ test('a certified provider', async (t) => {
       const answer = await fetch(redirectURL + query, { redirect: 'manual' });
       assert.equal(answer.status, 307);
       assert.equal(answer.headers.get('location'), failure);
+      assert.equal(answer.headers.get('content-type'), null, 'there is nothing to read');
     }
     const form = await fetch(redirectURL, {
       method: 'POST',

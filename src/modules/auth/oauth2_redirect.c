@@ -118,6 +118,7 @@ void auth_oauth2_redirect(struct bk_request *request) {
     bool is_well = is_told && error.length == 0 && code.length > 0;
     if (is_well && request->method == BK_POST)
         keep_name(request, code, read_text(request, "user"));
+    request->content_type = "";
     bk_answer_header(request, "Location",
                      is_well ? BK_SLICE("../_/#/auth/oauth2-redirect-success")
                              : BK_SLICE("../_/#/auth/oauth2-redirect-failure"));

@@ -184,7 +184,7 @@ static char *put_head(char *cursor, struct http_connection *connection,
     cursor = put_status_line(cursor, request->status);
     cursor = put(cursor, BK_SLICE("Date: "));
     cursor = put(cursor, http_date(connection->http));
-    if (has_body(request->status)) {
+    if (has_body(request->status) && request->content_type[0] != '\0') {
         cursor = put(cursor, BK_SLICE("\r\nContent-Type: "));
         cursor = put(cursor, bk_slice_from(request->content_type));
     }
