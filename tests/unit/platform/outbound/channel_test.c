@@ -234,6 +234,8 @@ static void test_three_groups_whose_peers_hang_leave_a_place(void **state) {
     world.exchange.request.group = BK_SLICE("well");
     support_exchange_run(&world.exchange, world.loop, world.channel);
     assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
+    for (size_t i = 0; i < 3; i++) /* it did not wait until they gave up */
+        assert_int_equal(count_done(hung[i], 100), 0);
     teardown_world(&world);
     support_peer_stop(other);
     for (size_t i = 0; i < 3; i++)
