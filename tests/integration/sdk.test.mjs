@@ -51,7 +51,6 @@ test('authWithPassword of a superuser', async (t) => {
       'exp',
       'id',
       'refreshable',
-      'sid',
       'type',
     ]);
     assert.equal(claims.type, 'auth');
