@@ -116,8 +116,7 @@ static enum bk_status remove_row(struct cascade *cascade, const struct bk_collec
         status =
             bk_record_delete(collection, bk_transaction_connection(cascade->transaction), values);
     if (status == BK_OK)
-        status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_DELETED,
-                                         values, NULL);
+        status = bk_record_emit(cascade->transaction, collection, values, NULL);
     if (status != BK_OK)
         return status;
     struct row *row = make_row(cascade, collection, id);
@@ -169,8 +168,7 @@ static enum bk_status save(struct cascade *cascade, const struct bk_collection *
     if (status == BK_CONFLICT)
         collections_conflict_explain(collection, connection, cascade->problems);
     if (status == BK_OK)
-        status = collections_record_emit(cascade->transaction, collection, COLLECTIONS_UPDATED,
-                                         values, before);
+        status = bk_record_emit(cascade->transaction, collection, before, values);
     return status;
 }
 

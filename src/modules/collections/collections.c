@@ -17,7 +17,6 @@
  *   record_read.c     one record by id, on the loop
  *   record_list.c     pages of records, on a reader
  *   snapshot.c        all records as a stream, to begin a copy with
- *   record_event.c    a change as an event
  *   request.c         what requests have in common
  *   definitions_….c   beside one collection: list.c all of them, import.c many at once, truncate.c
  *                     the records of one, meta.c what there may be

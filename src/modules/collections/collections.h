@@ -106,16 +106,7 @@ const char *collections_missing_message(struct bk_request *request, struct bk_sl
 enum bk_status collections_record_copy(const struct bk_collection *collection,
                                        struct bk_statement *statement, struct bk_value *values,
                                        struct bk_arena *arena);
-bool collections_value_equal(const struct bk_value *a, const struct bk_value *b);
 
-/* A record's change as an event, unless the collection makes none: payload the record, previous the
- * former values of what changed (before may be NULL). Tells who watches the collection. */
-enum collections_change { COLLECTIONS_CREATED, COLLECTIONS_UPDATED, COLLECTIONS_DELETED };
-enum bk_status collections_record_emit(struct bk_transaction *transaction,
-                                       const struct bk_collection *collection,
-                                       enum collections_change change,
-                                       const struct bk_value *values,
-                                       const struct bk_value *before);
 /* Deletes the row and what refers to it, one event per record. BK_NOT_FOUND; BK_CONFLICT when a
  * required relation refers to it, and when what loses its reference would not be unique any more,
  * of which the problems name the fields; BK_LIMIT past COLLECTIONS_CASCADE_MAX rows; BK_TIMEOUT

@@ -175,13 +175,13 @@ static void check_kept(struct record_change *change, const struct bk_value *befo
     const struct bk_field *verified = change->auth->verified_field;
     struct bk_value was = BK_VALUE_OF_INT(0);
     if (before != NULL && email != NULL &&
-        !collections_value_equal(&before[email->index], &change->values[email->index]))
+        !bk_value_equal(&before[email->index], &change->values[email->index]))
         problem_mismatch(change, "email");
     if (verified == NULL)
         return;
     if (before != NULL)
         was = before[verified->index];
-    if (!collections_value_equal(&was, &change->values[verified->index]))
+    if (!bk_value_equal(&was, &change->values[verified->index]))
         problem_mismatch(change, "verified");
 }
 
@@ -242,10 +242,10 @@ enum bk_status collections_auth_check(struct record_change *change,
 static void renew_token_key(struct record_change *change, const struct bk_value *before) {
     const struct record_auth *auth = change->auth;
     const struct bk_field *key = auth->token_key_field, *email = auth->email_field;
-    if (key == NULL || !collections_value_equal(&before[key->index], &change->values[key->index]))
+    if (key == NULL || !bk_value_equal(&before[key->index], &change->values[key->index]))
         return;
-    bool has_new_email = email != NULL && !collections_value_equal(&before[email->index],
-                                                                   &change->values[email->index]);
+    bool has_new_email =
+        email != NULL && !bk_value_equal(&before[email->index], &change->values[email->index]);
     if (auth->password.length == 0 && !has_new_email)
         return;
     char *text = bk_arena_alloc(&change->request->arena, TOKEN_KEY_BYTES);

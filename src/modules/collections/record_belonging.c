@@ -81,8 +81,7 @@ enum bk_status collections_belonging_find(struct bk_transaction *transaction,
 static bool is_changed(const struct record_change *change, const struct bk_value *before,
                        struct bk_slice name) {
     const struct bk_field *field = bk_collection_field(change->collection, name);
-    return field != NULL &&
-           !collections_value_equal(&before[field->index], &change->values[field->index]);
+    return field != NULL && !bk_value_equal(&before[field->index], &change->values[field->index]);
 }
 
 /* Their ids, in the transaction's arena. */

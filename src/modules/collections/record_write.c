@@ -45,7 +45,7 @@ static enum bk_status check_fields(struct record_change *change, struct bk_trans
         const struct bk_field *field = &collection->fields[i];
         if (field->type->check == NULL)
             continue;
-        if (before != NULL && collections_value_equal(&before[i], &change->values[i]))
+        if (before != NULL && bk_value_equal(&before[i], &change->values[i]))
             continue;
         enum bk_status status = field->type->check(field, &change->values[i], transaction,
                                                    change->schema, &change->request->problems);
@@ -58,7 +58,7 @@ static enum bk_status check_fields(struct record_change *change, struct bk_trans
 /* Apps send whole records back, so the same id may be given; another one may not. */
 static void check_same_id(struct record_change *change, const struct bk_value *before) {
     const struct bk_field *id = change->collection->id_field;
-    if (!collections_value_equal(&before[id->index], &change->values[id->index]))
+    if (!bk_value_equal(&before[id->index], &change->values[id->index]))
         bk_problems_add(&change->request->problems, id->name, "validation_pk_change",
                         "The record primary key cannot be changed.");
     change->values[id->index] = before[id->index];
@@ -170,8 +170,7 @@ enum bk_status collections_write_create(struct record_change *change,
         status = insert(change, bk_transaction_connection(transaction),
                         bk_transaction_now_ms(transaction));
     if (status == BK_OK)
-        status = collections_record_emit(transaction, change->collection, COLLECTIONS_CREATED,
-                                         change->values, NULL);
+        status = bk_record_emit(transaction, change->collection, NULL, change->values);
     return status;
 }
 
@@ -238,7 +237,6 @@ enum bk_status collections_write_update(struct record_change *change,
     if (status == BK_CONFLICT)
         status = explain_conflict(change, connection);
     if (status == BK_OK)
-        status = collections_record_emit(transaction, change->collection, COLLECTIONS_UPDATED,
-                                         change->values, before);
+        status = bk_record_emit(transaction, change->collection, before, change->values);
     return status == BK_OK ? collections_belonging_end(change, transaction, before) : status;
 }
