@@ -33,7 +33,7 @@ void bk_tally_fini(struct bk_tally *tally);
  * lists of texts that share one. */
 uint64_t bk_tally_key(const struct bk_slice *texts, size_t count);
 
-/* The entry of the key if its window is not over; else NULL. Borrowed until the next bk_tally_take. */
+/* The entry of the key while its window lasts; else NULL. Borrowed until bk_tally_take. */
 struct bk_tally_entry *bk_tally_find(const struct bk_tally *tally, uint64_t key, uint64_t now_ms);
 /* The same, made when there is none, and begun anew when its window is over. */
 struct bk_tally_entry *bk_tally_take(struct bk_tally *tally, uint64_t key, uint64_t now_ms,

@@ -32,7 +32,7 @@ struct bk_job {
 struct bk_pool *bk_pool_create(struct bk_loop *loop, const char *name, uint32_t thread_count,
                                uint32_t queue_max);
 /* Before the first job: what the pool computes gives way to all other threads, and they hardly
- * notice. Its first thread has a lower priority and no less, so that the pool gets on where the others
+ * notice. Its first thread has a lower priority and no less: the pool gets on where the others
  * want all processors all of the time. */
 void bk_pool_give_way(struct bk_pool *pool);
 /* On the loop. BK_OK: done will be called, never before this returns. BK_BUSY or BK_CLOSING:

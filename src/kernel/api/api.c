@@ -1,6 +1,6 @@
 /*
  * The api itself: what routers, transports and modules hang their parts on. Routes, fallbacks,
- * guards, observers and sources of metrics are added before the first request and stay until the end.
+ * guards, observers and metrics are added before the first request and stay until the end.
  */
 #include "api_private.h"
 
