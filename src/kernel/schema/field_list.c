@@ -171,7 +171,13 @@ static bool read_flag(const struct bk_json *definition, struct bk_slice name) {
     return member != NULL && member->type == BK_JSON_BOOL && member->boolean;
 }
 
-/* Those that the type has. */
+static bool has_flag(const struct bk_field_type *type, const char *name) {
+    if (strcmp(name, "primaryKey") == 0)
+        return type == &schema_type_text;
+    return !type->is_read_only || strcmp(name, "required") != 0;
+}
+
+/* Those that the type has; others are keys that nobody knows. */
 static enum bk_status check_flags(const struct bk_field_type *type,
                                   const struct bk_json *definition, uint32_t index,
                                   struct bk_error *error) {
@@ -179,7 +185,7 @@ static enum bk_status check_flags(const struct bk_field_type *type,
                                         "primaryKey"};
     for (size_t i = 0; i < BK_COUNT_OF(names); i++) {
         const struct bk_json *member = bk_json_get(definition, bk_slice_from(names[i]));
-        if (type->is_read_only && strcmp(names[i], "required") == 0)
+        if (!has_flag(type, names[i]))
             continue;
         if (member != NULL && member->type != BK_JSON_BOOL && member->type != BK_JSON_NULL)
             return bk_error_set(error, BK_INVALID, "fields.%u.%s must be true or false", index,

@@ -135,6 +135,19 @@ export default {
     list('filter: an alias of two', 'rec_owner', { filter: '@collection.rec_top:a:b.id = ""' }),
     list('filter: an alias', 'rec_owner', { filter: '@collection.rec_top:a.id != "x"', sort: 'id' }),
 
+    ...[
+      { type: 'number', primaryKey: 1 },
+      { type: 'json', primaryKey: 'x' },
+      { type: 'text', primaryKey: 1 },
+      { type: 'date', required: 1 },
+    ].flatMap((field) => [
+      ask(`create: a field ${JSON.stringify(field)}`, 'POST', '/api/collections', {
+        body: { name: 'rec_double', fields: [{ name: 'f', ...field }] },
+        pick: ['name', 'fields'],
+      }),
+      ask(`drop: ${JSON.stringify(field)}`, 'DELETE', '/api/collections/rec_double'),
+    ]),
+
     change('change: a name of null is the name that it has', 'rec_named', { name: null }),
     change('change: an empty name', 'rec_named', { name: '' }),
     ask('create: a name of null', 'POST', '/api/collections', { body: { name: null } }),
