@@ -32,7 +32,7 @@ const recordsOf = async (api, collection = 'users') =>
   (await api.get(`${recordsPath(collection)}?sort=created`)).body.items;
 
 test('a certified provider', async (t) => {
-  const api = await operator(t, { args: allow });
+  const api = await operator(t, { args: [...allow, '--trusted-proxies', '127.0.0.1'] });
   const { server } = api;
   const redirectURL = `${server.url}/api/oauth2-redirect`;
   const provider = await startProvider(t, { redirectURL });
@@ -130,18 +130,21 @@ test('a certified provider', async (t) => {
     const stranger = clientOf(server);
     const overheard = [];
     await stranger.realtime.subscribe('@oauth2', (message) => overheard.push(message));
-    let end, answer;
+    let end, answer, elsewhere;
     const { record, meta } = await client.collection('users').authWithOAuth2({
       provider: 'oidc',
       createData: { emailVisibility: true },
       async urlCallback(url) {
         end = await follow(url, redirectURL);
+        const headers = { 'x-forwarded-for': '203.0.113.9' };
+        elsewhere = await fetch(end, { redirect: 'manual', headers });
         answer = await fetch(end, { redirect: 'manual' });
       },
     });
     assert.equal(record.email, 'cy@example.com');
     assert.equal(record.emailVisibility, true);
     assert.equal(meta.isNew, true);
+    assert.equal(elsewhere.headers.get('location'), '../_/#/auth/oauth2-redirect-failure');
     assert.equal(answer.status, 307);
     assert.equal(answer.headers.get('location'), '../_/#/auth/oauth2-redirect-success');
     const again = await fetch(end, { redirect: 'manual' });
@@ -474,6 +477,45 @@ test('a provider that does not answer as it should lets nobody in', async (t) =>
     for (const secret of ['a client secret', 'access-code', 'code-1'])
       assert.equal(told.includes(secret), false, secret);
   });
+});
+
+test('nobody waits for a provider that hangs', { timeout: 30_000 }, async (t) => {
+  const api = await withStage(t, ['google'], {
+    args: ['--oauth2-timeout', '60s', '--drain-timeout', '200ms'],
+  });
+  const hang = (code) => {
+    const play = {};
+    const asked = new Promise((resolve) => {
+      play.token = (request) => {
+        const closed = new Promise((end) => request.socket.on('close', end));
+        resolve({ closed });
+      };
+    });
+    api.stage.play(code, play);
+    return asked;
+  };
+  const post = (code, signal) =>
+    fetch(api.server.url + route, {
+      method: 'POST',
+      signal,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ provider: 'google', code }),
+    });
+
+  const leaving = new AbortController();
+  const [first] = [hang('one'), post('one', leaving.signal).catch(() => {})];
+  const { closed } = await first;
+  leaving.abort();
+  await closed;
+
+  const second = hang('two');
+  const answer = post('two').then(
+    ({ status }) => status,
+    () => 'cut',
+  );
+  await second;
+  await api.server.stop();
+  assert.ok([400, 503, 'cut'].includes(await answer));
 });
 
 test('networks that no operator has named are asked nothing', async (t) => {
