@@ -375,7 +375,7 @@ static const struct bk_migration migrations[] = {
 };
 
 static const struct bk_work_kind work_kinds[] = {
-    {.name = "auth-sweep", .schedule = "50 3 * * *", .on_task = auth_sweep},
+    {.name = "auth-sweep", .on_task = auth_sweep},
 };
 
 static const struct bk_command commands[] = {

@@ -351,6 +351,9 @@ enum bk_status auth_sessions_end(struct bk_transaction *transaction,
                                  const struct auth_session_ending *ending, uint32_t *count);
 
 /* --- sweep.c: rows whose time is over ---- */
+/* On the writer, with a row that will be over: it is looked for once a day from now on. */
+enum bk_status auth_sweep_plan(const struct bk_module_context *context,
+                               struct bk_transaction *transaction);
 void auth_sweep(struct bk_work_task *task, void *user);
 
 /* --- watch.c: what a change of an auth record means to signing in, in its transaction ---- */
@@ -369,7 +372,7 @@ enum { AUTH_ATTEMPT_KEYS_MAX = 4 };
 struct auth_attempt {
     struct bk_request *request;
     const struct bk_collection *collection;
-    /* As the client has typed it (an identity, the id of a code), never what was found of it: so the
+    /* As the client has typed it (an identity, the id of a code), never what was found of it: the
      * limits of accounts that are not there are the same. Empty: only the address counts. */
     struct bk_slice account;
     const char *method;    /* "password", "otp": of the event */

@@ -136,6 +136,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     enum bk_status status = auth_schema_verify(grant->schema, grant->collection, transaction);
     if (status == BK_OK)
         status = pass_unchanged(grant, transaction);
+    if (status == BK_OK && grant->session.length == 0)
+        status = auth_sweep_plan(grant->request->module, transaction);
     return status == BK_OK && grant->mfa_id[0] == '\0' ? come_in(grant, transaction) : status;
 }
 
