@@ -3,6 +3,7 @@
  * popup's way over realtime; then with providers that say what they should not.
  */
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { EventSource } from 'eventsource';
 import PocketBase, { BaseAuthStore } from 'pocketbase';
@@ -203,6 +204,18 @@ async function withStage(t, names, { args = [], options, extra = {} } = {}) {
     return api.server.request('POST', route, all, as);
   };
   return { ...api, stage, signIn };
+}
+
+/** What an authenticator app shows now. */
+function codeOf(secret) {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  const bits = [...secret].map((c) => letters.indexOf(c).toString(2).padStart(5, '0')).join('');
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const mac = createHmac('sha1', key).update(step).digest();
+  const number = mac.readUInt32BE(mac[19] & 15) & 0x7fffffff;
+  return String(number % 1_000_000).padStart(6, '0');
 }
 
 const soon = () => Math.floor(Date.now() / 1000) + 600;
@@ -557,6 +570,10 @@ test('whose record it is', async (t) => {
     );
     assert.equal(owned.status, 200, owned.text);
     assert.deepEqual(await linksOf(id), ['oidc/trap']);
+    const totp = (action, body) =>
+      server.request('POST', `/api/collections/users/totp/${action}`, body, { token: trap });
+    const { secret } = (await totp('enroll', { password: 'known to many' })).body;
+    assert.equal((await totp('confirm', { code: codeOf(secret) })).status, 200);
     const { body } = await signIn('google', google({ sub: 'dee', email: 'dee@example.com' }));
     assert.deepEqual([body.record.id, body.record.verified, body.meta.isNew], [id, true, false]);
     assertRefused(await login('dee@example.com', 'known to many'), 400);

@@ -138,7 +138,7 @@ static void repeat(struct sign_in *sign_in, enum bk_status status) {
 
 static enum bk_status on_settle(struct bk_transaction *transaction, struct bk_write *write) {
     struct sign_in *sign_in = bk_container_of(write, struct sign_in, write);
-    enum bk_status status = bk_schema_verify(sign_in->schema, transaction);
+    enum bk_status status = auth_schema_verify(sign_in->schema, sign_in->collection, transaction);
     return status == BK_OK ? auth_oauth2_account_settle(&sign_in->account, transaction,
                                                         bk_slice_from(sign_in->hash))
                            : status;

@@ -148,11 +148,15 @@ enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
                          : auth_row_insert(transaction, links, values, BK_COUNT_OF(values), NULL);
 }
 
+/* Who is signed in to it keeps the second factor. */
 static enum bk_status unlink_all(struct oauth2_account *account,
                                  struct bk_transaction *transaction) {
     const struct auth_owner owner = {account->collection->id, account->found.id};
     account->is_linked = false;
-    return auth_rows_remove_of(transaction, account->schema, "_externalAuths", &owner);
+    return account->is_own
+               ? auth_rows_remove_of(transaction, account->schema, "_externalAuths", &owner)
+               : auth_stranger_remove(transaction, account->schema, account->collection,
+                                      account->found.id);
 }
 
 static enum bk_status change(struct oauth2_account *account, struct bk_transaction *transaction,
