@@ -425,6 +425,22 @@ async function authenticatorApps(t, api) {
     assert.equal((await api.login('owners', 'una')).status, 200);
   });
 
+  await t.test('of somebody who took the address first goes when its owner comes', async () => {
+    const { id } = await api.person('owners', 'vic');
+    const stranger = (await api.login('owners', 'vic')).body.token;
+    const { secret } = (await totp('enroll', { password }, stranger)).body;
+    const confirmed = await totp('confirm', { code: await new App(secret).next() }, stranger);
+    assert.equal(confirmed.status, 200, confirmed.text);
+    const shown = await api.code('owners', 'vic@example.com');
+    const answer = await api.guest('owners', 'auth-with-otp', shown);
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.body.record.verified, true);
+    assertRefused(await api.login('owners', 'vic'), 400);
+    assertRefused(await api.guest('owners', 'auth-refresh', {}, stranger), 401);
+    const [event] = await api.events('auth.mfa_disabled');
+    assert.equal(event.subject, `owners/${id}`);
+  });
+
   await t.test('go with their record', async () => {
     const again = new App((await totp('enroll', { password })).body.secret);
     assert.equal((await totp('confirm', { code: await again.next() })).status, 200);

@@ -10,7 +10,8 @@
  *   grant    uses up the code in the transaction of the session; of many at once one wins
  *
  * Who was never verified may be somebody else who took the address first: with the address proven
- * his password is gone, unless the collection asks for two factors and the code was but one.
+ * his password is gone, and what else he could come back by (stranger.c), unless the collection
+ * asks for two factors and the code was but one.
  */
 #include "auth.h"
 #include "bakend/clock.h"
@@ -93,7 +94,7 @@ static enum bk_status verify_record(struct otp_login *login, struct bk_transacti
     /* No hash at all: a password that nobody knows, and that reads as one that nobody has set. */
     const struct auth_value values[] = {{"verified", BK_VALUE_OF_INT(1)},
                                         {"password", BK_VALUE_OF_TEXT(AUTH_NO_PASSWORD)}};
-    size_t count = auth_option_is_on(grant->collection, "mfa", "enabled") ? 1 : 2;
+    bool is_whole = !auth_option_is_on(grant->collection, "mfa", "enabled");
     const struct bk_origin *former = bk_transaction_origin(transaction);
     struct bk_origin origin = *former; /* the record itself does it */
     origin.actor = bk_arena_format(bk_transaction_arena(transaction), "%.*s/%.*s",
@@ -103,7 +104,10 @@ static enum bk_status verify_record(struct otp_login *login, struct bk_transacti
     bk_transaction_set_origin(transaction, &origin);
     if (status == BK_OK)
         status = auth_row_update(transaction, grant->schema, grant->collection,
-                                 grant->credentials.id, values, count);
+                                 grant->credentials.id, values, is_whole ? 2 : 1);
+    if (status == BK_OK && is_whole)
+        status = auth_stranger_remove(transaction, grant->schema, grant->collection,
+                                      grant->credentials.id);
     if (status == BK_OK)
         status =
             auth_credentials_find(&grant->request->arena, bk_transaction_connection(transaction),
