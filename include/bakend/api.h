@@ -308,8 +308,8 @@ void bk_channel_close(struct bk_channel *channel, int code, struct bk_slice reas
 /* --- in process ------------------------------------------------------------------------------- */
 
 /* What a caller in process has done in the transaction of the write that it calls for, right behind
- * it: both are there, or neither. Records routes know it (create, update, upsert, delete); a call of
- * any other route must not have one. */
+ * it: both are there, or neither. Records routes know it (create, update, upsert, delete); a call
+ * of any other route must not have one. */
 struct bk_companion {
     /* On the writer. May run again when the write does: what it notes of a run is of the last one.
      * id: of the record. Any status but BK_OK fails the write with it. */

@@ -306,8 +306,8 @@ struct auth_grant {
  * credentials. */
 void auth_grant_init(struct auth_grant *grant, struct bk_request *request,
                      const struct bk_collection *collection);
-/* On the writer: BK_STALE when the collection is another one than in the schema. Whatever happens to
- * others, who signs in is not held up. */
+/* On the writer: BK_STALE when the collection is another one than in the schema. Whatever happens
+ * to others, who signs in is not held up. */
 enum bk_status auth_schema_verify(const struct bk_schema *schema,
                                   const struct bk_collection *collection,
                                   struct bk_transaction *transaction);
@@ -497,8 +497,8 @@ enum bk_status auth_ticket_use(struct bk_transaction *transaction, const struct 
 /* --- mfa.c: the second factor ---- */
 
 /* On the loop: whether the collection asks for two factors of the grant's record (mfa.enabled,
- * mfa.rule) is made ready to be asked, as the requester. BK_INVALID: the request's mfaId is no text,
- * or the rule cannot be read. */
+ * mfa.rule) is made ready to be asked, as the requester. BK_INVALID: the request's mfaId is no
+ * text, or the rule cannot be read. */
 enum bk_status auth_mfa_make(struct auth_grant *grant);
 /* On the writer, first thing. BK_OK: enough was shown. BK_END: a first factor, its row of _mfas was
  * written and its id is in id; the answer is 401 {"mfaId"}. BK_INVALID: the mfaId of the request is
@@ -528,7 +528,8 @@ struct auth_otp_row {
 /* The auth collection of the path, where it has such codes; else the request was answered and NULL
  * is returned. */
 const struct bk_collection *auth_otp_collection(struct bk_request *request);
-/* One of this collection whose time is not over. Any thread that has the connection. BK_NOT_FOUND. */
+/* One of this collection whose time is not over. Any thread that has the connection.
+ * BK_NOT_FOUND. */
 enum bk_status auth_otp_find(struct bk_connection *connection, struct bk_arena *arena,
                              const struct bk_collection *collection, struct bk_slice id,
                              int64_t now_ms, struct auth_otp_row *row);
@@ -598,8 +599,8 @@ enum bk_status auth_totp_remove(struct bk_transaction *transaction, const struct
 
 /* --- alert.c: a sign-in from a new place ---- */
 
-/* On the writer: notes where the grant comes from in _authOrigins, and adds the alert's mail where it
- * is new and not the first. */
+/* On the writer: notes where the grant comes from in _authOrigins, and adds the alert's mail where
+ * it is new and not the first. */
 enum bk_status auth_alert(const struct auth_grant *grant, struct bk_transaction *transaction);
 
 /* --- oauth2*.c, providers.c, oidc.c: what they share is in oauth2.h ---- */

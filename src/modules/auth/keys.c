@@ -6,8 +6,8 @@
  *                     none of them can be valid any more
  *   rotate, revoke    those of before are refused at once, and all sessions of the tenant end
  *
- * `_auth_keys` has the numbers that are no longer signed with, and until when each is taken; no row:
- * the first number signs. They are read when the tenant is opened and when one is rotated.
+ * `_auth_keys` has the numbers that are no longer signed with, and until when each is taken; no
+ * row: the first number signs. They are read when the tenant is opened and when one is rotated.
  */
 #include "auth.h"
 

@@ -1,8 +1,8 @@
 /*
- * What makes tokens that were verified worthless: a changed or deleted record, a changed collection,
- * the end of a session. Told by the events of a commit, before any of them is dispatched and before
- * the next request is read: whoever has got the answer to signing somebody out meets no token of
- * theirs, neither in the cache nor on a connection that is kept open.
+ * What makes tokens that were verified worthless: a changed or deleted record, a changed
+ * collection, the end of a session. Told by the events of a commit, before any of them is
+ * dispatched and before the next request is read: whoever has got the answer to signing somebody
+ * out meets no token of theirs, neither in the cache nor on a connection that is kept open.
  *
  *   *.updated *.deleted     the tokens of that record are looked at anew
  *   _collections.*          those of the whole tenant: rules and secrets may be others

@@ -1,11 +1,11 @@
 /*
  * Work of kind "auth-sweep": once a day what is over goes, in each tenant where anybody has signed
  * in, until nothing is left: sessions, and what was begun and never ended. A tenant that nobody
- * uses has no schedule, and is not opened for it. None of it is of use any more when it goes here; whoever looks at a row
- * looks at its time too. No events: nothing happens.
+ * uses has no schedule, and is not opened for it. Nothing is of use any more when it goes here;
+ * whoever looks at a row looks at its time too. No events: nothing happens.
  *
- * In slices on the writer, in the background, so that a million rows hold up nobody. Ages are judged
- * by the clock of ages: a wrong year ends nobody's session for good.
+ * In slices on the writer, in the background, so that a million rows hold up nobody. Ages are
+ * judged by the clock of ages: a wrong year ends nobody's session for good.
  */
 #include "auth.h"
 
