@@ -26,8 +26,9 @@ struct bk_http_options {
     const char *trusted_proxies;
     const struct bk_upgrader *upgrader; /* NULL: there are no message channels */
     /* At this many the next one waits until another goes; one that has been idle for 5 s is made
-     * to. 0: what descriptors allow. */
+     * to. 0: what descriptors allow, but for those that are kept for all else. */
     uint32_t connections_max;
+    uint32_t descriptors_kept; /* for files and connections of others; 128 by default */
     /* Of one client address, WebSockets too; one more is told 503 and closed. Not counted are
      * trusted proxies, 127.0.0.1 and ::1; of IPv6 the first 64 bits count. 0: half of
      * connections_max. */

@@ -17,7 +17,12 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { CLOSE_SECONDS_MAX = 20 /* beyond the drain, for modules and databases to close */ };
+enum {
+    CLOSE_SECONDS_MAX = 20, /* beyond the drain, for modules and databases to close */
+    /* Of an open tenant: two databases, each with two connections of two, and an index. */
+    DESCRIPTORS_PER_TENANT = 10,
+    DESCRIPTORS_PER_READER = 80, /* 40 connections of it and the long reader beside it */
+};
 
 struct serving {
     struct program *program;
@@ -113,6 +118,8 @@ static enum bk_status create_http(struct serving *serving, struct bk_error *erro
     http.trusted_proxies = options->trusted_proxies;
     http.upgrader = bk_websockets_upgrader(serving->websockets);
     http.connections_max = (uint32_t)options->connections_max;
+    http.descriptors_kept += (uint32_t)options->open_tenants_max * DESCRIPTORS_PER_TENANT +
+                             (uint32_t)options->readers * DESCRIPTORS_PER_READER;
     http.connections_per_address_max = (uint32_t)options->connections_per_address_max;
     http.buffered_max_bytes = (size_t)options->bodies_max_bytes;
     http.output_total_max_bytes = (size_t)options->answers_max_bytes;

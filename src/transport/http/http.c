@@ -30,7 +30,7 @@
 
 enum {
     BACKLOG = 4096,
-    DESCRIPTORS_KEPT = 128, /* for databases, children, outgoing connections */
+    DESCRIPTORS_KEPT = 128, /* whatever the limit is */
     CONNECTIONS_MIN = 16,
     CONNECTIONS_MAX = 60000,
     DATE_AGE_MS = 250, /* the header has seconds */
@@ -60,17 +60,23 @@ void bk_http_options_init(struct bk_http_options *options) {
         .write_timeout_ms = 30000,
         .read_rate_min = 512,
         .linger_timeout_ms = 2000,
+        .descriptors_kept = DESCRIPTORS_KEPT,
     };
 }
 
-static uint32_t connections_that_fit(void) {
+/* At most half of them are kept: tenants and readers that have all they may are rare. */
+static uint32_t connections_that_fit(uint32_t kept) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-        limit.rlim_cur > CONNECTIONS_MAX + DESCRIPTORS_KEPT)
+        limit.rlim_cur > (rlim_t)CONNECTIONS_MAX + kept)
         return CONNECTIONS_MAX;
-    if (limit.rlim_cur < CONNECTIONS_MIN + DESCRIPTORS_KEPT)
+    if (kept > limit.rlim_cur / 2)
+        kept = (uint32_t)(limit.rlim_cur / 2);
+    if (kept < DESCRIPTORS_KEPT)
+        kept = DESCRIPTORS_KEPT;
+    if (limit.rlim_cur < (rlim_t)CONNECTIONS_MIN + kept)
         return CONNECTIONS_MIN;
-    return (uint32_t)limit.rlim_cur - DESCRIPTORS_KEPT;
+    return (uint32_t)limit.rlim_cur - kept;
 }
 
 static void on_tick(struct bk_timer *timer, void *user);
@@ -118,7 +124,7 @@ enum bk_status bk_http_create(const struct bk_http_options *options, struct bk_h
     own->options = *options;
     own->options.trusted_proxies = NULL;
     if (own->options.connections_max == 0)
-        own->options.connections_max = connections_that_fit();
+        own->options.connections_max = connections_that_fit(options->descriptors_kept);
     if (own->options.connections_per_address_max == 0)
         own->options.connections_per_address_max = (own->options.connections_max + 1) / 2;
     own->proxies = proxies;

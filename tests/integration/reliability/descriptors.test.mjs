@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -22,7 +23,7 @@ const wrapperFolder = await mkdtemp(join(tmpdir(), 'bakend-test-'));
 after(() => rm(wrapperFolder, { recursive: true, force: true }));
 const { binary } = await import('../support/program.mjs?plain');
 const wrapper = join(wrapperFolder, 'bakend');
-await writeFile(wrapper, `#!/bin/sh\nulimit -n ${LIMIT}\nexec '${binary}' "$@"\n`);
+await writeFile(wrapper, `#!/bin/sh\nulimit -n "\${LIMIT:-${LIMIT}}"\nexec '${binary}' "$@"\n`);
 await chmod(wrapper, 0o755);
 process.env.BAKEND = wrapper;
 const { startServer } = await import('../support/program.mjs');
@@ -190,4 +191,13 @@ test('without a single descriptor left, who is connected is served, files say wh
     again.backup.text,
   );
   worker.destroy();
+});
+
+test('what tenants and readers may need is kept from connections, up to half of all', async (t) => {
+  const server = await startServer(t, { env: { LIMIT: '1024' } });
+  const { port } = new URL(server.url);
+  const sockets = Array.from({ length: 600 }, () => connect(Number(port), '127.0.0.1'));
+  t.after(() => sockets.forEach((socket) => socket.destroy()));
+  for (const socket of sockets) socket.on('error', () => {});
+  await server.logged('connections_full', '"connections":512');
 });
