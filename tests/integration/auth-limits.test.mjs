@@ -91,6 +91,7 @@ test('rate limits of the settings', async (t) => {
     assert.equal(await allowed(() => list(guest)), 3);
     assert.equal(await allowed(() => list(guest, 'books')), 2);
     assert.equal(await allowed(() => api.get('/api/health', guest)), 1);
+    assert.equal((await list(guest, 'nowhere')).status, 404, 'what is not there is not counted');
     await limit(api, rules.slice(0, 2));
     assert.equal(await allowed(() => list(guest)), 2);
     await limit(api, rules, { enabled: false });

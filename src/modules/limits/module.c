@@ -109,6 +109,8 @@ static enum bk_status on_ask(struct bk_guard *guard, struct bk_request *request)
         is_among(request->remote_address, limits->excluded, limits->excluded_count))
         return BK_OK;
     const struct bk_collection *collection = collection_of(state, request);
+    if (collection == NULL && request->route->labels != NULL)
+        return BK_OK; /* it is not there: 404, and not counted, as in the contract */
     limits_labels_make(request, collection, &labels);
     const struct bk_settings_limit *rule =
         limits_rule_find(limits, &labels, request->actor.kind == BK_ACTOR_GUEST);
