@@ -437,6 +437,10 @@ enum bk_status bk_api_tell_client(struct bk_api *api, const struct bk_client_mes
  * the access of its route is looked at; never about calls in process and the control socket. */
 struct bk_guard {
     struct bk_list link;
+    /* Optional. Whether who asks may come from this address to this tenant, by request or by a
+     * token over a channel. Asked before ask, of the tenant that the token is of, too. */
+    enum bk_status (*ask_actor)(struct bk_guard *guard, const struct bk_tenant *tenant,
+                                const struct bk_actor *actor, struct bk_slice remote_address);
     /* BK_OK: it may go on. Another status is its answer, with request->retry_after_s; guards behind
      * this one are not asked then. */
     enum bk_status (*ask)(struct bk_guard *guard, struct bk_request *request);
@@ -445,6 +449,10 @@ void bk_api_add_guard(struct bk_api *api, struct bk_guard *guard);
 /* For one that is a part of another, of a batch: with route, parameters, path, who asks and from
  * where, and the responder of the whole. Answers nothing. */
 enum bk_status bk_request_ask_guards(struct bk_request *request);
+/* For a token over a channel: home is the tenant that it is of. */
+enum bk_status bk_api_ask_guards(struct bk_api *api, const struct bk_tenant *tenant,
+                                 const struct bk_tenant *home, const struct bk_actor *actor,
+                                 struct bk_slice remote_address);
 
 /* Called for each answered request (after the answer is queued): request logs, metrics. */
 struct bk_request_observer {

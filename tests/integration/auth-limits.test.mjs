@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { readFeed } from './support/feed.mjs';
 import { assertRefused, operator } from './support/operator.mjs';
 import { runWell } from './support/program.mjs';
+import { Listener } from './support/realtime.mjs';
 import { open, recordsPath } from './support/records.mjs';
 import { eventually } from './support/smtp.mjs';
 
@@ -181,6 +182,20 @@ test('rate limits of the settings', async (t) => {
     assertRefused(await list(from('192.0.2.9', { token: api.token })), 403);
     assert.equal((await list(from('192.0.2.9'))).status, 200, 'guests may');
     await runWell(['superuser', 'list', '--data', api.server.data]);
+    const { body } = await api.post('/api/api-keys', { name: 'far', scopes: ['records:read'] }, home);
+    assertRefused(await list(from('192.0.2.9', { token: body.key })), 403);
+    assert.equal((await list(from('203.0.113.5', { token: body.key }))).status, 200, 'keys may from there');
+    for (const [address, isLetIn] of [['192.0.2.9', false], ['203.0.113.5', true]]) {
+      const headers = { 'x-forwarded-for': address };
+      const socket = await Listener.connect(api.server, { options: { headers } });
+      for (const token of [api.token, body.key]) {
+        const { ok, error } = await socket.ask({ op: 'auth', token });
+        assert.deepEqual([ok, error?.code], isLetIn ? [true, undefined] : [false, 'forbidden']);
+      }
+      await socket.close();
+    }
+    const elsewhere = from('192.0.2.9', { token: api.token, tenant: 'left' });
+    assertRefused(await api.get('/api/settings', elsewhere), 403);
     assert.equal((await set([], home)).status, 200);
     assert.equal((await api.get('/api/settings', from('192.0.2.9', { token: api.token }))).status, 200);
   });

@@ -137,9 +137,30 @@ static bool has_access(const struct bk_request *request) {
     return false;
 }
 
+enum bk_status bk_api_ask_guards(struct bk_api *api, const struct bk_tenant *tenant,
+                                 const struct bk_tenant *home, const struct bk_actor *actor,
+                                 struct bk_slice remote_address) {
+    BK_LIST_FOR_EACH(link, &api->guards) {
+        struct bk_guard *guard = bk_container_of(link, struct bk_guard, link);
+        enum bk_status status = BK_OK;
+        if (guard->ask_actor != NULL)
+            status = guard->ask_actor(guard, tenant, actor, remote_address);
+        if (status == BK_OK && guard->ask_actor != NULL && home != NULL && home != tenant)
+            status = guard->ask_actor(guard, home, actor, remote_address);
+        if (status != BK_OK)
+            return status;
+    }
+    return BK_OK;
+}
+
 enum bk_status bk_request_ask_guards(struct bk_request *request) {
     if (request->is_control || api_is_call(request))
         return BK_OK;
+    enum bk_status may_come =
+        bk_api_ask_guards(request->api, request->tenant, request->actor_tenant, &request->actor,
+                          request->remote_address);
+    if (may_come != BK_OK)
+        return may_come;
     BK_LIST_FOR_EACH(link, &request->api->guards) {
         struct bk_guard *guard = bk_container_of(link, struct bk_guard, link);
         enum bk_status status = guard->ask(guard, request);

@@ -92,20 +92,24 @@ static enum bk_status count(struct limits_state *state, struct bk_request *reque
     return BK_TOO_MANY;
 }
 
+/* A key may more than the rules say, whatever its scopes: it is held to where superusers are. */
+static enum bk_status on_ask_actor(struct bk_guard *guard, const struct bk_tenant *tenant,
+                                   const struct bk_actor *actor, struct bk_slice remote_address) {
+    struct limits_state *state = bk_container_of(guard, struct limits_state, guard);
+    const struct bk_settings *settings = bk_settings_of(tenant);
+    if ((!bk_actor_is_superuser(actor) && actor->kind != BK_ACTOR_KEY) ||
+        settings->superuser_network_count == 0 ||
+        is_among(remote_address, settings->superuser_networks, settings->superuser_network_count))
+        return BK_OK;
+    state->turned_away_count++;
+    return BK_FORBIDDEN;
+}
+
 static enum bk_status on_ask(struct bk_guard *guard, struct bk_request *request) {
     struct limits_state *state = bk_container_of(guard, struct limits_state, guard);
-    const struct bk_settings *settings = bk_settings_of(request->tenant);
-    const struct bk_settings_limits *limits = &settings->limits;
+    const struct bk_settings_limits *limits = &bk_settings_of(request->tenant)->limits;
     struct limits_labels labels;
-    if (bk_actor_is_superuser(&request->actor)) {
-        if (settings->superuser_network_count == 0 ||
-            is_among(request->remote_address, settings->superuser_networks,
-                     settings->superuser_network_count))
-            return BK_OK;
-        state->turned_away_count++;
-        return BK_FORBIDDEN;
-    }
-    if (!limits->is_enabled ||
+    if (bk_actor_is_superuser(&request->actor) || !limits->is_enabled ||
         is_among(request->remote_address, limits->excluded, limits->excluded_count))
         return BK_OK;
     const struct bk_collection *collection = collection_of(state, request);
@@ -125,7 +129,7 @@ static void on_metrics(struct bk_metrics_source *source, struct bk_buffer *out) 
                     "Requests answered 429 by the rate limits of settings.",
                     (double)state->refused_count);
     bk_metric_write(out, "bakend_limits_turned_away_total", "counter",
-                    "Requests of superusers from addresses that superuserIPs does not have.",
+                    "Superusers and keys from addresses that superuserIPs does not have.",
                     (double)state->turned_away_count);
     bk_metric_write(out, "bakend_limits_clients", "gauge",
                     "Clients and rules whose requests are counted.",
@@ -141,6 +145,7 @@ static enum bk_status limits_init(struct bk_module_context *context, struct bk_e
     (void)error;
     state->context = context;
     bk_tally_init(&state->clients, (uint32_t)values->clients_max);
+    state->guard.ask_actor = on_ask_actor;
     state->guard.ask = on_ask;
     bk_api_add_guard(context->api, &state->guard);
     state->metrics.write = on_metrics;

@@ -111,6 +111,11 @@ void realtime_auth_in(struct realtime_session *session, struct bk_slice id, stru
     } else if (status != BK_OK) {
         realtime_refuse(session, id, "unavailable",
                         "The token cannot be checked now: send it again in a moment.", NULL);
+    } else if (!realtime_may_come(&session->peer, &actor, tenant)) {
+        realtime_refuse(session, id, "forbidden",
+                        "The token is not taken from this address: superuserIPs of the settings "
+                        "says from where superusers and API keys may come.",
+                        "token");
     } else if (!enter_tenant(session, tenant, &actor)) {
         realtime_refuse(session, id, "token_of_other_tenant",
                         "The token belongs to another tenant than this connection: open one for "

@@ -307,6 +307,9 @@ struct realtime_viewer {
     struct bk_slice token;
     uint64_t checked_ms;
 };
+/* Whether who asks may come from where the connection does. */
+bool realtime_may_come(const struct realtime_peer *peer, const struct bk_actor *actor,
+                       const struct bk_tenant *home);
 void realtime_viewer_join_guest(struct realtime_peer *peer);
 /* home: of the token; borrowed. Texts are copied. */
 void realtime_viewer_join(struct realtime_peer *peer, const struct bk_actor *actor,
@@ -450,6 +453,8 @@ struct realtime_session {
     uint8_t refusals;                 /* of tokens, one after the other */
     bool is_bound;                    /* its tenant is decided */
     bool is_closing;
+    uint8_t address_length;
+    char address[]; /* that it comes from */
 };
 void realtime_session_accept(struct bk_request *request, struct realtime *realtime);
 /* Ends it with a code; on_close follows. */
@@ -495,6 +500,7 @@ void realtime_stream_subscribe(struct bk_request *request);
 enum bk_status realtime_stream_send(struct realtime_subscription *subscription,
                                     struct realtime_item *item, const struct realtime_look *look);
 void realtime_stream_end(struct realtime_peer *peer);
+struct bk_slice realtime_stream_address(const struct realtime_peer *peer);
 /* A message from somebody else, for one stream, once. */
 enum bk_status realtime_stream_tell(struct bk_client_hook *hook,
                                     const struct bk_client_message *message);

@@ -64,8 +64,13 @@ static void join_viewer(struct realtime_session *session, struct bk_request *req
 }
 
 void realtime_session_accept(struct bk_request *request, struct realtime *realtime) {
-    struct realtime_session *session = bk_alloc_zero(sizeof *session);
+    struct bk_slice address = request->remote_address;
+    BK_ASSERT(address.length <= UINT8_MAX);
+    struct realtime_session *session = bk_alloc_zero(sizeof *session + address.length);
     session->peer.realtime = realtime;
+    session->address_length = (uint8_t)address.length;
+    if (address.length > 0)
+        memcpy(session->address, address.data, address.length);
     session->is_bound =
         request->actor.kind != BK_ACTOR_GUEST || bk_request_named_tenant(request).length > 0;
     bk_list_init(&session->link);

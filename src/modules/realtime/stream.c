@@ -63,6 +63,10 @@ void realtime_stream_end(struct realtime_peer *peer) {
     bk_stream_end(request);
 }
 
+struct bk_slice realtime_stream_address(const struct realtime_peer *peer) {
+    return bk_const_container_of(peer, struct realtime_stream, peer)->address;
+}
+
 static void on_abort(struct bk_request *request) {
     struct realtime_stream *stream = request->state;
     realtime_stream_end(&stream->peer);

@@ -201,7 +201,24 @@ static void end_peer(struct realtime *realtime, struct realtime_peer *peer) {
     realtime_session_close(session, REALTIME_CODE_TOKEN, BK_SLICE("the token is no longer valid"));
 }
 
-static void revoke(struct realtime_viewer *viewer) {
+static struct bk_slice address_of(const struct realtime_peer *peer) {
+    if (peer->is_stream)
+        return realtime_stream_address(peer);
+    const struct realtime_session *session =
+        bk_const_container_of(peer, struct realtime_session, peer);
+    return bk_slice_make(session->address, session->address_length);
+}
+
+bool realtime_may_come(const struct realtime_peer *peer, const struct bk_actor *actor,
+                       const struct bk_tenant *home) {
+    /* Only an operator works in another tenant than the token's. */
+    const struct bk_tenant *tenant = actor->is_operator ? peer->tenant->tenant : home;
+    return bk_api_ask_guards(peer->realtime->context->api, tenant, home, actor, address_of(peer)) ==
+           BK_OK;
+}
+
+/* All of its connections, or those from where it may not come any more. */
+static void end_peers(struct realtime_viewer *viewer, bool is_all) {
     struct realtime *realtime = viewer->tenant->realtime;
     /* The last one to leave takes the viewer with it. */
     size_t count = 0;
@@ -213,7 +230,8 @@ static void revoke(struct realtime_viewer *viewer) {
     for (size_t i = 0; i < count; i++) {
         struct realtime_peer *peer = bk_container_of(node, struct realtime_peer, viewer_link);
         node = node->next;
-        end_peer(realtime, peer);
+        if (is_all || !realtime_may_come(peer, &viewer->actor, viewer->home))
+            end_peer(realtime, peer);
     }
 }
 
@@ -222,7 +240,7 @@ static void revoke_due(struct realtime *realtime, struct bk_list *due) {
     struct bk_list *node;
     while ((node = bk_list_pop(due)) != NULL) {
         bk_list_push(&realtime->viewers_by_check, node);
-        revoke(bk_container_of(node, struct realtime_viewer, checked));
+        end_peers(bk_container_of(node, struct realtime_viewer, checked), true);
     }
 }
 
@@ -297,9 +315,11 @@ static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
         bk_api_authenticate(realtime->context->api, viewer->home, viewer->token, &arena, &actor);
     /* Whatever else is wrong does not make the token worse. */
     if (status == BK_UNAUTHORIZED)
-        revoke(viewer);
+        end_peers(viewer, true);
     else if (status == BK_OK && !is_same_actor(&viewer->actor, &actor))
         renew(viewer, &actor);
+    else
+        end_peers(viewer, false);
     bk_arena_fini(&arena);
 }
 
