@@ -9,6 +9,7 @@ import { preload } from './reliability/support/machine.mjs';
 import { readFeed } from './support/feed.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
 import { runWell, startServer, temporaryFolder } from './support/program.mjs';
+import { Listener } from './support/realtime.mjs';
 import { recordsPath } from './support/records.mjs';
 import { operatorToken } from './support/superuser.mjs';
 
@@ -338,4 +339,31 @@ test('a clock that leaps makes no session immortal and ends none for good', asyn
   assert.equal(await isGood(behind), true);
   await setClock(0);
   assert.equal(await isGood(behind), false);
+});
+
+test('no impersonation survives whoever began it', async (t) => {
+  const api = await withAnn(t);
+  const eve = await api.create('_superusers', { email: 'eve@example.com', ...both(password) });
+  const lend = async () => {
+    const own = await api.post(`/api/collections/_superusers/impersonate/${eve.id}`, {});
+    const body = { duration: YEAR_S };
+    const lent = await api.post(users(`impersonate/${api.ann.id}`), body, { token: own.body.token });
+    assert.equal(lent.status, 200, lent.text);
+    return lent.body.token;
+  };
+  const other = await api.impersonate();
+  const path = recordsPath('_superusers', eve.id);
+  for (const end of [() => api.patch(path, both('another-1234')), () => api.remove(path)]) {
+    const token = await lend();
+    assert.equal(await api.isGood(token), true);
+    const socket = await Listener.connect(api.server, { token });
+    assert.ok((await end()).status < 300);
+    assert.equal(await api.isGood(token), false);
+    assert.equal(await socket.closed, 4501);
+    const told = (await api.events('auth.session_revoked')).filter(
+      ({ payload }) => payload.session === sidOf(token));
+    assert.deepEqual(told.map(({ subject, payload }) => [subject, payload.reason]),
+      [[`users/${api.ann.id}`, 'impersonator']]);
+  }
+  assert.equal(await api.isGood(other), true, 'those of others go on');
 });

@@ -349,6 +349,8 @@ struct auth_session_ending {
 };
 enum bk_status auth_sessions_end(struct bk_transaction *transaction,
                                  const struct auth_session_ending *ending, uint32_t *count);
+/* On the writer: ends the impersonations that this superuser ("_superusers/abc") began. */
+enum bk_status auth_sessions_end_lent(struct bk_transaction *transaction, struct bk_slice label);
 
 /* --- sweep.c: rows whose time is over ---- */
 /* On the writer, with a row that will be over: it is looked for once a day from now on. */

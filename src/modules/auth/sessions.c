@@ -322,3 +322,43 @@ enum bk_status auth_sessions_end(struct bk_transaction *transaction,
         *count = total;
     return status;
 }
+
+/* --- impersonations --------------------------------------------------------------------------- */
+
+/* The next one behind ending->session, in the transaction's arena. BK_END: none. In the order of
+ * ids, so that the table is gone through once. */
+static enum bk_status find_lent(struct bk_transaction *transaction, struct bk_slice label,
+                                struct auth_session_ending *ending) {
+    struct bk_arena *arena = bk_transaction_arena(transaction);
+    struct bk_statement *statement;
+    enum bk_status status = prepare(bk_transaction_connection(transaction),
+                                    "SELECT s.id, s.recordRef, c.id, c.name FROM _sessions s "
+                                    "CROSS JOIN _collections c ON c.id = s.collectionRef "
+                                    "WHERE s.impersonator = ?1 AND s.id > ?2 ORDER BY s.id LIMIT 1",
+                                    &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, label);
+    bk_statement_bind_text(statement, 2, ending->session);
+    status = bk_statement_step(statement);
+    if (status == BK_OK) {
+        ending->session = bk_arena_copy(arena, bk_statement_text(statement, 0));
+        ending->id = bk_arena_copy(arena, bk_statement_text(statement, 1));
+        ending->collection_id = bk_arena_copy(arena, bk_statement_text(statement, 2));
+        ending->collection = bk_arena_copy(arena, bk_statement_text(statement, 3));
+        status = bk_arena_status(arena);
+    }
+    bk_statement_reset(statement);
+    return status;
+}
+
+enum bk_status auth_sessions_end_lent(struct bk_transaction *transaction, struct bk_slice label) {
+    struct auth_session_ending ending = {.reason = "impersonator"};
+    enum bk_status status = find_lent(transaction, label, &ending);
+    while (status == BK_OK) {
+        status = auth_sessions_end(transaction, &ending, NULL);
+        if (status == BK_OK)
+            status = find_lent(transaction, label, &ending);
+    }
+    return status == BK_END ? BK_OK : status;
+}

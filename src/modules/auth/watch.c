@@ -54,7 +54,14 @@ static enum bk_status end_sessions(const struct change *change, const char *reas
                                                .collection = change->collection->name,
                                                .id = change->id,
                                                .reason = reason};
-    return auth_sessions_end(change->transaction, &ending, NULL);
+    enum bk_status status = auth_sessions_end(change->transaction, &ending, NULL);
+    /* What a superuser lent to himself lives long: it goes with what he could begin it by. */
+    if (status != BK_OK || !bk_slice_is(change->collection->name, "_superusers"))
+        return status;
+    return auth_sessions_end_lent(
+        change->transaction,
+        bk_arena_format(bk_transaction_arena(change->transaction), "%.*s/%.*s",
+                        BK_SLICE_PRINT(change->collection->name), BK_SLICE_PRINT(change->id)));
 }
 
 static enum bk_status on_update(const struct change *change) {
