@@ -319,6 +319,9 @@ struct bk_companion {
     /* An auth record that is created with just this address is verified, whoever creates it. */
     bool verifies;
     struct bk_slice email;
+    /* What an auth record that is created has for its password, which the body does not name then;
+     * empty: the body has one, as from everybody. */
+    struct bk_slice password_hash;
 };
 
 /* A command through the router: the same guards, no socket. Embed it. */

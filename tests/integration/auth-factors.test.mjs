@@ -281,18 +281,28 @@ async function twoFactors(t, api) {
     assert.equal((await enter(mfaId)).status, 200, 'a refused one uses up no code');
   });
 
-  await t.test('a code is used up by the first factor too, and verifies', async () => {
+  await t.test('a code is used up by the first factor too, and verifies as the second', async () => {
     const { id } = await api.person('pairs', 'ivy');
     const shown = await api.code('pairs', 'ivy@example.com');
     const first = await api.guest('pairs', 'auth-with-otp', shown);
     assert.equal(first.status, 401, first.text);
     assertRefused(await api.guest('pairs', 'auth-with-otp', shown), 400);
-    assert.equal(await api.verified('pairs', id), true);
-    const second = await api.guest('pairs', `auth-with-password?mfaId=${first.body.mfaId}`, {
-      identity: 'ivy@example.com',
-      password,
-    });
+    const second = await api.login('pairs', 'ivy', { mfaId: first.body.mfaId });
     assert.equal(second.status, 200, second.text);
+    assert.equal(await api.verified('pairs', id), false);
+    const { mfaId } = (await api.login('pairs', 'ivy')).body;
+    const other = await api.code('pairs', 'ivy@example.com');
+    const both = await api.guest('pairs', 'auth-with-otp', { ...other, mfaId });
+    assert.equal(both.status, 200, both.text);
+    assert.equal(await api.verified('pairs', id), true);
+    assert.equal((await api.login('pairs', 'ivy')).status, 401, 'the password was shown: it stays');
+  });
+
+  await t.test('a code that is but the first makes no account of a stranger a verified one', async () => {
+    const { id } = await api.person('pairs', 'kim');
+    const shown = await api.code('pairs', 'kim@example.com');
+    assert.equal((await api.guest('pairs', 'auth-with-otp', shown)).status, 401);
+    assert.equal(await api.verified('pairs', id), false, 'her next way in takes off what he has left');
   });
 
   await t.test('of many at once with one id one wins', async () => {
@@ -310,6 +320,18 @@ async function twoFactors(t, api) {
     assert.equal((await api.login('some', 'jon')).status, 200);
     await api.patch(`/api/collections/some/records/${id}`, { verified: true });
     assert.equal((await api.login('some', 'jon')).status, 401);
+  });
+
+  await t.test('of whom it is not asked, a code alone takes off what a stranger knows', async () => {
+    const { id } = await api.person('some', 'lou');
+    const stranger = (await api.login('some', 'lou')).body.token;
+    const shown = await api.code('some', 'lou@example.com');
+    const answer = await api.guest('some', 'auth-with-otp', shown);
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(await api.verified('some', id), true);
+    assertRefused(await api.login('some', 'lou'), 400);
+    assertRefused(await api.guest('some', 'auth-refresh', {}, stranger), 401);
+    assert.equal((await api.guest('some', 'auth-refresh', {}, answer.body.token)).status, 200);
   });
 }
 
@@ -425,20 +447,34 @@ async function authenticatorApps(t, api) {
     assert.equal((await api.login('owners', 'una')).status, 200);
   });
 
-  await t.test('of somebody who took the address first goes when its owner comes', async () => {
-    const { id } = await api.person('owners', 'vic');
+  await t.test('are nothing for who took the address of somebody else', async () => {
+    await api.person('owners', 'vic');
     const stranger = (await api.login('owners', 'vic')).body.token;
-    const { secret } = (await totp('enroll', { password }, stranger)).body;
-    const confirmed = await totp('confirm', { code: await new App(secret).next() }, stranger);
-    assert.equal(confirmed.status, 200, confirmed.text);
+    const refused = await totp('enroll', { password }, stranger);
+    assertRefused(refused, 403);
+    assert.match(refused.body.message, /verify it first/);
+    assertRefused(await totp('confirm', { code: '123456' }, stranger), 403);
     const shown = await api.code('owners', 'vic@example.com');
     const answer = await api.guest('owners', 'auth-with-otp', shown);
     assert.equal(answer.status, 200, answer.text);
     assert.equal(answer.body.record.verified, true);
     assertRefused(await api.login('owners', 'vic'), 400);
     assertRefused(await api.guest('owners', 'auth-refresh', {}, stranger), 401);
-    const [event] = await api.events('auth.mfa_disabled');
-    assert.equal(event.subject, `owners/${id}`);
+  });
+
+  await t.test('no mailbox takes them off an account that is not verified any more', async () => {
+    const { id } = await api.person('owners', 'wes', { verified: true });
+    const { token: own } = (await api.login('owners', 'wes')).body;
+    const { secret } = (await totp('enroll', { password }, own)).body;
+    const mine = new App(secret);
+    assert.equal((await totp('confirm', { code: await mine.next() }, own)).status, 200);
+    await api.patch(`/api/collections/owners/records/${id}`, { verified: false });
+    const shown = await api.code('owners', 'wes@example.com');
+    const mailbox = await api.guest('owners', 'auth-with-otp', shown);
+    assert.equal(mailbox.status, 401, mailbox.text);
+    const answer = await second(mailbox.body.mfaId, await mine.next());
+    assert.equal(answer.status, 200, answer.text);
+    await api.remove(`/api/collections/owners/records/${id}`);
   });
 
   await t.test('go with their record', async () => {

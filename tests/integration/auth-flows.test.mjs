@@ -197,9 +197,7 @@ test('a password is reset', async (t) => {
     await link(ann, 'of a stranger');
     const { token: session } = (await w.login('ann@example.com', PASSWORD)).body;
     const own = { token: session };
-    const app = await w.guest('totp/enroll', { password: PASSWORD }, own);
-    const code = appCode(app.body.secret);
-    assert.equal((await w.guest('totp/confirm', { code }, own)).status, 200);
+    assertRefused(await w.guest('totp/enroll', { password: PASSWORD }, own), 403);
     const pb = w.client();
     assert.equal(await pb.collection('users').requestPasswordReset('ann@example.com'), true);
     const mail = await w.smtp.take('ann@example.com');
@@ -211,13 +209,26 @@ test('a password is reset', async (t) => {
     assertRefused(await w.guest('auth-refresh', {}, { token: session }), 401);
     assertRefused(await w.login('ann@example.com', PASSWORD), 400);
     assert.equal((await w.login('ann@example.com', 'next-1234')).status, 200, 'and no app');
-    assert.equal((await w.events('auth.mfa_disabled')).length, 1);
     const [event] = await w.events('auth.password_reset');
     assert.equal(event.subject, `users/${ann.id}`);
     assert.equal(event.actor, `users/${ann.id}`);
     assert.equal((await w.events('auth.verified')).length, 1);
     const again = await w.guest('confirm-password-reset', { token, ...both('third-1234') });
     assertProblems(again, INVALID);
+  });
+
+  await t.test('but an authenticator app is not taken off by a mailbox', async () => {
+    const user = await w.user('kay@example.com', { verified: true });
+    const own = { token: (await w.login('kay@example.com', PASSWORD)).body.token };
+    const app = await w.guest('totp/enroll', { password: PASSWORD }, own);
+    const code = appCode(app.body.secret);
+    assert.equal((await w.guest('totp/confirm', { code }, own)).status, 200);
+    await w.patch(recordsPath('users', user.id), { verified: false });
+    const token = await w.ticket('password-reset', 'kay@example.com');
+    const answer = await w.guest('confirm-password-reset', { token, ...both('next-1234') });
+    assert.equal(answer.status, 204, answer.text);
+    assert.equal((await w.login('kay@example.com', 'next-1234')).status, 401);
+    assert.equal((await w.events('auth.mfa_disabled')).length, 0);
   });
 
   await t.test('who was verified keeps the accounts that are linked', async () => {

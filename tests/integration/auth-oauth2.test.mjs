@@ -559,6 +559,9 @@ test('whose record it is', async (t) => {
       ({ provider, providerId }) => `${provider}/${providerId}`,
     );
 
+  const totp = (action, body, token) =>
+    server.request('POST', `/api/collections/users/totp/${action}`, body, { token });
+
   await t.test('one that waits for its owner loses what its maker knows', async () => {
     const { id } = await register('dee@example.com');
     const trap = (await login('dee@example.com', 'known to many')).body.token;
@@ -570,10 +573,7 @@ test('whose record it is', async (t) => {
     );
     assert.equal(owned.status, 200, owned.text);
     assert.deepEqual(await linksOf(id), ['oidc/trap']);
-    const totp = (action, body) =>
-      server.request('POST', `/api/collections/users/totp/${action}`, body, { token: trap });
-    const { secret } = (await totp('enroll', { password: 'known to many' })).body;
-    assert.equal((await totp('confirm', { code: codeOf(secret) })).status, 200);
+    assertRefused(await totp('enroll', { password: 'known to many' }, trap), 403);
     const { body } = await signIn('google', google({ sub: 'dee', email: 'dee@example.com' }));
     assert.deepEqual([body.record.id, body.record.verified, body.meta.isNew], [id, true, false]);
     assertRefused(await login('dee@example.com', 'known to many'), 400);
@@ -584,6 +584,53 @@ test('whose record it is', async (t) => {
       token: body.token,
     });
     assert.equal(own.status, 200);
+  });
+
+  await t.test('a link alone takes nothing off, and no link takes off an app', async () => {
+    const password = 'known to many';
+    const { id } = await register('pia@example.com', { verified: true });
+    const own = (await login('pia@example.com', password)).body.token;
+    const { secret } = (await totp('enroll', { password }, own)).body;
+    assert.equal((await totp('confirm', { code: codeOf(secret) }, own)).status, 200);
+    await api.patch(recordsPath('users', id), { verified: false });
+    const nobody = { user: { sub: 'pia', email: '', email_verified: false } };
+    const linked = await signIn('oidc', nobody, {}, { token: own });
+    assert.equal(linked.status, 401, linked.text);
+    assert.deepEqual(await linksOf(id), ['oidc/pia']);
+    for (const email of ['', 'other@example.com']) {
+      const play = { user: { sub: 'pia', email, email_verified: email !== '' } };
+      const answer = await signIn('oidc', play);
+      assert.equal(answer.status, 401, answer.text);
+      assert.deepEqual(Object.keys(answer.body), ['mfaId']);
+    }
+    assert.equal((await login('pia@example.com', password)).status, 401, 'the password stays');
+    const refreshed = '/api/collections/users/auth-refresh';
+    const session = await server.request('POST', refreshed, {}, { token: own });
+    assert.equal(session.status, 200, 'nobody is signed out');
+    const vouched = { sub: 'pia', email: 'pia@example.com', email_verified: true };
+    assert.equal((await signIn('oidc', { user: vouched })).status, 401, 'the app stays');
+    assertRefused(await login('pia@example.com', password), 400);
+    assert.deepEqual(await linksOf(id), ['oidc/pia']);
+  });
+
+  await t.test('an index that ignores case finds what waits, and it loses the same', async () => {
+    const { id } = await register('Quin@example.com');
+    const { indexes } = (await api.get('/api/collections/users')).body;
+    const ignoring = indexes.map((each) => each.replace(/\(`?email`?\)/, '(`email` COLLATE NOCASE)'));
+    assert.notDeepEqual(ignoring, indexes);
+    const changed = await api.patch('/api/collections/users', { indexes: ignoring });
+    assert.equal(changed.status, 200, changed.text);
+    const { body } = await signIn('google', google({ sub: 'quin', email: 'quin@example.com' }));
+    assert.deepEqual([body.record.id, body.record.verified], [id, true]);
+    assertRefused(await login('Quin@example.com', 'known to many'), 400);
+    assert.equal((await api.patch('/api/collections/users', { indexes })).status, 200);
+  });
+
+  await t.test('one that was made by a provider takes up an app without a password', async () => {
+    const { body } = await signIn('google', google({ sub: 'ron', email: 'ron@example.com' }));
+    assert.equal(body.meta.isNew, true);
+    const answer = await totp('enroll', {}, body.token);
+    assert.equal(answer.status, 200, answer.text);
   });
 
   await t.test('one whose address is verified keeps its password', async () => {

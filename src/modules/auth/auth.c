@@ -24,7 +24,6 @@
  *   attempts.c           failed sign-ins, and who has to wait for them
  *   verification.c, password_reset.c, email_change.c
  *                        what goes by mail; flow.c: what they have in common
- *   stranger.c           what goes when the owner of an address comes
  *   tickets.c            tokens of mails: good for one thing, once
  *   mail.c               mails, as work of a transaction
  *   alert.c              a sign-in from a new place

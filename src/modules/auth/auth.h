@@ -280,7 +280,8 @@ struct auth_grant {
     int64_t duration_s;
     int64_t expires_s; /* of the token: once it is known */
     bool is_refreshable;
-    bool is_alone; /* no second factor is asked for, and nobody is alerted */
+    bool is_second; /* of two factors, once mfa.c has found the first: for `also` */
+    bool is_alone;  /* no second factor is asked for, and nobody is alerted */
     /* What the way in has to do in the transaction of the session, before it: a code is used up, an
      * account linked. NULL: nothing. May run again; any status but BK_OK fails the grant. */
     enum bk_status (*also)(struct auth_grant *grant, struct bk_transaction *transaction);
@@ -434,13 +435,6 @@ enum bk_status auth_row_remove(struct bk_transaction *transaction,
 enum bk_status auth_rows_remove_of(struct bk_transaction *transaction,
                                    const struct bk_schema *schema, const char *name,
                                    const struct auth_owner *owner);
-
-/* --- stranger.c ---- */
-/* On the writer: takes from a record that was not verified until now what somebody else may have
- * left to come in by: linked accounts, an authenticator app, with their events. */
-enum bk_status auth_stranger_remove(struct bk_transaction *transaction,
-                                    const struct bk_schema *schema,
-                                    const struct bk_collection *collection, struct bk_slice id);
 
 /* --- mail.c ---- */
 

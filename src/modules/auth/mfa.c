@@ -163,6 +163,7 @@ static enum bk_status finish(struct auth_grant *grant, struct bk_transaction *tr
     if (needs_totp && !bk_slice_is(grant->method, "totp"))
         return refuse(grant, "A code of the authenticator app is required: auth-with-totp.");
     BK_ASSERT(mfas != NULL);
+    grant->is_second = true;
     return auth_row_remove(transaction, mfas, grant->mfa->id);
 }
 
@@ -172,6 +173,7 @@ enum bk_status auth_mfa_pass(struct auth_grant *grant, struct bk_transaction *tr
     const struct auth_owner owner = {grant->collection->id, grant->credentials.id};
     bool is_asked = mfa->is_asked, has_totp = false;
     enum bk_status status = BK_OK;
+    grant->is_second = false;
     if (grant->is_alone)
         return BK_OK;
     if (is_asked)

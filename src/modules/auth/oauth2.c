@@ -11,7 +11,7 @@
  *   reader   the record, if there is one
  *   nobody's:       POST to the records route as who asks, by the createRule, with createData; the
  *                   link is in the same transaction
- *   not settled:    pool: hash of a password that nobody knows; writer: found anew, made so, linked
+ *   not settled:    writer: found anew, made so, linked
  *   loop     the grant
  *
  * Two of one person at once: the second finds its record or its link taken, and begins anew at the
@@ -20,12 +20,9 @@
 #include "oauth2.h"
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
-#include "bakend/crypto.h"
-#include "bakend/encode.h"
 
 enum {
     PROVIDER_NAME_CHARACTERS_MAX = 100,
-    PASSWORD_CHARACTERS = 30,
     BODY_BYTES_MAX = 1024 * 1024,
     META_BYTES_MAX = 1024 * 1024,
     ATTEMPTS_MAX = 2,
@@ -38,9 +35,6 @@ struct sign_in {
     struct oauth2_exchange exchange;
     struct oauth2_account account;
     struct bk_read read;
-    struct bk_job job;
-    char hash[BK_PASSWORD_HASH_BYTES];
-    enum bk_status hashed;
     struct bk_write write;
     struct bk_origin origin;
     struct bk_call call;
@@ -139,9 +133,7 @@ static void repeat(struct sign_in *sign_in, enum bk_status status) {
 static enum bk_status on_settle(struct bk_transaction *transaction, struct bk_write *write) {
     struct sign_in *sign_in = bk_container_of(write, struct sign_in, write);
     enum bk_status status = auth_schema_verify(sign_in->schema, sign_in->collection, transaction);
-    return status == BK_OK ? auth_oauth2_account_settle(&sign_in->account, transaction,
-                                                        bk_slice_from(sign_in->hash))
-                           : status;
+    return status == BK_OK ? auth_oauth2_account_settle(&sign_in->account, transaction) : status;
 }
 
 static void on_settled(struct bk_write *write, enum bk_status status) {
@@ -154,38 +146,17 @@ static void on_settled(struct bk_write *write, enum bk_status status) {
         refuse(sign_in, status, NULL);
 }
 
-static void on_hash(struct bk_job *job, uint32_t thread_index) {
-    static const struct bk_slice letters =
-        BK_SLICE_INIT("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
-    struct sign_in *sign_in = bk_container_of(job, struct sign_in, job);
-    char password[PASSWORD_CHARACTERS];
-    (void)thread_index;
-    bk_random_text(password, sizeof password, letters);
-    sign_in->hashed = bk_password_hash(sign_in->hash, bk_slice_make(password, sizeof password));
-    bk_crypto_wipe(password, sizeof password);
-}
-
-static void on_hashed(struct bk_job *job) {
-    struct sign_in *sign_in = bk_container_of(job, struct sign_in, job);
+static void settle(struct sign_in *sign_in) {
     struct bk_request *request = sign_in->request;
-    enum bk_status status = sign_in->hashed;
     sign_in->origin = request->origin;
     sign_in->origin.actor =
         bk_arena_format(&request->arena, "%.*s/%.*s", BK_SLICE_PRINT(sign_in->collection->name),
                         BK_SLICE_PRINT(sign_in->account.found.id));
     sign_in->write =
         (struct bk_write){.origin = &sign_in->origin, .run = on_settle, .done = on_settled};
-    if (status == BK_OK)
-        status = bk_store_write(request->tenant->database, &sign_in->write);
+    enum bk_status status = bk_store_write(request->tenant->database, &sign_in->write);
     if (status != BK_OK)
         refuse(sign_in, status, NULL);
-}
-
-static void settle(struct sign_in *sign_in) {
-    sign_in->job = (struct bk_job){.run = on_hash, .done = on_hashed};
-    enum bk_status status = bk_pool_submit(state_of(sign_in->request)->pool, &sign_in->job);
-    if (status != BK_OK)
-        refuse(sign_in, status == BK_BUSY ? BK_TOO_MANY : status, NULL);
 }
 
 /* --- a new record ----------------------------------------------------------------------------- */
@@ -204,29 +175,20 @@ static void map(const struct sign_in *sign_in, const struct bk_json *data, const
         bk_json_write_member_string(out, name, value);
 }
 
-static void write_password(const struct bk_json *data, struct bk_buffer *out) {
-    static const struct bk_slice letters =
-        BK_SLICE_INIT("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
-    char password[PASSWORD_CHARACTERS];
-    struct bk_slice text = bk_slice_make(password, sizeof password);
-    if (is_sent(data, BK_SLICE("password")))
-        return;
-    bk_random_text(password, sizeof password, letters);
-    bk_json_write_member_string(out, BK_SLICE("password"), text);
-    if (!is_sent(data, BK_SLICE("passwordConfirm")))
-        bk_json_write_member_string(out, BK_SLICE("passwordConfirm"), text);
+static bool has_password(const struct sign_in *sign_in) {
+    const struct bk_json *data = bk_json_get(sign_in->request->json, BK_SLICE("createData"));
+    return is_sent(data, BK_SLICE("password"));
 }
 
 static void write_record(const struct sign_in *sign_in, struct bk_buffer *out) {
     const struct bk_json *data = bk_json_get(sign_in->request->json, BK_SLICE("createData"));
     const struct oauth2_user *user = &sign_in->exchange.user;
     bool has_email = bk_json_get_string(data, BK_SLICE("email")).length > 0;
-    bool has_password = is_sent(data, BK_SLICE("password"));
     bk_buffer_append_char(out, '{');
     for (const struct bk_json *member = data == NULL ? NULL : data->child; member != NULL;
          member = member->next)
         if ((has_email || !bk_slice_is(member->key, "email")) &&
-            (has_password || !bk_slice_is(member->key, "passwordConfirm")))
+            (has_password(sign_in) || !bk_slice_is(member->key, "passwordConfirm")))
             bk_json_write_member_raw(out, member->key, member->text);
     if (!has_email)
         bk_json_write_member_string(out, BK_SLICE("email"), user->email);
@@ -236,7 +198,6 @@ static void write_record(const struct sign_in *sign_in, struct bk_buffer *out) {
         map(sign_in, data, "username", sign_in->account.username, out);
     if (user->avatar.length > 0)
         map(sign_in, data, "avatarURL", user->avatar, out);
-    write_password(data, out);
     bk_buffer_append_char(out, '}');
 }
 
@@ -300,6 +261,7 @@ static void create(struct sign_in *sign_in) {
         .context = BK_SLICE("oauth2"),
         .verifies = user->email.length == 0 || user->is_email_verified,
         .email = user->email,
+        .password_hash = has_password(sign_in) ? BK_SLICE_EMPTY : AUTH_NO_PASSWORD,
     };
     sign_in->call = (struct bk_call){
         .actor = &request->actor,

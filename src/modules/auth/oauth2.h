@@ -150,12 +150,11 @@ struct oauth2_account {
 /* Any thread that has the connection. BK_NOT_FOUND: nobody has it yet. */
 enum bk_status auth_oauth2_account_find(struct oauth2_account *account,
                                         struct bk_connection *connection);
-/* Whether the record is as it is to be: linked, verified, with its address. */
+/* Whether the record is as it is to be: linked, with all that the provider vouches for. */
 bool auth_oauth2_account_is_settled(const struct oauth2_account *account);
-/* On the writer: finds it anew and makes it so. password_hash: of a password that nobody knows. */
+/* On the writer: finds it anew and makes it so. */
 enum bk_status auth_oauth2_account_settle(struct oauth2_account *account,
-                                          struct bk_transaction *transaction,
-                                          struct bk_slice password_hash);
+                                          struct bk_transaction *transaction);
 /* On the writer: links a record. BK_CONFLICT: it, or somebody else, is linked already. */
 enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
                                         struct bk_transaction *transaction, struct bk_slice id);

@@ -6,9 +6,9 @@
  *   of the address    that the provider has verified; one that it has not finds nobody
  *
  * A record whose address nobody has verified may have been made by somebody else, to wait for its
- * owner. So before anybody else than the record itself is let in to it, it loses its password and
- * all other links, and with the password every session; then it counts as verified, when its
- * address is that of the provider.
+ * owner. When the provider vouches for that address, its owner has come: the record loses all other
+ * links, its password too unless it asks for itself, and with the password every session; then it
+ * counts as verified. A link proves no address: who comes by one alone takes nothing off.
  *
  * What is found on a reader is found anew on the writer, in the transaction that changes it.
  */
@@ -122,17 +122,25 @@ static bool lacks_email(const struct oauth2_account *account) {
     return account->found.email.length == 0 && account->user->is_email_verified;
 }
 
-/* A provider that tells of no address vouches for who has none; one that has not verified it for
- * nobody. */
-static bool is_vouched_for(const struct oauth2_account *account) {
+/* Whether nobody has verified the address until now, and the provider has. Written in other letters
+ * it is the same: so an index that ignores case has found the record. */
+static bool proves_address(const struct oauth2_account *account) {
     const struct oauth2_user *user = account->user;
     struct bk_slice email = account->found.email;
+    return !account->found.is_verified && user->is_email_verified && email.length > 0 &&
+           bk_slice_equal_ignore_case(email, user->email);
+}
+
+/* A record without an address gets the provider's; a provider that tells of none vouches for it. */
+static bool becomes_verified(const struct oauth2_account *account) {
+    const struct oauth2_user *user = account->user;
     bool is_known = user->email.length == 0 || user->is_email_verified;
-    return is_known && (email.length == 0 || bk_slice_equal(email, user->email));
+    return proves_address(account) ||
+           (!account->found.is_verified && account->found.email.length == 0 && is_known);
 }
 
 bool auth_oauth2_account_is_settled(const struct oauth2_account *account) {
-    return account->is_linked && account->found.is_verified && !lacks_email(account);
+    return account->is_linked && !becomes_verified(account) && !lacks_email(account);
 }
 
 enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
@@ -148,27 +156,22 @@ enum bk_status auth_oauth2_account_link(const struct oauth2_account *account,
                          : auth_row_insert(transaction, links, values, BK_COUNT_OF(values), NULL);
 }
 
-/* Who is signed in to it keeps the second factor. */
 static enum bk_status unlink_all(struct oauth2_account *account,
                                  struct bk_transaction *transaction) {
     const struct auth_owner owner = {account->collection->id, account->found.id};
     account->is_linked = false;
-    return account->is_own
-               ? auth_rows_remove_of(transaction, account->schema, "_externalAuths", &owner)
-               : auth_stranger_remove(transaction, account->schema, account->collection,
-                                      account->found.id);
+    return auth_rows_remove_of(transaction, account->schema, "_externalAuths", &owner);
 }
 
-static enum bk_status change(struct oauth2_account *account, struct bk_transaction *transaction,
-                             struct bk_slice password_hash) {
+static enum bk_status change(struct oauth2_account *account, struct bk_transaction *transaction) {
     const struct auth_credentials *found = &account->found;
     struct auth_value values[VALUES_MAX];
     size_t count = 0;
-    if (!found->is_verified && !account->is_own)
-        values[count++] = (struct auth_value){"password", BK_VALUE_OF_TEXT(password_hash)};
+    if (proves_address(account) && !account->is_own)
+        values[count++] = (struct auth_value){"password", BK_VALUE_OF_TEXT(AUTH_NO_PASSWORD)};
     if (lacks_email(account))
         values[count++] = (struct auth_value){"email", BK_VALUE_OF_TEXT(account->user->email)};
-    if (!found->is_verified && is_vouched_for(account))
+    if (becomes_verified(account))
         values[count++] = (struct auth_value){"verified", BK_VALUE_OF_INT(1)};
     return count == 0 ? BK_OK
                       : auth_row_update(transaction, account->schema, account->collection,
@@ -176,14 +179,13 @@ static enum bk_status change(struct oauth2_account *account, struct bk_transacti
 }
 
 enum bk_status auth_oauth2_account_settle(struct oauth2_account *account,
-                                          struct bk_transaction *transaction,
-                                          struct bk_slice password_hash) {
+                                          struct bk_transaction *transaction) {
     enum bk_status status =
         auth_oauth2_account_find(account, bk_transaction_connection(transaction));
-    if (status == BK_OK && !account->found.is_verified)
+    if (status == BK_OK && proves_address(account))
         status = unlink_all(account, transaction);
     if (status == BK_OK)
-        status = change(account, transaction, password_hash);
+        status = change(account, transaction);
     if (status == BK_OK && !account->is_linked)
         status = auth_oauth2_account_link(account, transaction, account->found.id);
     return status;

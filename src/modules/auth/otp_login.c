@@ -5,13 +5,14 @@
  *            is about (the contract's five in three minutes)
  *   writer   the guess is counted at its id, then judged; a code dies after five. One whose mail
  *            has left proves the address: it is used up and the record is verified at once, whether
- *            or not the grant comes about
+ *            or not the grant comes about, where one factor is enough
  *   pool     of a row that a superuser made: its hash is one of passwords
  *   grant    uses up the code in the transaction of the session; of many at once one wins
  *
  * Who was never verified may be somebody else who took the address first: with the address proven
- * his password is gone, and what else he could come back by (stranger.c), unless the collection
- * asks for two factors and the code was but one.
+ * his password and the accounts that he has linked are gone. Where the collection asks for two
+ * factors that waits for the transaction of the session: a code that is but the first of two
+ * changes nothing; one that is the second verifies and takes nothing, as the first was shown too.
  */
 #include "auth.h"
 #include "bakend/clock.h"
@@ -34,6 +35,7 @@ struct otp_login {
     enum otp_outcome outcome;
     enum bk_status verified; /* by the pool */
     bool is_judged;          /* the pool has found it right */
+    bool proves_address;     /* of a record that is not verified */
     bool is_used;            /* and the record verified */
     bool is_second;
 };
@@ -89,12 +91,22 @@ static bool proves_address(const struct otp_login *login, const struct auth_otp_
            bk_slice_equal(row->sent_to, credentials->email);
 }
 
-static enum bk_status verify_record(struct otp_login *login, struct bk_transaction *transaction) {
-    struct auth_grant *grant = &login->grant;
+/* is_first: nothing else was shown, so what others may have left to come in by goes. */
+static enum bk_status verify(const struct auth_grant *grant, struct bk_transaction *transaction,
+                             bool is_first) {
     /* No hash at all: a password that nobody knows, and that reads as one that nobody has set. */
     const struct auth_value values[] = {{"verified", BK_VALUE_OF_INT(1)},
                                         {"password", BK_VALUE_OF_TEXT(AUTH_NO_PASSWORD)}};
-    bool is_whole = !auth_option_is_on(grant->collection, "mfa", "enabled");
+    const struct auth_owner owner = {grant->collection->id, grant->credentials.id};
+    enum bk_status status = auth_row_update(transaction, grant->schema, grant->collection,
+                                            grant->credentials.id, values, is_first ? 2 : 1);
+    return status == BK_OK && is_first
+               ? auth_rows_remove_of(transaction, grant->schema, "_externalAuths", &owner)
+               : status;
+}
+
+static enum bk_status verify_now(struct otp_login *login, struct bk_transaction *transaction) {
+    struct auth_grant *grant = &login->grant;
     const struct bk_origin *former = bk_transaction_origin(transaction);
     struct bk_origin origin = *former; /* the record itself does it */
     origin.actor = bk_arena_format(bk_transaction_arena(transaction), "%.*s/%.*s",
@@ -103,11 +115,7 @@ static enum bk_status verify_record(struct otp_login *login, struct bk_transacti
     enum bk_status status = use_up(login, transaction);
     bk_transaction_set_origin(transaction, &origin);
     if (status == BK_OK)
-        status = auth_row_update(transaction, grant->schema, grant->collection,
-                                 grant->credentials.id, values, is_whole ? 2 : 1);
-    if (status == BK_OK && is_whole)
-        status = auth_stranger_remove(transaction, grant->schema, grant->collection,
-                                      grant->credentials.id);
+        status = verify(grant, transaction, true);
     if (status == BK_OK)
         status =
             auth_credentials_find(&grant->request->arena, bk_transaction_connection(transaction),
@@ -131,7 +139,10 @@ static enum bk_status judge(struct otp_login *login, struct bk_transaction *tran
     if (status != BK_OK)
         return BK_OK; /* a wrong code: that it was counted is to stay */
     login->outcome = OTP_RIGHT;
-    return proves_address(login, row) ? verify_record(login, transaction) : BK_OK;
+    login->proves_address = proves_address(login, row);
+    return login->proves_address && !auth_option_is_on(login->grant.collection, "mfa", "enabled")
+               ? verify_now(login, transaction)
+               : BK_OK;
 }
 
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
@@ -166,7 +177,11 @@ static void begin(struct otp_login *login);
 static void on_done(struct bk_write *write, enum bk_status status);
 
 static enum bk_status use_up_also(struct auth_grant *grant, struct bk_transaction *transaction) {
-    enum bk_status status = use_up(grant->also_user, transaction);
+    const struct otp_login *login = grant->also_user;
+    bool is_in = grant->mfa_id[0] == '\0'; /* not but with the first of two factors */
+    enum bk_status status = use_up(login, transaction);
+    if (status == BK_OK && login->proves_address && is_in)
+        status = verify(grant, transaction, !grant->is_second);
     if (status != BK_NOT_FOUND)
         return status;
     grant->message = invalid_message;

@@ -3,7 +3,9 @@
  * password. It is hashed in the pool before the ticket is used.
  *
  * Who gets the mail has the address, so the record is verified by it. If it was not before,
- * somebody else may have made the account in their name and have left doors open (stranger.c).
+ * somebody else may have made the account in their name and have linked an account elsewhere: the
+ * links go. An authenticator app stays, whose ever it is: a mailbox is one factor, and no stranger
+ * takes one up (totp_routes.c).
  */
 #include "flow.h"
 
@@ -49,16 +51,15 @@ static enum bk_status emit(const struct auth_confirming *confirming,
 static enum bk_status reset(struct auth_confirming *confirming, struct bk_transaction *transaction,
                             const struct auth_credentials *credentials) {
     const struct auth_ticket *ticket = &confirming->ticket;
-    bool is_own_address = bk_slice_equal(credentials->email, ticket->email);
+    const struct auth_owner owner = {ticket->collection->id, credentials->id};
     const struct auth_value values[] = {
         {"password", BK_VALUE_OF_TEXT(confirming->password)},
-        {"verified", BK_VALUE_OF_INT(credentials->is_verified || is_own_address)},
+        {"verified", BK_VALUE_OF_INT(1)},
     };
     enum bk_status status = auth_row_update(transaction, confirming->schema, ticket->collection,
                                             credentials->id, values, BK_COUNT_OF(values));
     if (status == BK_OK && !credentials->is_verified)
-        status = auth_stranger_remove(transaction, confirming->schema, ticket->collection,
-                                      credentials->id);
+        status = auth_rows_remove_of(transaction, confirming->schema, "_externalAuths", &owner);
     return status == BK_OK ? emit(confirming, transaction) : status;
 }
 

@@ -2,7 +2,9 @@
  * Authenticator apps, from outside: an account takes one up, proves that it works, gives it up, and
  * signs in with it as the second factor. What codes are is in totp.c.
  *
- *   enroll   own token, and the password where the account has one → a secret, not yet in use
+ *   enroll   own token, and the password where the account has one → a secret, not yet in use; not
+ *            before the address is verified: no stranger puts an app on an account that he has made
+ *            in the name of somebody else, and so no way in ever has to take one off
  *   confirm  own token and a code of it → it is on, and the codes of recovery, shown once
  *   disable  own token, and a code or the password; or a superuser, who names the record
  *   auth-with-totp  the id of a first factor and a code; never a first factor itself
@@ -253,16 +255,27 @@ static void answer_enrolled(struct totp_change *change) {
         bk_answer_error(request, status, NULL);
 }
 
+/* Whether the account itself asks, and the address is its own. False: the request was answered. */
+static bool may_take_up(struct totp_change *change) {
+    const struct auth_credentials *credentials = &change->credentials;
+    bool is_proven = credentials->email.length == 0 || credentials->is_verified;
+    if (change->record.length > 0)
+        refuse(change, BK_FORBIDDEN, "An authenticator app is taken up by the account itself.");
+    else if (!is_proven)
+        refuse(change, BK_FORBIDDEN,
+               "The address of the account is not verified: verify it first "
+               "(request-verification), then take up the authenticator app.");
+    return change->record.length == 0 && is_proven;
+}
+
 void auth_totp_enroll(struct bk_request *request) {
     struct totp_change *change = make(request);
-    if (change == NULL)
+    if (change == NULL || !may_take_up(change))
         return;
     change->change = enroll;
     change->answer = answer_enrolled;
     bk_random_bytes(change->secret, sizeof change->secret);
-    if (change->record.length > 0)
-        refuse(change, BK_FORBIDDEN, "An authenticator app is taken up by the account itself.");
-    else if (has_password(change))
+    if (has_password(change))
         ask_password(change);
     else
         submit(change);
@@ -294,13 +307,11 @@ static void answer_confirmed(struct totp_change *change) {
 
 void auth_totp_confirm(struct bk_request *request) {
     struct totp_change *change = make(request);
-    if (change == NULL)
+    if (change == NULL || !may_take_up(change))
         return;
     change->change = confirm;
     change->answer = answer_confirmed;
-    if (change->record.length > 0)
-        refuse(change, BK_FORBIDDEN, "An authenticator app is taken up by the account itself.");
-    else if (change->code.length == 0)
+    if (change->code.length == 0)
         refuse_field(change, "code", "validation_required", "Cannot be blank.");
     else
         submit(change);

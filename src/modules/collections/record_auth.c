@@ -185,9 +185,16 @@ static void check_kept(struct record_change *change, const struct bk_value *befo
         problem_mismatch(change, "verified");
 }
 
+/* What somebody in process gives a new record for its password; empty: nothing. */
+static struct bk_slice given_hash(const struct record_change *change) {
+    const struct bk_companion *companion = change->request->companion;
+    return companion == NULL || change->action != RECORD_CREATE ? BK_SLICE_EMPTY
+                                                                : companion->password_hash;
+}
+
 static void check_passwords(struct record_change *change) {
     const struct record_auth *auth = change->auth;
-    bool is_create = change->action == RECORD_CREATE;
+    bool is_create = change->action == RECORD_CREATE && given_hash(change).length == 0;
     bool has_password = auth->password.length > 0, has_old = auth->old_password.length > 0;
     bool has_confirmation = auth->confirmation.length > 0;
     if (!has_password && (is_create || has_confirmation || has_old))
@@ -264,6 +271,9 @@ static bool is_verified_by_caller(const struct record_change *change) {
 
 void collections_auth_fill(struct record_change *change, const struct bk_value *before) {
     const struct bk_field *verified = change->auth->verified_field;
+    const struct bk_field *password = change->auth->password_field;
+    if (password != NULL && given_hash(change).length > 0)
+        change->values[password->index] = BK_VALUE_OF_TEXT(given_hash(change));
     if (verified != NULL &&
         (bk_slice_is(change->collection->name, "_superusers") || is_verified_by_caller(change)))
         change->values[verified->index] = BK_VALUE_OF_INT(1);
