@@ -24,6 +24,7 @@
 struct bk_schema;      /* a snapshot */
 struct bk_schema_kind; /* the registry of field types and system collections, one per process */
 struct bk_field;
+struct bk_request; /* api.h */
 
 enum {
     BK_COLLECTION_FIELDS_MAX = 300,
@@ -52,6 +53,10 @@ struct bk_field_work {
     struct bk_arena *arena;
     struct bk_problems *problems;
     const struct bk_field *field;
+    /* Of a comparison: who asks, and the id of the record that has the secret, so that guesses are
+     * counted. NULL: they are not. */
+    struct bk_request *request;
+    struct bk_slice account;
     void *user;
 };
 

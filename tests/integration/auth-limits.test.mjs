@@ -288,3 +288,94 @@ test('failed sign-ins', async (t) => {
     assert.ok(!api.server.log.join('\n').includes('canary-password'));
   });
 });
+
+test('guesses at one-time passwords and old passwords', async (t) => {
+  const limits = { '': 3, 'account-': 6, 'address-': 40 };
+  const args = Object.entries(limits).flatMap(([name, max]) => [`--sign-in-failures-${name}max`, String(max)]);
+  const api = await operator(t, { args: [...PROXY, ...args] });
+  const rules = { ...open, updateRule: 'id = @request.auth.id' };
+  await api.define({ name: 'folk', type: 'auth', fields: [], otp: { enabled: true }, ...rules });
+  const both = { password: PASSWORD, passwordConfirm: PASSWORD };
+  const add = (name) => api.create('folk', { email: `${name}@example.com`, ...both });
+  const act = (action, body, address) => api.post(`/api/collections/folk/${action}`, body, from(address));
+  const ask = (email, address) => act('request-otp', { email }, address);
+
+  await t.test('new codes bring no new guesses at an account, nor do addresses of one network of IPv6', async () => {
+    await add('ann');
+    for (const email of ['ann@example.com', 'nobody@example.com']) {
+      const guess = async (address) => {
+        const { body } = await ask(email, '198.51.100.1');
+        return act('auth-with-otp', { otpId: body.otpId, password: 'no' }, address);
+      };
+      const near = await inTurn(4, (i) => guess(`2001:db8:0:1::${i}`));
+      assert.deepEqual(statusesOf(near), [400, 400, 400, 429]);
+      const far = await inTurn(4, (i) => guess(`192.0.2.${i}`));
+      assert.deepEqual(statusesOf(far), [400, 400, 400, 429], 'six in all');
+    }
+  });
+
+  await t.test('one address of mail is asked for so many times, whoever has it', async () => {
+    await add('bob');
+    for (const email of ['bob@example.com', 'nobody.else@example.com']) {
+      const answers = await inTurn(13, (i) => ask(i % 2 ? email : email.toUpperCase(), `192.0.3.${i}`));
+      assert.deepEqual(statusesOf(answers), [...Array(12).fill(200), 429]);
+      assertLimited(answers[12], 300);
+    }
+  });
+
+  await t.test('one address, and one network of IPv6, asks for so many', async () => {
+    const near = await inTurn(41, (i) => ask(`near${i}@example.com`, `2001:db8:1:1::${i}`));
+    assert.deepEqual(statusesOf(near), [...Array(40).fill(200), 429]);
+    const wide = await inTurn(81, (i) => ask(`wide${i}@example.com`, `2001:db8:1:${i + 2}::1`));
+    assert.deepEqual(statusesOf(wide), [...Array(80).fill(200), 429]);
+    assert.equal((await ask('far@example.com', '2001:db8:2::1')).status, 200);
+  });
+
+  await t.test('wrong old passwords are failures, of which nothing is hashed for who may not update', async () => {
+    const { id } = await add('joe');
+    const { body } = await signIn(api, 'joe@example.com', PASSWORD, from('192.0.2.50'), 'folk');
+    const change = (oldPassword, options, of = id) =>
+      api.patch(`${recordsPath('folk')}/${of}`, { ...both, oldPassword }, { ...from('192.0.2.50'), ...options });
+    const failed = () => metric(api, 'bakend_auth_attempts_failed_total');
+    const before = await failed();
+    for (const of of [id, 'nobody000000000']) assertRefused(await change('canary-password', {}, of), 404);
+    assert.equal(await failed(), before, 'nobody has looked at it');
+    const own = { token: body.token };
+    const answers = await inTurn(4, () => change('canary-password', own));
+    assert.deepEqual(statusesOf(answers), [400, 400, 400, 429]);
+    assertLimited(answers[3], 300);
+    assertLimited(await change(PASSWORD, own), 300);
+    assert.equal(await failed(), before + 3);
+    const { headers } = from('192.0.2.51');
+    assert.equal((await change(PASSWORD, { ...own, headers })).status, 200, 'the right one from elsewhere');
+  });
+});
+
+test('a tenant whose limit is reached', async (t) => {
+  const args = ['--sign-in-failures-tenant-max', '12', '--sign-in-failures-address-max', '3'];
+  const api = await operator(t, { args: [...PROXY, ...args] });
+  await addUser(api, 'ann');
+  const wrong = (i, address) => signIn(api, `spray${i}@example.com`, 'x', from(address));
+  const reset = (address) => {
+    const body = { token: 'x.y.z', password: PASSWORD, passwordConfirm: PASSWORD };
+    return api.post('/api/collections/users/confirm-password-reset', body, from(address));
+  };
+
+  await t.test('one network of IPv6 does not reach it, nor do tokens of mails', async () => {
+    const answers = await inTurn(12, (i) => wrong(i, `2001:db8:0:${i}::1`));
+    assert.deepEqual(statusesOf(answers), [...Array(9).fill(400), ...Array(3).fill(429)]);
+    const tokens = await inTurn(12, (i) => reset(`192.0.2.${i}`));
+    assert.deepEqual(statusesOf(tokens), Array(12).fill(400));
+    assert.equal((await wrong(0, '198.51.100.1')).status, 400);
+  });
+
+  await t.test('lets superusers and tokens of mails in', async () => {
+    await inTurn(3, (i) => wrong(i, `198.51.100.${i + 2}`));
+    assert.equal((await signIn(api, 'ann@example.com', PASSWORD, from('203.0.113.1'))).status, 429);
+    const superuser = await signIn(api, 'nobody@example.com', 'x', from('203.0.113.1'), '_superusers');
+    assert.equal(superuser.status, 400, 'it was judged');
+    assert.equal((await reset('203.0.113.1')).status, 400);
+    assert.deepEqual(statusesOf(await inTurn(3, () => reset('203.0.113.2'))), [400, 400, 400]);
+    assert.equal((await reset('203.0.113.2')).status, 429, 'an address has its own');
+  });
+});

@@ -7,12 +7,16 @@
  *   pair      the account from this address     sign-in-failures-max
  *   account   from all addresses                sign-in-failures-account-max
  *   address   at all accounts                   sign-in-failures-address-max
+ *   network   likewise, of a /48 of IPv6        three times that
  *   tenant    all of them                       sign-in-failures-tenant-max
  *
  * Whoever has signed in to the account from this address before is held to the
  * first alone: a stranger's failures lock nobody out who comes from where he
  * always comes from. Such places are kept in memory, and so is all of this: a
- * restart begins anew.
+ * restart begins anew. The limit of the tenant, which many addresses can reach
+ * together, holds for neither superusers nor whoever has a session of the account
+ * or a ticket. Tickets alone are counted by address apart from the rest, since no
+ * guess finds 160 bits.
  *
  * The account is what the client has typed, not what was found. Else a limit
  * would tell whether two names are one account, and whether there is any.
@@ -26,7 +30,7 @@
 #include "bakend/clock.h"
 #include "bakend/outbound.h"
 
-enum attempt_key { KEY_TENANT, KEY_ADDRESS, KEY_PAIR, KEY_ACCOUNT };
+enum attempt_key { KEY_TENANT, KEY_ADDRESS, KEY_NETWORK, KEY_PAIR, KEY_ACCOUNT };
 
 enum {
     PLACE_WINDOW_DAYS = 30,
@@ -34,17 +38,22 @@ enum {
     EVENT_BYTES_MAX = 4 * 1024,
     USER_AGENT_BYTES_MAX = 512,
     ACCOUNT_BYTES_MAX = 255, /* longer ones are told apart by so many bytes */
+    NETWORK_BYTES = 6,       /* of an address of IPv6: a /48 */
     NS_PER_MS = 1000 * 1000,
     MS_PER_SECOND = 1000,
 };
 /* Events in a minute, by enum attempt_key. */
-static const uint32_t reports_max[AUTH_ATTEMPT_KEYS_MAX] = {60, 10, 3, 5};
+static const uint32_t reports_max[AUTH_ATTEMPT_KEYS_MAX] = {60, 10, 30, 3, 5};
 
 #define PLACE_WINDOW_MS ((uint64_t)PLACE_WINDOW_DAYS * 24 * 3600 * MS_PER_SECOND)
 
-static struct auth_state *state_of(const struct bk_request *request) {
-    const struct bk_module_context *context = request->module;
-    return context->state;
+static const struct bk_module_context *context_of(const struct auth_attempt *attempt) {
+    return attempt->context != NULL ? attempt->context : attempt->request->module;
+}
+
+static struct auth_attempts *attempts_of(const struct auth_attempt *attempt) {
+    struct auth_state *state = context_of(attempt)->state;
+    return &state->attempts;
 }
 
 static uint64_t now_ms(void) { return bk_clock_monotonic_ns() / NS_PER_MS; }
@@ -52,12 +61,14 @@ static uint64_t now_ms(void) { return bk_clock_monotonic_ns() / NS_PER_MS; }
 void auth_attempts_init(struct auth_attempts *attempts, const struct auth_options *options) {
     uint32_t memory_max = (uint32_t)options->failures_memory_max;
     bk_tally_init(&attempts->failures, memory_max);
+    bk_tally_init(&attempts->tickets, memory_max);
     bk_tally_init(&attempts->reports, memory_max);
     bk_tally_init(&attempts->places, memory_max);
 }
 
 void auth_attempts_fini(struct auth_attempts *attempts) {
     bk_tally_fini(&attempts->failures);
+    bk_tally_fini(&attempts->tickets);
     bk_tally_fini(&attempts->reports);
     bk_tally_fini(&attempts->places);
 }
@@ -66,8 +77,30 @@ void auth_attempts_fini(struct auth_attempts *attempts) {
  * -------------------------------------------------------------------------------
  */
 
-static uint32_t key_count(const struct auth_attempt *attempt) {
-    return attempt->account.length > 0 ? AUTH_ATTEMPT_KEYS_MAX : KEY_PAIR;
+void auth_client_of(struct bk_slice remote_address, struct auth_client *client) {
+    static const uint8_t ipv4[12] = {[10] = 0xff, [11] = 0xff};
+    bk_address_client(remote_address, client->address);
+    memcpy(client->network, client->address, sizeof client->network);
+    if (memcmp(client->address, ipv4, sizeof ipv4) != 0)
+        memset(client->network + NETWORK_BYTES, 0, sizeof client->network - NETWORK_BYTES);
+}
+
+static bool is_counted_by(const struct auth_attempt *attempt, uint32_t key) {
+    bool is_of_account = key == KEY_PAIR || key == KEY_ACCOUNT;
+    if (attempt->account.length == 0)
+        return key == KEY_ADDRESS;
+    return is_of_account || !attempt->is_further;
+}
+
+static bool is_known(const struct auth_attempt *attempt) {
+    const struct bk_actor *actor = &attempt->request->actor;
+    return attempt->has_ticket || bk_slice_is(attempt->collection->name, "_superusers") ||
+           (actor->kind == BK_ACTOR_RECORD && bk_slice_equal(actor->id, attempt->account));
+}
+
+static struct bk_tally *tally_of(struct auth_attempts *attempts,
+                                 const struct auth_attempt *attempt) {
+    return attempt->account.length > 0 ? &attempts->failures : &attempts->tickets;
 }
 
 /* In lower case: whether names differ by it is the collection's business. */
@@ -82,28 +115,34 @@ static struct bk_slice fold(struct bk_slice text, char folded[ACCOUNT_BYTES_MAX]
 
 static void make_keys(struct auth_attempt *attempt) {
     const struct bk_request *request = attempt->request;
-    uint8_t client[16];
+    struct auth_client client;
     char folded[ACCOUNT_BYTES_MAX];
-    bk_address_client(request->remote_address, client);
+    auth_client_of(request->remote_address, &client);
     const struct bk_slice tenant = request->tenant->name,
-                          address = bk_slice_make((const char *)client, sizeof client),
+                          address =
+                              bk_slice_make((const char *)client.address, sizeof client.address),
+                          network =
+                              bk_slice_make((const char *)client.network, sizeof client.network),
                           account = fold(attempt->account, folded);
     const struct bk_slice texts[] = {tenant, attempt->collection->id, account, address};
     const struct bk_slice of_address[] = {tenant, address};
+    const struct bk_slice of_network[] = {tenant, network, BK_SLICE("network")};
     attempt->keys[KEY_TENANT] = bk_tally_key(texts, 1);
     attempt->keys[KEY_ADDRESS] = bk_tally_key(of_address, 2);
+    attempt->keys[KEY_NETWORK] = bk_tally_key(of_network, 3);
     attempt->keys[KEY_PAIR] = bk_tally_key(texts, 4);
     attempt->keys[KEY_ACCOUNT] = bk_tally_key(texts, 3);
 }
 
 static int64_t limit_of(const struct auth_attempt *attempt, uint32_t key) {
-    const struct bk_module_context *context = attempt->request->module;
-    const struct auth_options *options = context->options;
+    const struct auth_options *options = context_of(attempt)->options;
     switch (key) {
     case KEY_TENANT:
         return options->failures_tenant_max;
     case KEY_ADDRESS:
         return options->failures_address_max;
+    case KEY_NETWORK:
+        return options->failures_address_max * AUTH_NETWORK_SHARE;
     case KEY_PAIR:
         return attempt->failures_max > 0 ? attempt->failures_max : options->failures_max;
     default:
@@ -113,24 +152,29 @@ static int64_t limit_of(const struct auth_attempt *attempt, uint32_t key) {
 
 /* How long this one limit makes it wait; 0: not at all. One that is reached by
  * guesses that are being judged may be free again in a moment. */
-static uint64_t wait_ms(const struct auth_attempts *attempts, const struct auth_attempt *attempt,
+static uint64_t wait_ms(struct auth_attempts *attempts, const struct auth_attempt *attempt,
                         uint32_t key, uint64_t now) {
     const struct bk_tally_entry *entry =
-        bk_tally_find(&attempts->failures, attempt->keys[key], now);
+        bk_tally_find(tally_of(attempts, attempt), attempt->keys[key], now);
     int64_t limit = limit_of(attempt, key);
     if (entry == NULL || entry->count < limit)
         return 0;
     return entry->count - entry->open_count < limit ? 1 : entry->ends_ms - now;
 }
 
-static uint64_t longest_wait_ms(const struct auth_attempts *attempts,
-                                const struct auth_attempt *attempt, uint64_t now) {
+static bool holds(const struct auth_attempt *attempt, uint32_t key, bool is_at_home) {
+    if (!is_counted_by(attempt, key))
+        return false;
+    return is_at_home ? key == KEY_PAIR : key != KEY_TENANT || !is_known(attempt);
+}
+
+static uint64_t longest_wait_ms(struct auth_attempts *attempts, const struct auth_attempt *attempt,
+                                uint64_t now) {
     uint64_t longest = 0;
-    bool is_pair = attempt->account.length > 0;
-    bool is_at_home =
-        is_pair && bk_tally_find(&attempts->places, attempt->keys[KEY_PAIR], now) != NULL;
-    for (uint32_t i = is_at_home ? KEY_PAIR : 0; i < key_count(attempt); i++) {
-        uint64_t wait = is_at_home && i != KEY_PAIR ? 0 : wait_ms(attempts, attempt, i, now);
+    bool is_at_home = attempt->account.length > 0 &&
+                      bk_tally_find(&attempts->places, attempt->keys[KEY_PAIR], now) != NULL;
+    for (uint32_t i = 0; i < AUTH_ATTEMPT_KEYS_MAX; i++) {
+        uint64_t wait = holds(attempt, i, is_at_home) ? wait_ms(attempts, attempt, i, now) : 0;
         longest = wait > longest ? wait : longest;
     }
     return longest;
@@ -141,11 +185,12 @@ static uint64_t longest_wait_ms(const struct auth_attempts *attempts,
  */
 
 static void count(struct auth_attempts *attempts, struct auth_attempt *attempt, uint64_t now) {
-    const struct bk_module_context *context = attempt->request->module;
-    const struct auth_options *options = context->options;
-    for (uint32_t i = 0; i < key_count(attempt); i++) {
-        struct bk_tally_entry *entry = bk_tally_take(&attempts->failures, attempt->keys[i], now,
-                                                     (uint64_t)options->failures_window_ms);
+    const struct auth_options *options = context_of(attempt)->options;
+    for (uint32_t i = 0; i < AUTH_ATTEMPT_KEYS_MAX; i++) {
+        if (!is_counted_by(attempt, i))
+            continue;
+        struct bk_tally_entry *entry = bk_tally_take(tally_of(attempts, attempt), attempt->keys[i],
+                                                     now, (uint64_t)options->failures_window_ms);
         entry->count++;
         entry->open_count++;
         attempt->begun_ms[i] = entry->begun_ms;
@@ -153,23 +198,29 @@ static void count(struct auth_attempts *attempts, struct auth_attempt *attempt, 
     attempt->is_counted = true;
 }
 
-bool auth_attempt_begin(struct auth_attempt *attempt) {
+enum bk_status auth_attempt_try(struct auth_attempt *attempt) {
     struct bk_request *request = attempt->request;
-    struct auth_attempts *attempts = &state_of(request)->attempts;
+    struct auth_attempts *attempts = attempts_of(attempt);
     /* The control socket and calls in process come from no address. */
     if (request->is_control || request->remote_address.length == 0)
-        return true;
+        return BK_OK;
     uint64_t now = now_ms();
     make_keys(attempt);
     uint64_t wait = longest_wait_ms(attempts, attempt, now);
     if (wait == 0) {
         count(attempts, attempt, now);
-        return true;
+        return BK_OK;
     }
     attempts->refused_count++;
     request->retry_after_s = (uint32_t)((wait + MS_PER_SECOND - 1) / MS_PER_SECOND);
-    bk_answer_error(request, BK_TOO_MANY, attempt->message);
-    return false;
+    return BK_TOO_MANY;
+}
+
+bool auth_attempt_begin(struct auth_attempt *attempt) {
+    enum bk_status status = auth_attempt_try(attempt);
+    if (status != BK_OK)
+        bk_answer_error(attempt->request, status, attempt->message);
+    return status == BK_OK;
 }
 
 /* --- the event
@@ -251,12 +302,17 @@ static void report(const struct auth_attempt *attempt, struct bk_slice id, uint3
         report_free(own);
 }
 
+static bool is_reported_by(const struct auth_attempt *attempt, uint32_t key) {
+    return key == KEY_TENANT || is_counted_by(attempt, key);
+}
+
 static void tell(struct auth_attempts *attempts, const struct auth_attempt *attempt,
                  struct bk_slice id, uint64_t now) {
     struct bk_tally *reports = &attempts->reports;
     bool is_told = true;
-    for (uint32_t i = 0; i < key_count(attempt); i++)
+    for (uint32_t i = 0; i < AUTH_ATTEMPT_KEYS_MAX; i++)
         is_told &=
+            !is_reported_by(attempt, i) ||
             bk_tally_take(reports, attempt->keys[i], now, REPORT_WINDOW_MS)->count < reports_max[i];
     /* What was left out is the tenant's. */
     struct bk_tally_entry *tenant =
@@ -268,8 +324,9 @@ static void tell(struct auth_attempts *attempts, const struct auth_attempt *atte
     }
     uint32_t omitted_count = tenant->kept_count;
     tenant->kept_count = 0;
-    for (uint32_t i = 0; i < key_count(attempt); i++)
-        bk_tally_take(reports, attempt->keys[i], now, REPORT_WINDOW_MS)->count++;
+    for (uint32_t i = 0; i < AUTH_ATTEMPT_KEYS_MAX; i++)
+        if (is_reported_by(attempt, i))
+            bk_tally_take(reports, attempt->keys[i], now, REPORT_WINDOW_MS)->count++;
     report(attempt, id, omitted_count);
 }
 
@@ -281,8 +338,11 @@ static void tell(struct auth_attempts *attempts, const struct auth_attempt *atte
  * already. */
 static void settle(struct auth_attempts *attempts, const struct auth_attempt *attempt,
                    bool is_given_back, uint64_t now) {
-    for (uint32_t i = 0; i < key_count(attempt); i++) {
-        struct bk_tally_entry *entry = bk_tally_find(&attempts->failures, attempt->keys[i], now);
+    for (uint32_t i = 0; i < AUTH_ATTEMPT_KEYS_MAX; i++) {
+        if (!is_counted_by(attempt, i))
+            continue;
+        struct bk_tally_entry *entry =
+            bk_tally_find(tally_of(attempts, attempt), attempt->keys[i], now);
         if (entry == NULL || entry->begun_ms != attempt->begun_ms[i] || entry->open_count == 0)
             continue;
         entry->open_count--;
@@ -302,15 +362,15 @@ static void remember_place(struct auth_attempts *attempts, const struct auth_att
 
 void auth_attempt_end(struct auth_attempt *attempt, enum auth_attempt_outcome outcome,
                       struct bk_slice id) {
-    struct auth_attempts *attempts = &state_of(attempt->request)->attempts;
     uint64_t now = now_ms();
-    if (!attempt->is_counted)
+    if (!attempt->is_counted) /* perhaps it was never begun */
         return;
+    struct auth_attempts *attempts = attempts_of(attempt);
     attempt->is_counted = false;
     settle(attempts, attempt, outcome != AUTH_ATTEMPT_FAILED, now);
     if (outcome == AUTH_ATTEMPT_PASSED && attempt->account.length > 0)
         remember_place(attempts, attempt, now);
-    if (outcome == AUTH_ATTEMPT_FAILED) {
+    if (outcome == AUTH_ATTEMPT_FAILED && !attempt->is_further) {
         attempts->failed_count++;
         tell(attempts, attempt, id, now);
     }

@@ -430,7 +430,7 @@ static enum bk_status auth_init(struct bk_module_context *context, struct bk_err
                                  thread_count > 0 ? thread_count : bk_processor_count(),
                                  (uint32_t)values->password_queue_max);
     bk_pool_give_way(state->pool);
-    auth_password_type_init(&state->password, state->pool);
+    auth_password_type_init(&state->password, context, state->pool);
     bk_schema_add_type(context->schema, &state->password.type);
     auth_cache_init(&state->cache, (uint32_t)values->token_cache_max);
     auth_attempts_init(&state->attempts, values);

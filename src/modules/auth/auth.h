@@ -40,6 +40,7 @@ struct auth_cache {
 struct auth_password_type {
     struct bk_field_type type;
     struct bk_pool *pool;
+    const struct bk_module_context *context; /* the module's */
 };
 
 /* Numbers of the tenant's signing keys, see keys.c. */
@@ -61,7 +62,7 @@ struct auth_tenant {
 
 /* See attempts.c. */
 struct auth_attempts {
-    struct bk_tally failures, reports, places;
+    struct bk_tally failures, tickets, reports, places;
     uint64_t failed_count, refused_count, unreported_count;
 };
 
@@ -90,7 +91,7 @@ struct auth_state {
     struct bk_metrics_source metrics;
     uint64_t logins, logins_failed;
     char peeked_tenant[BK_TENANT_NAME_BYTES_MAX]; /* of the token looked at last */
-    struct bk_tally otp_tries;                    /* of a record, from one address */
+    struct bk_tally otp_asks, otp_tries;          /* see otp.c; of a record, from one address */
     struct bk_tally otp_unknown;                  /* see otp_unknown.c */
     struct bk_subscription otp_mails;
 };
@@ -100,7 +101,8 @@ enum { AUTH_COLLECTION_COUNT = 9 };
 extern const struct bk_system_collection auth_collections[AUTH_COLLECTION_COUNT];
 
 /* --- password_type.c ---- */
-void auth_password_type_init(struct auth_password_type *password, struct bk_pool *pool);
+void auth_password_type_init(struct auth_password_type *password,
+                             const struct bk_module_context *context, struct bk_pool *pool);
 /* Of the characters of a password field; at least 1. */
 int64_t auth_password_minimum(const struct bk_field *field);
 
@@ -370,7 +372,7 @@ enum auth_attempt_outcome {
     AUTH_ATTEMPT_FAILED,   /* it was wrong, or nobody has it */
     AUTH_ATTEMPT_UNJUDGED, /* nobody has looked at it: the server was busy */
 };
-enum { AUTH_ATTEMPT_KEYS_MAX = 4 };
+enum { AUTH_ATTEMPT_KEYS_MAX = 5 };
 /* In the request's arena, zeroed. */
 struct auth_attempt {
     struct bk_request *request;
@@ -378,15 +380,26 @@ struct auth_attempt {
     /* As the client has typed it (an identity, the id of a code), never what was found of it: the
      * limits of accounts that are not there are the same. Empty: only the address counts. */
     struct bk_slice account;
-    const char *method;    /* "password", "otp": of the event */
-    uint32_t failures_max; /* of the account from one address; 0: the option's */
-    const char *message;   /* of the 429; NULL: "Too Many Requests." */
+    const char *method;                      /* "password", "otp": of the event */
+    uint32_t failures_max;                   /* of the account from one address; 0: the option's */
+    const char *message;                     /* of the 429; NULL: "Too Many Requests." */
+    const struct bk_module_context *context; /* NULL: the request's */
+    bool has_ticket; /* of a mail, which nobody guesses: the limit of the tenant is not theirs */
+    bool is_further; /* of another attempt that counts for the address: only for the account */
     /* Its own. */
     bool is_counted;
     uint64_t keys[AUTH_ATTEMPT_KEYS_MAX], begun_ms[AUTH_ATTEMPT_KEYS_MAX];
 };
 /* On the loop, before anything is looked up or hashed. False: the request was answered, 429. */
 bool auth_attempt_begin(struct auth_attempt *attempt);
+/* The same, unanswered: BK_OK, or BK_TOO_MANY with the request's retry_after_s. */
+enum bk_status auth_attempt_try(struct auth_attempt *attempt);
+/* Whom limits count an address as: itself, of IPv6 its /64; and its network, of IPv6 the /48. */
+struct auth_client {
+    uint8_t address[16], network[16];
+};
+enum { AUTH_NETWORK_SHARE = 3 }; /* a network may as much as so many addresses */
+void auth_client_of(struct bk_slice remote_address, struct auth_client *client);
 /* On the loop, once, before the answer. id: of the record that it was about; empty: none. A failure
  * is the event auth.login_failed, but of many in a minute a few. */
 void auth_attempt_end(struct auth_attempt *attempt, enum auth_attempt_outcome outcome,

@@ -210,7 +210,8 @@ void auth_confirm_email_change(struct bk_request *request) {
     confirming->attempt = (struct auth_attempt){.request = request,
                                                 .collection = collection,
                                                 .account = confirming->ticket.credentials.id,
-                                                .method = "emailChange"};
+                                                .method = "emailChange",
+                                                .has_ticket = true};
     if (!auth_attempt_begin(&confirming->attempt))
         return;
     auth_confirm_begin(confirming, request);

@@ -13,7 +13,9 @@
  *
  * Beside the contract's row, `_auth_codes` has the guesses that were made at an id, whether or not
  * there is such a code, and the task of its mail. Who asks again and again gets the last code that
- * is pending once there are ten; addresses that nobody has are treated alike (otp_unknown.c).
+ * is pending once there are ten; addresses that nobody has are treated alike (otp_unknown.c). How
+ * often may be asked is counted before anything is looked up, so that neither mails nor events nor
+ * what otp_unknown.c keeps grow with what somebody sends.
  */
 #include "auth.h"
 #include "bakend/alloc.h"
@@ -27,6 +29,8 @@ enum {
     SWEPT_ROWS = 4,
     DAY_S = 24 * 60 * 60, /* no code lives longer */
     NOTE_BYTES_MAX = 64 * 1024,
+    ASKS_MAX = 12, /* for an address of mail, in */
+    ASKS_WINDOW_MS = 5 * 60 * 1000,
     TRIES_KEPT_MAX = 10000, /* records, from one address each; about 1 MB */
 };
 
@@ -327,8 +331,68 @@ const struct bk_collection *auth_otp_collection(struct bk_request *request) {
     return NULL;
 }
 
+static struct bk_slice fold(struct bk_slice text, char folded[ADDRESS_BYTES_MAX]) {
+    BK_ASSERT(text.length <= ADDRESS_BYTES_MAX);
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        folded[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    }
+    return bk_slice_make(folded, text.length);
+}
+
+struct ask_limit {
+    uint64_t key, window_ms;
+    int64_t max;
+};
+enum { ASK_LIMITS = 3 };
+
+/* Of one client or network as long as codes live: so long otp_unknown.c keeps what was answered. */
+static void make_ask_limits(const struct otp_request *otp, struct ask_limit limits[ASK_LIMITS]) {
+    const struct bk_request *request = otp->request;
+    const struct auth_options *options = context_of(otp)->options;
+    const struct bk_collection *collection = otp->identity.collection;
+    struct auth_client client;
+    char folded[ADDRESS_BYTES_MAX];
+    auth_client_of(request->remote_address, &client);
+    const struct bk_slice what[ASK_LIMITS][2] = {
+        {BK_SLICE("network"), bk_slice_make((const char *)client.network, sizeof client.network)},
+        {BK_SLICE("client"), bk_slice_make((const char *)client.address, sizeof client.address)},
+        {BK_SLICE("mail"), fold(otp->identity.value, folded)},
+    };
+    const int64_t address_max = options->failures_address_max;
+    const int64_t maxima[ASK_LIMITS] = {address_max * AUTH_NETWORK_SHARE, address_max, ASKS_MAX};
+    uint64_t life_ms = (uint64_t)auth_option_number(collection, "otp", "duration") * 1000;
+    for (size_t i = 0; i < ASK_LIMITS; i++) {
+        const struct bk_slice texts[] = {request->tenant->name, collection->id, what[i][0],
+                                         what[i][1]};
+        bool is_long = i < ASK_LIMITS - 1 && life_ms > ASKS_WINDOW_MS;
+        limits[i].key = bk_tally_key(texts, BK_COUNT_OF(texts));
+        limits[i].window_ms = is_long ? life_ms : ASKS_WINDOW_MS;
+        limits[i].max = maxima[i];
+    }
+}
+
+/* How long it has to wait; 0: it may be asked, and was counted. */
+static uint64_t count_ask(const struct otp_request *otp) {
+    struct auth_state *state = context_of(otp)->state;
+    struct ask_limit limits[ASK_LIMITS];
+    uint64_t now = bk_clock_monotonic_ns() / 1000000;
+    if (otp->request->is_control || otp->request->remote_address.length == 0)
+        return 0;
+    make_ask_limits(otp, limits);
+    for (size_t i = 0; i < ASK_LIMITS; i++) {
+        const struct bk_tally_entry *entry = bk_tally_find(&state->otp_asks, limits[i].key, now);
+        if (entry != NULL && entry->count >= limits[i].max)
+            return entry->ends_ms - now;
+    }
+    for (size_t i = 0; i < ASK_LIMITS; i++)
+        bk_tally_take(&state->otp_asks, limits[i].key, now, limits[i].window_ms)->count++;
+    return 0;
+}
+
 void auth_request_otp(struct bk_request *request) {
-    if (auth_otp_collection(request) == NULL)
+    const struct bk_collection *collection = auth_otp_collection(request);
+    if (collection == NULL)
         return;
     struct otp_request *otp = bk_arena_alloc_zero(&request->arena, sizeof *otp);
     const struct auth_form_text texts[] = {{.name = "email",
@@ -339,7 +403,14 @@ void auth_request_otp(struct bk_request *request) {
     if (!auth_form_read(request, texts, BK_COUNT_OF(texts)))
         return;
     otp->request = request;
+    otp->identity.collection = collection;
     otp->identity.field = BK_SLICE("email");
+    uint64_t wait_ms = count_ask(otp);
+    if (wait_ms > 0) {
+        request->retry_after_s = (uint32_t)((wait_ms + 999) / 1000);
+        bk_answer_error(request, BK_TOO_MANY, NULL);
+        return;
+    }
     begin(otp);
 }
 
@@ -413,6 +484,8 @@ static enum bk_status on_mail(struct bk_subscription *subscription, struct bk_te
 }
 
 void auth_otp_init(struct auth_state *state) {
+    const struct auth_options *options = state->context->options;
+    bk_tally_init(&state->otp_asks, (uint32_t)options->failures_memory_max);
     bk_tally_init(&state->otp_tries, TRIES_KEPT_MAX);
     auth_otp_unknown_init(state);
     state->otp_mails = (struct bk_subscription){.name = "auth.otp_sent",
@@ -425,6 +498,7 @@ void auth_otp_init(struct auth_state *state) {
 
 void auth_otp_fini(struct auth_state *state) {
     bk_bus_unsubscribe(state->context->bus, &state->otp_mails);
+    bk_tally_fini(&state->otp_asks);
     bk_tally_fini(&state->otp_tries);
     auth_otp_unknown_fini(state);
 }

@@ -1,8 +1,8 @@
 /*
  * Signing in by a one-time password.
  *
- *   loop     the guess is counted for its address and, with all that were right, for the record it
- *            is about (the contract's five in three minutes)
+ *   loop     the guess is counted for its address and for the record it is about, whatever code it
+ *            is for; and, with all that were right, for both (the contract's five in three minutes)
  *   writer   the guess is counted at its id, then judged; a code dies after five. One whose mail
  *            has left proves the address: it is used up and the record is verified at once, whether
  *            or not the grant comes about, where one factor is enough
@@ -28,7 +28,8 @@ enum otp_outcome { OTP_INVALID, OTP_RIGHT, OTP_NEEDS_POOL };
 struct otp_login {
     struct bk_write write;
     struct bk_job job;
-    struct auth_attempt attempt;
+    struct auth_attempt attempt; /* at the id */
+    struct auth_attempt further; /* at the record, or what stands for one */
     struct auth_grant grant;
     struct bk_slice id, code;
     struct bk_slice hash; /* OTP_NEEDS_POOL */
@@ -46,13 +47,18 @@ static void refuse(struct otp_login *login, enum bk_status status, const char *m
     bk_answer_error(login->grant.request, status, message);
 }
 
+static void end(struct otp_login *login, enum auth_attempt_outcome outcome, struct bk_slice id) {
+    auth_attempt_end(&login->further, outcome, id);
+    auth_attempt_end(&login->attempt, outcome, id);
+}
+
 static void fail(struct otp_login *login) {
-    auth_attempt_end(&login->attempt, AUTH_ATTEMPT_FAILED, login->grant.credentials.id);
+    end(login, AUTH_ATTEMPT_FAILED, login->grant.credentials.id);
     refuse(login, BK_INVALID, invalid_message);
 }
 
 static void give_up(struct otp_login *login, enum bk_status status) {
-    auth_attempt_end(&login->attempt, AUTH_ATTEMPT_UNJUDGED, BK_SLICE_EMPTY);
+    end(login, AUTH_ATTEMPT_UNJUDGED, BK_SLICE_EMPTY);
     refuse(login, status, NULL);
 }
 
@@ -228,7 +234,7 @@ static void ask_pool(struct otp_login *login) {
 
 static void succeed(struct otp_login *login) {
     struct auth_grant *grant = &login->grant;
-    auth_attempt_end(&login->attempt, AUTH_ATTEMPT_PASSED, grant->credentials.id);
+    end(login, AUTH_ATTEMPT_PASSED, grant->credentials.id);
     grant->event_type = BK_SLICE("auth.login");
     grant->method = BK_SLICE("otp");
     grant->context = BK_SLICE("otp");
@@ -263,12 +269,27 @@ static bool is_limited(const struct otp_login *login, struct bk_slice record) {
     const struct bk_request *request = login->grant.request;
     const struct bk_module_context *context = request->module;
     struct auth_state *state = context->state;
-    const struct bk_slice texts[] = {request->tenant->name, login->grant.collection->id, record,
-                                     request->remote_address};
+    struct auth_client client;
+    auth_client_of(request->remote_address, &client);
+    const struct bk_slice texts[] = {
+        request->tenant->name, login->grant.collection->id, record,
+        bk_slice_make((const char *)client.address, sizeof client.address)};
     struct bk_tally_entry *entry =
         bk_tally_take(&state->otp_tries, bk_tally_key(texts, BK_COUNT_OF(texts)),
                       bk_clock_monotonic_ns() / 1000000, TRIES_WINDOW_MS);
     return entry->count++ >= TRIES_MAX;
+}
+
+/* Each code has an id of its own: a new one is not to begin the account's count anew. */
+static bool is_refused(struct otp_login *login, struct bk_slice record) {
+    if (is_limited(login, record))
+        return true;
+    login->further = login->attempt;
+    login->further.account = record;
+    login->further.failures_max = 0;
+    login->further.is_further = true;
+    login->further.is_counted = false;
+    return auth_attempt_try(&login->further) != BK_OK;
 }
 
 /* What stands for a record where an address had none; else empty. */
@@ -286,7 +307,7 @@ static void begin(struct otp_login *login) {
     const struct bk_collection *collection = auth_otp_collection(request);
     struct auth_otp_row row = {0};
     if (collection == NULL) {
-        auth_attempt_end(&login->attempt, AUTH_ATTEMPT_UNJUDGED, BK_SLICE_EMPTY);
+        end(login, AUTH_ATTEMPT_UNJUDGED, BK_SLICE_EMPTY);
         return;
     }
     auth_grant_init(&login->grant, request, collection);
@@ -299,9 +320,8 @@ static void begin(struct otp_login *login) {
         row.record = pretended_record(login);
     bool is_counted = !login->is_second && row.record.length > 0;
     if ((status == BK_OK || status == BK_NOT_FOUND) && is_counted &&
-        is_limited(login, row.record)) {
-        auth_attempt_end(&login->attempt, AUTH_ATTEMPT_FAILED,
-                         status == BK_OK ? row.record : BK_SLICE_EMPTY);
+        is_refused(login, row.record)) {
+        end(login, AUTH_ATTEMPT_FAILED, status == BK_OK ? row.record : BK_SLICE_EMPTY);
         refuse(login, BK_TOO_MANY, limited_message);
     } else if (status == BK_OK || status == BK_NOT_FOUND) {
         submit(login);

@@ -201,6 +201,7 @@ struct comparing {
     struct bk_job job;
     struct bk_field_work *work;
     struct bk_slice plain, stored;
+    struct auth_attempt attempt;
     enum bk_status status;
 };
 
@@ -210,8 +211,17 @@ static void on_compare(struct bk_job *job, uint32_t thread_index) {
     comparing->status = bk_password_verify(comparing->stored, comparing->plain);
 }
 
+static enum auth_attempt_outcome outcome_of(enum bk_status status) {
+    if (status == BK_OK)
+        return AUTH_ATTEMPT_PASSED;
+    return status == BK_UNAUTHORIZED ? AUTH_ATTEMPT_FAILED : AUTH_ATTEMPT_UNJUDGED;
+}
+
 static void on_compared(struct bk_job *job) {
     struct comparing *comparing = bk_container_of(job, struct comparing, job);
+    if (comparing->attempt.is_counted)
+        auth_attempt_end(&comparing->attempt, outcome_of(comparing->status),
+                         comparing->work->account);
     comparing->work->done(comparing->work, comparing->status);
 }
 
@@ -224,13 +234,25 @@ static enum bk_status compare(struct bk_field_work *work, struct bk_slice stored
     comparing->stored = stored;
     comparing->job.run = on_compare;
     comparing->job.done = on_compared;
-    enum bk_status status = bk_pool_submit(password->pool, &comparing->job);
+    comparing->attempt = (struct auth_attempt){.context = password->context,
+                                               .request = work->request,
+                                               .collection = work->field->collection,
+                                               .account = work->account,
+                                               .method = "oldPassword"};
+    enum bk_status status = work->request == NULL ? BK_OK : auth_attempt_try(&comparing->attempt);
+    if (status != BK_OK)
+        return status;
+    status = bk_pool_submit(password->pool, &comparing->job);
+    if (status != BK_OK && comparing->attempt.is_counted)
+        auth_attempt_end(&comparing->attempt, AUTH_ATTEMPT_UNJUDGED, work->account);
     if (status == BK_BUSY)
         return BK_TOO_MANY;
     return status == BK_OK ? BK_END : status;
 }
 
-void auth_password_type_init(struct auth_password_type *password, struct bk_pool *pool) {
+void auth_password_type_init(struct auth_password_type *password,
+                             const struct bk_module_context *context, struct bk_pool *pool) {
+    password->context = context;
     password->pool = pool;
     password->type = (struct bk_field_type){
         .name = "password",

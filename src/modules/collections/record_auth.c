@@ -106,7 +106,9 @@ enum bk_status collections_auth_begin(struct record_change *change,
                                              .value = &auth->compared,
                                              .arena = &change->request->arena,
                                              .problems = &change->begun_problems,
-                                             .field = auth->password_field};
+                                             .field = auth->password_field,
+                                             .request = change->request,
+                                             .account = change->id};
     return auth->password_field->type->compare(&auth->comparing, auth->compared_hash);
 }
 

@@ -106,6 +106,39 @@ static bool is_asked_late(const struct record_change *change) {
            collections_input_needs_record(change);
 }
 
+/* --- asking before hashing -------------------------------------------------------------------- */
+
+/* Who may not change a record is not to make passwords be hashed, nor to see by the time it takes
+ * whether there is one. Parts of a batch are asked on the writer alone, since what stands before
+ * them may be what makes the rule hold. */
+static bool is_asked_before(const struct record_change *change) {
+    const struct bk_field *password = bk_collection_field(change->collection, BK_SLICE("password"));
+    return change->auth != NULL && change->action == RECORD_UPDATE && !change->is_asked_late &&
+           password != NULL && change->is_given[password->index] &&
+           !bk_slice_is(change->context, "batch") &&
+           !bk_actor_is_superuser(&change->request->actor);
+}
+
+static enum bk_status on_ask(struct bk_connection *connection, struct bk_read *read) {
+    const struct record_change *change = bk_container_of(read, struct record_change, asking);
+    return bk_question_ask(&change->question, connection, change->id);
+}
+
+static void on_asked(struct bk_read *read, enum bk_status status) {
+    struct record_change *change = bk_container_of(read, struct record_change, asking);
+    if (status == BK_OK)
+        begin(change);
+    else
+        change->prepared(change, status);
+}
+
+static void ask_before(struct record_change *change) {
+    change->asking = (struct bk_read){.run = on_ask, .done = on_asked};
+    enum bk_status status = bk_store_read(change->request->tenant->database, &change->asking);
+    if (status != BK_OK)
+        change->prepared(change, status);
+}
+
 void collections_change_prepare(struct record_change *change) {
     change->message = NULL;
     change->auth = NULL;
@@ -125,6 +158,8 @@ void collections_change_prepare(struct record_change *change) {
         change->prepared(change, status);
     else if (change->action == RECORD_DELETE)
         change->prepared(change, BK_OK);
+    else if (is_asked_before(change))
+        ask_before(change);
     else
         begin(change);
 }

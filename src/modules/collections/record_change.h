@@ -58,6 +58,7 @@ struct record_change {
     uint32_t modification_count;
     struct bk_asker asker;
     struct bk_question question;
+    struct bk_read asking; /* the question, before something is hashed */
     struct bk_show *show;
     struct record_auth *auth;
     struct bk_problems begun_problems; /* of what has begun; they are told with all others */
