@@ -58,7 +58,7 @@ struct realtime {
     struct bk_task task;             /* fan_out.c */
     struct bk_list busy;             /* tenants with events to send */
     uint64_t serial;                 /* of the last event sent */
-    struct bk_map viewers;           /* by label, the first of a ring */
+    struct bk_map viewers;           /* by actor's id, the first of a ring */
     struct bk_list viewers_by_check; /* the one checked longest ago first */
     int64_t expires_s;               /* no viewer's token ends before; 0: none will end */
     struct bk_revocation_hook revocation;
@@ -298,7 +298,7 @@ bool realtime_filter_passes(struct realtime_filter *filter, struct realtime_item
 /* Shared by all connections of one token in one tenant; one more for its guests. */
 struct realtime_viewer {
     struct bk_list checked; /* of realtime->viewers_by_check; guests are in none */
-    struct bk_list same;    /* a ring: those of one label */
+    struct bk_list same;    /* a ring: those of one id */
     struct bk_list peers;
     struct realtime_tenant *tenant;
     struct bk_tenant *home; /* that issued the token, held; NULL for guests and the system */

@@ -19,8 +19,6 @@
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
 
-#include <stdio.h>
-
 enum { CHECK_MS = 60000, CHECKS_PER_TICK = 200, ARENA_BYTES = 64 * 1024 };
 
 /* --- who -------------------------------------------------------------------------------------- */
@@ -90,25 +88,33 @@ void realtime_viewer_join_guest(struct realtime_peer *peer) {
     join(peer, tenant->guest);
 }
 
+/* What a connection and an event of its actor have in common when the collection was renamed in
+ * between: the ring of a viewer is found by it, and who is meant in the ring is looked at. */
+static struct bk_slice id_in(struct bk_slice label) {
+    size_t slash = bk_slice_find(label, '/');
+    return slash < label.length ? bk_slice_make(label.data + slash + 1, label.length - slash - 1)
+                                : label;
+}
+
 static void enter_ring(struct realtime *realtime, struct realtime_viewer *viewer) {
-    struct realtime_viewer *first = bk_map_get(&realtime->viewers, viewer->actor.label);
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, id_in(viewer->actor.label));
     if (first == NULL)
-        bk_map_put(&realtime->viewers, viewer->actor.label, viewer);
+        bk_map_put(&realtime->viewers, id_in(viewer->actor.label), viewer);
     else
         bk_list_push(&first->same, &viewer->same);
 }
 
 static void leave_ring(struct realtime *realtime, struct realtime_viewer *viewer) {
-    struct realtime_viewer *first = bk_map_get(&realtime->viewers, viewer->actor.label);
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, id_in(viewer->actor.label));
     struct bk_list *next = viewer->same.next;
     bk_list_remove(&viewer->same);
     if (first != viewer)
         return;
-    (void)bk_map_remove(&realtime->viewers, viewer->actor.label);
+    (void)bk_map_remove(&realtime->viewers, id_in(viewer->actor.label));
     if (next == &viewer->same)
         return;
     first = bk_container_of(next, struct realtime_viewer, same);
-    bk_map_put(&realtime->viewers, first->actor.label, first);
+    bk_map_put(&realtime->viewers, id_in(first->actor.label), first);
 }
 
 static bool is_same_actor(const struct bk_actor *one, const struct bk_actor *other) {
@@ -129,7 +135,7 @@ static bool is_same(const struct realtime_viewer *viewer, const struct realtime_
 
 static struct realtime_viewer *find(const struct realtime_tenant *tenant,
                                     const struct bk_actor *actor, struct bk_slice token) {
-    struct realtime_viewer *first = bk_map_get(&tenant->realtime->viewers, actor->label);
+    struct realtime_viewer *first = bk_map_get(&tenant->realtime->viewers, id_in(actor->label));
     if (first == NULL || is_same(first, tenant, actor, token))
         return first;
     BK_LIST_FOR_EACH(node, &first->same) {
@@ -258,7 +264,7 @@ static void set_due_if_meant(struct realtime_viewer *viewer, const struct bk_rev
 void realtime_viewers_on_revoked(struct bk_revocation_hook *hook,
                                  const struct bk_revocation *revocation) {
     struct realtime *realtime = bk_container_of(hook, struct realtime, revocation);
-    struct realtime_viewer *first = bk_map_get(&realtime->viewers, revocation->label);
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, id_in(revocation->label));
     struct bk_list due;
     bk_list_init(&due);
     if (revocation->label.length == 0) {
@@ -326,7 +332,7 @@ static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
 static void check_label(struct realtime_tenant *tenant, struct bk_slice label) {
     struct realtime *realtime = tenant->realtime;
     struct bk_list due;
-    struct realtime_viewer *first = bk_map_get(&realtime->viewers, label);
+    struct realtime_viewer *first = bk_map_get(&realtime->viewers, id_in(label));
     if (first == NULL)
         return;
     /* A check may end any viewer of the ring, but no other: those due wait at the front. */
@@ -355,18 +361,6 @@ static void check_all_soon(struct realtime_tenant *tenant) {
     }
 }
 
-/* What a key may is in its record, and keys have a label of their own. */
-static void check_key(struct realtime_tenant *tenant, struct bk_slice subject) {
-    static const struct bk_slice head = BK_SLICE_INIT("_apiKeys/");
-    char label[64];
-    if (!bk_slice_starts_with(subject, head))
-        return;
-    int length = snprintf(label, sizeof label, "key/%.*s", (int)(subject.length - head.length),
-                          subject.data + head.length);
-    if (length > 0 && (size_t)length < sizeof label)
-        check_label(tenant, bk_slice_make(label, (size_t)length));
-}
-
 void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_event *event) {
     struct bk_slice type = event->fields.type;
     if (tenant->realtime->viewers.count == 0)
@@ -377,7 +371,6 @@ void realtime_viewers_on_event(struct realtime_tenant *tenant, const struct bk_e
                                                   bk_slice_ends_with(type, BK_SLICE(".deleted")))) {
         realtime_askers_on_change(tenant, event->fields.subject);
         check_label(tenant, event->fields.subject);
-        check_key(tenant, event->fields.subject);
     }
 }
 

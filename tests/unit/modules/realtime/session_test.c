@@ -423,7 +423,7 @@ static void test_what_the_authenticator_revokes_is_closed_at_once(void **state) 
     struct client *also_one = connect_as("default u one a", NULL);
     struct client *other_session = connect_as("default u one b", NULL);
     struct client *other = connect_as("default u two a", NULL), *guest = connect_guest();
-    revoke("users/one", "a");
+    revoke("renamed/one", "a");
     assert_int_equal(one->code, REALTIME_CODE_TOKEN);
     assert_int_equal(also_one->code, REALTIME_CODE_TOKEN);
     assert_false(other_session->is_closing);
