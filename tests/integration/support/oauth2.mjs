@@ -81,6 +81,10 @@ export async function startProvider(t, { redirectURL, method = 'client_secret_ba
   return { issuer, people, config, userInfoURL: `${issuer}/me` };
 }
 
+/** Node 18 has them in one line, and a comma in each date. */
+const cookieLines = (headers) =>
+  headers.getSetCookie?.() ?? (headers.get('set-cookie') ?? '').split(/, (?=[^;,=]+=)/).filter(Boolean);
+
 /**
  * What a browser does that is sent to `url`: follows redirects, with cookies, until it would go to `end`.
  * @returns {Promise<URL>} where that is
@@ -92,7 +96,7 @@ export async function follow(url, end) {
     const answer = await fetch(url, { redirect: 'manual', headers: { cookie } });
     const location = answer.headers.get('location');
     if (!location) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
-    for (const line of answer.headers.getSetCookie()) {
+    for (const line of cookieLines(answer.headers)) {
       const [, name, value] = /^([^=]*)=([^;]*)/.exec(line);
       cookies.set(name, value);
     }
