@@ -638,7 +638,7 @@ void auth_impersonate(struct bk_request *request);
 void auth_methods(struct bk_request *request);
 void auth_with_oauth2(struct bk_request *request);
 void auth_oauth2_redirect(struct bk_request *request);
-void auth_oauth2_page(struct bk_request *request);
+void auth_page(struct bk_request *request);
 void auth_request_verification(struct bk_request *request);
 void auth_confirm_verification(struct bk_request *request);
 void auth_request_password_reset(struct bk_request *request);

@@ -1,7 +1,7 @@
 /*
  * Where a provider sends people back to. The page that began listens on an event stream, under the
  * topic @oauth2, and the state that it gave the provider is the id of that stream: it alone is told
- * the code, once, and goes on with it; the popup ends at a page that says how it went.
+ * the code, once, and goes on with it; the popup ends at a page that says how it went, see pages.c.
  *
  * Whoever is tricked into ending a sign-in that somebody else has begun comes from another address
  * than the stream, and nobody is told. The id of a stream is 40 random characters that only its
@@ -16,21 +16,6 @@
 enum { NAME_MS = 60 * 1000, MESSAGE_BYTES_MAX = 256 * 1024, TEMPORARY = 307, SEE_OTHER = 303 };
 
 #define TOPIC "@oauth2"
-
-/* What is behind the '#' is told by the page itself, without a script. */
-static const char page[] =
-    "<!DOCTYPE html>\n"
-    "<html lang=\"en\">\n"
-    "<meta charset=\"utf-8\">\n"
-    "<meta name=\"viewport\" content=\"width=device-width\">\n"
-    "<title>Bakend</title>\n"
-    "<style>body{font:1.1em/1.5 sans-serif;margin:20vh auto;max-width:30em;padding:0 1em;"
-    "text-align:center}p{display:none}p:target{display:block}</style>\n"
-    "<p id=\"/auth/oauth2-redirect-success\">Auth completed. You can close this window and go back "
-    "to the app.</p>\n"
-    "<p id=\"/auth/oauth2-redirect-failure\">Failed to authenticate. You can close this window and "
-    "go back to the app to try again.</p>\n"
-    "</html>\n";
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -125,13 +110,4 @@ void auth_oauth2_redirect(struct bk_request *request) {
     bk_answer_header(request, "Cache-Control", BK_SLICE("no-store"));
     bk_answer_header(request, "Referrer-Policy", BK_SLICE("no-referrer"));
     bk_answer(request, request->method == BK_POST ? SEE_OTHER : TEMPORARY);
-}
-
-void auth_oauth2_page(struct bk_request *request) {
-    request->content_type = "text/html; charset=utf-8";
-    bk_answer_header(request, "Content-Security-Policy",
-                     BK_SLICE("default-src 'none'; style-src 'unsafe-inline'; "
-                              "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"));
-    bk_buffer_append_slice(&request->out, bk_slice_from(page));
-    bk_answer(request, 200);
 }
