@@ -9,6 +9,8 @@
  */
 #include "settings.h"
 
+#define LIST "superuserIPs"
+
 struct settings_change {
     struct bk_write write;
     struct bk_request *request;
@@ -73,6 +75,24 @@ enum bk_status settings_store(struct bk_transaction *transaction, const struct b
     return status == BK_OK ? emit(transaction, whole, former) : status;
 }
 
+/* Whoever changes the list may go on: a wrong one would lock out those who can mend it. The control
+ * socket, to which the list does not apply, may set any. */
+static void check_lock_out(struct bk_request *request, const struct bk_settings *shared) {
+    struct bk_network own;
+    uint32_t count = shared->superuser_network_count;
+    if (request->is_control || count == 0 || bk_json_get(request->json, BK_SLICE(LIST)) == NULL ||
+        bk_network_parse(request->remote_address, &own) != BK_OK)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (bk_network_contains(&shared->superuser_networks[i], own.address))
+            return;
+    struct bk_slice message =
+        bk_arena_format(&request->arena, "It would lock you out: add your own address, %.*s.",
+                        BK_SLICE_PRINT(request->remote_address));
+    if (message.length > 0)
+        bk_problems_add(&request->problems, BK_SLICE(LIST), "validation_locks_out", message.data);
+}
+
 /* May run again: begins anew. */
 static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write *write) {
     struct settings_change *change = bk_container_of(write, struct settings_change, write);
@@ -98,7 +118,10 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     bk_buffer_clear(&request->out);
     write_shown(whole, &request->out);
     settings_share(whole, &request->arena, &change->shared);
+    check_lock_out(request, &change->shared);
     status = bk_arena_status(&request->arena);
+    if (status == BK_OK && request->problems.count > 0)
+        status = BK_INVALID;
     if (status != BK_OK)
         return status;
     if (bk_slice_equal(whole->text, former->text))
