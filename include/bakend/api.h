@@ -409,6 +409,9 @@ struct bk_revocation {
     struct bk_slice label;   /* of the actor: "users/abc", "key/abc"; empty: all with a session */
     struct bk_slice session; /* that alone, whatever the label; empty: all of the actor's */
     struct bk_slice collection_id; /* of records of this collection only; empty: of any */
+    /* Of an event stream, whose client is a guest then, as the contract has it: what else is open
+     * ends all the same. */
+    bool leaves_guest;
 };
 struct bk_revocation_hook {
     struct bk_list link;

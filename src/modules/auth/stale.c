@@ -13,6 +13,12 @@
 
 enum { PAYLOAD_ARENA_BYTES = 256 * 1024 };
 
+/* What the contract knows, too. */
+static bool is_change_of_record(struct bk_slice reason) {
+    return bk_slice_is(reason, "password") || bk_slice_is(reason, "tokenKey") ||
+           bk_slice_is(reason, "deleted");
+}
+
 /* The session that an event of ours tells of: its connections are closed. */
 static void revoke(struct auth_state *state, struct bk_tenant *tenant,
                    const struct bk_event_fields *fields) {
@@ -23,7 +29,8 @@ static void revoke(struct auth_state *state, struct bk_tenant *tenant,
         const struct bk_revocation revocation = {
             .tenant = tenant,
             .label = fields->subject,
-            .session = bk_json_get_string(payload, BK_SLICE("session"))};
+            .session = bk_json_get_string(payload, BK_SLICE("session")),
+            .leaves_guest = is_change_of_record(bk_json_get_string(payload, BK_SLICE("reason")))};
         bk_api_revoke(state->context->api, &revocation);
     }
     bk_arena_fini(&arena);

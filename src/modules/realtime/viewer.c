@@ -5,7 +5,8 @@
  * any other by the scope events:read.
  *
  * A token that is over ends the connections that came with it: WebSockets with 4501, streams just
- * end, and their clients come back as who they are by then. It is over
+ * end, and their clients come back as who they are by then. Where the record has changed or gone,
+ * a stream becomes a guest's instead, as in the contract. It is over
  *
  *   when the authenticator says so (a session ended, a key was deleted), at once
  *   when it expires: whose time comes first is known, and the tick looks
@@ -196,10 +197,13 @@ void realtime_viewer_leave(struct realtime_peer *peer) {
 
 /* --- does the token still hold ---------------------------------------------------------------- */
 
-static void end_peer(struct realtime *realtime, struct realtime_peer *peer) {
+static void end_peer(struct realtime *realtime, struct realtime_peer *peer, bool leaves_guest) {
     if (peer->is_stream) {
         realtime->figures.revoked++;
-        realtime_stream_end(peer);
+        if (leaves_guest)
+            realtime_viewer_join_guest(peer);
+        else
+            realtime_stream_end(peer);
         return;
     }
     struct realtime_session *session = bk_container_of(peer, struct realtime_session, peer);
@@ -224,7 +228,7 @@ bool realtime_may_come(const struct realtime_peer *peer, const struct bk_actor *
 }
 
 /* All of its connections, or those from where it may not come any more. */
-static void end_peers(struct realtime_viewer *viewer, bool is_all) {
+static void end_peers(struct realtime_viewer *viewer, bool is_all, bool leaves_guest) {
     struct realtime *realtime = viewer->tenant->realtime;
     /* The last one to leave takes the viewer with it. */
     size_t count = 0;
@@ -237,16 +241,16 @@ static void end_peers(struct realtime_viewer *viewer, bool is_all) {
         struct realtime_peer *peer = bk_container_of(node, struct realtime_peer, viewer_link);
         node = node->next;
         if (is_all || !realtime_may_come(peer, &viewer->actor, viewer->home))
-            end_peer(realtime, peer);
+            end_peer(realtime, peer, leaves_guest);
     }
 }
 
 /* Those that wait in due: what is done with one may end it, but no other. */
-static void revoke_due(struct realtime *realtime, struct bk_list *due) {
+static void revoke_due(struct realtime *realtime, struct bk_list *due, bool leaves_guest) {
     struct bk_list *node;
     while ((node = bk_list_pop(due)) != NULL) {
         bk_list_push(&realtime->viewers_by_check, node);
-        end_peers(bk_container_of(node, struct realtime_viewer, checked), true);
+        end_peers(bk_container_of(node, struct realtime_viewer, checked), true, leaves_guest);
     }
 }
 
@@ -278,7 +282,7 @@ void realtime_viewers_on_revoked(struct bk_revocation_hook *hook,
             set_due_if_meant(bk_container_of(node, struct realtime_viewer, same), revocation, &due);
         }
     }
-    revoke_due(realtime, &due);
+    revoke_due(realtime, &due, revocation->leaves_guest);
 }
 
 static void end_expired(struct realtime *realtime) {
@@ -295,7 +299,7 @@ static void end_expired(struct realtime *realtime) {
         else
             expect(realtime, viewer);
     }
-    revoke_due(realtime, &due);
+    revoke_due(realtime, &due, false);
 }
 
 /* Its connections go over to one who may what the token allows now. */
@@ -321,11 +325,11 @@ static void check(struct realtime *realtime, struct realtime_viewer *viewer) {
         bk_api_authenticate(realtime->context->api, viewer->home, viewer->token, &arena, &actor);
     /* Whatever else is wrong does not make the token worse. */
     if (status == BK_UNAUTHORIZED)
-        end_peers(viewer, true);
+        end_peers(viewer, true, false);
     else if (status == BK_OK && !is_same_actor(&viewer->actor, &actor))
         renew(viewer, &actor);
     else
-        end_peers(viewer, false);
+        end_peers(viewer, false, false);
     bk_arena_fini(&arena);
 }
 

@@ -260,6 +260,23 @@ static void test_since_too_far_back_is_told_by_a_reset(void **state) {
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
+static void test_a_stream_is_a_guests_when_its_record_has_changed(void **state) {
+    (void)state;
+    struct client *client = open_stream();
+    post(client, "default s one", "['secrets/*','posts/*']", 204);
+    const struct bk_revocation revocation = {
+        .tenant = world.module.kernel.tenant, .label = BK_SLICE("users/one"), .leaves_guest = true};
+    bk_api_revoke(realtime_of_world()->context->api, &revocation);
+    emit("secrets.created", "secrets/a", 1);
+    emit("posts.created", "posts/a", 1);
+    run();
+    assert_false(client->is_ended);
+    assert_int_equal(unseen(client), 1);
+    assert_has(next(client), "event:posts/*\n");
+    post(client, "default u two", "[]", 204);
+    leave(client);
+}
+
 static void test_a_stream_ends_with_its_token(void **state) {
     (void)state;
     struct client *client = open_stream(), *guest = open_stream();
@@ -376,6 +393,7 @@ int main(void) {
         TEST(a_post_replaces_what_was_there),
         TEST(since_brings_what_was_missed),
         TEST(since_too_far_back_is_told_by_a_reset),
+        TEST(a_stream_is_a_guests_when_its_record_has_changed),
         TEST(a_stream_ends_with_its_token),
         TEST(one_that_does_not_read_is_ended),
         TEST(an_idle_stream_ends_and_a_drain_ends_all),
