@@ -102,7 +102,7 @@ struct bk_work_kind {
     uint64_t done_kept_ms; /* 0: a task that is done is gone */
     const char *schedule;  /* a cron expression (UTC): one task of each tenant; NULL: none */
     bool is_operators;     /* its schedule is of the tenant "default" alone */
-    bool has_secrets;      /* its payload is shown to nobody */
+    bool has_secrets;      /* its payload is shown to nobody, and sealed on disk */
     /* On the loop, when an attempt begins. Must not block. It ends with one call of bk_work_done,
      * bk_work_again, bk_work_dead or bk_work_postpone, now or later. */
     void (*on_task)(struct bk_work_task *task, void *user);
@@ -292,6 +292,7 @@ struct bk_work_options {
         *data_directory;   /* instance.db, which can be rebuilt: when each tenant is next due */
     uint32_t running_max;  /* of all tenants; 0: 256 */
     uint64_t dead_kept_ms; /* 0: 30 days */
+    struct bk_slice instance_key; /* payloads with secrets are sealed under a key made of it */
 };
 struct bk_work *bk_work_create(const struct bk_work_options *options);
 void bk_work_destroy(struct bk_work *work);

@@ -27,11 +27,13 @@ static struct bk_log log_of(const struct server *server, const char *component) 
 }
 
 static void compose_work(struct server *server) {
-    const struct bk_work_options work = {.loop = server->loop,
-                                         .store = server->store,
-                                         .tenants = server->tenants,
-                                         .log = log_of(server, "work"),
-                                         .data_directory = server->options->data};
+    const struct bk_work_options work = {
+        .loop = server->loop,
+        .store = server->store,
+        .tenants = server->tenants,
+        .log = log_of(server, "work"),
+        .data_directory = server->options->data,
+        .instance_key = {(const char *)server->instance_key, sizeof server->instance_key}};
     server->work = bk_work_create(&work);
 }
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import PocketBase, { BaseAuthStore } from 'pocketbase';
@@ -13,7 +13,7 @@ import { actions } from './support/mail.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
 import { startServer, temporaryFolder } from './support/program.mjs';
 import { recordsPath } from './support/records.mjs';
-import { eventually, startMailServer } from './support/smtp.mjs';
+import { eventually, refuse, startMailServer } from './support/smtp.mjs';
 import { operatorToken } from './support/superuser.mjs';
 
 const PASSWORD = 'secret-1234';
@@ -38,10 +38,10 @@ function appCode(secret) {
 const INVALID = { token: 'validation_invalid_token' };
 
 /** A server whose mails come here, and what the tests do with it. */
-async function world(t, options) {
+async function world(t, options, on) {
   const api = await operator(t, options);
   const mails = actions(api.server, api.token);
-  const smtp = await startMailServer(t);
+  const smtp = await startMailServer(t, {}, { on });
   await mails.useSmtp(smtp.port);
   await mails.set({ meta: { appName: 'Kitchen', appURL: APP_URL } });
   const guest = (action, body, more = {}) =>
@@ -471,4 +471,37 @@ test('a ticket is in no event and no line of the log', async (t) => {
     assert.ok(!said.includes(headOf(secret).jti));
   }
   assert.ok(!said.includes('canary-1234'));
+});
+
+test('a ticket whose mail waits is in no file', async (t) => {
+  const on = {
+    mailFrom: () => {
+      throw refuse(451, 'later');
+    },
+  };
+  const w = await world(t, undefined, on);
+  await w.user('ann@example.com');
+  assert.equal((await w.guest('request-verification', { email: 'ann@example.com' })).status, 204);
+  const sent = await w.post('/api/mail', {
+    template: 'otp',
+    collection: 'users',
+    record: (await w.user('bob@example.com')).id,
+    variables: { OTP: 'canary-of-a-code', OTP_ID: 'x' },
+  });
+  assert.equal(sent.status, 202, sent.text);
+  const waiting = await eventually('both to have been tried', async () => {
+    const { items } = (await w.get('/api/work?filter=kind="mail"')).body;
+    return items.length === 2 && items.every(({ attempts }) => attempts > 0) && items;
+  });
+  const folder = join(w.server.data, 'tenants', 'default');
+  const names = (await readdir(folder)).filter((name) => name.startsWith('data.db'));
+  const files = names.map((name) => join(folder, name));
+  const bytes = (await Promise.all(files.map((file) => readFile(file, 'latin1')))).join('');
+  assert.ok(waiting.every(({ id }) => bytes.includes(id)), 'the tasks are in them');
+  delete on.mailFrom;
+  for (const { id } of waiting) await w.post(`/api/work/${id}/retry`);
+  const token = tokenIn(await w.smtp.take('ann@example.com'));
+  assert.match((await w.smtp.take('bob@example.com')).text, /canary-of-a-code/);
+  assert.ok(!bytes.includes(token) && !bytes.includes(headOf(token).jti));
+  assert.ok(!bytes.includes('canary-of-a-code'));
 });

@@ -189,18 +189,6 @@ static void bind(struct addition *addition, struct bk_statement *statement, bool
     bk_statement_bind_text(statement, 12, addition->unique);
 }
 
-static enum bk_status insert_secret(struct addition *addition) {
-    struct bk_statement *statement;
-    enum bk_status status =
-        work_statement(addition->work, bk_transaction_connection(addition->transaction),
-                       WORK_SQL_INSERT_SECRET, &statement);
-    if (status != BK_OK)
-        return status;
-    bk_statement_bind_text(statement, 1, bk_slice_make(addition->id, sizeof addition->id));
-    bk_statement_bind_text(statement, 2, addition->draft->payload);
-    return bk_statement_run(statement);
-}
-
 /* What is empty is left unbound, which is NULL. */
 static enum bk_status insert_into_inbox(struct addition *addition, bool is_secret) {
     const struct bk_origin *origin = bk_transaction_origin(addition->transaction);
@@ -254,7 +242,10 @@ static enum bk_status insert(struct addition *addition) {
     bool is_plain = draft->unique.length == 0 && draft->key.length == 0;
     enum bk_status status =
         is_plain ? insert_into_inbox(addition, is_secret) : insert_into_table(addition, is_secret);
-    return status == BK_OK && is_secret ? insert_secret(addition) : status;
+    if (status != BK_OK || !is_secret)
+        return status;
+    return work_secret_insert(addition->work, addition->transaction,
+                              bk_slice_make(addition->id, sizeof addition->id), draft->payload);
 }
 
 static enum bk_status add(struct addition *addition) {

@@ -48,10 +48,10 @@ static struct bk_slice copy_to(char **end, struct bk_slice text) {
 }
 
 struct work_attempt *work_attempt_create(struct bk_statement *statement, struct work_kind *kind,
-                                         struct bk_slice secret, bool has_secret) {
+                                         const struct work_secret *secret) {
     struct bk_slice id = bk_statement_text(statement, 1), lane = bk_statement_text(statement, 2);
     struct bk_slice key = bk_statement_text(statement, 3);
-    struct bk_slice payload = has_secret ? secret : bk_statement_text(statement, 6);
+    struct bk_slice payload = secret != NULL ? secret->payload : bk_statement_text(statement, 6);
     struct bk_slice cause = bk_statement_text(statement, 7);
     struct bk_slice actor = bk_statement_text(statement, 8);
     size_t bytes =
@@ -61,6 +61,7 @@ struct work_attempt *work_attempt_create(struct bk_statement *statement, struct 
     *attempt = (struct work_attempt){
         .kind = kind,
         .is_chained = bk_statement_text(statement, 10).length > 0,
+        .is_shut = secret != NULL && secret->is_shut,
         .rowid = bk_statement_int(statement, 0),
         .task = {.attempt = (uint32_t)bk_statement_int(statement, 4),
                  .depth = (uint32_t)bk_statement_int(statement, 9)},
@@ -323,6 +324,10 @@ static void begin(struct work_attempt *attempt) {
     attempt->timeout_ms = attempt->lane->policy.timeout_ms;
     start_time(attempt);
     (void)BK_FAILPOINT("work.handler");
+    if (attempt->is_shut) {
+        bk_work_dead(&attempt->task, work_secret_is_shut, BK_SLICE_EMPTY);
+        return;
+    }
     attempt->kind->declared->on_task(&attempt->task, attempt->kind->user);
 }
 

@@ -18,46 +18,30 @@ enum {
     RUNNING_ROWS_MAX = 100 * 1000 /* with those of kinds that nobody declares any more */
 };
 
-static enum bk_status read_secret(struct bk_work *work, struct bk_connection *connection,
-                                  struct bk_slice id, struct bk_statement **statement,
-                                  bool *is_found) {
-    enum bk_status status = work_statement(work, connection, WORK_SQL_READ_SECRET, statement);
-    *is_found = false;
-    if (status != BK_OK)
-        return status;
-    bk_statement_bind_text(*statement, 1, id);
-    status = bk_statement_step(*statement);
-    *is_found = status == BK_OK;
-    return status == BK_END ? BK_OK : status;
-}
-
 /* Of the row that the statement stands on. */
-static enum bk_status make_attempt(struct bk_work *work, struct bk_connection *connection,
+static enum bk_status make_attempt(struct bk_work *work, struct bk_transaction *transaction,
                                    struct bk_statement *row, struct work_kind *kind,
                                    struct work_attempt **attempt) {
-    struct bk_statement *secret = NULL;
-    bool has_secret = false;
+    struct work_secret secret = {.memory = NULL};
     enum bk_status status = BK_OK;
     if (kind->declared->has_secrets)
-        status =
-            read_secret(work, connection, bk_statement_text(row, ID_COLUMN), &secret, &has_secret);
+        status = work_secret_read(work, transaction, bk_statement_text(row, ID_COLUMN), &secret);
     if (status == BK_OK)
-        *attempt = work_attempt_create(
-            row, kind, has_secret ? bk_statement_text(secret, 0) : BK_SLICE_EMPTY, has_secret);
-    if (secret != NULL)
-        bk_statement_reset(secret);
+        *attempt = work_attempt_create(row, kind, secret.memory != NULL ? &secret : NULL);
+    work_secret_free(&secret);
     return status;
 }
 
 /* --- claims ----------------------------------------------------------------------------------- */
 
 /* At most so many. */
-static enum bk_status find_due(struct bk_work *work, struct bk_connection *connection,
+static enum bk_status find_due(struct bk_work *work, struct bk_transaction *transaction,
                                struct work_round *round, struct work_claim *claim, uint32_t room,
                                struct bk_list *found) {
     char now[BK_TIME_TEXT_BYTES];
     struct bk_statement *statement;
-    enum bk_status status = work_statement(work, connection, WORK_SQL_FIND_DUE, &statement);
+    enum bk_status status =
+        work_statement(work, bk_transaction_connection(transaction), WORK_SQL_FIND_DUE, &statement);
     if (status != BK_OK)
         return status;
     work_time_write(now, round->now_ms);
@@ -71,7 +55,7 @@ static enum bk_status find_due(struct bk_work *work, struct bk_connection *conne
             claim->head_ms = work_time_read(due);
             break;
         }
-        status = make_attempt(work, connection, statement, claim->lane->kind, &attempt);
+        status = make_attempt(work, transaction, statement, claim->lane->kind, &attempt);
         if (status != BK_OK)
             break;
         attempt->task.attempt++;
@@ -104,7 +88,7 @@ enum bk_status work_claim_lane(struct bk_work *work, struct bk_transaction *tran
     struct bk_list found, *node;
     bool is_over = false;
     bk_list_init(&found);
-    enum bk_status status = find_due(work, connection, round, claim,
+    enum bk_status status = find_due(work, transaction, round, claim,
                                      work_round_room(round, transaction, claim->room), &found);
     while ((node = bk_list_pop(&found)) != NULL) {
         struct work_attempt *attempt = bk_container_of(node, struct work_attempt, link);
@@ -142,7 +126,7 @@ enum bk_status work_find_orphans(struct bk_work *work, struct bk_transaction *tr
         struct work_attempt *attempt;
         if (kind == NULL)
             continue;
-        status = make_attempt(work, connection, statement, kind, &attempt);
+        status = make_attempt(work, transaction, statement, kind, &attempt);
         if (status != BK_OK)
             break;
         bk_list_push(&round->orphans, &attempt->link);

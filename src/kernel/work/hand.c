@@ -145,18 +145,12 @@ static enum bk_status mark_cancelled(struct bk_work *work, struct bk_transaction
 
 static enum bk_status read_secret(struct bk_work *work, struct bk_transaction *transaction,
                                   struct row *row) {
-    struct bk_statement *statement;
-    enum bk_status status = work_statement(work, bk_transaction_connection(transaction),
-                                           WORK_SQL_READ_SECRET, &statement);
-    if (status != BK_OK)
-        return status;
-    bk_statement_bind_text(statement, 1, row->id);
-    status = bk_statement_step(statement);
+    struct work_secret secret;
+    enum bk_status status = work_secret_read(work, transaction, row->id, &secret);
     if (status == BK_OK)
-        row->payload =
-            bk_arena_copy(bk_transaction_arena(transaction), bk_statement_text(statement, 0));
-    bk_statement_reset(statement);
-    return status == BK_END ? BK_OK : status;
+        row->payload = bk_arena_copy(bk_transaction_arena(transaction), secret.payload);
+    work_secret_free(&secret);
+    return status;
 }
 
 /* The kind hears of it as of any end, then who hears of all dead ones. */

@@ -138,6 +138,7 @@ struct bk_work *bk_work_create(const struct bk_work_options *options) {
     bk_task_init(&work->begin, work_attempts_begin);
     bk_task_init(&work->stopping, check_stopped);
     work_sql_init(work);
+    work_secrets_init(work, options->instance_key);
     work_clock_init(&work->clock);
     work_turn_init(work);
     work_courtesy_init(work);
@@ -160,6 +161,7 @@ void bk_work_destroy(struct bk_work *work) {
     bk_mailbox_close(work->mailbox);
     bk_mailbox_destroy(work->mailbox);
     bk_map_fini(&work->names);
+    bk_crypto_wipe(work->secret_key, sizeof work->secret_key);
     BK_ASSERT(pthread_mutex_destroy(&work->lock) == 0);
     for (size_t i = 0; i < work->kind_count; i++)
         bk_free(work->kinds[i]);

@@ -8,6 +8,7 @@
 #include "time_private.h"
 
 #include "bakend/clock.h"
+#include "bakend/crypto.h"
 #include "bakend/mailbox.h"
 #include "bakend/map.h"
 #include <pthread.h>
@@ -130,6 +131,7 @@ struct work_attempt {
     bool is_recording;  /* the round in flight records it */
     bool is_chained;    /* by its key: when it ends, the next may begin */
     bool is_orphan;     /* it ran when the program ended */
+    bool is_shut;       /* its payload does not open: see secret.c */
     bool is_probe, has_progress;
     uint32_t skips; /* WORK_SKIP_… */
     uint32_t timeout_ms;
@@ -325,6 +327,7 @@ struct bk_work {
     enum work_phase phase;
     uint32_t slot, running_max;
     uint64_t dead_kept_ms;
+    uint8_t secret_key[BK_KEY_BYTES];
     struct bk_sql sql[WORK_SQL_COUNT];
     struct bk_migration *migrations;
     struct work_kind *kinds[WORK_KINDS_MAX];
@@ -422,6 +425,24 @@ bool work_hints_close(struct work_tenant *tenant, int64_t *due_ms);
 void work_hints_set_ordered(struct work_tenant *tenant, struct bk_slice lane, bool is_ordered);
 void work_hints_forget_ordered(struct work_tenant *tenant, struct bk_slice lane);
 
+/* --- secret.c --------------------------------------------------------------------------------- */
+
+struct work_secret {
+    struct bk_slice payload; /* "null" where there is none */
+    char *memory;            /* of it; NULL: there is no row */
+    bool is_shut;            /* sealed with another key, or for another task */
+};
+/* The error of a task whose payload is shut. */
+extern const struct bk_slice work_secret_is_shut;
+void work_secrets_init(struct bk_work *work, struct bk_slice instance_key);
+/* On the writer. */
+enum bk_status work_secret_insert(struct bk_work *work, struct bk_transaction *transaction,
+                                  struct bk_slice id, struct bk_slice payload);
+/* Whatever comes of it, it is to be freed. */
+enum bk_status work_secret_read(struct bk_work *work, struct bk_transaction *transaction,
+                                struct bk_slice id, struct work_secret *secret);
+void work_secret_free(struct work_secret *secret);
+
 /* --- payload.c, inbox.c ----------------------------------------------------------------------- */
 
 bool work_payload_is_json(struct bk_slice text);
@@ -482,7 +503,7 @@ enum bk_work_lane_state work_lane_state(const struct work_lane *lane, int64_t no
 
 /* On the writer: of the row that a statement of TASK_COLUMNS stands on. */
 struct work_attempt *work_attempt_create(struct bk_statement *statement, struct work_kind *kind,
-                                         struct bk_slice secret, bool has_secret);
+                                         const struct work_secret *secret);
 void work_attempt_free(struct work_attempt *attempt);
 void work_attempts_free(struct bk_list *list);
 /* A hook of its end failed with that: it is recorded without it. */

@@ -25,6 +25,7 @@ struct work_fixture {
     struct support_kernel kernel;
     struct bk_schema_kind *schema;
     struct bk_work *work;
+    struct bk_slice instance_key;
     const struct bk_work_kind *kinds;
     size_t kind_count;
     struct work_fixture_seen seen[WORK_FIXTURE_SEEN_MAX];
@@ -95,7 +96,8 @@ static inline void work_fixture_compose(struct work_fixture *fixture) {
     const struct bk_work_options options = {.loop = fixture->kernel.loop,
                                             .store = fixture->kernel.store,
                                             .tenants = fixture->kernel.tenants,
-                                            .data_directory = fixture->kernel.directory};
+                                            .data_directory = fixture->kernel.directory,
+                                            .instance_key = fixture->instance_key};
     fixture->schema = bk_schema_kind_create(fixture->kernel.tenants, (struct bk_log){0});
     bk_schema_add_system(fixture->schema, &collection, "jobs");
     fixture->work = bk_work_create(&options);

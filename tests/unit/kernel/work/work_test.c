@@ -305,6 +305,60 @@ static void secrets_are_in_no_column_of_the_collection(void **state) {
     assert_string_equal(work_fixture_query(fixture, "SELECT count(*) FROM _work_secrets"), "0");
 }
 
+/* Gives a task the payload of the other one. */
+static enum bk_status run_swap(struct work_fixture *fixture, struct bk_transaction *transaction,
+                               void *user) {
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("UPDATE _work_secrets SET payload = (SELECT payload "
+                             "FROM _work_secrets AS other WHERE other.id <> ?1) WHERE id = ?1"));
+    struct bk_statement *statement;
+    (void)fixture;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, bk_slice_from(user));
+    return bk_statement_run(statement);
+}
+
+static void secrets_are_sealed_on_disk(void **state) {
+    struct work_fixture *fixture = *state;
+    struct bk_work_draft draft = {
+        .kind = "secret", .payload = BK_SLICE("\"hush\""), .delay_ms = 3600 * 1000};
+    char id[BK_WORK_ID_BYTES + 1];
+    assert_int_equal(work_fixture_add(fixture, &draft, 1, id), BK_OK);
+    assert_string_equal(work_fixture_query(fixture, "SELECT count(*) FROM _work_secrets "
+                                                    "WHERE payload LIKE 'sealed:%' "
+                                                    "AND payload NOT LIKE '%hush%'"),
+                        "1");
+    /* Another instance key does not open it, and says so; with the right one it is still there. */
+    work_fixture_close(fixture, 1000);
+    fixture->instance_key = BK_SLICE("another");
+    work_fixture_reopen(fixture);
+    assert_int_equal(work_fixture_do(fixture, bk_work_retry, id), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "state = 'dead'") == 1);
+    assert_int_equal(fixture->seen_count, 0);
+    assert_non_null(strstr(work_fixture_query(fixture, "SELECT error FROM _work"), "instance key"));
+    work_fixture_close(fixture, 1000);
+    fixture->instance_key = BK_SLICE_EMPTY;
+    work_fixture_reopen(fixture);
+    assert_int_equal(work_fixture_do(fixture, bk_work_retry, id), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    assert_string_equal(fixture->seen[0].payload, "\"hush\"");
+}
+
+static void a_sealed_secret_opens_for_its_own_task_alone(void **state) {
+    struct work_fixture *fixture = *state;
+    struct bk_work_draft draft = {
+        .kind = "secret", .payload = BK_SLICE("\"hush\""), .delay_ms = 3600 * 1000};
+    char id[BK_WORK_ID_BYTES + 1];
+    assert_int_equal(work_fixture_add(fixture, &draft, 2, id), BK_OK);
+    assert_int_equal(work_fixture_write_by(fixture, NULL, run_swap, id), BK_OK);
+    assert_int_equal(work_fixture_do(fixture, bk_work_retry, id), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "state = 'dead'") == 1);
+    assert_int_equal(fixture->seen_count, 0);
+}
+
 static void payloads_are_json(void **state) {
     static const char *const right[] = {"0",
                                         "-1.5e+3",
@@ -500,6 +554,8 @@ int main(void) {
         TEST(order_by_key_is_kept_across_failures),
         TEST(what_is_unique_is_added_once_while_it_is_there),
         TEST(secrets_are_in_no_column_of_the_collection),
+        TEST(secrets_are_sealed_on_disk),
+        TEST(a_sealed_secret_opens_for_its_own_task_alone),
         TEST(payloads_are_json),
         TEST(a_paused_lane_hands_over_nothing_even_after_a_restart),
         TEST(a_task_that_waits_is_dead_at_once_when_it_is_cancelled),
