@@ -11,6 +11,9 @@ enum {
     BK_SHA1_BYTES = 20,
     BK_SEAL_BYTES = 24 + 16, /* nonce and tag */
     BK_KEY_BYTES = 32,
+    BK_ED25519_SEED_BYTES = 32,
+    BK_ED25519_PUBLIC_BYTES = 32,
+    BK_ED25519_SIGNATURE_BYTES = 64,
     BK_PASSWORD_HASH_BYTES = 128, /* with NUL */
     BK_PASSWORD_MAX_BYTES = 1024
 };
@@ -35,6 +38,15 @@ void bk_seal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice text
  * this key and for this, or has changed since. */
 bool bk_unseal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice sealed,
                struct bk_slice bound_to);
+/* Ed25519 (RFC 8032). A key is made of its seed once, which costs as much as a signature. */
+struct bk_ed25519_key {
+    uint8_t bytes[BK_ED25519_SEED_BYTES + BK_ED25519_PUBLIC_BYTES];
+};
+void bk_ed25519_key_init(struct bk_ed25519_key *key, const uint8_t seed[BK_ED25519_SEED_BYTES]);
+void bk_ed25519_public(const struct bk_ed25519_key *key, uint8_t out[BK_ED25519_PUBLIC_BYTES]);
+/* Of a then b, which are copied: the message is gone through twice. */
+void bk_ed25519_sign(uint8_t out[BK_ED25519_SIGNATURE_BYTES], const struct bk_ed25519_key *key,
+                     struct bk_slice a, struct bk_slice b);
 /* Constant time for equal lengths. */
 bool bk_crypto_equal(const void *a, const void *b, size_t length);
 void bk_crypto_wipe(void *memory, size_t length);
