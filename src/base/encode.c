@@ -4,47 +4,64 @@
 
 #include "bakend/assert.h"
 
+static const char BASE64_DIGITS[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char BASE64URL_DIGITS[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 static const char HEX_DIGITS_LOWER[] = "0123456789abcdef";
 static const char HEX_DIGITS_UPPER[] = "0123456789ABCDEF";
 
-size_t bk_base64url_encode(char *out, const void *data, size_t length) {
-    const unsigned char *bytes = data;
+/* --- base64 ----------------------------------------------------------------------------------- */
+
+/* Without padding. */
+static inline size_t encode(char *out, const unsigned char *bytes, size_t length,
+                            const char digits[65]) {
     char *cursor = out;
     size_t i = 0;
     for (; length - i >= 3; i += 3) {
         uint32_t group = (uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
-        *cursor++ = BASE64URL_DIGITS[group >> 18];
-        *cursor++ = BASE64URL_DIGITS[group >> 12 & 63];
-        *cursor++ = BASE64URL_DIGITS[group >> 6 & 63];
-        *cursor++ = BASE64URL_DIGITS[group & 63];
+        *cursor++ = digits[group >> 18];
+        *cursor++ = digits[group >> 12 & 63];
+        *cursor++ = digits[group >> 6 & 63];
+        *cursor++ = digits[group & 63];
     }
     if (length - i == 1) {
-        *cursor++ = BASE64URL_DIGITS[bytes[i] >> 2];
-        *cursor++ = BASE64URL_DIGITS[(bytes[i] & 3) << 4];
+        *cursor++ = digits[bytes[i] >> 2];
+        *cursor++ = digits[(bytes[i] & 3) << 4];
     } else if (length - i == 2) {
-        *cursor++ = BASE64URL_DIGITS[bytes[i] >> 2];
-        *cursor++ = BASE64URL_DIGITS[(bytes[i] & 3) << 4 | bytes[i + 1] >> 4];
-        *cursor++ = BASE64URL_DIGITS[(bytes[i + 1] & 15) << 2];
+        *cursor++ = digits[bytes[i] >> 2];
+        *cursor++ = digits[(bytes[i] & 3) << 4 | bytes[i + 1] >> 4];
+        *cursor++ = digits[(bytes[i + 1] & 15) << 2];
     }
     size_t written = (size_t)(cursor - out);
     BK_ASSERT(written == BK_BASE64URL_BYTES(length));
     return written;
 }
 
-/* 0..63, or -1 outside the alphabet. */
-static int base64url_value(char c) {
+size_t bk_base64url_encode(char *out, const void *data, size_t length) {
+    return encode(out, data, length, BASE64URL_DIGITS);
+}
+
+size_t bk_base64_encode(char *out, const void *data, size_t length) {
+    size_t written = encode(out, data, length, BASE64_DIGITS);
+    while (written < BK_BASE64_BYTES(length))
+        out[written++] = '=';
+    return written;
+}
+
+/* 0..63, or -1 outside the alphabet, whose last two digits are given. */
+static inline int digit_value(char c, const char last[2]) {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
     if (c >= 'a' && c <= 'z')
         return c - 'a' + 26;
     if (c >= '0' && c <= '9')
         return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
+    return c == last[0] ? 62 : c == last[1] ? 63 : -1;
 }
 
-bool bk_base64url_decode(struct bk_slice text, void *out, size_t *length) {
+/* Without padding. */
+static inline bool decode(struct bk_slice text, void *out, size_t *length, const char last[2]) {
     /* One digit alone in the last group cannot hold a byte. */
     if (text.length % 4 == 1)
         return false;
@@ -56,7 +73,7 @@ bool bk_base64url_decode(struct bk_slice text, void *out, size_t *length) {
     int bit_count = 0;
     size_t written = 0;
     for (size_t i = 0; i < text.length; i++) {
-        int value = base64url_value(text.data[i]);
+        int value = digit_value(text.data[i], last);
         if (value < 0)
             return false;
         bits = bits << 6 | (uint32_t)value;
@@ -73,6 +90,20 @@ bool bk_base64url_decode(struct bk_slice text, void *out, size_t *length) {
     *length = written;
     return true;
 }
+
+bool bk_base64url_decode(struct bk_slice text, void *out, size_t *length) {
+    return decode(text, out, length, &BASE64URL_DIGITS[62]);
+}
+
+bool bk_base64_decode(struct bk_slice text, void *out, size_t *length) {
+    if (text.length % 4 != 0)
+        return false;
+    for (int i = 0; i < 2 && text.length > 0 && text.data[text.length - 1] == '='; i++)
+        text.length--;
+    return decode(text, out, length, &BASE64_DIGITS[62]);
+}
+
+/* --- hex and percent -------------------------------------------------------------------------- */
 
 void bk_hex_encode(char *out, const void *data, size_t length) {
     const unsigned char *bytes = data;

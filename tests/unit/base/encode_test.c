@@ -73,6 +73,35 @@ static void test_base64url_respects_the_room(void **state) {
     assert_true(bk_base64url_decode(BK_SLICE("Zm9v"), out, &room));
 }
 
+static void test_base64_is_padded_and_has_one_text_per_value(void **state) {
+    (void)state;
+    static const char *pairs[][2] = {
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"\xfb\xff\xfe", "+//+"},
+    };
+    static const char *refused[] = {"Zg",   "Zg=",  "Zm8",  "=",      "====", "Zg===",
+                                    "Zh==", "-_-_", "Z g=", "Zm9v\n", "Z=g=", "AAAAA==="};
+    char out[16];
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        struct bk_slice bytes = bk_slice_from(pairs[i][0]), text = bk_slice_from(pairs[i][1]);
+        size_t written = bk_base64_encode(out, bytes.data, bytes.length), room = bytes.length;
+        assert_int_equal(written, BK_BASE64_BYTES(bytes.length));
+        assert_true(bk_slice_equal(bk_slice_make(out, written), text));
+        assert_true(bk_base64_decode(text, out, &room));
+        assert_true(bk_slice_equal(bk_slice_make(out, room), bytes));
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        size_t room = sizeof out;
+        if (bk_base64_decode(bk_slice_from(refused[i]), out, &room))
+            fail_msg("accepted: %s", refused[i]);
+    }
+}
+
 static void test_hex(void **state) {
     (void)state;
     char text[9] = "????????";
@@ -130,6 +159,7 @@ int main(void) {
         cmocka_unit_test(test_base64url_random_round_trips),
         cmocka_unit_test(test_base64url_has_one_text_per_value),
         cmocka_unit_test(test_base64url_respects_the_room),
+        cmocka_unit_test(test_base64_is_padded_and_has_one_text_per_value),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_percent_decode),
         cmocka_unit_test(test_percent_encode_and_back_for_every_byte),
