@@ -174,6 +174,7 @@ struct webhooks_tenant {
     struct bk_map by_id;
     uint32_t endpoint_count;
     struct webhooks_recorder *recorder; /* record.c */
+    struct webhooks_line *line;         /* queue.c */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
 };
@@ -192,8 +193,12 @@ struct webhooks_endpoint {
     struct bk_event_test test;
     char position_name[sizeof "webhooks/" + WEBHOOKS_ID_BYTES];
     bool is_open;
-    uint64_t ended;     /* as stored in _webhookStates.sequence: what comes up to it has ended */
-    uint64_t last_sent; /* the newest sequence that was handed to it: the next one's `after` */
+    uint64_t ended;      /* as stored in _webhookStates.sequence: what comes up to it has ended */
+    uint64_t last_sent;  /* the newest sequence that was handed to it: the next one's `after` */
+    struct bk_list hand; /* hand.c: what it was handed and is not recorded, in order */
+    struct webhooks_config *asked; /* whose types, subject and filter the open position has */
+    uint32_t look_ups;    /* events that may have been recorded before the program ended … */
+    uint64_t recorded_in; /* record.c: the last write that has something of it */
     struct webhooks_queue *queue;     /* queue.c */
     struct webhooks_health *health;   /* health.c */
     struct webhooks_blocked *blocked; /* retry.c: subjects of an ordered one that wait */
@@ -213,6 +218,16 @@ void webhooks_endpoints_fini(struct webhooks_state *state);
 enum bk_status webhooks_endpoints_open(struct webhooks_state *state, struct bk_tenant *tenant,
                                        struct webhooks_tenant *own, struct bk_error *error);
 void webhooks_endpoints_close(struct webhooks_tenant *own);
+/* Of the module: what is on its way may end, for a short while, then the channel is closed; what
+ * is not recorded by then comes again after the next start. */
+void webhooks_endpoints_stop(struct webhooks_state *state, void (*stopped)(void *user), void *user);
+
+/* --- hand.c: first attempts ------------------------------------------------------------------- */
+
+/* The position's on_event. */
+enum bk_handed webhooks_hand_take(struct bk_position *position, struct bk_event *event);
+/* What is not on its way is given back: its position is closed, and will be handed it again. */
+void webhooks_hand_return(struct webhooks_endpoint *endpoint);
 
 /* --- delivery.c: the rows of `_deliveries` ---------------------------------------------------- */
 
@@ -255,6 +270,10 @@ enum bk_status webhooks_delivery_write(struct bk_transaction *transaction,
                                        const struct webhooks_attempt *attempt);
 /* {"time","status","latencyMs","error","answer"}, as it stands in `attempts`. */
 void webhooks_result_write(struct bk_buffer *out, const struct webhooks_result *result);
+/* Writer: emits webhook.exhausted for a delivery that ends as failed; nothing about an event of
+ * webhooks themselves, which would go round in a circle. */
+enum bk_status webhooks_exhausted_emit(struct bk_transaction *transaction,
+                                       const struct webhooks_attempt *attempt);
 
 /* --- queue.c: who is sent to next ------------------------------------------------------------- */
 
@@ -284,7 +303,18 @@ struct webhooks_send {
     /* The queue's and send.c's. */
     struct bk_list link;
     struct webhooks_sending *sending;
+    bool is_slow;      /* it counts among the slow ones */
+    size_t held_bytes; /* of its event, among those of all */
 };
+void webhooks_places_init(struct webhooks_state *state);
+void webhooks_places_fini(struct webhooks_state *state);
+void webhooks_queue_open(struct webhooks_endpoint *endpoint);
+/* When nothing of it is under way. */
+void webhooks_queue_close(struct webhooks_endpoint *endpoint);
+/* Of an endpoint: cancels all that waits, and wishes for the end of what is sent. */
+void webhooks_queue_clear(struct webhooks_endpoint *endpoint);
+/* How many requests of all tenants are on their way. */
+uint32_t webhooks_places_taken(const struct webhooks_state *state);
 /* Waits for its turn, its places, its rate and its endpoint's health. done never before this
  * returns. */
 void webhooks_queue_put(struct webhooks_send *send);
@@ -303,6 +333,13 @@ struct webhooks_queue_facts webhooks_queue_facts(const struct webhooks_endpoint 
 /* Called by the queue alone: builds, signs, submits; judges the answer (verdict, Retry-After),
  * reports it to the endpoint's health, then calls send->done. */
 void webhooks_send_begin(struct webhooks_send *send);
+/* The other way: the request is over, and its place free; or it could not begin now, and waits at
+ * the head of its queue. */
+void webhooks_queue_ended(struct webhooks_send *send);
+void webhooks_queue_again(struct webhooks_send *send);
+void webhooks_send_cancel(struct webhooks_send *send);
+/* Spare memory of requests. */
+void webhooks_sendings_fini(void);
 /* Sends an event that is in no journal to an endpoint, now, past queue and health, and records
  * nothing: a test. The same send->done. */
 void webhooks_send_test(struct webhooks_send *send);
@@ -322,8 +359,11 @@ struct webhooks_record {
     void (*recorded)(struct webhooks_record *record, enum bk_status status);
     void *user;
     struct bk_list link;
+    char *texts; /* record.c's copies */
 };
 void webhooks_record(struct webhooks_record *record);
+void webhooks_recorder_open(struct webhooks_tenant *own);
+void webhooks_recorder_close(struct webhooks_tenant *own);
 
 /* --- retry.c: what failed is work of kind "webhooks" in the lane of its endpoint -------------- */
 
@@ -340,6 +380,8 @@ int64_t webhooks_retry_delay(const struct webhooks_state *state, uint32_t number
 /* An ordered endpoint: whether an event of this subject has to wait behind one that is tried again.
  * It is parked then (record.c, without a result) in place of being sent. */
 bool webhooks_retry_blocks(const struct webhooks_endpoint *endpoint, struct bk_slice subject);
+/* record.c: a task of this subject is on disk by now (of an ordered endpoint). */
+void webhooks_retry_added(struct webhooks_endpoint *endpoint, struct bk_slice subject);
 /* Its tasks hand over nothing for so long: those in the queue are postponed. */
 void webhooks_retry_rest(struct webhooks_endpoint *endpoint, uint64_t delay_ms);
 void webhooks_retry_wake(struct webhooks_endpoint *endpoint);
