@@ -68,7 +68,10 @@ static const struct bk_system_collection collections[] = {
                                                      "`_deliveries` (`webhook`, `id`)\","
                                                      "\"CREATE INDEX `idx__deliveries_open` ON "
                                                      "`_deliveries` (`state`, `id`) "
-                                                     "WHERE state != 'delivered'\"]}",
+                                                     "WHERE state != 'delivered'\","
+                                                     "\"CREATE INDEX `idx__deliveries_subject` "
+                                                     "ON `_deliveries` (`webhook`, `subject`) "
+                                                     "WHERE state = 'retrying'\"]}",
      .role = BK_ROLE_STATE,
      .is_closed = true,
      .alias = "deliveries"},

@@ -177,6 +177,7 @@ struct webhooks_tenant {
     struct webhooks_line *line;         /* queue.c */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
+    struct bk_timer *pin_timer;         /* while it is */
 };
 
 /* Lives from its record's creation, or its tenant's opening, until it is deleted, or the tenant
@@ -201,7 +202,7 @@ struct webhooks_endpoint {
     uint64_t recorded_in; /* record.c: the last write that has something of it */
     struct webhooks_queue *queue;     /* queue.c */
     struct webhooks_health *health;   /* health.c */
-    struct webhooks_blocked *blocked; /* retry.c: subjects of an ordered one that wait */
+    struct webhooks_retries *retries; /* retry.c: attempts of its tasks */
     struct webhooks_figures *figures; /* metrics.c */
 };
 struct webhooks_tenant *webhooks_tenant_of(const struct webhooks_state *state,
@@ -368,8 +369,15 @@ void webhooks_recorder_close(struct webhooks_tenant *own);
 /* --- retry.c: what failed is work of kind "webhooks" in the lane of its endpoint -------------- */
 
 extern const struct bk_work_kind webhooks_work_kinds[];
-enum { WEBHOOKS_WORK_KIND_COUNT = 3 };
-/* Writer: adds the task of the next attempt (number + 1), due at next_ms. */
+enum { WEBHOOKS_WORK_KIND_COUNT = 2 }; /* replay.c adds its own: see there */
+/* "0s,5s,30s,2m,…". state NULL: it is looked at only. BK_INVALID. */
+enum bk_status webhooks_schedule_parse(struct bk_slice text, struct webhooks_state *state,
+                                       struct bk_error *error);
+/* At the end of webhooks_endpoints_open, and at its tenant's closing. */
+void webhooks_retry_open(struct webhooks_tenant *own);
+void webhooks_retry_close(struct webhooks_tenant *own);
+/* Writer, behind webhooks_delivery_write of the same attempt: adds the task of the next one
+ * (number + 1), due at next_ms. */
 enum bk_status webhooks_retry_add(const struct webhooks_state *state,
                                   struct bk_transaction *transaction,
                                   const struct webhooks_attempt *attempt, bool is_replay);
@@ -380,8 +388,8 @@ int64_t webhooks_retry_delay(const struct webhooks_state *state, uint32_t number
 /* An ordered endpoint: whether an event of this subject has to wait behind one that is tried again.
  * It is parked then (record.c, without a result) in place of being sent. */
 bool webhooks_retry_blocks(const struct webhooks_endpoint *endpoint, struct bk_slice subject);
-/* record.c: a task of this subject is on disk by now (of an ordered endpoint). */
-void webhooks_retry_added(struct webhooks_endpoint *endpoint, struct bk_slice subject);
+/* Loop: a task of this event is on disk, and its position not acknowledged yet. */
+void webhooks_retry_added(struct webhooks_endpoint *endpoint, uint64_t sequence);
 /* Its tasks hand over nothing for so long: those in the queue are postponed. */
 void webhooks_retry_rest(struct webhooks_endpoint *endpoint, uint64_t delay_ms);
 void webhooks_retry_wake(struct webhooks_endpoint *endpoint);
@@ -401,6 +409,8 @@ void webhooks_health_report(struct webhooks_endpoint *endpoint,
 uint32_t webhooks_health_allows(struct webhooks_endpoint *endpoint);
 /* "closed", "open", "half-open". */
 const char *webhooks_health_name(const struct webhooks_endpoint *endpoint);
+/* A test of it was answered well, it was enabled, or its URL is another one: it is whole. */
+void webhooks_health_heal(struct webhooks_endpoint *endpoint);
 /* Answers slowly: its requests may not take the places of others. */
 bool webhooks_health_is_slow(const struct webhooks_endpoint *endpoint);
 
@@ -418,6 +428,12 @@ void webhooks_replay_cancel(struct bk_work_task *task, void *user);
 /* --- sweep.c ---------------------------------------------------------------------------------- */
 
 void webhooks_sweep(struct bk_work_task *task, void *user);
+/* Writer: from now on there is one a day, when a webhook is created; and one at once, when one is
+ * deleted. */
+enum bk_status webhooks_sweep_plan(const struct webhooks_state *state,
+                                   struct bk_transaction *transaction);
+enum bk_status webhooks_sweep_soon(const struct webhooks_state *state,
+                                   struct bk_transaction *transaction);
 
 /* --- metrics.c -------------------------------------------------------------------------------- */
 
