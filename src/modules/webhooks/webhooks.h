@@ -177,7 +177,7 @@ struct webhooks_tenant {
     struct webhooks_line *line;         /* queue.c */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
-    struct bk_timer *pin_timer;         /* while it is */
+    struct bk_timer *pin_timer; /* while it is */
 };
 
 /* Lives from its record's creation, or its tenant's opening, until it is deleted, or the tenant
