@@ -92,12 +92,6 @@ void changefeed_format_begin(enum changefeed_format format, struct bk_request *r
 void changefeed_format_end(enum changefeed_format format, struct bk_request *request,
                            const struct bk_feed_read *read, bool is_pruned);
 
-/* cloudevent.c: one event in the structured form of CloudEvents 1.0. A bk_feed_write_cb. */
-enum { CHANGEFEED_CLOUDEVENT_BYTES = 1024 /* at most, beyond the event's own */ };
-void changefeed_write_cloudevent(struct bk_feed_read *read, struct bk_buffer *out,
-                                 const struct bk_event_fields *fields, struct bk_slice json,
-                                 bool is_first);
-
 /* --- filter.c: filters, as the feed asks them ------------------------------------------------- */
 
 struct changefeed_filter;

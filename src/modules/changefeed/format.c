@@ -10,6 +10,8 @@
  */
 #include "changefeed_private.h"
 
+#include "bakend/cloudevent.h"
+
 static const struct {
     struct bk_slice type; /* in Accept, lower case */
     const char *content_type;
@@ -111,6 +113,18 @@ static void write_line(struct bk_feed_read *read, struct bk_buffer *out,
     bk_buffer_append_char(out, '\n');
 }
 
+static void write_cloudevent(struct bk_feed_read *read, struct bk_buffer *out,
+                             const struct bk_event_fields *fields, struct bk_slice json,
+                             bool is_first) {
+    struct bk_cloudevent event;
+    (void)read;
+    (void)json;
+    if (!is_first)
+        bk_buffer_append_char(out, ',');
+    bk_cloudevent_init(&event, fields);
+    bk_cloudevent_write(&event, out);
+}
+
 void changefeed_format_begin(enum changefeed_format format, struct bk_request *request,
                              struct bk_feed_read *read) {
     BK_ASSERT(format < CHANGEFEED_FORMAT_COUNT && format != CHANGEFEED_STREAM);
@@ -122,8 +136,8 @@ void changefeed_format_begin(enum changefeed_format format, struct bk_request *r
         read->write_bytes_max = 1;
     } else {
         bk_buffer_append_char(&request->out, '[');
-        read->write_event = changefeed_write_cloudevent;
-        read->write_bytes_max = CHANGEFEED_CLOUDEVENT_BYTES;
+        read->write_event = write_cloudevent;
+        read->write_bytes_max = BK_CLOUDEVENT_BYTES;
     }
 }
 
