@@ -3,6 +3,7 @@
 #ifndef BAKEND_WEBHOOKS_PRIVATE_H
 #define BAKEND_WEBHOOKS_PRIVATE_H
 
+#include "bakend/cloudevent.h"
 #include "bakend/crypto.h"
 #include "bakend/event_filter.h"
 #include "bakend/map.h"
@@ -101,14 +102,19 @@ struct webhooks_config {
     uint32_t timeout_ms;
     bool is_verified; /* by a handshake: each delivery names our origin then */
     struct webhooks_keys keys;
+    struct bk_ed25519_key signer; /* of keys.seed, when there is one */
 };
 /* Loop: reads the record of `_webhooks` and its row of `_webhookStates` (bk_store_read_now).
- * BK_NOT_FOUND; BK_CORRUPT: its secret cannot be unsealed, the config is there without keys and
- * is_enabled is false. One reference. */
+ * BK_NOT_FOUND; BK_CORRUPT: its secret cannot be unsealed, or its lists or its filter cannot be
+ * read: the config is there, maybe without keys, and is_enabled is false. Others: there is none.
+ * One reference. */
 enum bk_status webhooks_config_read(const struct webhooks_state *state, struct bk_tenant *tenant,
                                     struct bk_slice id, struct webhooks_config **config);
 struct webhooks_config *webhooks_config_ref(struct webhooks_config *config);
 void webhooks_config_unref(struct webhooks_config *config); /* NULL is fine; wipes its keys */
+/* {"name": "value", …} of a request's body, NULL or null: none. What must not be set is added to
+ * the problems, as of the field "headers". */
+void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *headers);
 
 /* --- secret.c --------------------------------------------------------------------------------- */
 
@@ -122,8 +128,11 @@ void webhooks_config_unref(struct webhooks_config *config); /* NULL is fine; wip
  *   warned INTEGER                how many warnings were given since                      health.c
  * It is gone with its record. */
 
-/* Random, or the one that is given ("whsec_" and 24 to 64 bytes in base64). BK_INVALID. */
+/* Random, or the one that is given ("whsec_" and 24 to 64 bytes in padded base64): the secret, and
+ * nothing else of the keys. BK_INVALID. */
 enum bk_status webhooks_secret_make(struct bk_slice given, struct webhooks_keys *keys);
+/* A random seed: v1a from now on. */
+void webhooks_seed_make(struct webhooks_keys *keys);
 /* "whsec_…" */
 struct bk_slice webhooks_secret_text(const struct webhooks_keys *keys, struct bk_arena *arena);
 /* "whpk_…" of the seed. */
@@ -132,7 +141,8 @@ struct bk_slice webhooks_public_key_text(const struct webhooks_keys *keys, struc
 enum bk_status webhooks_keys_write(const struct webhooks_state *state,
                                    struct bk_transaction *transaction, struct bk_slice id,
                                    const struct webhooks_keys *keys);
-/* Any thread that has the connection. BK_NOT_FOUND, BK_CORRUPT. */
+/* Any thread that has the connection. BK_NOT_FOUND: there is no row, or none with a secret;
+ * BK_CORRUPT: sealed with another key than this instance's, or for another webhook. */
 enum bk_status webhooks_keys_read(const struct webhooks_state *state,
                                   struct bk_connection *connection, struct bk_slice tenant,
                                   struct bk_slice id, struct webhooks_keys *keys);
@@ -150,6 +160,13 @@ void webhooks_body_write(struct bk_buffer *out, const struct bk_event_fields *ev
                          const struct webhooks_form *form);
 /* A buffer's worth that is enough for it. */
 size_t webhooks_body_bytes_max(const struct bk_event_fields *event);
+/* The event with its cursors, as CloudEvents has it. Points into itself. */
+struct webhooks_cloudevent {
+    struct bk_cloudevent event;
+    char cursor[BK_CURSOR_BYTES], after[BK_CURSOR_BYTES];
+};
+void webhooks_cloudevent_init(struct webhooks_cloudevent *made, const struct bk_event_fields *event,
+                              const struct webhooks_form *form);
 /* Adds to the request what belongs to its form and signature: content-type, webhook-id,
  * webhook-timestamp, webhook-signature, ce-*, WebHook-Request-Origin, the endpoint's own headers,
  * user-agent. Texts are made in the arena. now_s: of this attempt. */
@@ -175,6 +192,7 @@ struct webhooks_tenant {
     uint32_t endpoint_count;
     struct webhooks_recorder *recorder; /* record.c */
     struct webhooks_line *line;         /* queue.c */
+    uint32_t use_count;                 /* of its endpoints together */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
     struct bk_timer *pin_timer; /* while it is */
@@ -200,6 +218,9 @@ struct webhooks_endpoint {
     struct webhooks_config *asked; /* whose types, subject and filter the open position has */
     uint32_t look_ups;    /* events that may have been recorded before the program ended … */
     uint64_t recorded_in; /* record.c: the last write that has something of it */
+    bool has_returned;    /* something in hand was given back: how far it is stays as it is */
+    bool wants_open;      /* its position could not be opened: it is tried again */
+    char cursor[BK_CURSOR_BYTES];     /* of ended, while the position is opened */
     struct webhooks_queue *queue;     /* queue.c */
     struct webhooks_health *health;   /* health.c */
     struct webhooks_retries *retries; /* retry.c: attempts of its tasks */
@@ -215,6 +236,8 @@ struct webhooks_endpoint *webhooks_endpoint_find(const struct webhooks_state *st
 void webhooks_endpoint_ref(struct webhooks_endpoint *endpoint);
 void webhooks_endpoint_unref(struct webhooks_endpoint *endpoint);
 void webhooks_endpoints_init(struct webhooks_state *state);
+/* The channel is open: deliveries begin. At the end of the module's start. */
+void webhooks_endpoints_start(struct webhooks_state *state);
 void webhooks_endpoints_fini(struct webhooks_state *state);
 enum bk_status webhooks_endpoints_open(struct webhooks_state *state, struct bk_tenant *tenant,
                                        struct webhooks_tenant *own, struct bk_error *error);
@@ -229,6 +252,7 @@ void webhooks_endpoints_stop(struct webhooks_state *state, void (*stopped)(void 
 enum bk_handed webhooks_hand_take(struct bk_position *position, struct bk_event *event);
 /* What is not on its way is given back: its position is closed, and will be handed it again. */
 void webhooks_hand_return(struct webhooks_endpoint *endpoint);
+void webhooks_hand_free(struct webhooks_endpoint *endpoint);
 
 /* --- delivery.c: the rows of `_deliveries` ---------------------------------------------------- */
 
@@ -260,6 +284,7 @@ struct webhooks_result {
 struct webhooks_attempt {
     struct bk_slice webhook, event, type, subject; /* event: its id */
     uint64_t sequence, after;
+    uint32_t depth; /* of the event's chain of causes */
     enum webhooks_format format;
     enum webhooks_delivery_state state;   /* behind this attempt */
     int64_t next_ms;                      /* RETRYING: wall time of the next one */
@@ -309,6 +334,8 @@ struct webhooks_send {
 };
 void webhooks_places_init(struct webhooks_state *state);
 void webhooks_places_fini(struct webhooks_state *state);
+void webhooks_line_open(struct webhooks_tenant *own);
+void webhooks_line_close(struct webhooks_tenant *own);
 void webhooks_queue_open(struct webhooks_endpoint *endpoint);
 /* When nothing of it is under way. */
 void webhooks_queue_close(struct webhooks_endpoint *endpoint);
@@ -339,8 +366,6 @@ void webhooks_send_begin(struct webhooks_send *send);
 void webhooks_queue_ended(struct webhooks_send *send);
 void webhooks_queue_again(struct webhooks_send *send);
 void webhooks_send_cancel(struct webhooks_send *send);
-/* Spare memory of requests. */
-void webhooks_sendings_fini(void);
 /* Sends an event that is in no journal to an endpoint, now, past queue and health, and records
  * nothing: a test. The same send->done. */
 void webhooks_send_test(struct webhooks_send *send);
