@@ -342,6 +342,12 @@ void bk_store_destroy(struct bk_store *store);
  * damaged file is refused with BK_CORRUPT and a message that says what to do, and never written.
  * done comes on the loop. */
 void bk_database_open(struct bk_store *store, struct bk_database_open *open);
+/* For whoever cannot go on without what he keeps in a database, and has failed to read it: what
+ * only damage brings (no such column, a key that is there twice) becomes BK_CORRUPT, and the
+ * message names the file and the remedy. Any other status and message stay. Returns the status.
+ * Loop. */
+enum bk_status bk_database_explain(const struct bk_database *database, enum bk_status status,
+                                   struct bk_error *error);
 /* Finishes what is queued, checkpoints, closes; closed comes on the loop. */
 void bk_database_close(struct bk_database *database, void (*closed)(void *user), void *user);
 /* Writes that wait, in both lanes. */

@@ -12,10 +12,7 @@ static enum bk_status on_tenant_open(struct bk_tenant *tenant, void **state, voi
     struct bk_module_context *context = user;
     if (context->module->tenant_open == NULL)
         return BK_OK;
-    enum bk_status status = context->module->tenant_open(context, tenant, state, error);
-    if (status != BK_OK)
-        bk_error_prefix(error, "%s", context->module->name);
-    return status;
+    return context->module->tenant_open(context, tenant, state, error);
 }
 
 static void on_tenant_close(struct bk_tenant *tenant, void *state, void *user) {
@@ -157,6 +154,11 @@ enum bk_status server_start_modules(struct server *server, struct bk_error *erro
         enum bk_status status =
             context->module->start == NULL ? BK_OK : context->module->start(context, error);
         if (status != BK_OK) {
+            /* A module that has nothing to say of it failed on what it keeps. */
+            if (status == BK_CORRUPT || error->message[0] == '\0')
+                status = bk_database_explain(server->default_tenant->database, status, error);
+            if (error->message[0] == '\0')
+                bk_error_set(error, status, "%s", bk_status_text(status));
             bk_error_prefix(error, "module %s", context->module->name);
             return status;
         }

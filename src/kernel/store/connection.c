@@ -123,6 +123,7 @@ enum bk_status store_connection_fail(struct bk_connection *connection, int code)
     BK_ASSERT(status != BK_OK && status != BK_END);
     (void)snprintf(connection->error, sizeof(connection->error), "%s",
                    sqlite3_errmsg(connection->handle));
+    store_text_tidy(connection->error);
     if (status == BK_CONFLICT)
         remember_conflict(connection);
     return status;

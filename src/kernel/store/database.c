@@ -105,6 +105,12 @@ void bk_database_open(struct bk_store *store, struct bk_database_open *open) {
     store_writer_post(open->database->writer, &open->message);
 }
 
+enum bk_status bk_database_explain(const struct bk_database *database, enum bk_status status,
+                                   struct bk_error *error) {
+    return store_is_of_content(status) ? store_error_explain(error, status, database->path, "")
+                                       : status;
+}
+
 /* --- closing ---------------------------------------------------------------------------------- */
 
 static void on_closed(struct bk_message *message) {

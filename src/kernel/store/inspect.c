@@ -34,16 +34,74 @@ enum {
     VALID_FOR_AT = 92,
     WAL_MAGIC_BYTES = 4,
     PATH_BYTES_MAX = 4096,
-    TABLE_BYTES_MAX = 512
+    TABLE_BYTES_MAX = 512,
+    WHAT_BYTES = 256 /* so that the remedy fits into a message, behind a long path, too */
 };
 
 #define WAL_MAGIC UINT32_C(0x377f0682) /* the lowest bit tells the byte order of checksums */
 
-enum bk_status store_error_damaged(struct bk_error *error, const char *path, const char *what) {
+/* --- what is said of a damaged file ----------------------------------------------------------- */
+
+void store_text_tidy(char *text) {
+    bool is_utf8 = bk_slice_is_utf8(bk_slice_from(text));
+    for (unsigned char *at = (unsigned char *)text; *at != '\0'; at++)
+        if (*at < ' ' || *at == 0x7f || (!is_utf8 && *at > 0x7f))
+            *at = '?';
+}
+
+static enum bk_status refuse(struct bk_error *error, const char *path, const char *how,
+                             const char *what) {
+    char text[WHAT_BYTES];
+    (void)snprintf(text, sizeof(text), "%.*s", WHAT_BYTES - 1, what);
+    store_text_tidy(text);
     return bk_error_set(error, BK_CORRUPT,
-                        "%s is damaged: %s. It was left as it is: restore a backup with `bakend "
-                        "restore`",
-                        path, what);
+                        "%s %s: %s. It was left as it is: restore a backup with `bakend restore`",
+                        path, how, text);
+}
+
+enum bk_status store_error_damaged(struct bk_error *error, const char *path, const char *what) {
+    return refuse(error, path, "is damaged", what);
+}
+
+bool store_is_of_content(enum bk_status status) {
+    switch (status) {
+    case BK_CORRUPT:
+    case BK_INVALID:
+    case BK_NOT_FOUND:
+    case BK_CONFLICT:
+    case BK_EXISTS:
+    case BK_TOO_LARGE:
+    case BK_END:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The message, which may end with a prefix only, and what SQLite said where it is not in it. */
+static void join(char *text, size_t size, const char *message, const char *said) {
+    struct bk_slice begun = bk_slice_from(message);
+    while (begun.length > 0 && strchr(": ", begun.data[begun.length - 1]) != NULL)
+        begun.length--;
+    if (said[0] == '\0' || strstr(message, said) != NULL)
+        (void)snprintf(text, size, "%.*s", BK_SLICE_PRINT(begun));
+    else
+        (void)snprintf(text, size, "%.*s%s%s", BK_SLICE_PRINT(begun), begun.length > 0 ? ": " : "",
+                       said);
+}
+
+enum bk_status store_error_explain(struct bk_error *error, enum bk_status status, const char *path,
+                                   const char *said) {
+    char text[BK_ERROR_MESSAGE_BYTES];
+    if (error == NULL || strstr(error->message, path) != NULL)
+        return store_is_of_content(status) ? BK_CORRUPT : status;
+    join(text, sizeof(text), error->message,
+         said[0] == '\0' && error->message[0] == '\0' ? bk_status_text(status) : said);
+    if (status == BK_CORRUPT)
+        return refuse(error, path, "is damaged", text);
+    if (store_is_of_content(status))
+        return refuse(error, path, "is damaged, or another program has changed it", text);
+    return bk_error_set(error, status, "%s cannot be opened: %s", path, text);
 }
 
 static uint32_t read_number(const uint8_t *bytes, size_t length) {

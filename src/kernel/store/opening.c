@@ -101,8 +101,9 @@ enum bk_status store_check_identity(struct bk_connection *connection, const char
     if (application_id == STORE_APPLICATION_ID || (application_id == 0 && *is_empty))
         return BK_OK;
     return bk_error_set(error, BK_CORRUPT,
-                        "%s is a database of another program and was left as it is: give another "
-                        "data directory, or move the file away",
+                        "%s is a database of another program, or its header is damaged. It was "
+                        "left as it is: give another data directory, or move this file away, or "
+                        "restore a backup with `bakend restore`",
                         path);
 }
 
@@ -218,23 +219,18 @@ static enum bk_status migrate(struct bk_transaction *transaction,
         if (status == BK_OK)
             status = record_migration(transaction, name);
         if (status != BK_OK)
-            (void)bk_error_set(error, status, "%s: migration %s failed: %s",
-                               transaction->database->path, migration->name,
+            (void)bk_error_set(error, status, "migration %s failed: %s", migration->name,
                                transaction->connection->error);
     }
     return status;
 }
 
-/* Of damage that a statement met, SQLite knows more than who ran it. */
 static enum bk_status prepare_owners(struct bk_transaction *transaction,
                                      const struct bk_database_options *options,
                                      struct bk_error *error) {
-    const struct bk_connection *connection = transaction->connection;
     enum bk_status status = migrate(transaction, options, error);
     if (status == BK_OK && options->on_prepare != NULL)
         status = options->on_prepare(transaction, options->user, error);
-    if (status == BK_CORRUPT && connection->error[0] != '\0')
-        (void)store_error_damaged(error, transaction->database->path, connection->error);
     return status;
 }
 
@@ -326,17 +322,18 @@ static enum bk_status open_steps(struct bk_database *database,
     return status;
 }
 
-/* Says what SQLite said when nobody has said more. */
-static void explain(const struct bk_database *database, enum bk_status status,
-                    struct bk_error *error) {
+/* In a file that was just made there is nothing to restore: its maker is at fault. */
+static enum bk_status explain(const struct bk_database *database, enum store_file_state state,
+                              enum bk_status status, struct bk_error *error) {
     const char *said = database->connection == NULL ? "" : database->connection->error;
-    if (error->message[0] != '\0')
-        return;
-    if (status == BK_CORRUPT)
-        (void)store_error_damaged(error, database->path, said);
-    else
-        (void)bk_error_set(error, status, "%s cannot be opened: %s", database->path,
-                           said[0] == '\0' ? bk_status_text(status) : said);
+    if (state == STORE_FILE_DATABASE)
+        return store_error_explain(error, status, database->path, said);
+    if (error->message[0] == '\0')
+        return bk_error_set(error, status, "%s cannot be opened: %s", database->path,
+                            said[0] == '\0' ? bk_status_text(status) : said);
+    if (strstr(error->message, database->path) == NULL)
+        bk_error_prefix(error, "%s", database->path);
+    return status;
 }
 
 enum bk_status store_opening_run(struct bk_database *database,
@@ -351,7 +348,7 @@ enum bk_status store_opening_run(struct bk_database *database,
         status = open_steps(database, options, state, had_wal, error);
     if (status == BK_OK)
         return BK_OK;
-    explain(database, status, error);
+    status = explain(database, state, status, error);
     if (database->connection != NULL)
         store_connection_close(database->connection, !had_wal);
     database->connection = NULL;
@@ -398,7 +395,7 @@ static enum bk_status reopen_steps(struct bk_database *database, struct bk_error
         status = store_journal_load(database->connection, true, &database->counter, database->epoch,
                                     error);
     if (status != BK_OK)
-        explain(database, status, error);
+        status = explain(database, STORE_FILE_DATABASE, status, error);
     return status;
 }
 

@@ -445,5 +445,16 @@ enum bk_status store_check_identity(struct bk_connection *connection, const char
                                     bool *is_empty, struct bk_error *error);
 /* Sets the message of a damaged file: what is wrong, which file, what to do. */
 enum bk_status store_error_damaged(struct bk_error *error, const char *path, const char *what);
+/* What cannot come from a database that is as this program has made it. One damaged byte in a
+ * statement of the schema, or in a key, is a column that is missing or a row that is there twice:
+ * SQLite calls only some of it damage. */
+bool store_is_of_content(enum bk_status status);
+/* Completes the message of a failure on a database that was there: with the file, with what SQLite
+ * said ("": nothing), and with the remedy where its content is at fault, which is BK_CORRUPT then.
+ * A message that names the file stays as it is. Returns the status. */
+enum bk_status store_error_explain(struct bk_error *error, enum bk_status status, const char *path,
+                                   const char *said);
+/* Text that may hold bytes of a damaged file, in place: one line of UTF-8. */
+void store_text_tidy(char *text);
 
 #endif

@@ -284,17 +284,6 @@ static void gather_migrations(struct bk_tenants *tenants) {
     }
 }
 
-/* Who opens a tenant is told which of its files is damaged, and what to do. */
-static void explain_slot(const struct bk_tenant_slot *slot, const struct bk_database *database,
-                         enum bk_status status, struct bk_error *error) {
-    char said[BK_ERROR_MESSAGE_BYTES];
-    bk_error_prefix(error, "%s", slot->name);
-    if (status != BK_CORRUPT || error == NULL || strstr(error->message, database->path) != NULL)
-        return;
-    (void)snprintf(said, sizeof(said), "%s", error->message);
-    (void)store_error_damaged(error, database->path, said);
-}
-
 /* On the writer: the slots do not change once a tenant has been opened. */
 static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
                                  struct bk_error *error) {
@@ -305,7 +294,7 @@ static enum bk_status on_prepare(struct bk_transaction *transaction, void *user,
         if (slot->on_prepare != NULL)
             status = slot->on_prepare(transaction, slot->user, error);
         if (status != BK_OK)
-            explain_slot(slot, transaction->database, status, error);
+            bk_error_prefix(error, "%s", slot->name);
     }
     return status;
 }
@@ -329,8 +318,10 @@ static enum bk_status open_slots(struct entry *entry, struct bk_error *error) {
         if (slot->on_open != NULL)
             status = slot->on_open(&entry->tenant, &entry->tenant.slots[i], slot->user, error);
         if (status != BK_OK) {
-            explain_slot(slot, entry->tenant.database, status, error);
-            return status;
+            const struct bk_database *database = entry->tenant.database;
+            bk_error_prefix(error, "%s", slot->name);
+            return store_error_explain(error, status, database->path,
+                                       database->loop_connection->error);
         }
         entry->opened_slot_count++;
     }

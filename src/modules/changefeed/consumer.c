@@ -41,7 +41,7 @@ static struct bk_slice copy_text(char **cursor, struct bk_slice text) {
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_create(const struct bk_slice *types, size_t type_count,
                                       struct bk_slice subject, struct bk_slice filter_text,
-                                      struct changefeed_filter *filter) {
+                                      struct bk_event_filter *filter) {
     struct changefeed_consumer_definition *definition;
     size_t head_bytes = sizeof *definition + type_count * sizeof *types;
     size_t text_bytes = subject.length + filter_text.length;
@@ -72,7 +72,7 @@ void changefeed_consumer_definition_unref(struct changefeed_consumer_definition 
     BK_ASSERT(definition->reference_count > 0);
     if (--definition->reference_count > 0)
         return;
-    changefeed_filter_unref(definition->filter);
+    bk_event_filter_unref(definition->filter);
     bk_free(definition);
 }
 
@@ -232,7 +232,7 @@ static void init_waiter(struct changefeed_consumer *consumer) {
     struct bk_feed_query query = {.types = consumer->definition->types,
                                   .type_count = consumer->definition->type_count,
                                   .subject = consumer->definition->subject,
-                                  .test = changefeed_test_of(consumer->definition->filter)};
+                                  .test = bk_event_filter_test(consumer->definition->filter)};
     changefeed_waiter_init(&consumer->waiter, consumer->state, consumer->tenant, &query);
     consumer->waiter.on_wake = on_wake;
 }
@@ -341,7 +341,7 @@ static struct changefeed_consumer_definition *
 definition_of(const struct changefeed_consumer_row *row) {
     struct bk_slice types[CONSUMER_TYPES_MAX];
     struct changefeed_consumer_definition *definition;
-    struct changefeed_filter *filter = NULL;
+    struct bk_event_filter *filter = NULL;
     struct bk_arena arena;
     struct bk_json *list = NULL;
     size_t count = 0;
@@ -351,7 +351,7 @@ definition_of(const struct changefeed_consumer_row *row) {
             if (count < CONSUMER_TYPES_MAX && bk_event_pattern_is_valid(item->string))
                 types[count++] = item->string;
     if (row->filter.length > 0)
-        filter = changefeed_filter_create(row->filter, NULL);
+        (void)bk_event_filter_parse(row->filter, &filter, NULL);
     definition =
         changefeed_consumer_definition_create(types, count, row->subject, row->filter, filter);
     bk_arena_fini(&arena);
@@ -395,12 +395,7 @@ enum bk_status changefeed_consumers_open(struct changefeed_state *state, struct 
     if (status == BK_OK)
         return BK_OK;
     changefeed_consumers_close(own);
-    if (status == BK_CORRUPT)
-        return bk_error_set(error, status,
-                            "%s/data.db is damaged: _consumers cannot be read. Restore a backup "
-                            "with `bakend restore`",
-                            tenant->directory);
-    return bk_error_set(error, status, "_consumers cannot be read: %s", bk_status_text(status));
+    return bk_error_set(error, status, "_consumers cannot be read");
 }
 
 void changefeed_consumers_close(struct changefeed_tenant *own) {

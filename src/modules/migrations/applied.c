@@ -19,6 +19,12 @@ _Static_assert(BK_COUNT_OF(migrations_sql) == MIGRATIONS_SQL_COUNT, "all are dec
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
+static enum bk_status cannot_read(struct migration_rows *rows, struct bk_connection *connection,
+                                  enum bk_status status) {
+    return bk_error_set(&rows->error, status, "_migrations_applied cannot be read: %s",
+                        bk_connection_error(connection));
+}
+
 static enum bk_status on_run(struct bk_connection *connection, struct bk_read *read) {
     struct migration_rows *rows = bk_container_of(read, struct migration_rows, read);
     const struct bk_sql all = bk_sql_make(BK_SLICE(
@@ -30,7 +36,7 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
-        return status;
+        return cannot_read(rows, connection, status);
     while ((status = bk_statement_step(statement)) == BK_OK) {
         struct migration_row *row = bk_arena_alloc_zero(rows->arena, sizeof *row);
         row->name = bk_arena_copy(rows->arena, bk_statement_text(statement, 0));
@@ -42,6 +48,8 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
             break;
         bk_list_push(&rows->all, &row->link);
     }
+    if (status != BK_END && status != BK_OK)
+        status = cannot_read(rows, connection, status);
     bk_statement_reset(statement);
     return rows->arena->is_overflown ? bk_arena_status(rows->arena)
                                      : (status == BK_END ? BK_OK : status);
@@ -49,6 +57,8 @@ static enum bk_status on_run(struct bk_connection *connection, struct bk_read *r
 
 static void on_done(struct bk_read *read, enum bk_status status) {
     struct migration_rows *rows = bk_container_of(read, struct migration_rows, read);
+    if (rows->error.message[0] != '\0')
+        status = bk_database_explain(rows->database, status, &rows->error);
     rows->done(rows, status);
 }
 
@@ -56,6 +66,8 @@ enum bk_status migrations_rows_read(struct migration_rows *rows, struct bk_arena
                                     struct bk_database *database) {
     BK_ASSERT(rows->done != NULL);
     rows->arena = arena;
+    rows->database = database;
+    rows->error = (struct bk_error)BK_ERROR_INIT;
     bk_list_init(&rows->all);
     rows->read =
         (struct bk_read){.deadline_ms = MIGRATIONS_ROWS_MS, .run = on_run, .done = on_done};

@@ -136,6 +136,7 @@ static void on_rows(struct migration_rows *rows, enum bk_status status) {
         if (status == BK_OK)
             return;
     }
+    flush->error = rows->error;
     finish(flush, status);
 }
 

@@ -154,6 +154,8 @@ struct migration_rows {
     bool is_unwritten_only; /* the caller's: only those that have a body */
     struct bk_list all;
     struct bk_arena *arena;
+    struct bk_database *database;
+    struct bk_error error; /* on done; "" where the status says it all */
     void (*done)(struct migration_rows *rows, enum bk_status status);
     struct bk_read read;
 };

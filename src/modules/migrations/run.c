@@ -85,6 +85,8 @@ static void fail(struct migrations_run *run, enum bk_status status) {
     struct bk_error *error = &run->result.error;
     run->result.file = entry_in_hand(run)->name;
     if (error->message[0] == '\0')
+        status = bk_database_explain(run->tenant->database, status, error);
+    if (error->message[0] == '\0')
         bk_error_set(error, status, "%s", bk_status_text(status));
     bk_error_prefix(error, "%.*s", BK_SLICE_PRINT(run->result.file));
     finish(run, status);

@@ -147,6 +147,7 @@ static void on_merged(struct bk_job *job) {
 static void on_rows(struct migration_rows *rows, enum bk_status status) {
     struct migration_survey *survey = bk_container_of(rows, struct migration_survey, rows);
     survey->job = (struct bk_job){.run = on_merge, .done = on_merged};
+    survey->error = rows->error;
     if (status == BK_OK)
         status = bk_pool_submit(survey->state->pool, &survey->job);
     if (status != BK_OK)

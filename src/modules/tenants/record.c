@@ -4,13 +4,13 @@
 
 enum { PAGE_MAX = 500 };
 
-/* The connection of "default", which is open as long as the server is. */
-static struct bk_connection *connection_of_default(const struct bk_module_context *context) {
+/* Of "default", which is open as long as the server is. */
+static struct bk_database *database_of_default(const struct bk_module_context *context) {
     struct bk_tenant *tenant = bk_tenant_hold_open(context->tenants, BK_SLICE("default"));
     BK_ASSERT(tenant != NULL);
-    struct bk_connection *connection = bk_store_read_now(tenant->database);
+    struct bk_database *database = tenant->database;
     bk_tenant_release(tenant);
-    return connection;
+    return database;
 }
 
 enum bk_status tenants_find(const struct bk_module_context *context, struct bk_slice id_or_name,
@@ -18,7 +18,7 @@ enum bk_status tenants_find(const struct bk_module_context *context, struct bk_s
     struct bk_sql sql =
         bk_sql_make(BK_SLICE("SELECT id, name FROM _tenants WHERE id = ?1 OR name = ?1 "
                              "ORDER BY name = ?1 DESC LIMIT 1"));
-    struct bk_connection *connection = connection_of_default(context);
+    struct bk_connection *connection = bk_store_read_now(database_of_default(context));
     struct bk_statement *statement = NULL;
     if (connection == NULL)
         return BK_CLOSING;
@@ -65,15 +65,19 @@ static enum bk_status read_page(struct bk_connection *connection, struct bk_buff
 /* In pages, since a statement on the loop has a deadline, whatever the number of tenants. */
 enum bk_status tenants_for_each_record(const struct bk_module_context *context,
                                        void (*on_record)(void *user, struct bk_slice name),
-                                       void *user) {
-    struct bk_connection *connection = connection_of_default(context);
+                                       void *user, struct bk_error *error) {
+    struct bk_database *database = database_of_default(context);
+    struct bk_connection *connection = bk_store_read_now(database);
     enum bk_status status = BK_OK;
     struct bk_buffer last;
     if (connection == NULL)
-        return BK_CLOSING;
+        return bk_error_set(error, BK_CLOSING, "_tenants cannot be read");
     bk_buffer_init(&last, TENANTS_BODY_MAX_BYTES);
     while (status == BK_OK)
         status = read_page(connection, &last, on_record, user);
     bk_buffer_fini(&last);
-    return status == BK_END ? BK_OK : status;
+    if (status == BK_END)
+        return BK_OK;
+    bk_error_set(error, status, "_tenants cannot be read: %s", bk_connection_error(connection));
+    return bk_database_explain(database, status, error);
 }

@@ -134,14 +134,7 @@ enum bk_status tenants_repair(struct tenants_state *state, struct bk_error *erro
     bk_list_init(&survey.directories);
     bk_map_init(&survey.names);
     bk_tenants_for_each_name(state->context->tenants, on_directory, &survey);
-    enum bk_status status = tenants_for_each_record(state->context, on_record, &survey);
-    if (status == BK_CORRUPT)
-        bk_error_set(error, status,
-                     "%s/tenants/default/data.db is damaged: _tenants cannot be read. Restore a "
-                     "backup with `bakend restore`",
-                     state->context->data_directory);
-    else if (status != BK_OK)
-        bk_error_set(error, status, "_tenants cannot be read: %s", bk_status_text(status));
+    enum bk_status status = tenants_for_each_record(state->context, on_record, &survey, error);
     bk_map_fini(&survey.names);
     for (struct bk_list *link; (link = bk_list_pop(&survey.directories)) != NULL;) {
         struct name_entry *entry = bk_container_of(link, struct name_entry, link);

@@ -41,6 +41,6 @@ enum bk_status tenants_find(const struct bk_module_context *context, struct bk_s
 /* Calls for each record; BK_IO … when they cannot be read. */
 enum bk_status tenants_for_each_record(const struct bk_module_context *context,
                                        void (*on_record)(void *user, struct bk_slice name),
-                                       void *user);
+                                       void *user, struct bk_error *error);
 
 #endif

@@ -34,6 +34,13 @@ static enum bk_status insert_items(struct bk_transaction *transaction, void *use
     return BK_OK;
 }
 
+/* Whoever must act knows of which file, and what to do. */
+static void assert_told(const struct support_store *fixture) {
+    const char *message = fixture->opening.error.message;
+    if (strstr(message, fixture->path) == NULL || strstr(message, "`bakend restore`") == NULL)
+        fail_msg("%s", message);
+}
+
 /* --- migrations and on_prepare ---------------------------------------------------------------- */
 
 static void migrations_run_in_order_and_once(void **state) {
@@ -65,7 +72,8 @@ static void a_failing_migration_is_named_and_leaves_nothing(void **state) {
     support_store_close(fixture);
     fixture->opening.options.migrations = broken;
     fixture->opening.options.migration_count = 2;
-    assert_int_equal(support_store_open(fixture), BK_INVALID);
+    assert_int_equal(support_store_open(fixture), BK_CORRUPT);
+    assert_told(fixture);
     assert_non_null(strstr(fixture->opening.error.message, "more_2"));
     assert_non_null(strstr(fixture->opening.error.message, "nowhere"));
     fixture->opening.options = options;
@@ -80,6 +88,37 @@ static enum bk_status emit_at_opening(struct bk_transaction *transaction, void *
     char name[] = "first";
     (void)user, (void)error;
     return support_run_item(transaction, name);
+}
+
+static enum bk_status fail_to_prepare(struct bk_transaction *transaction, void *user,
+                                      struct bk_error *error) {
+    const char *words = user;
+    if (words[0] != '\0')
+        return bk_error_set(error, BK_CONFLICT, "%s", words);
+    return bk_connection_execute(bk_transaction_connection(transaction),
+                                 BK_SLICE("UPDATE items SET missing = 1"));
+}
+
+static void a_database_that_cannot_be_prepared_is_told_with_its_file(void **state) {
+    struct support_store *fixture = *state;
+    static char nothing[] = "", words[] = "twice\nthe \xff same";
+    static char longest[BK_ERROR_MESSAGE_BYTES];
+    memset(longest, 'x', sizeof(longest) - 1);
+    const struct {
+        char *words;
+        const char *expected;
+    } cases[] = {{nothing, "no such column: missing"}, {words, "twice?the ? same"}, {longest, "x"}};
+    support_store_close(fixture);
+    fixture->opening.options.on_prepare = fail_to_prepare;
+    for (size_t i = 0; i < BK_COUNT_OF(cases); i++) {
+        fixture->opening.options.user = cases[i].words;
+        assert_int_equal(support_store_open(fixture), BK_CORRUPT);
+        assert_told(fixture);
+        if (strstr(fixture->opening.error.message, cases[i].expected) == NULL)
+            fail_msg("%s", fixture->opening.error.message);
+    }
+    fixture->opening.options.on_prepare = NULL;
+    assert_int_equal(support_store_open(fixture), BK_OK);
 }
 
 static void events_of_the_opening_go_to_the_bus(void **state) {
@@ -437,6 +476,7 @@ int main(void) {
     cmocka_unit_test_setup_teardown(name, support_store_setup, support_store_teardown)
         TEST(migrations_run_in_order_and_once),
         TEST(a_failing_migration_is_named_and_leaves_nothing),
+        TEST(a_database_that_cannot_be_prepared_is_told_with_its_file),
         TEST(events_of_the_opening_go_to_the_bus),
         TEST(files_are_private),
         TEST(a_file_that_is_no_database_is_refused),

@@ -211,7 +211,7 @@ static void note(struct fixture *fixture, const char *what) {
 struct slot_user {
     struct fixture *fixture;
     const char *open_note, *close_note;
-    bool fails;
+    enum bk_status failure;
 };
 
 static enum bk_status on_slot_prepare(struct bk_transaction *transaction, void *user,
@@ -224,8 +224,8 @@ static enum bk_status on_slot_prepare(struct bk_transaction *transaction, void *
 static enum bk_status on_slot_open(struct bk_tenant *tenant, void **slot_state, void *user,
                                    struct bk_error *error) {
     struct slot_user *self = user;
-    if (self->fails)
-        return bk_error_set(error, BK_INTERNAL, "no wish to open");
+    if (self->failure != BK_OK)
+        return bk_error_set(error, self->failure, "no wish to open");
     assert_non_null(tenant->database);
     note(self->fixture, self->open_note);
     *slot_state = self;
@@ -243,7 +243,7 @@ static const struct bk_migration first_migrations[] = {{"first_1", "CREATE TABLE
 
 static void slots_open_in_order_and_close_in_reverse(void **state) {
     struct fixture *fixture = *state;
-    struct slot_user users[2] = {{fixture, "+1", "-1", false}, {fixture, "+2", "-2", false}};
+    struct slot_user users[2] = {{fixture, "+1", "-1", BK_OK}, {fixture, "+2", "-2", BK_OK}};
     struct bk_tenant_slot slots[2] = {
         {"first", first_migrations, 1, on_slot_prepare, on_slot_open, on_slot_close, &users[0]},
         {"second", NULL, 0, NULL, on_slot_open, on_slot_close, &users[1]}};
@@ -273,7 +273,7 @@ static void on_late_release(struct bk_timer *timer, void *user) {
 
 static void closing_all_waits_for_who_holds_a_tenant(void **state) {
     struct fixture *fixture = *state;
-    struct slot_user user = {fixture, "+", "-", false};
+    struct slot_user user = {fixture, "+", "-", BK_OK};
     struct bk_tenant_slot slot = {"slot", NULL, 0, NULL, on_slot_open, on_slot_close, &user};
     bk_tenants_add_slot(fixture->tenants, &slot);
     struct late_release late = {fixture, hold(fixture, "default", BK_OK)};
@@ -291,7 +291,7 @@ static void closing_all_waits_for_who_holds_a_tenant(void **state) {
 
 static void a_slot_that_fails_closes_the_tenant_again(void **state) {
     struct fixture *fixture = *state;
-    struct slot_user users[2] = {{fixture, "+1", "-1", false}, {fixture, "+2", "-2", true}};
+    struct slot_user users[2] = {{fixture, "+1", "-1", BK_OK}, {fixture, "+2", "-2", BK_INTERNAL}};
     struct bk_tenant_slot slots[2] = {
         {"first", NULL, 0, NULL, on_slot_open, on_slot_close, &users[0]},
         {"second", NULL, 0, NULL, on_slot_open, on_slot_close, &users[1]}};
@@ -301,10 +301,19 @@ static void a_slot_that_fails_closes_the_tenant_again(void **state) {
     begin_hold(fixture, &holding, "default");
     support_loop_run_until(fixture->loop, &holding.is_done);
     assert_int_equal(holding.status, BK_INTERNAL);
-    assert_string_equal(holding.hold.error.message, "second: no wish to open");
-    users[1].fails = false;
+    assert_non_null(
+        strstr(holding.hold.error.message, "default/data.db cannot be opened: second:"));
+    assert_non_null(strstr(holding.hold.error.message, "no wish to open"));
+    users[1].failure = BK_INVALID;
+    begin_hold(fixture, &holding, "default");
+    support_loop_run_until(fixture->loop, &holding.is_done);
+    assert_int_equal(holding.status, BK_CORRUPT);
+    assert_non_null(strstr(holding.hold.error.message, "default/data.db is damaged"));
+    assert_non_null(strstr(holding.hold.error.message, "second: no wish to open"));
+    assert_non_null(strstr(holding.hold.error.message, "`bakend restore`"));
+    users[1].failure = BK_OK;
     bk_tenant_release(hold(fixture, "default", BK_OK));
-    assert_string_equal(fixture->trace, "+1 -1 +1 +2 ");
+    assert_string_equal(fixture->trace, "+1 -1 +1 -1 +1 +2 ");
     stop(fixture);
     start(fixture);
 }
