@@ -15,6 +15,7 @@
 #include "bakend/arena.h"
 #include "bakend/error.h"
 #include "bakend/event.h"
+#include "bakend/interest.h"
 #include "bakend/json.h"
 #include "bakend/store.h"
 
@@ -32,6 +33,11 @@ void bk_event_filter_unref(struct bk_event_filter *filter); /* NULL is fine */
 /* The filter written in one way: without comments and with single blanks. Filters with equal texts
  * are equal. */
 struct bk_slice bk_event_filter_text(const struct bk_event_filter *filter);
+/* As the feed and sets of interests ask it, which know tests only. Lives as long as the filter;
+ * NULL for NULL. */
+const struct bk_event_test *bk_event_filter_test(const struct bk_event_filter *filter);
+/* Unrefs the filter that such a test is of. NULL is fine. */
+void bk_event_filter_test_unref(const struct bk_event_test *test);
 
 /* An event that filters look at. Its JSON is read once, when the first of them asks for it. */
 struct bk_event_view {

@@ -23,6 +23,7 @@ enum {
 struct bk_event_filter {
     int reference_count; /* atomic */
     struct bk_arena arena;
+    struct bk_event_test test;
     struct bk_slice text;
     struct bk_filter_query *query;
 };
@@ -150,6 +151,16 @@ static enum bk_status resolve(struct bk_event_filter *filter, const struct bk_fi
     return bk_filter_query_add(filter->query, tree, BK_FILTER_OF_RULE, error);
 }
 
+static bool test_holds(const struct bk_event_test *test, const struct bk_event_fields *fields) {
+    const struct bk_event_filter *filter =
+        bk_const_container_of(test, struct bk_event_filter, test);
+    struct bk_event_view view;
+    bk_event_view_init(&view, fields);
+    bool does_hold = bk_event_filter_holds(filter, &view);
+    bk_event_view_fini(&view);
+    return does_hold;
+}
+
 enum bk_status bk_event_filter_parse(struct bk_slice text, struct bk_event_filter **filter,
                                      struct bk_error *error) {
     struct bk_event_filter *made = bk_alloc_zero(sizeof *made);
@@ -169,6 +180,7 @@ enum bk_status bk_event_filter_parse(struct bk_slice text, struct bk_event_filte
         return status;
     }
     made->query->error = NULL;
+    made->test = (struct bk_event_test){.key = made->text, .holds = test_holds};
     *filter = made;
     return BK_OK;
 }
@@ -192,6 +204,19 @@ void bk_event_filter_unref(struct bk_event_filter *filter) {
 
 struct bk_slice bk_event_filter_text(const struct bk_event_filter *filter) {
     return filter->text;
+}
+
+const struct bk_event_test *bk_event_filter_test(const struct bk_event_filter *filter) {
+    return filter == NULL ? NULL : &filter->test;
+}
+
+void bk_event_filter_test_unref(const struct bk_event_test *test) {
+    union {
+        const struct bk_event_test *given;
+        struct bk_event_test *own; /* of a filter, none of which is constant */
+    } of = {.given = test};
+    if (test != NULL)
+        bk_event_filter_unref(bk_container_of(of.own, struct bk_event_filter, test));
 }
 
 /* --- an event --------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #ifndef BAKEND_CHANGEFEED_PRIVATE_H
 #define BAKEND_CHANGEFEED_PRIVATE_H
 
+#include "bakend/event_filter.h"
 #include "bakend/interest.h"
 #include "bakend/module.h"
 
@@ -92,23 +93,15 @@ void changefeed_format_begin(enum changefeed_format format, struct bk_request *r
 void changefeed_format_end(enum changefeed_format format, struct bk_request *request,
                            const struct bk_feed_read *read, bool is_pruned);
 
-/* --- filter.c: filters, as the feed asks them ------------------------------------------------- */
-
-struct changefeed_filter;
-/* One reference; NULL when the text is wrong. */
-struct changefeed_filter *changefeed_filter_create(struct bk_slice text, struct bk_error *error);
-/* One reference; NULL when the text is empty, or wrong, which is added to the problems. */
-struct changefeed_filter *changefeed_filter_parse(struct bk_request *request, struct bk_slice text);
-void changefeed_filter_unref(struct changefeed_filter *filter); /* NULL is fine */
-const struct bk_event_test *changefeed_test_of(const struct changefeed_filter *filter);
-/* Of a query that was parsed: gives the filter back that it has. */
-void changefeed_query_release(struct bk_feed_query *query);
-
 /* --- query.c: what a request asks for --------------------------------------------------------- */
 
 /* Reads the query's vocabulary out of the request into its arena. What is wrong is in
  * request->problems, field by field. */
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query);
+/* Gives the filter back that it has. */
+void changefeed_query_release(struct bk_feed_query *query);
+/* One reference; NULL when the text is empty, or wrong, which is added to the problems. */
+struct bk_event_filter *changefeed_filter_parse(struct bk_request *request, struct bk_slice text);
 /* A member of the JSON body that is none of these (ended by an empty one) is a problem. */
 void changefeed_refuse_unknown_members(struct bk_request *request, const struct bk_slice *known);
 /* How long to wait for a matching event, in ms; likewise. */

@@ -28,7 +28,7 @@ struct changefeed_consumer;
 struct changefeed_consumer_definition {
     uint32_t reference_count;
     struct bk_slice subject, filter_text; /* the filter as it was given */
-    struct changefeed_filter *filter;     /* NULL: none */
+    struct bk_event_filter *filter;       /* NULL: none */
     size_t type_count;
     struct bk_slice types[]; /* the texts stand behind */
 };
@@ -145,7 +145,7 @@ void changefeed_consumer_destroy(struct changefeed_consumer *consumer);
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_create(const struct bk_slice *types, size_t type_count,
                                       struct bk_slice subject, struct bk_slice filter_text,
-                                      struct changefeed_filter *filter);
+                                      struct bk_event_filter *filter);
 struct changefeed_consumer_definition *
 changefeed_consumer_definition_ref(struct changefeed_consumer_definition *definition);
 void changefeed_consumer_definition_unref(struct changefeed_consumer_definition *definition);

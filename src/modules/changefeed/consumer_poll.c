@@ -305,7 +305,7 @@ static void begin_read(struct changefeed_consumer_poll *poll) {
         .query = {.types = definition->types,
                   .type_count = definition->type_count,
                   .subject = definition->subject,
-                  .test = changefeed_test_of(definition->filter),
+                  .test = bk_event_filter_test(definition->filter),
                   .after = bk_slice_make(poll->after, sizeof poll->after),
                   .limit = poll->limit},
         .events = &request->out,

@@ -258,7 +258,7 @@ struct definition {
     struct bk_slice types[CONSUMER_TYPES_MAX];
     size_t type_count;
     struct bk_slice subject, after, filter_text;
-    struct changefeed_filter *filter; /* until the definition is made */
+    struct bk_event_filter *filter; /* until the definition is made */
     bool has_position, has_time;
     uint64_t position;
     struct bk_feed_read read; /* of a time */
@@ -340,7 +340,7 @@ static void read_filter(struct definition *definition) {
 
 /* For a definition that is not made. */
 static void release(struct definition *definition) {
-    changefeed_filter_unref(definition->filter);
+    bk_event_filter_unref(definition->filter);
     definition->filter = NULL;
 }
 

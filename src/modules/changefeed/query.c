@@ -127,6 +127,17 @@ static void check_parameters(struct bk_request *request) {
     }
 }
 
+struct bk_event_filter *changefeed_filter_parse(struct bk_request *request, struct bk_slice text) {
+    struct bk_error error = BK_ERROR_INIT;
+    struct bk_event_filter *filter = NULL;
+    if (text.length > 0 && bk_event_filter_parse(text, &filter, &error) != BK_OK)
+        bk_problems_add(&request->problems, BK_SLICE("filter"), "validation_invalid_filter",
+                        bk_arena_format(&request->arena, "Invalid filter: %s.",
+                                        error.message[0] == '\0' ? "too large" : error.message)
+                            .data);
+    return filter;
+}
+
 void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *query) {
     *query = (struct bk_feed_query){0};
     check_parameters(request);
@@ -141,8 +152,13 @@ void changefeed_query_parse(struct bk_request *request, struct bk_feed_query *qu
                         "it out.");
     query->limit = (uint32_t)bk_request_query_int(request, BK_SLICE("limit"), 1, BK_FEED_LIMIT_MAX,
                                                   LIMIT_DEFAULT);
-    query->test = changefeed_test_of(
+    query->test = bk_event_filter_test(
         changefeed_filter_parse(request, bk_request_query(request, BK_SLICE("filter"))));
+}
+
+void changefeed_query_release(struct bk_feed_query *query) {
+    bk_event_filter_test_unref(query->test);
+    query->test = NULL;
 }
 
 uint32_t changefeed_query_wait(struct bk_request *request, const struct bk_feed_query *query) {

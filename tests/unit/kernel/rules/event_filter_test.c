@@ -167,6 +167,23 @@ static void what_takes_too_long_is_let_through(void **state) {
     assert_false(holds_for(&fields, "payload.x ~ 'ab'"));
 }
 
+static void a_filter_is_a_test_for_the_feed(void **state) {
+    (void)state;
+    struct bk_event_filter *filter;
+    struct bk_event_fields other = sample;
+    other.payload = BK_SLICE("{\"total\":49}");
+    assert_int_equal(bk_event_filter_parse(BK_SLICE("payload.total  >= 50"), &filter, NULL), BK_OK);
+    const struct bk_event_test *test = bk_event_filter_test(filter);
+    assert_true(bk_slice_equal(test->key, bk_event_filter_text(filter)));
+    assert_true(test->holds(test, &sample));
+    assert_false(test->holds(test, &other));
+    bk_event_filter_test_unref(bk_event_filter_test(bk_event_filter_ref(filter)));
+    assert_true(test->holds(test, &sample));
+    bk_event_filter_test_unref(test);
+    assert_null(bk_event_filter_test(NULL));
+    bk_event_filter_test_unref(NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_an_event_consists_of_is_compared),
@@ -179,6 +196,7 @@ int main(void) {
         cmocka_unit_test(anything_else_is_refused_with_its_place),
         cmocka_unit_test(a_filter_has_one_text),
         cmocka_unit_test(what_takes_too_long_is_let_through),
+        cmocka_unit_test(a_filter_is_a_test_for_the_feed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
