@@ -1,0 +1,60 @@
+/* What queue.c and send.c share: the places of all endpoints, and the memory of requests. */
+#ifndef BAKEND_WEBHOOKS_PLACES_H
+#define BAKEND_WEBHOOKS_PLACES_H
+
+#include "webhooks.h"
+
+enum {
+    PLACES_MAX = 256,                   /* requests that are on their way */
+    PLACES_SLOW_MAX = PLACES_MAX / 2,   /* of those, to endpoints that answer slowly … */
+    PLACES_REPLAY_MAX = PLACES_MAX / 4, /* … and for replays */
+    PLACES_HELD_MAX = 64 * 1024 * 1024, /* bytes of the events that wait in memory */
+    PLACES_AGAIN_MS = 250,              /* the channel had no room */
+};
+
+/* Where an endpoint's queue is, by what it waits for. */
+enum queue_where {
+    QUEUE_NOWHERE,       /* for an end of its own, or for its health: somebody wakes it */
+    QUEUE_IN_LINE,       /* for its turn */
+    QUEUE_BEHIND_SLOW,   /* for a place among the slow ones */
+    QUEUE_BEHIND_REPLAY, /* for a place among the replays */
+    QUEUE_TIMED          /* for its rate */
+};
+
+struct webhooks_queue {
+    struct webhooks_endpoint *endpoint;
+    struct bk_list link; /* in the list of where it is */
+    enum queue_where where;
+    struct bk_list waiting[WEBHOOKS_CLASS_COUNT];
+    uint32_t waiting_count[WEBHOOKS_CLASS_COUNT];
+    struct bk_list sending;
+    uint32_t sending_count;
+    double tokens; /* of its rate; see spend */
+    uint64_t filled_ms, not_before_ms;
+};
+
+/* A tenant's endpoints that may begin a request now. */
+struct webhooks_line {
+    struct bk_list link; /* places->lines while it has any */
+    struct bk_list queues;
+};
+
+struct webhooks_places {
+    struct webhooks_state *state;
+    struct bk_list lines, slow, replays, timed;
+    uint32_t taken, taken_slow, taken_replay;
+    size_t held_bytes;
+    struct bk_list refused; /* webhooks_send.link: put when nothing begins any more */
+    struct bk_task turns;
+    struct bk_timer *timer; /* the first of timed */
+    struct bk_list spare;   /* send.c: memory of requests that are over */
+    uint32_t spare_count;
+    /* endpoint.c */
+    struct bk_timer *tick;
+    uint64_t stop_by_ms;
+    bool is_closing, is_closed; /* the channel */
+};
+
+void webhooks_sendings_free(struct webhooks_places *places);
+
+#endif

@@ -1,0 +1,402 @@
+/*
+ * Who is sent to next. Sends wait in their endpoint's queue; places are given in turns over
+ * tenants, then over their endpoints, one request each.
+ *
+ *   put ─> waiting[FIRST, RETRY, REPLAY] ── its turn ──> send.c ── ended ──> done
+ *
+ * An endpoint whose cap is reached, or whose health allows nothing, is in no list: what changes
+ * that settles it anew. One that is over its rate sleeps as a whole until the moment that its
+ * bucket has a token, and one timer serves the first of them. Slow endpoints share half of the
+ * places, so that ten that hang leave the other half to those that answer; replays a quarter.
+ *
+ * So a queue costs nothing while it waits, and an endpoint that matches nothing is never looked at.
+ */
+#include "places.h"
+
+#include "bakend/alloc.h"
+
+static const enum webhooks_class order[] = {WEBHOOKS_FIRST, WEBHOOKS_RETRY, WEBHOOKS_REPLAY};
+
+static struct webhooks_places *places_of(const struct webhooks_queue *queue) {
+    return queue->endpoint->of->state->places;
+}
+
+static uint64_t now_ms(const struct webhooks_places *places) {
+    return bk_loop_now_ms(places->state->context->loop);
+}
+
+static void turns_soon(struct webhooks_places *places) {
+    bk_loop_defer(places->state->context->loop, &places->turns);
+}
+
+/* --- the rate: a bucket of tokens that holds a second's worth, and one at least --------------- */
+
+enum { MS_PER_MINUTE = 60 * 1000, MS_PER_SECOND = 1000 };
+
+static void fill(struct webhooks_queue *queue, uint64_t now) {
+    double per_ms = (double)queue->endpoint->config->rate_per_minute / MS_PER_MINUTE;
+    double room = per_ms * MS_PER_SECOND < 1 ? 1 : per_ms * MS_PER_SECOND;
+    queue->tokens += (double)(now - queue->filled_ms) * per_ms;
+    if (queue->tokens > room)
+        queue->tokens = room;
+    queue->filled_ms = now;
+}
+
+/* When it may begin one, as far as time has a say. */
+static uint64_t ready_ms(struct webhooks_queue *queue, uint64_t now) {
+    uint32_t rate = queue->endpoint->config->rate_per_minute;
+    uint64_t ready = queue->not_before_ms > now ? queue->not_before_ms : now;
+    if (rate == 0)
+        return ready;
+    fill(queue, now);
+    if (queue->tokens >= 1)
+        return ready;
+    uint64_t full = now + 1 + (uint64_t)((1 - queue->tokens) * MS_PER_MINUTE / rate);
+    return full > ready ? full : ready;
+}
+
+static void spend(struct webhooks_queue *queue) {
+    if (queue->endpoint->config->rate_per_minute > 0)
+        queue->tokens -= 1;
+}
+
+/* --- where a queue belongs -------------------------------------------------------------------- */
+
+static struct webhooks_send *first_of(const struct webhooks_queue *queue) {
+    for (size_t i = 0; i < BK_COUNT_OF(order); i++)
+        if (queue->waiting_count[order[i]] > 0)
+            return bk_container_of(queue->waiting[order[i]].next, struct webhooks_send, link);
+    return NULL;
+}
+
+static bool has_room(struct webhooks_queue *queue) {
+    uint32_t room = queue->endpoint->config->in_flight_max;
+    uint32_t allowed = webhooks_health_allows(queue->endpoint);
+    return queue->sending_count < (allowed < room ? allowed : room);
+}
+
+static enum queue_where judge(struct webhooks_queue *queue) {
+    const struct webhooks_places *places = places_of(queue);
+    const struct webhooks_send *first = first_of(queue);
+    uint64_t now = now_ms(places);
+    if (first == NULL || !has_room(queue))
+        return QUEUE_NOWHERE;
+    if (ready_ms(queue, now) > now)
+        return QUEUE_TIMED;
+    if (first->class == WEBHOOKS_REPLAY && places->taken_replay >= PLACES_REPLAY_MAX)
+        return QUEUE_BEHIND_REPLAY;
+    if (places->taken_slow >= PLACES_SLOW_MAX && webhooks_health_is_slow(queue->endpoint))
+        return QUEUE_BEHIND_SLOW;
+    return QUEUE_IN_LINE;
+}
+
+static void leave(struct webhooks_queue *queue) {
+    struct webhooks_line *line = queue->endpoint->of->line;
+    bk_list_remove(&queue->link);
+    if (bk_list_is_empty(&line->queues))
+        bk_list_remove(&line->link);
+    queue->where = QUEUE_NOWHERE;
+}
+
+static void join_line(struct webhooks_queue *queue) {
+    struct webhooks_places *places = places_of(queue);
+    struct webhooks_line *line = queue->endpoint->of->line;
+    if (bk_list_is_empty(&line->queues))
+        bk_list_push(&places->lines, &line->link);
+    bk_list_push(&line->queues, &queue->link);
+    turns_soon(places);
+}
+
+/* The timer runs when the first of those that sleep is ready. Many share one look, so that ten
+ * thousand rates cost a hundred looks a second and not ten thousand. */
+static void set_timer(struct webhooks_places *places) {
+    enum { FEW = 64, LOOK_MS = 10 };
+    uint64_t now = now_ms(places), first = UINT64_MAX;
+    uint32_t count = 0;
+    BK_LIST_FOR_EACH(node, &places->timed) {
+        uint64_t ready = ready_ms(bk_container_of(node, struct webhooks_queue, link), now);
+        first = ready < first ? ready : first;
+        count++;
+    }
+    if (count == 0)
+        bk_timer_stop(places->timer);
+    else
+        bk_timer_start(places->timer,
+                       first > now + (count > FEW ? LOOK_MS : 1) ? first - now
+                       : count > FEW                             ? LOOK_MS
+                                                                 : 1,
+                       0);
+}
+
+static void settle(struct webhooks_queue *queue) {
+    struct webhooks_places *places = places_of(queue);
+    enum queue_where where = judge(queue);
+    if (where == queue->where && where != QUEUE_TIMED)
+        return;
+    leave(queue);
+    queue->where = where;
+    if (where == QUEUE_IN_LINE)
+        join_line(queue);
+    else if (where == QUEUE_BEHIND_SLOW)
+        bk_list_push(&places->slow, &queue->link);
+    else if (where == QUEUE_BEHIND_REPLAY)
+        bk_list_push(&places->replays, &queue->link);
+    else if (where == QUEUE_TIMED) {
+        bk_list_push(&places->timed, &queue->link);
+        set_timer(places);
+    }
+}
+
+/* A place of theirs is free: the first of them. */
+static void settle_first(struct bk_list *list) {
+    if (!bk_list_is_empty(list))
+        settle(bk_container_of(list->next, struct webhooks_queue, link));
+}
+
+static void on_timer(struct bk_timer *timer, void *user) {
+    struct webhooks_places *places = user;
+    uint64_t now = now_ms(places);
+    (void)timer;
+    BK_LIST_FOR_EACH(node, &places->timed) {
+        struct webhooks_queue *queue = bk_container_of(node, struct webhooks_queue, link);
+        if (ready_ms(queue, now) > now)
+            continue;
+        leave(queue);
+        settle(queue);
+    }
+    set_timer(places);
+}
+
+/* --- taking and giving back a place ----------------------------------------------------------- */
+
+static void take_out(struct webhooks_queue *queue, struct webhooks_send *send) {
+    BK_ASSERT(queue->waiting_count[send->class] > 0);
+    bk_list_remove(&send->link);
+    queue->waiting_count[send->class]--;
+    places_of(queue)->held_bytes -= send->held_bytes;
+    send->held_bytes = 0;
+}
+
+static void occupy(struct webhooks_queue *queue, struct webhooks_send *send) {
+    struct webhooks_places *places = places_of(queue);
+    take_out(queue, send);
+    spend(queue);
+    bk_list_push(&queue->sending, &send->link);
+    queue->sending_count++;
+    send->is_slow = webhooks_health_is_slow(queue->endpoint);
+    places->taken++;
+    places->taken_slow += send->is_slow;
+    places->taken_replay += send->class == WEBHOOKS_REPLAY;
+}
+
+static void vacate(struct webhooks_queue *queue, struct webhooks_send *send) {
+    struct webhooks_places *places = places_of(queue);
+    BK_ASSERT(places->taken > 0 && queue->sending_count > 0);
+    bk_list_remove(&send->link);
+    queue->sending_count--;
+    places->taken--;
+    places->taken_slow -= send->is_slow;
+    places->taken_replay -= send->class == WEBHOOKS_REPLAY;
+    if (send->is_slow)
+        settle_first(&places->slow);
+    if (send->class == WEBHOOKS_REPLAY)
+        settle_first(&places->replays);
+    turns_soon(places);
+}
+
+void webhooks_queue_ended(struct webhooks_send *send) {
+    struct webhooks_queue *queue = send->endpoint->queue;
+    vacate(queue, send);
+    settle(queue);
+}
+
+void webhooks_queue_again(struct webhooks_send *send) {
+    struct webhooks_queue *queue = send->endpoint->queue;
+    vacate(queue, send);
+    bk_list_push_front(&queue->waiting[send->class], &send->link);
+    queue->waiting_count[send->class]++;
+    send->has_begun = false;
+    queue->not_before_ms = now_ms(places_of(queue)) + PLACES_AGAIN_MS;
+    settle(queue);
+}
+
+uint32_t webhooks_places_taken(const struct webhooks_state *state) { return state->places->taken; }
+
+/* --- turns ------------------------------------------------------------------------------------ */
+
+static void take_turn(struct webhooks_places *places, struct webhooks_line *line) {
+    struct webhooks_queue *queue = bk_container_of(line->queues.next, struct webhooks_queue, link);
+    struct webhooks_endpoint *endpoint = queue->endpoint;
+    leave(queue);
+    webhooks_endpoint_ref(endpoint);
+    enum queue_where where = judge(queue);
+    if (where == QUEUE_IN_LINE) {
+        struct webhooks_send *send = first_of(queue);
+        occupy(queue, send);
+        webhooks_send_begin(send);
+    }
+    settle(queue);
+    if (!bk_list_is_empty(&line->queues)) { /* the next tenant is next */
+        bk_list_remove(&line->link);
+        bk_list_push(&places->lines, &line->link);
+    }
+    webhooks_endpoint_unref(endpoint);
+}
+
+static void cancel(struct webhooks_send *send) {
+    struct webhooks_endpoint *endpoint = send->endpoint;
+    send->status = BK_CANCELLED;
+    if (send->event != NULL)
+        bk_event_unref(send->event);
+    send->event = NULL;
+    send->done(send);
+    webhooks_endpoint_unref(endpoint);
+}
+
+static void on_turns(struct bk_task *task) {
+    struct webhooks_places *places = bk_container_of(task, struct webhooks_places, turns);
+    struct bk_list *node;
+    while ((node = bk_list_pop(&places->refused)) != NULL)
+        cancel(bk_container_of(node, struct webhooks_send, link));
+    while (places->taken < PLACES_MAX && !bk_list_is_empty(&places->lines))
+        take_turn(places, bk_container_of(places->lines.next, struct webhooks_line, link));
+}
+
+/* --- putting and cancelling ------------------------------------------------------------------- */
+
+/* What has no room in memory is read again when its turn comes. */
+static void hold_event(struct webhooks_places *places, struct webhooks_send *send) {
+    size_t bytes = send->event == NULL ? 0 : send->event->json.length;
+    if (send->event_id.length > 0 && places->held_bytes + bytes > PLACES_HELD_MAX) {
+        bk_event_unref(send->event);
+        send->event = NULL;
+        bytes = 0;
+    }
+    send->held_bytes = bytes;
+    places->held_bytes += bytes;
+}
+
+void webhooks_queue_put(struct webhooks_send *send) {
+    struct webhooks_queue *queue = send->endpoint->queue;
+    struct webhooks_places *places = places_of(queue);
+    webhooks_endpoint_ref(send->endpoint);
+    send->has_begun = false;
+    send->held_bytes = 0;
+    if (send->endpoint->is_gone || places->state->is_stopping) {
+        bk_list_push(&places->refused, &send->link);
+        turns_soon(places);
+        return;
+    }
+    hold_event(places, send);
+    bk_list_push(&queue->waiting[send->class], &send->link);
+    queue->waiting_count[send->class]++;
+    settle(queue);
+}
+
+static bool is_waiting(const struct webhooks_queue *queue, const struct webhooks_send *send) {
+    BK_LIST_FOR_EACH(node, &queue->sending)
+        if (node == &send->link)
+            return false;
+    return true;
+}
+
+void webhooks_queue_cancel(struct webhooks_send *send) {
+    struct webhooks_queue *queue = send->endpoint->queue;
+    if (!is_waiting(queue, send)) {
+        webhooks_send_cancel(send);
+        return;
+    }
+    if (send->endpoint->is_gone || queue->endpoint->of->state->is_stopping)
+        return; /* it is among those that were refused: its end is on its way */
+    take_out(queue, send);
+    settle(queue);
+    cancel(send);
+}
+
+void webhooks_queue_clear(struct webhooks_endpoint *endpoint) {
+    struct webhooks_queue *queue = endpoint->queue;
+    webhooks_endpoint_ref(endpoint);
+    for (size_t i = 0; i < BK_COUNT_OF(order); i++)
+        while (queue->waiting_count[order[i]] > 0) {
+            struct bk_list *node = queue->waiting[order[i]].next;
+            struct webhooks_send *send = bk_container_of(node, struct webhooks_send, link);
+            take_out(queue, send);
+            cancel(send);
+        }
+    if (endpoint->is_gone)
+        BK_LIST_FOR_EACH(node, &queue->sending)
+            webhooks_send_cancel(bk_container_of(node, struct webhooks_send, link));
+    settle(queue);
+    webhooks_endpoint_unref(endpoint);
+}
+
+void webhooks_queue_wake(struct webhooks_endpoint *endpoint) { settle(endpoint->queue); }
+
+struct webhooks_queue_facts webhooks_queue_facts(const struct webhooks_endpoint *endpoint) {
+    const struct webhooks_queue *queue = endpoint->queue;
+    struct webhooks_queue_facts facts = {.sending = queue->sending_count};
+    memcpy(facts.waiting, queue->waiting_count, sizeof facts.waiting);
+    return facts;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+void webhooks_queue_open(struct webhooks_endpoint *endpoint) {
+    struct webhooks_queue *queue = bk_alloc_zero(sizeof *queue);
+    queue->endpoint = endpoint;
+    queue->tokens = 1;
+    queue->filled_ms = bk_loop_now_ms(endpoint->of->state->context->loop);
+    bk_list_init(&queue->link);
+    bk_list_init(&queue->sending);
+    for (size_t i = 0; i < BK_COUNT_OF(queue->waiting); i++)
+        bk_list_init(&queue->waiting[i]);
+    endpoint->queue = queue;
+}
+
+void webhooks_queue_close(struct webhooks_endpoint *endpoint) {
+    struct webhooks_queue *queue = endpoint->queue;
+    BK_ASSERT(queue->sending_count == 0 && first_of(queue) == NULL);
+    leave(queue);
+    bk_free(queue);
+    endpoint->queue = NULL;
+}
+
+void webhooks_line_open(struct webhooks_tenant *own) {
+    own->line = bk_alloc_zero(sizeof *own->line);
+    bk_list_init(&own->line->link);
+    bk_list_init(&own->line->queues);
+}
+
+void webhooks_line_close(struct webhooks_tenant *own) {
+    BK_ASSERT(bk_list_is_empty(&own->line->queues));
+    bk_list_remove(&own->line->link);
+    bk_free(own->line);
+    own->line = NULL;
+}
+
+void webhooks_places_init(struct webhooks_state *state) {
+    struct webhooks_places *places = bk_alloc_zero(sizeof *places);
+    places->state = state;
+    bk_list_init(&places->lines);
+    bk_list_init(&places->slow);
+    bk_list_init(&places->replays);
+    bk_list_init(&places->timed);
+    bk_list_init(&places->refused);
+    bk_list_init(&places->spare);
+    bk_task_init(&places->turns, on_turns);
+    places->timer = bk_timer_create(state->context->loop, on_timer, places);
+    bk_timer_set_background(places->timer);
+    state->places = places;
+}
+
+void webhooks_places_fini(struct webhooks_state *state) {
+    struct webhooks_places *places = state->places;
+    if (places == NULL)
+        return;
+    BK_ASSERT(places->taken == 0);
+    bk_task_cancel(&places->turns);
+    bk_timer_close(places->timer);
+    webhooks_sendings_free(places);
+    bk_free(places);
+    state->places = NULL;
+}
