@@ -27,6 +27,15 @@ void bk_hmac_sha256(uint8_t out[BK_SHA256_BYTES], struct bk_slice key, struct bk
                     struct bk_slice b);
 /* HKDF-SHA-256 (RFC 5869) with an empty salt: one output block. */
 void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_slice context);
+/* A secret that keys are derived from again and again: of each the half that is the secret's is
+ * done once. It is as secret as that is: to be wiped. */
+struct bk_key_source {
+    uint64_t state[26];
+};
+void bk_key_source_init(struct bk_key_source *source, struct bk_slice secret);
+/* What bk_derive_key gives for the secret. */
+void bk_key_source_derive(const struct bk_key_source *source, uint8_t out[BK_KEY_BYTES],
+                          struct bk_slice context);
 /* HMAC-SHA-1 (RFC 2104): for codes of authenticator apps, and for nothing new. */
 void bk_hmac_sha1(uint8_t out[BK_SHA1_BYTES], struct bk_slice key, struct bk_slice data);
 /* Encrypts and signs with XChaCha20-Poly1305: a random nonce, then the text, then the tag; that is

@@ -49,14 +49,21 @@ size_t bk_base64_encode(char *out, const void *data, size_t length) {
     return written;
 }
 
+/* Of the characters from '0' to DEL, but for the last two digits: their value, -1: none. */
+static const int8_t DIGIT_VALUES[] = {
+    52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -1, -1, -1, -1, -1, -1, /* 0 to 9 */
+    -1, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, /* A */
+    15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, -1, -1, -1, -1, -1, /* to Z */
+    -1, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, /* a */
+    41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, -1, -1, -1, -1, -1, /* to z */
+};
+
 /* 0..63, or -1 outside the alphabet, whose last two digits are given. */
 static inline int digit_value(char c, const char last[2]) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
+    size_t index = (size_t)(unsigned char)c - '0';
+    int value = index < sizeof DIGIT_VALUES ? DIGIT_VALUES[index] : -1;
+    if (value >= 0)
+        return value;
     return c == last[0] ? 62 : c == last[1] ? 63 : -1;
 }
 
@@ -71,8 +78,18 @@ static inline bool decode(struct bk_slice text, void *out, size_t *length, const
     unsigned char *bytes = out;
     uint32_t bits = 0;
     int bit_count = 0;
-    size_t written = 0;
-    for (size_t i = 0; i < text.length; i++) {
+    size_t written = 0, i = 0;
+    for (; text.length - i >= 4; i += 4) {
+        int a = digit_value(text.data[i], last), b = digit_value(text.data[i + 1], last),
+            c = digit_value(text.data[i + 2], last), d = digit_value(text.data[i + 3], last);
+        if ((a | b | c | d) < 0)
+            return false;
+        uint32_t group = (uint32_t)a << 18 | (uint32_t)b << 12 | (uint32_t)c << 6 | (uint32_t)d;
+        bytes[written++] = (unsigned char)(group >> 16);
+        bytes[written++] = (unsigned char)(group >> 8 & 0xFF);
+        bytes[written++] = (unsigned char)(group & 0xFF);
+    }
+    for (; i < text.length; i++) {
         int value = digit_value(text.data[i], last);
         if (value < 0)
             return false;

@@ -488,6 +488,7 @@ static void auth_tenant_close(struct bk_module_context *context, struct bk_tenan
     auth_cache_forget(&state->cache, tenant->name, BK_SLICE_EMPTY);
     auth_api_keys_forget(state, tenant->name, BK_SLICE_EMPTY);
     auth_secrets_close(&own->secrets);
+    bk_crypto_wipe(own->sources, sizeof own->sources);
     bk_free(own);
 }
 

@@ -2,6 +2,7 @@
 #ifndef AUTH_H
 #define AUTH_H
 
+#include "bakend/crypto.h"
 #include "bakend/id.h"
 #include "bakend/map.h"
 #include "bakend/module.h"
@@ -54,9 +55,17 @@ struct auth_keys {
     } former[AUTH_FORMER_KEYS_MAX];
 };
 
+/* A key of the tenant, as tokens are verified with it. */
+struct auth_key_source {
+    uint32_t number; /* 0: none */
+    struct bk_key_source source;
+};
+
 /* What is kept of an open tenant. */
+enum { AUTH_KEY_SOURCES = 2 /* the one that signs, and the one before */ };
 struct auth_tenant {
     struct auth_keys keys;
+    struct auth_key_source sources[AUTH_KEY_SOURCES];
     struct bk_map secrets; /* of its auth collections, see secrets.c */
 };
 
@@ -121,7 +130,11 @@ struct auth_claims {
 /* Appends the token. secrets: what a change of revokes it. */
 struct auth_secrets {
     struct bk_slice instance_key, collection_secret, token_key;
+    /* The tenant's key; NULL: it is derived from the instance key each time. */
+    const struct bk_key_source *tenant_key;
 };
+void auth_tenant_key_make(struct bk_key_source *source, struct bk_slice instance_key,
+                          struct bk_slice tenant, uint32_t number);
 void auth_token_make(struct bk_buffer *out, const struct auth_claims *claims,
                      const struct auth_secrets *secrets);
 /* Reads, does not verify: only what is needed to find the key may be used before
@@ -159,6 +172,9 @@ enum bk_status auth_key_number_read(struct bk_transaction *transaction, uint32_t
 uint32_t auth_key_number(const struct bk_module_context *context, const struct bk_tenant *tenant);
 bool auth_key_is_taken(const struct bk_module_context *context, const struct bk_tenant *tenant,
                        uint32_t number);
+/* On the loop, of one that is taken; until the next call. */
+const struct bk_key_source *auth_key_source(const struct bk_module_context *context,
+                                            const struct bk_tenant *tenant, uint32_t number);
 int auth_keys_command(struct bk_command_context *context, int argument_count, char **arguments);
 
 /* --- secrets.c: the token secrets of collections ---- */

@@ -2,6 +2,7 @@
  * record's row, what it is signed with, and its session's row. */
 #include "auth.h"
 #include "bakend/clock.h"
+#include "bakend/failpoint.h"
 
 enum { PEEK_ARENA_BYTES = 64 * 1024 };
 
@@ -50,11 +51,47 @@ static void become(struct bk_request *request, struct bk_tenant *tenant,
     actor->expires_s = entry->expires_s;
 }
 
+static struct bk_slice join(struct bk_arena *arena, struct bk_slice a, struct bk_slice b,
+                            struct bk_slice c) {
+    const struct bk_slice parts[] = {a, b, c};
+    size_t length = 0, all = a.length + b.length + c.length;
+    char *text = bk_arena_alloc(arena, all);
+    if (text == NULL || arena->is_overflown)
+        return BK_SLICE_EMPTY;
+    for (size_t i = 0; i < BK_COUNT_OF(parts); length += parts[i++].length)
+        if (parts[i].length > 0)
+            memcpy(text + length, parts[i].data, parts[i].length);
+    return bk_slice_make(text, all);
+}
+
+/* This alone, however much else the record has. BK_NOT_FOUND. */
+static enum bk_status read_token_key(struct bk_arena *arena, struct bk_tenant *tenant,
+                                     const struct bk_collection *collection, struct bk_slice id,
+                                     struct bk_slice *token_key) {
+    const struct bk_sql sql = bk_sql_make(join(arena, BK_SLICE("SELECT tokenKey FROM "),
+                                               collection->quoted, BK_SLICE(" WHERE id = ?1")));
+    struct bk_connection *connection = bk_store_read_now(tenant->database);
+    struct bk_statement *statement;
+    enum bk_status status = BK_FAILPOINT("auth.credentials_read");
+    if (connection == NULL)
+        return BK_CLOSING;
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, id);
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        *token_key = bk_arena_copy(arena, bk_statement_text(statement, 0));
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_NOT_FOUND : status;
+}
+
 static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
                              struct bk_slice token, struct bk_request *request,
                              struct auth_cached *entry) {
     struct auth_claims claims;
-    struct auth_credentials credentials;
+    struct bk_slice token_key = BK_SLICE_EMPTY;
     /* Until it is verified, what it says is only where to look. */
     if (!auth_token_read(&request->arena, token, &claims) ||
         !bk_slice_equal(claims.tenant, tenant->name) ||
@@ -66,13 +103,15 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
         !bk_slice_equal(collection->id, claims.collection_id))
         return BK_UNAUTHORIZED;
     enum bk_status status =
-        auth_credentials_read(&request->arena, tenant, collection, claims.id, &credentials);
+        read_token_key(&request->arena, tenant, collection, claims.id, &token_key);
     if (status != BK_OK)
         return status == BK_NOT_FOUND ? BK_UNAUTHORIZED : status;
-    const struct auth_secrets secrets = {.instance_key = state->context->instance_key,
-                                         .collection_secret = collection->token_secret,
-                                         .token_key = credentials.token_key};
-    if (credentials.token_key.length == 0 || !auth_token_verify(token, &claims, &secrets) ||
+    const struct auth_secrets secrets = {
+        .instance_key = state->context->instance_key,
+        .collection_secret = collection->token_secret,
+        .token_key = token_key,
+        .tenant_key = auth_key_source(state->context, tenant, claims.key_number)};
+    if (token_key.length == 0 || !auth_token_verify(token, &claims, &secrets) ||
         !bk_slice_is(claims.type, "auth") || claims.expires_s <= bk_clock_wall_ms() / 1000)
         return BK_UNAUTHORIZED;
     struct auth_session session;
@@ -82,8 +121,7 @@ static enum bk_status verify(struct auth_state *state, struct bk_tenant *tenant,
     *entry = (struct auth_cached){
         .token = token,
         .tenant = tenant->name,
-        .label = bk_arena_format(&request->arena, "%.*s/%.*s", BK_SLICE_PRINT(collection->name),
-                                 BK_SLICE_PRINT(claims.id)),
+        .label = join(&request->arena, collection->name, BK_SLICE("/"), claims.id),
         .id = claims.id,
         .collection_id = collection->id,
         .is_superuser = bk_slice_is(collection->name, "_superusers"),

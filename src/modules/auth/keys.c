@@ -77,6 +77,18 @@ bool auth_key_is_taken(const struct bk_module_context *context, const struct bk_
     return false;
 }
 
+/* Deriving it takes as long as all else that a token is verified with. */
+const struct bk_key_source *auth_key_source(const struct bk_module_context *context,
+                                            const struct bk_tenant *tenant, uint32_t number) {
+    struct auth_tenant *own = tenant->slots[context->tenant_slot];
+    struct auth_key_source *kept = &own->sources[number % AUTH_KEY_SOURCES];
+    if (kept->number != number) {
+        auth_tenant_key_make(&kept->source, context->instance_key, tenant->name, number);
+        kept->number = number;
+    }
+    return &kept->source;
+}
+
 /* --- rotating --------------------------------------------------------------------------------- */
 
 struct rotation {

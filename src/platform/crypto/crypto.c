@@ -20,6 +20,9 @@ _Static_assert((size_t)BK_KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYT
 _Static_assert((size_t)BK_SEAL_BYTES == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES +
                                             crypto_aead_xchacha20poly1305_ietf_ABYTES,
                "XChaCha20-Poly1305");
+_Static_assert(sizeof(struct bk_key_source) == sizeof(crypto_auth_hmacsha256_state) &&
+                   _Alignof(struct bk_key_source) == _Alignof(crypto_auth_hmacsha256_state),
+               "the state of an HMAC");
 _Static_assert((size_t)BK_PASSWORD_HASH_BYTES == crypto_pwhash_STRBYTES, "PHC string");
 
 /* Of a random password that nobody kept, with the parameters above. */
@@ -47,15 +50,36 @@ void bk_hmac_sha256(uint8_t out[BK_SHA256_BYTES], struct bk_slice key, struct bk
     sodium_memzero(&state, sizeof(state));
 }
 
-/* An empty salt is a block of zeros (RFC 5869, 2.2); T(1) = HMAC(PRK, info | 0x01) (2.3). */
-void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_slice context) {
+/* An empty salt is a block of zeros (RFC 5869, 2.2). */
+void bk_key_source_init(struct bk_key_source *source, struct bk_slice secret) {
     static const char salt[BK_SHA256_BYTES];
     uint8_t pseudorandom_key[BK_SHA256_BYTES];
-    _Static_assert((int)BK_KEY_BYTES == (int)BK_SHA256_BYTES, "a key is one block");
+    crypto_auth_hmacsha256_state state;
     bk_hmac_sha256(pseudorandom_key, bk_slice_make(salt, sizeof(salt)), secret, BK_SLICE_EMPTY);
-    bk_hmac_sha256(out, bk_slice_make((const char *)pseudorandom_key, sizeof(pseudorandom_key)),
-                   context, BK_SLICE("\x01"));
+    (void)crypto_auth_hmacsha256_init(&state, pseudorandom_key, sizeof(pseudorandom_key));
+    memcpy(source->state, &state, sizeof(state));
     sodium_memzero(pseudorandom_key, sizeof(pseudorandom_key));
+    sodium_memzero(&state, sizeof(state));
+}
+
+/* T(1) = HMAC(PRK, info | 0x01) (RFC 5869, 2.3). */
+void bk_key_source_derive(const struct bk_key_source *source, uint8_t out[BK_KEY_BYTES],
+                          struct bk_slice context) {
+    static const uint8_t number[1] = {1};
+    crypto_auth_hmacsha256_state state;
+    _Static_assert((int)BK_KEY_BYTES == (int)BK_SHA256_BYTES, "a key is one block");
+    memcpy(&state, source->state, sizeof(state));
+    (void)crypto_auth_hmacsha256_update(&state, bytes_of(context), context.length);
+    (void)crypto_auth_hmacsha256_update(&state, number, sizeof(number));
+    (void)crypto_auth_hmacsha256_final(&state, out);
+    sodium_memzero(&state, sizeof(state));
+}
+
+void bk_derive_key(uint8_t out[BK_KEY_BYTES], struct bk_slice secret, struct bk_slice context) {
+    struct bk_key_source source;
+    bk_key_source_init(&source, secret);
+    bk_key_source_derive(&source, out, context);
+    sodium_memzero(&source, sizeof(source));
 }
 
 void bk_seal(uint8_t *out, const uint8_t key[BK_KEY_BYTES], struct bk_slice text,

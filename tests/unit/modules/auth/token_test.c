@@ -157,6 +157,92 @@ static void test_a_body_without_expiry_is_refused(void **state) {
     assert_false(reads(fixture, header, "[1]"));
 }
 
+static bool reads_body(struct fixture *fixture, const char *body, struct auth_claims *read) {
+    static const char header[] = "{\"alg\":\"HS256\",\"kid\":\"acme.1\"}";
+    struct bk_buffer text;
+    char part[1024];
+    bk_buffer_init(&text, 8192);
+    bk_buffer_append(&text, part, bk_base64url_encode(part, header, strlen(header)));
+    bk_buffer_append_char(&text, '.');
+    bk_buffer_append(&text, part, bk_base64url_encode(part, body, strlen(body)));
+    bk_buffer_append_literal(&text, ".AAAA");
+    bool is_read = auth_token_read(&fixture->arena, bk_buffer_slice(&text), read);
+    bk_buffer_fini(&text);
+    return is_read;
+}
+
+/* Of those that this program does not write, too: they are read by another reader. */
+static void test_a_body_says_the_same_however_it_is_written(void **state) {
+    static const char *const bodies[] = {
+        "{\"collectionId\":\"b\",\"exp\":12,\"id\":\"a\",\"refreshable\":true,\"type\":\"auth\"}",
+        "{\"type\":\"auth\",\"refreshable\":true,\"id\":\"a\",\"exp\":12,\"collectionId\":\"b\"}",
+        "{\"type\":\"auth\",\"refreshable\":true,\"id\":\"a\",\"exp\":12,\"collectionId\":\"b\","
+        "\"x\":1}",
+        " { \"type\" : \"auth\" , \"refreshable\":true,\"id\":\"\\u0061\",\"exp\":1.2e1,"
+        "\"collectionId\":\"b\"}\n",
+        "{\"x\":null,\"type\":\"auth\",\"refreshable\":true,\"id\":\"a\",\"exp\":12,"
+        "\"collectionId\":\"b\",\"y\":[{\"id\":\"c\"}]}",
+        "{\"1\":1,\"2\":1,\"3\":1,\"4\":1,\"5\":1,\"6\":1,\"7\":1,\"type\":\"auth\","
+        "\"refreshable\":true,\"id\":\"a\",\"exp\":12,\"collectionId\":\"b\"}",
+    };
+    struct fixture *fixture = *state;
+    for (size_t i = 0; i < BK_COUNT_OF(bodies); i++) {
+        struct auth_claims read = {0};
+        assert_true(reads_body(fixture, bodies[i], &read));
+        assert_true(bk_slice_is(read.id, "a"));
+        assert_true(bk_slice_is(read.collection_id, "b"));
+        assert_true(bk_slice_is(read.type, "auth"));
+        assert_true(read.is_refreshable);
+        assert_int_equal(read.expires_s, 12);
+    }
+}
+
+static void test_a_body_that_is_not_json_is_refused(void **state) {
+    static const char *const bodies[] = {
+        "",
+        "{",
+        "{}",
+        "{\"exp\":1",
+        "{\"exp\":1,}",
+        "{\"exp\":1}}",
+        "{\"exp\":1} x",
+        "{\"exp\":01}",
+        "{\"exp\":}",
+        "{\"exp\":-}",
+        "{\"exp\":truer}",
+        "{\"exp\":true}",
+        "{\"exp\" 1}",
+        "{exp:1}",
+        "{\"exp\":1,\"id\":\"a}",
+        "{\"exp\":1,\"id\":\"a\nb\"}",
+        "{\"exp\":1,\"id\":\"\xff\"}",
+        "{\"exp\":1,\"exp\":1}",
+        "{\"exp\":1,\"id\":\"a\",\"\\u0069d\":\"b\"}",
+        "{\"exp\":99999999999999999999}",
+    };
+    struct fixture *fixture = *state;
+    struct auth_claims read;
+    for (size_t i = 0; i < BK_COUNT_OF(bodies); i++)
+        assert_false(reads_body(fixture, bodies[i], &read));
+}
+
+static void test_a_tenant_key_that_is_kept_verifies_the_same(void **state) {
+    struct fixture *fixture = *state;
+    struct bk_slice token = bk_buffer_slice(&fixture->token);
+    struct bk_key_source kept;
+    struct auth_secrets with = secrets;
+    auth_tenant_key_make(&kept, secrets.instance_key, claims.tenant, claims.key_number);
+    with.tenant_key = &kept;
+    assert_true(auth_token_verify(token, &claims, &with));
+    auth_tenant_key_make(&kept, secrets.instance_key, claims.tenant, claims.key_number + 1);
+    assert_false(auth_token_verify(token, &claims, &with));
+    auth_tenant_key_make(&kept, secrets.instance_key, BK_SLICE("evil"), claims.key_number);
+    assert_false(auth_token_verify(token, &claims, &with));
+    auth_tenant_key_make(&kept, BK_SLICE("another instance key, 32 bytes.."), claims.tenant,
+                         claims.key_number);
+    assert_false(auth_token_verify(token, &claims, &with));
+}
+
 static void test_what_is_no_token_is_refused(void **state) {
     static const char *const texts[] = {
         "", ".", "..", "...", "a.b", "a.b.c", "a.b.c.d", "\x01.\x02.\x03", " . . "};
@@ -186,6 +272,9 @@ int main(void) {
         TEST(test_every_flipped_character_is_refused),
         TEST(test_only_hs256_with_a_known_key_is_read),
         TEST(test_a_body_without_expiry_is_refused),
+        TEST(test_a_body_says_the_same_however_it_is_written),
+        TEST(test_a_body_that_is_not_json_is_refused),
+        TEST(test_a_tenant_key_that_is_kept_verifies_the_same),
         TEST(test_what_is_no_token_is_refused),
         TEST(test_a_token_past_its_limit_is_refused),
     };

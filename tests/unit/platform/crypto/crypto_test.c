@@ -63,6 +63,21 @@ static void test_hkdf_vector_without_salt(void **state) {
     assert_hex(key, "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d");
 }
 
+static void test_a_key_source_derives_again_and_again(void **state) {
+    struct bk_key_source source;
+    uint8_t key[BK_KEY_BYTES], expected[BK_KEY_BYTES];
+    (void)state;
+    bk_key_source_init(&source, BK_SLICE("secret"));
+    for (int i = 0; i < 2; i++) {
+        bk_key_source_derive(&source, key, BK_SLICE("tokens"));
+        bk_derive_key(expected, BK_SLICE("secret"), BK_SLICE("tokens"));
+        assert_memory_equal(key, expected, sizeof key);
+        bk_key_source_derive(&source, key, BK_SLICE("webhooks"));
+        bk_derive_key(expected, BK_SLICE("secret"), BK_SLICE("webhooks"));
+        assert_memory_equal(key, expected, sizeof key);
+    }
+}
+
 static void test_derived_keys_differ_by_context_and_secret(void **state) {
     uint8_t keys[3][BK_KEY_BYTES];
     (void)state;
@@ -178,6 +193,7 @@ int main(void) {
         cmocka_unit_test(test_hmac_vectors),
         cmocka_unit_test(test_hkdf_vector_without_salt),
         cmocka_unit_test(test_derived_keys_differ_by_context_and_secret),
+        cmocka_unit_test(test_a_key_source_derives_again_and_again),
         cmocka_unit_test(test_equal_and_wipe),
         cmocka_unit_test(test_a_password_hash_names_its_parameters_and_verifies),
         cmocka_unit_test(test_passwords_may_be_empty_long_and_hold_any_byte),
