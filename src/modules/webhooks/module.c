@@ -20,6 +20,7 @@
  * Nothing here knows of collections or mail: an event is an event. An endpoint that is away stands
  * still in the journal and holds nothing in memory but its window.
  */
+#include "bakend/alloc.h"
 #include "webhooks.h"
 
 extern const struct bk_module bk_module_webhooks;
@@ -83,8 +84,179 @@ static const struct bk_migration migrations[] = {
             "secret TEXT NOT NULL DEFAULT '', previous TEXT NOT NULL DEFAULT '', "
             "previousUntil INTEGER NOT NULL DEFAULT 0, seed TEXT NOT NULL DEFAULT '', "
             "sequence INTEGER NOT NULL DEFAULT 0, missedAfter INTEGER NOT NULL DEFAULT 0, "
+            "isOff INTEGER NOT NULL DEFAULT 0, missedUntil INTEGER NOT NULL DEFAULT 0, "
             "failingSince INTEGER NOT NULL DEFAULT 0, warned INTEGER NOT NULL DEFAULT 0) "
             "WITHOUT ROWID"},
+};
+
+/* --- options ---------------------------------------------------------------------------------- */
+
+static const char *refuse_networks(const char *text) {
+    struct bk_network *networks;
+    size_t count;
+    if (bk_networks_parse(bk_slice_from(text), &networks, &count, NULL) != BK_OK)
+        return "must be addresses or networks separated by commas, such as 10.0.0.0/8 or ::1";
+    bk_free(networks);
+    return NULL;
+}
+
+/* A name as in DNS: it stands in a header of each request. */
+static const char *refuse_origin(const char *text) {
+    static const char problem[] = "must be a host's name, such as api.example.com";
+    struct bk_slice name = bk_slice_from(text);
+    if (name.length > 253)
+        return problem;
+    for (size_t i = 0; i < name.length; i++) {
+        char c = name.data[i];
+        bool is_inside = i > 0 && i + 1 < name.length;
+        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!is_letter && !(is_inside && (c == '-' || c == '.')))
+            return problem;
+    }
+    return NULL;
+}
+
+static const struct bk_option options[] = {
+    {.name = "webhooks-allow",
+     .type = BK_OPTION_TEXT,
+     .offset = offsetof(struct webhooks_options, allow),
+     .default_value = "",
+     .argument = "CIDR,…",
+     .help = "Networks in which webhooks may have their endpoints, beside public ones, and there "
+             "by plain http as well.",
+     .refuse = refuse_networks},
+    {.name = "webhooks-retry-schedule",
+     .type = BK_OPTION_TEXT,
+     .offset = offsetof(struct webhooks_options, retry_schedule),
+     .default_value = "0s,5s,30s,2m,10m,30m,2h,5h,10h,14h,20h,24h",
+     .argument = "TIME,…",
+     .help = "The delay before each attempt of a delivery; as many as there are."},
+    {.name = "webhooks-timeout",
+     .type = BK_OPTION_DURATION,
+     .offset = offsetof(struct webhooks_options, timeout_ms),
+     .default_value = "15s",
+     .minimum = WEBHOOKS_TIMEOUT_MIN_MS,
+     .maximum = WEBHOOKS_TIMEOUT_MAX_MS,
+     .argument = "TIME",
+     .help = "How long an endpoint may take to answer, unless the webhook says otherwise."},
+    {.name = "webhooks-disable-after",
+     .type = BK_OPTION_DURATION,
+     .offset = offsetof(struct webhooks_options, disable_after_ms),
+     .default_value = "5d",
+     .minimum = 0,
+     .maximum = (int64_t)365 * 24 * 60 * 60 * 1000,
+     .argument = "TIME",
+     .help = "A webhook that has failed for so long without a success is disabled; 0s: never."},
+    {.name = "webhooks-origin",
+     .type = BK_OPTION_TEXT,
+     .offset = offsetof(struct webhooks_options, origin),
+     .default_value = "",
+     .argument = "NAME",
+     .help = "The name by which endpoints are asked whether they want to be sent to; when it is "
+             "empty, the host of the application's URL in the settings.",
+     .refuse = refuse_origin},
+};
+
+/* --- routes ----------------------------------------------------------------------------------- */
+
+static const struct bk_route routes[] = {
+    {.method = BK_GET,
+     .path = "/api/webhooks",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:read",
+     .summary = "Lists webhooks, as the records of a collection: filter, sort, page, perPage.",
+     .tag = "webhooks",
+     .handle = webhooks_list},
+    {.method = BK_POST,
+     .path = "/api/webhooks",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:write",
+     .body_max_bytes = WEBHOOKS_BODY_BYTES_MAX,
+     .has_json_body = true,
+     .summary = "Makes a webhook, {url, types, …}; the answer has its secret, this one time.",
+     .tag = "webhooks",
+     .handle = webhooks_create},
+    {.method = BK_GET,
+     .path = "/api/webhooks/{id}",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:read",
+     .summary = "Answers a webhook, without its secret.",
+     .tag = "webhooks",
+     .handle = webhooks_view},
+    {.method = BK_PATCH,
+     .path = "/api/webhooks/{id}",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:write",
+     .body_max_bytes = WEBHOOKS_BODY_BYTES_MAX,
+     .has_json_body = true,
+     .summary = "Changes a webhook; {\"enabled\":false} turns it off.",
+     .tag = "webhooks",
+     .handle = webhooks_update},
+    {.method = BK_DELETE,
+     .path = "/api/webhooks/{id}",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:write",
+     .body_max_bytes = 4096,
+     .summary = "Deletes a webhook: nothing more is sent to it, and its deliveries go.",
+     .tag = "webhooks",
+     .handle = webhooks_delete},
+};
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static enum bk_status on_init(struct bk_module_context *context, struct bk_error *error) {
+    static const uint16_t mail_ports[] = {25, 465, 587, 2525};
+    struct webhooks_state *state = context->state;
+    const struct webhooks_options *given = context->options;
+    state->context = context;
+    bk_derive_key(state->key, context->instance_key, BK_SLICE("bakend secrets of webhooks"));
+    enum bk_status status = bk_networks_parse(bk_slice_from(given->allow), &state->allowed,
+                                              &state->allowed_count, error);
+    state->policy = (struct bk_outbound_policy){.name = "webhooks",
+                                                .allowed = state->allowed,
+                                                .allowed_count = state->allowed_count,
+                                                .denied_ports = mail_ports,
+                                                .denied_port_count = BK_COUNT_OF(mail_ports),
+                                                .connections_per_host_max = 64};
+    return status;
+}
+
+static enum bk_status on_start(struct bk_module_context *context, struct bk_error *error) {
+    struct webhooks_state *state = context->state;
+    (void)error;
+    state->channel = bk_outbound_open(context->outbound, &state->policy);
+    return BK_OK;
+}
+
+static void on_closed(void *user) {
+    struct webhooks_state *state = user;
+    state->stopped(state->stopped_user);
+}
+
+static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
+    struct webhooks_state *state = context->state;
+    struct bk_outbound_channel *channel = state->channel;
+    state->is_stopping = true;
+    state->stopped = stopped;
+    state->stopped_user = user;
+    state->channel = NULL;
+    bk_outbound_close(channel, on_closed, state);
+}
+
+static void on_fini(struct bk_module_context *context) {
+    struct webhooks_state *state = context->state;
+    bk_crypto_wipe(state->key, sizeof(state->key));
+    bk_free(state->allowed);
+}
+
+static const struct bk_event_declaration events[] = {
+    {"webhook.enabled", true, "WebhookEnabled", "A webhook is on again."},
+    {"webhook.disabled", true, "WebhookDisabled",
+     "A webhook is off, by hand or since its endpoint is gone or has failed for days."},
+    {"webhook.failing", true, "WebhookFailing", "Hardly anything gets through to an endpoint."},
+    {"webhook.exhausted", true, "WebhookExhausted", "A delivery has failed for the last time."},
+    {"webhook.rotated", true, "WebhookRotated", "A webhook signs with another secret."},
+    {"webhook.replayed", true, "WebhookReplayed", "A replay has come to its end."},
 };
 
 const struct bk_module bk_module_webhooks = {
@@ -94,5 +266,16 @@ const struct bk_module bk_module_webhooks = {
     .migration_count = BK_COUNT_OF(migrations),
     .collections = collections,
     .collection_count = BK_COUNT_OF(collections),
+    .options = options,
+    .option_count = BK_COUNT_OF(options),
+    .options_size = sizeof(struct webhooks_options),
+    .routes = routes,
+    .route_count = BK_COUNT_OF(routes),
+    .events = events,
+    .event_count = BK_COUNT_OF(events),
+    .init = on_init,
+    .start = on_start,
+    .stop = on_stop,
+    .fini = on_fini,
     .state_size = sizeof(struct webhooks_state),
 };
