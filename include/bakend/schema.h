@@ -256,6 +256,11 @@ struct bk_auth_watch {
     enum bk_status (*on_change)(void *user, struct bk_transaction *transaction,
                                 const struct bk_collection *collection,
                                 const struct bk_value *before, const struct bk_value *after);
+    /* Of the collection itself, behind its event. after: NULL when it was deleted. NULL: nobody is
+     * told. */
+    enum bk_status (*on_collection)(void *user, struct bk_transaction *transaction,
+                                    const struct bk_collection *before,
+                                    const struct bk_collection *after);
     void *user;
 };
 /* Outlives the kind. At init. */

@@ -182,11 +182,11 @@ test('an address is verified', async (t) => {
 
 test('a password is reset', async (t) => {
   const w = await world(t);
-  const link = (user, providerId) =>
+  const link = (user, providerId, provider = 'google') =>
     w.create('_externalAuths', {
       collectionRef: '_pb_users_auth_',
       recordRef: user.id,
-      provider: 'google',
+      provider,
       providerId,
     });
   const links = async (user) =>
@@ -238,6 +238,19 @@ test('a password is reset', async (t) => {
     const answer = await w.guest('confirm-password-reset', { token, ...both('next-1234') });
     assert.equal(answer.status, 204, answer.text);
     assert.equal(await links(bob), 1);
+  });
+
+  await t.test('what was linked before the address was proven goes, though a click has proven it', async () => {
+    const mia = await w.user('mia@example.com');
+    await link(mia, 'of a stranger, before');
+    const click = await w.ticket('verification', 'mia@example.com');
+    assert.equal((await w.guest('confirm-verification', { token: click })).status, 204);
+    assert.equal(await links(mia), 1, 'the click vouches for the account as it is');
+    await link(mia, 'her own, since', 'github');
+    const token = await w.ticket('password-reset', 'mia@example.com');
+    assert.equal((await w.guest('confirm-password-reset', { token, ...both('next-1234') })).status, 204);
+    const { items } = (await w.get(`${recordsPath('_externalAuths')}?filter=recordRef="${mia.id}"`)).body;
+    assert.deepEqual(items.map(({ providerId }) => providerId), ['her own, since']);
   });
 
   await t.test('of many who come with one ticket, one wins', async () => {

@@ -10,7 +10,7 @@ import { readFeed } from './support/feed.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
 import { runWell, startServer, temporaryFolder } from './support/program.mjs';
 import { Listener } from './support/realtime.mjs';
-import { recordsPath } from './support/records.mjs';
+import { open, recordsPath } from './support/records.mjs';
 import { operatorToken } from './support/superuser.mjs';
 
 const password = 'secret-1234';
@@ -213,6 +213,36 @@ test('a session ends', async (t) => {
     assert.equal(told(sidOf(again)).actor, `_superusers/${claimsOf(api.token).id}`);
   });
 
+  await t.test('with all others of its collection, which is one event', async () => {
+    const path = '/api/collections/members';
+    const revoked = () => api.events('auth.sessions_revoked');
+    const told = (reason) => [{ collection: 'members', reason, remoteAddress: '127.0.0.1', userAgent }];
+    const { id } = await api.define({ name: 'members', type: 'auth', ...open });
+    const members = [];
+    for (const email of ['m1@example.com', 'm2@example.com'])
+      members.push(await api.create('members', { email, ...both(password) }));
+    const newSecret = () => ({ authToken: { secret: 'x'.repeat(40) + members.pop().id } });
+    const lend = async () =>
+      (await api.post(`${path}/impersonate/${members[0].id}`, {})).body.token;
+    const isGood = async (token) => (await api.post(`${path}/auth-refresh`, {}, { token })).status === 200;
+    const token = await lend();
+    const listener = await Listener.connect(api.server, { token });
+    assert.equal((await api.patch(path, { listRule: null })).status, 200);
+    assert.deepEqual(await revoked(), [], 'not for any change');
+    assert.equal(await isGood(token), true);
+    assert.equal((await api.patch(path, newSecret())).status, 200);
+    assert.equal(await isGood(token), false);
+    assert.equal(await listener.closed, 4501);
+    const [event, ...others] = await revoked();
+    assert.deepEqual(others, []);
+    assert.deepEqual([event.payload], told('secret'));
+    assert.equal(event.subject, `_collections/${id}`);
+    assert.equal(event.actor, `_superusers/${claimsOf(api.token).id}`);
+    await lend();
+    assert.equal((await api.remove(path)).status, 204);
+    assert.deepEqual((await revoked()).slice(1).map(({ payload }) => payload), told('deleted'));
+  });
+
   await t.test('when its time is over, and then its row goes', async () => {
     const bob = await api.create('users', { email: 'bob@example.com', ...both(password) });
     const { token } = (await api.post(users(`impersonate/${bob.id}`), { duration: 1 })).body;
@@ -299,6 +329,11 @@ test('keys that sign', async (t) => {
     assert.deepEqual(
       events.filter(({ type }) => type === 'auth.keys_rotated').map(({ payload }) => payload),
       [{ number: 2, revoked: false }, { number: 3, revoked: true }],
+    );
+    const bulk = events.filter(({ type }) => type === 'auth.sessions_revoked');
+    assert.deepEqual(
+      bulk.map(({ payload: { collection, reason } }) => [collection, reason]).sort(),
+      [['_superusers', 'keys'], ['users', 'keys']],
     );
   });
 });

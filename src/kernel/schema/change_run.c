@@ -54,6 +54,17 @@ static enum bk_status emit(const struct running *running, const struct schema_st
     return bk_transaction_emit(running->transaction, &draft);
 }
 
+/* Who signs in by it is at stake. */
+static enum bk_status tell_watch(const struct running *running, const struct schema_step *step) {
+    const struct bk_auth_watch *watch = running->plan->state->kind->auth_watch;
+    const struct bk_collection *before = step->old_box == NULL ? NULL : &step->old_box->collection;
+    if (before == NULL || before->type != BK_COLLECTION_AUTH || watch == NULL ||
+        watch->on_collection == NULL)
+        return BK_OK;
+    return watch->on_collection(watch->user, running->transaction, before,
+                                step->new_box == NULL ? NULL : &step->new_box->collection);
+}
+
 static void replace(struct schema_plan *plan, const struct schema_box *old_box,
                     struct schema_box *new_box) {
     struct bk_schema *after =
@@ -142,6 +153,8 @@ static enum bk_status run_step(struct running *running, struct schema_step *step
                                   &running->error);
     if (status == BK_OK)
         status = emit(running, step);
+    if (status == BK_OK)
+        status = tell_watch(running, step);
     return refuse(running, step, status);
 }
 

@@ -354,6 +354,9 @@ static const struct bk_event_declaration events[] = {
     {"auth.logout", true, "AuthLogout", "Somebody signed out: the session is over."},
     {"auth.session_revoked", true, "AuthSessionRevoked",
      "A session was ended otherwise, by its owner, a superuser or a new password."},
+    {"auth.sessions_revoked", true, "AuthSessionsRevoked",
+     "All sessions of a collection have ended: its secret or the signing keys are new, or it is "
+     "gone."},
     {"auth.password_reset", true, "AuthPasswordReset",
      "A password was set by the token of a mail."},
     {"auth.verified", true, "AuthVerified", "A record's email address was verified."},
@@ -371,6 +374,7 @@ static const struct bk_migration migrations[] = {
     {.name = "auth_2_api_keys", .sql = auth_api_keys_table},
     {.name = "auth_3_tickets", .sql = auth_tickets_table},
     {.name = "auth_4_codes", .sql = auth_codes_table},
+    {.name = "auth_5_unproven_links", .sql = auth_unproven_table},
 };
 
 static const struct bk_work_kind work_kinds[] = {
@@ -439,7 +443,8 @@ static enum bk_status auth_init(struct bk_module_context *context, struct bk_err
     bk_api_set_authenticator(context->api, &state->authenticator);
     state->metrics.write = on_metrics;
     bk_api_add_metrics(context->api, &state->metrics);
-    state->watch = (struct bk_auth_watch){.on_change = auth_on_change};
+    state->watch =
+        (struct bk_auth_watch){.on_change = auth_on_change, .on_collection = auth_on_collection};
     bk_schema_set_auth_watch(context->schema, &state->watch);
     auth_stale_init(state);
     auth_api_keys_init(state);

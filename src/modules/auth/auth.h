@@ -153,6 +153,7 @@ struct auth_fact {
     const char *type;                           /* "auth.login" */
     struct bk_slice collection;                 /* its name */
     struct bk_slice id;                         /* of the record: the subject is "users/abc" */
+    struct bk_slice subject;                    /* another one: it is of no record */
     struct bk_slice actor;                      /* empty: the origin's */
     struct bk_slice remote_address, user_agent; /* empty: the origin's */
     struct auth_fact_text texts[AUTH_FACT_TEXTS_MAX];
@@ -371,6 +372,21 @@ enum bk_status auth_sessions_end(struct bk_transaction *transaction,
 /* On the writer: ends the impersonations that this superuser ("_superusers/abc") began. */
 enum bk_status auth_sessions_end_lent(struct bk_transaction *transaction, struct bk_slice label);
 
+/* On the writer, when all sessions of a collection are worthless from now on: one event for those
+ * that are there, and none when there is none. Their rows are for the caller to remove. */
+enum bk_status auth_sessions_tell_all(struct bk_transaction *transaction,
+                                      const struct bk_collection *collection, const char *reason);
+
+/* --- unproven.c: links of before the address was proven; on the writer ---- */
+struct auth_owner;
+extern const char auth_unproven_table[]; /* its SQL */
+/* The address is proven by the click on a mail: those that are there are of before. */
+enum bk_status auth_unproven_note(struct bk_transaction *transaction,
+                                  const struct auth_owner *owner);
+/* Its owner has come. */
+enum bk_status auth_unproven_remove(struct bk_transaction *transaction,
+                                    const struct bk_schema *schema, const struct auth_owner *owner);
+
 /* --- sweep.c: rows whose time is over ---- */
 /* On the writer, with a row that will be over: it is looked for once a day from now on. */
 enum bk_status auth_sweep_plan(const struct bk_module_context *context,
@@ -381,6 +397,9 @@ void auth_sweep(struct bk_work_task *task, void *user);
 enum bk_status auth_on_change(void *user, struct bk_transaction *transaction,
                               const struct bk_collection *collection, const struct bk_value *before,
                               const struct bk_value *after);
+enum bk_status auth_on_collection(void *user, struct bk_transaction *transaction,
+                                  const struct bk_collection *before,
+                                  const struct bk_collection *after);
 
 /* --- attempts.c: guesses at what somebody should know, counted before they are judged ---- */
 enum auth_attempt_outcome {
@@ -398,7 +417,7 @@ struct auth_attempt {
     struct bk_slice account;
     const char *method;                      /* "password", "otp": of the event */
     uint32_t failures_max;                   /* of the account from one address; 0: the option's */
-    const char *message;                     /* of the 429; NULL: "Too Many Requests." */
+    const char *message;                     /* of the 429; NULL: why, and until when */
     const struct bk_module_context *context; /* NULL: the request's */
     bool has_ticket; /* of a mail, which nobody guesses: the limit of the tenant is not theirs */
     bool is_further; /* of another attempt that counts for the address: only for the account */

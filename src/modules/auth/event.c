@@ -19,7 +19,8 @@ static void write_payload(const struct auth_fact *fact, struct bk_slice remote_a
                           struct bk_slice user_agent, struct bk_buffer *out) {
     bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("collection"), fact->collection);
-    bk_json_write_member_string(out, BK_SLICE("id"), fact->id);
+    if (fact->subject.length == 0)
+        bk_json_write_member_string(out, BK_SLICE("id"), fact->id);
     for (size_t i = 0; i < AUTH_FACT_TEXTS_MAX && fact->texts[i].name != NULL; i++)
         bk_json_write_member_string(out, bk_slice_from(fact->texts[i].name), fact->texts[i].value);
     bk_json_write_member_string(out, BK_SLICE("remoteAddress"), remote_address);
@@ -31,7 +32,7 @@ static void write_payload(const struct auth_fact *fact, struct bk_slice remote_a
 static struct bk_slice subject_of(const struct auth_fact *fact,
                                   struct bk_transaction *transaction) {
     if (fact->id.length == 0)
-        return BK_SLICE_EMPTY;
+        return fact->subject;
     return bk_arena_format(bk_transaction_arena(transaction), "%.*s/%.*s",
                            BK_SLICE_PRINT(fact->collection), BK_SLICE_PRINT(fact->id));
 }

@@ -144,7 +144,14 @@ static enum bk_status add(struct bk_transaction *transaction, uint32_t number, i
     return bk_statement_run(statement);
 }
 
-static enum bk_status revoke(struct bk_transaction *transaction) {
+static enum bk_status revoke(const struct rotation *rotation, struct bk_transaction *transaction) {
+    const struct bk_schema *schema = rotation->schema;
+    enum bk_status status = BK_OK;
+    for (size_t i = 0; i < bk_schema_count(schema) && status == BK_OK; i++)
+        if (bk_schema_at(schema, i)->type == BK_COLLECTION_AUTH)
+            status = auth_sessions_tell_all(transaction, bk_schema_at(schema, i), "keys");
+    if (status != BK_OK)
+        return status;
     return bk_connection_execute(
         bk_transaction_connection(transaction),
         BK_SLICE("UPDATE _auth_keys SET until = 0; DELETE FROM _sessions"));
@@ -178,7 +185,7 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     if (status == BK_OK)
         status = add(transaction, number, until_s);
     if (status == BK_OK && rotation->revokes)
-        status = revoke(transaction);
+        status = revoke(rotation, transaction);
     if (status != BK_OK)
         return status;
     rotation->number = number + 1;

@@ -4,8 +4,8 @@
  *
  * Who gets the mail has the address, so the record is verified by it. If it was not before,
  * somebody else may have made the account in their name and have linked an account elsewhere: the
- * links go. An authenticator app stays, whose ever it is: a mailbox is one factor, and no stranger
- * takes one up (totp_routes.c).
+ * links go. Where it was, those go that were there before (unproven.c). An authenticator app stays,
+ * whose ever it is: a mailbox is one factor, and no stranger takes one up (totp_routes.c).
  */
 #include "flow.h"
 
@@ -58,7 +58,9 @@ static enum bk_status reset(struct auth_confirming *confirming, struct bk_transa
     };
     enum bk_status status = auth_row_update(transaction, confirming->schema, ticket->collection,
                                             credentials->id, values, BK_COUNT_OF(values));
-    if (status == BK_OK && !credentials->is_verified)
+    if (status == BK_OK && credentials->is_verified)
+        status = auth_unproven_remove(transaction, confirming->schema, &owner);
+    else if (status == BK_OK)
         status = auth_rows_remove_of(transaction, confirming->schema, "_externalAuths", &owner);
     return status == BK_OK ? emit(confirming, transaction) : status;
 }

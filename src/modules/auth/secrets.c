@@ -1,7 +1,7 @@
 /*
  * The token secrets of collections: a new one makes all tokens of before worthless, and so does the
  * end of the collection. Connections that came with one of them are closed, and the sessions go,
- * in slices and without an event each: that of the collection has told it.
+ * in slices and without an event each: watch.c has told of all of them in one.
  *
  * What is remembered of a secret is a hash, to see that it has changed.
  */

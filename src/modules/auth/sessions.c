@@ -323,6 +323,34 @@ enum bk_status auth_sessions_end(struct bk_transaction *transaction,
     return status;
 }
 
+/* BK_END: it has none. */
+static enum bk_status find_any(struct bk_transaction *transaction, struct bk_slice collection_id) {
+    struct bk_statement *statement;
+    enum bk_status status =
+        prepare(bk_transaction_connection(transaction),
+                "SELECT 1 FROM _sessions WHERE collectionRef = ?1 LIMIT 1", &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, collection_id);
+    status = bk_statement_step(statement);
+    bk_statement_reset(statement);
+    return status;
+}
+
+enum bk_status auth_sessions_tell_all(struct bk_transaction *transaction,
+                                      const struct bk_collection *collection, const char *reason) {
+    enum bk_status status = find_any(transaction, collection->id);
+    if (status != BK_OK)
+        return status == BK_END ? BK_OK : status;
+    const struct auth_fact fact = {.type = "auth.sessions_revoked",
+                                   .collection = collection->name,
+                                   .subject = bk_arena_format(bk_transaction_arena(transaction),
+                                                              "_collections/%.*s",
+                                                              BK_SLICE_PRINT(collection->id)),
+                                   .texts = {{"reason", bk_slice_from(reason)}}};
+    return auth_event_emit(transaction, &fact);
+}
+
 /* --- impersonations --------------------------------------------------------------------------- */
 
 /* The next one behind ending->session, in the transaction's arena. BK_END: none. In the order of

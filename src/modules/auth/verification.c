@@ -5,7 +5,8 @@
  * A ticket of somebody who is verified already is as good as used: the answer is the contract's
  * 204, and nothing happens. In a collection without sign-in by password, a password that somebody
  * has put there before is taken away, so that it does not become good for the account when password
- * sign-in is switched on.
+ * sign-in is switched on. Accounts elsewhere that are linked by then go on, as in the contract, and
+ * are remembered as of before (unproven.c).
  */
 #include "flow.h"
 
@@ -50,8 +51,12 @@ static enum bk_status verify(struct auth_confirming *confirming, struct bk_trans
     };
     bool has_passwords =
         auth_option_is_on(confirming->ticket.collection, "passwordAuth", "enabled");
+    const struct auth_owner owner = {confirming->ticket.collection->id, credentials->id};
     if (credentials->is_verified)
         return BK_OK;
+    enum bk_status status = auth_unproven_note(transaction, &owner);
+    if (status != BK_OK)
+        return status;
     return auth_row_update(transaction, confirming->schema, confirming->ticket.collection,
                            credentials->id, values, has_passwords ? 1 : 2);
 }

@@ -7,6 +7,9 @@
  *   verified now                   auth.verified
  *   another address                auth.email_changed
  *   deleted                        its sessions end; other belongings go with the record anyway
+ *   another secret of the tokens of its collection, or the end of that
+ *                                  all sessions there are over, with auth.sessions_revoked; their
+ *                                  rows go behind it (secrets.c)
  *
  * A user who sets a new password is signed out everywhere, also here: whoever stole a session loses
  * it, and so has the contract it.
@@ -91,4 +94,15 @@ enum bk_status auth_on_change(void *user, struct bk_transaction *transaction,
     if (before == NULL)
         return tell(&change, "auth.register");
     return after == NULL ? end_sessions(&change, "deleted") : on_update(&change);
+}
+
+enum bk_status auth_on_collection(void *user, struct bk_transaction *transaction,
+                                  const struct bk_collection *before,
+                                  const struct bk_collection *after) {
+    (void)user;
+    if (after == NULL)
+        return auth_sessions_tell_all(transaction, before, "deleted");
+    if (bk_slice_equal(before->token_secret, after->token_secret))
+        return BK_OK;
+    return auth_sessions_tell_all(transaction, after, "secret");
 }
