@@ -447,6 +447,7 @@ struct bk_guard {
      * token over a channel. Asked before ask, of the tenant that the token is of, too. */
     enum bk_status (*ask_actor)(struct bk_guard *guard, const struct bk_tenant *tenant,
                                 const struct bk_actor *actor, struct bk_slice remote_address);
+    const char *stranger; /* what somebody is told who may not come from there; NULL: nothing */
     /* BK_OK: it may go on. Another status is its answer, with request->retry_after_s; guards behind
      * this one are not asked then. */
     enum bk_status (*ask)(struct bk_guard *guard, struct bk_request *request);

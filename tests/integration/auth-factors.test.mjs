@@ -351,6 +351,9 @@ async function authenticatorApps(t, api) {
   await t.test('are taken up with the password, and proven', async () => {
     assertRefused(await totp('enroll', { password }, ''), 401);
     assertProblems(await totp('enroll', {}), { password: 'validation_invalid_password' });
+    const early = await totp('confirm', { code: '123456' });
+    assertRefused(early, 400);
+    assert.match(early.body.message, /call totp\/enroll first/);
     const before = (await totp('enroll', { password })).body;
     const { status, body, text } = await totp('enroll', { password });
     assert.equal(status, 200, text);

@@ -160,7 +160,11 @@ check('what a key may be like, and who may make one', async (api) => {
   for (const name of ['expiry', 'lastUsed', 'createdBy', 'prefix', 'hash'])
     assertProblems(await make({ name: 'a', scopes, [name]: 'x' }), { [name]: 'validation_unknown_name' });
   assert.equal((await make({ name: 'a', scopes: ['records:read:notes', 'tenants:read'] })).status, 200);
-  assertProblems(await make({ name: 'a', scopes }), { name: 'validation_not_unique' });
+  const taken = await make({ name: 'a', scopes });
+  assertProblems(taken, { name: 'validation_not_unique' }, 'The API key cannot be like this.');
+  assert.match(taken.body.data.name.message, /an API key of this name: rotate or delete it/);
+  for (const body of [{}, { name: ' ', scopes: [] }])
+    assert.deepEqual(Object.keys((await make(body)).body.data).sort(), ['name', 'scopes'], 'all in one round');
   /* No answer with a key is given twice. */
   const retry = { headers: { 'idempotency-key': 'once' } };
   const [first, second] = [
@@ -184,7 +188,9 @@ check('what a key may be like, and who may make one', async (api) => {
   /* Its records are changed through these routes alone, by superusers too. */
   assert.equal((await api.patch(recordsPath('_apiKeys', all.id), { name: 'c' })).status, 400);
   assert.equal((await api.post(recordsPath('_apiKeys'), { name: 'c', scopes })).status, 400);
-  assert.equal((await api.get(`${KEYS}/nothing`)).status, 404);
+  const nothing = await api.get(`${KEYS}/nothing`);
+  assertRefused(nothing, 404);
+  assert.match(nothing.body.message, /^There is no API key "nothing" in this tenant: GET \/api\/api-keys /);
 });
 
 check('a scope opens what it names and nothing else', async (api) => {
@@ -211,11 +217,15 @@ check('a scope opens what it names and nothing else', async (api) => {
 
   assert.equal((await single('GET', path)).status, 200);
   assertRefused(await single('GET', recordsPath('drafts')), 403);
-  assertRefused(await single('PATCH', path, { title: 'c' }), 403);
+  const unwritten = await single('PATCH', path, { title: 'c' });
+  assertRefused(unwritten, 403);
+  assert.match(unwritten.body.message, /needs the scope records:write, or records:write:notes /);
 
   assert.equal((await feeder('GET', '/api/events')).status, 200);
   assertRefused(await feeder('GET', path), 403);
-  assertRefused(await reader('GET', '/api/events'), 403);
+  const closed = await reader('GET', '/api/events');
+  assertRefused(closed, 403);
+  assert.equal(closed.body.message, 'This key needs the scope events:read.');
   for (const ask of [reader, writer, single, feeder])
     for (const each of ['/api/collections', '/api/settings', '/api/logs', '/api/tenants', '/api/work',
       recordsPath('_superusers'), '/api/collections/_superusers/snapshot', recordsPath('_apiKeys')])
@@ -433,6 +443,15 @@ check('keys are made, listed, rotated and deleted on the command line', async (a
   assert.equal(refused.code, 1);
   assert.match(refused.stderr, /There is no scope "everything"/);
   assert.equal((await run(['api-key', 'create', ...at])).code, 2);
+  await runWell(['api-key', 'create', 'x', '--scope', 'records:read', ...at]);
+  for (const [args, said] of [
+    [['create', 'x', '--scope', 'records:read'], /There is an API key of this name/],
+    [['rotate', 'nope'], /^bakend: There is no API key "nope" in this tenant: .*bakend api-key list/],
+  ]) {
+    const { code, stderr } = await run(['api-key', ...args, ...at]);
+    assert.equal(code, 1);
+    assert.match(stderr, said);
+  }
 });
 
 test('API keys', async (t) => {

@@ -35,10 +35,10 @@ const limit = (api, rules, rest = {}) =>
     rateLimits: { enabled: true, excludedIPs: [], rules: rules.map((rule) => ({ audience: '', ...rule })), ...rest },
   });
 
-function assertLimited(answer, secondsMax) {
+function assertLimited(answer, secondsMax, why) {
   assertRefused(answer, 429);
-  assert.equal(answer.body.message, 'Too Many Requests.');
   const seconds = Number(answer.headers.get('retry-after'));
+  assert.equal(answer.body.message, why ? `${why}: try again in ${seconds} s.` : 'Too Many Requests.');
   assert.ok(seconds >= 1 && seconds <= secondsMax, `waits ${seconds} s`);
 }
 
@@ -194,7 +194,9 @@ test('rate limits of the settings', async (t) => {
     assert.match(locked.body.data.superuserIPs.message, /add your own address, 203\.0\.113\.5\./);
     assert.deepEqual((await api.get('/api/settings')).body.superuserIPs, []);
     assert.equal((await set(['203.0.113.0/24'], home)).status, 200);
-    assertRefused(await api.get('/api/settings', from('192.0.2.9', { token: api.token })), 403);
+    const stranger = await api.get('/api/settings', from('192.0.2.9', { token: api.token }));
+    assertRefused(stranger, 403);
+    assert.match(stranger.body.message, /superuserIPs/);
     assertRefused(await list(from('192.0.2.9', { token: api.token })), 403);
     assert.equal((await list(from('192.0.2.9'))).status, 200, 'guests may');
     await runWell(['superuser', 'list', '--data', api.server.data]);
@@ -233,7 +235,7 @@ test('failed sign-ins', async (t) => {
       for (const { body } of answers) assert.equal(body.message, 'Failed to authenticate.');
       for (const ask of [wrong, right]) {
         const answer = await ask(name, '192.0.2.1');
-        assertLimited(answer, 300);
+        assertLimited(answer, 300, 'Too many failed attempts to sign in');
         assert.ok(Number(answer.headers.get('retry-after')) > 200);
       }
     }
@@ -336,7 +338,7 @@ test('guesses at one-time passwords and old passwords', async (t) => {
     for (const email of ['bob@example.com', 'nobody.else@example.com']) {
       const answers = await inTurn(13, (i) => ask(i % 2 ? email : email.toUpperCase(), `192.0.3.${i}`));
       assert.deepEqual(statusesOf(answers), [...Array(12).fill(200), 429]);
-      assertLimited(answers[12], 300);
+      assertLimited(answers[12], 300, 'Too many codes were asked for');
     }
   });
 

@@ -159,6 +159,9 @@ test('a mail', async (t) => {
       [{ ...its, record: 'nope' }, { record: 'validation_missing_rel_records' }],
     ])
       assertProblems(await api.ask('POST', '/api/mail', body), codes, 'Failed to send the mail.');
+    const other = await api.ask('POST', '/api/mail', { ...its, template: 'zz' });
+    assert.equal(other.status, 400, other.text);
+    assert.match(other.body.data.template.message, /verification, password-reset, email-change, otp and login-alert/);
     for (const given of [undefined, {}, { TOKEN: '' }]) {
       const mail = { ...its, variables: given };
       const { status, body, text } = await api.ask('POST', '/api/mail', mail);

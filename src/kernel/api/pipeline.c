@@ -170,10 +170,28 @@ enum bk_status bk_request_ask_guards(struct bk_request *request) {
     return BK_OK;
 }
 
+static const char *stranger_of(const struct bk_api *api) {
+    BK_LIST_FOR_EACH(link, &api->guards) {
+        const struct bk_guard *guard = bk_container_of(link, struct bk_guard, link);
+        if (guard->stranger != NULL)
+            return guard->stranger;
+    }
+    return NULL;
+}
+
+/* Which scope a key lacks, so that nobody has to look for it. */
+static void refuse_key(struct bk_request *request) {
+    const char *scope = request->route->scope;
+    struct bk_slice message =
+        scope == NULL ? BK_SLICE("No scope opens this to an API key: it is for superusers.")
+                      : bk_arena_format(&request->arena, "This key needs the scope %s.", scope);
+    bk_answer_error(request, BK_FORBIDDEN, message.data);
+}
+
 static bool passes_guards(struct bk_request *request) {
     enum bk_status status = bk_request_ask_guards(request);
     if (status != BK_OK) {
-        bk_answer_error(request, status, NULL);
+        bk_answer_error(request, status, status == BK_FORBIDDEN ? stranger_of(request->api) : NULL);
         return false;
     }
     if (has_access(request))
@@ -181,6 +199,8 @@ static bool passes_guards(struct bk_request *request) {
     if (request->actor.kind == BK_ACTOR_GUEST)
         bk_answer_error(request, BK_UNAUTHORIZED,
                         "The request requires valid record authorization token.");
+    else if (request->actor.kind == BK_ACTOR_KEY)
+        refuse_key(request);
     else
         bk_answer_error(request, BK_FORBIDDEN,
                         "The authorized record is not allowed to perform this action.");

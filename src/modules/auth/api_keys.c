@@ -310,6 +310,7 @@ static void on_changed(struct auth_state *state, struct bk_tenant *tenant,
     struct bk_slice subject = event->fields.subject;
     size_t slash = bk_slice_find(subject, '/');
     char label[sizeof(label_head) + BK_RECORD_ID_BYTES];
+    BK_ASSERT(slash < subject.length); /* the kernel makes these events, of records alone */
     struct bk_slice id = bk_slice_make(subject.data + slash + 1, subject.length - slash - 1);
     auth_api_keys_forget(state, tenant->name, id);
     if (!is_dead(event) || id.length > BK_RECORD_ID_BYTES)

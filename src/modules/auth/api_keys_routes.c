@@ -151,10 +151,40 @@ static void read_expires(struct task *task, const struct bk_json *expires) {
                                 bk_slice_make(text, is_never ? 0 : sizeof(text)));
 }
 
+/* The id of the key of this name, or of this id or name; BK_END: there is none. */
+static enum bk_status find_key(struct task *task, struct bk_slice sql_text, struct bk_slice text,
+                               struct bk_slice *id) {
+    const struct bk_sql sql = bk_sql_make(sql_text);
+    struct bk_connection *connection = bk_store_read_now(task->request->tenant->database);
+    struct bk_statement *statement;
+    enum bk_status status =
+        connection == NULL ? BK_CLOSING : bk_connection_statement(connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, text);
+    status = bk_statement_step(statement);
+    if (status == BK_OK)
+        *id = bk_arena_copy(&task->request->arena, bk_statement_text(statement, 0));
+    bk_statement_reset(statement);
+    return status;
+}
+
+/* Of two who take a name at the same time one learns it from the record. */
 static void read_name(struct task *task, const struct bk_json *name) {
-    if (name->type != BK_JSON_STRING)
-        bk_problems_add(&task->request->problems, BK_SLICE("name"), "validation_invalid_type",
-                        "Must be a text.");
+    struct bk_problems *problems = &task->request->problems;
+    struct bk_slice taken_by;
+    if (name == NULL || name->type == BK_JSON_NULL ||
+        (name->type == BK_JSON_STRING && bk_slice_trim(name->string).length == 0))
+        bk_problems_add(problems, BK_SLICE("name"), "validation_required",
+                        "Cannot be blank: it says which program has the key.");
+    else if (name->type != BK_JSON_STRING)
+        bk_problems_add(problems, BK_SLICE("name"), "validation_invalid_type", "Must be a text.");
+    else if (find_key(task, BK_SLICE("SELECT id FROM _apiKeys WHERE name = ?1"), name->string,
+                      &taken_by) == BK_OK &&
+             !bk_slice_equal(taken_by, task->id))
+        bk_problems_add(problems, BK_SLICE("name"), "validation_not_unique",
+                        "There is an API key of this name: rotate or delete it, or choose another "
+                        "name.");
     else
         bk_json_write_member_string(&task->body, BK_SLICE("name"), name->string);
 }
@@ -193,24 +223,24 @@ static bool read_body(struct task *task) {
 
 /* The one that the path names by its id or else its name. False: the request was answered. */
 static bool find_record(struct task *task) {
+    static const struct bk_slice sql = BK_SLICE_INIT(
+        "SELECT id FROM _apiKeys WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
     struct bk_request *request = task->request;
-    const struct bk_sql sql = bk_sql_make(BK_SLICE(
-        "SELECT id FROM _apiKeys WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1"));
-    struct bk_connection *connection = bk_store_read_now(request->tenant->database);
-    struct bk_statement *statement;
-    enum bk_status status =
-        connection == NULL ? BK_CLOSING : bk_connection_statement(connection, &sql, &statement);
-    if (status == BK_OK) {
-        bk_statement_bind_text(statement, 1, bk_request_parameter(request, BK_SLICE("id")));
-        status = bk_statement_step(statement);
-        if (status == BK_OK)
-            task->id = bk_arena_copy(&request->arena, bk_statement_text(statement, 0));
-        bk_statement_reset(statement);
-    }
+    struct bk_slice named = bk_request_parameter(request, BK_SLICE("id"));
+    enum bk_status status = find_key(task, sql, named, &task->id);
     if (status == BK_OK)
         return true;
     bk_buffer_fini(&task->body);
-    bk_answer_error(request, status == BK_END ? BK_NOT_FOUND : status, NULL);
+    if (status == BK_END)
+        bk_answer_error(request, BK_NOT_FOUND,
+                        bk_arena_format(&request->arena,
+                                        "There is no API key \"%.*s\" in this tenant: GET "
+                                        "/api/api-keys and bakend api-key list show those that "
+                                        "are there.",
+                                        BK_SLICE_PRINT(named))
+                            .data);
+    else
+        bk_answer_error(request, status, NULL);
     return false;
 }
 
@@ -304,6 +334,8 @@ void auth_api_key_create(struct bk_request *request) {
     struct task *task = begin(request);
     if (task == NULL)
         return;
+    if (bk_json_get(request->json, BK_SLICE("name")) == NULL)
+        read_name(task, NULL);
     if (bk_json_get(request->json, BK_SLICE("scopes")) == NULL)
         bk_problems_add(&request->problems, BK_SLICE("scopes"), "validation_required",
                         "Cannot be blank: name what the key is for, such as records:read.");

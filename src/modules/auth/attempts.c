@@ -73,9 +73,7 @@ void auth_attempts_fini(struct auth_attempts *attempts) {
     bk_tally_fini(&attempts->places);
 }
 
-/* --- who counts
- * -------------------------------------------------------------------------------
- */
+/* --- who counts ------------------------------------------------------------------------------- */
 
 void auth_client_of(struct bk_slice remote_address, struct auth_client *client) {
     static const uint8_t ipv4[12] = {[10] = 0xff, [11] = 0xff};
@@ -180,9 +178,7 @@ static uint64_t longest_wait_ms(struct auth_attempts *attempts, const struct aut
     return longest;
 }
 
-/* --- begin
- * ------------------------------------------------------------------------------------
- */
+/* --- begin ------------------------------------------------------------------------------------ */
 
 static void count(struct auth_attempts *attempts, struct auth_attempt *attempt, uint64_t now) {
     const struct auth_options *options = context_of(attempt)->options;
@@ -217,15 +213,19 @@ enum bk_status auth_attempt_try(struct auth_attempt *attempt) {
 }
 
 bool auth_attempt_begin(struct auth_attempt *attempt) {
+    struct bk_request *request = attempt->request;
     enum bk_status status = auth_attempt_try(attempt);
+    struct bk_slice message = bk_slice_from(attempt->message == NULL ? "" : attempt->message);
+    if (status != BK_OK && message.length == 0)
+        message = bk_arena_format(&request->arena,
+                                  "Too many failed attempts to sign in: try again in %u s.",
+                                  request->retry_after_s);
     if (status != BK_OK)
-        bk_answer_error(attempt->request, status, attempt->message);
+        bk_answer_error(request, status, message.data);
     return status == BK_OK;
 }
 
-/* --- the event
- * --------------------------------------------------------------------------------
- */
+/* --- the event -------------------------------------------------------------------------------- */
 
 struct report {
     struct bk_write write;
@@ -330,9 +330,7 @@ static void tell(struct auth_attempts *attempts, const struct auth_attempt *atte
     report(attempt, id, omitted_count);
 }
 
-/* --- end
- * --------------------------------------------------------------------------------------
- */
+/* --- end -------------------------------------------------------------------------------------- */
 
 /* Counts that have gone, or whose window has begun anew, have forgotten it
  * already. */

@@ -408,7 +408,10 @@ void auth_request_otp(struct bk_request *request) {
     uint64_t wait_ms = count_ask(otp);
     if (wait_ms > 0) {
         request->retry_after_s = (uint32_t)((wait_ms + 999) / 1000);
-        bk_answer_error(request, BK_TOO_MANY, NULL);
+        struct bk_slice message =
+            bk_arena_format(&request->arena, "Too many codes were asked for: try again in %u s.",
+                            request->retry_after_s);
+        bk_answer_error(request, BK_TOO_MANY, message.data);
         return;
     }
     begin(otp);

@@ -43,6 +43,7 @@ struct totp_change {
     /* On the writer, in the transaction: what is to be done. */
     enum bk_status (*change)(struct totp_change *change, struct bk_transaction *transaction);
     void (*answer)(struct totp_change *change);
+    const char *absent;             /* where there is no app */
     enum auth_totp_verdict verdict; /* on the code */
     bool was_on;
     uint8_t secret[AUTH_TOTP_SECRET_BYTES];
@@ -91,7 +92,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
     else if (change->verdict == AUTH_TOTP_LOCKED)
         refuse(change, BK_TOO_MANY, locked);
     else if (change->verdict == AUTH_TOTP_ABSENT)
-        refuse(change, BK_INVALID, "There is no authenticator app that this could be done with.");
+        refuse(change, BK_INVALID, change->absent);
     else if (change->verdict == AUTH_TOTP_WRONG)
         refuse_field(change, "code", "validation_invalid_code", wrong_code);
     else
@@ -311,6 +312,8 @@ void auth_totp_confirm(struct bk_request *request) {
         return;
     change->change = confirm;
     change->answer = answer_confirmed;
+    change->absent =
+        "No authenticator app is being set up for the account: call totp/enroll first.";
     if (change->code.length == 0)
         refuse_field(change, "code", "validation_required", "Cannot be blank.");
     else
@@ -348,6 +351,7 @@ void auth_totp_disable(struct bk_request *request) {
         return;
     change->change = disable;
     change->answer = answer_disabled;
+    change->absent = "The account has no authenticator app.";
     if (change->record.length > 0 || change->code.length > 0)
         submit(change);
     else if (change->password.length > 0)

@@ -100,6 +100,10 @@ const struct bk_collection *collections_open(struct bk_request *request,
 /* Says that the collection of a path is missing, and which. Outside /api a path may have been meant
  * for anything: NULL. */
 const char *collections_missing_message(struct bk_request *request, struct bk_slice name);
+/* Of one who may not: which scope a key lacks. */
+const char *collections_denied_message(struct bk_request *request,
+                                       const struct bk_collection *collection,
+                                       enum bk_operation operation);
 
 /* Values of an SQL row, copied out of the statement into the arena; BK_TOO_LARGE when they do not
  * fit. */

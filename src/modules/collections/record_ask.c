@@ -29,6 +29,19 @@ static const char *refuse_closed(struct record_change *change) {
         .data;
 }
 
+const char *collections_denied_message(struct bk_request *request,
+                                       const struct bk_collection *collection,
+                                       enum bk_operation operation) {
+    if (request->actor.kind != BK_ACTOR_KEY || collection->is_system)
+        return "Only superusers can perform this action.";
+    const char *verb = operation <= BK_MAY_VIEW ? "read" : "write";
+    return bk_arena_format(&request->arena,
+                           "This key needs the scope records:%s, or records:%s:%.*s for this "
+                           "collection alone.",
+                           verb, verb, BK_SLICE_PRINT(collection->name))
+        .data;
+}
+
 enum bk_status collections_ask_decide(struct record_change *change) {
     const struct bk_collection *collection = change->collection;
     enum bk_operation operation = operation_of(change);
@@ -36,7 +49,7 @@ enum bk_status collections_ask_decide(struct record_change *change) {
     change->rule = verdict == BK_ASKED ? collection->rules[operation] : BK_SLICE_EMPTY;
     if (verdict != BK_DENIED)
         return BK_OK;
-    change->message = "Only superusers can perform this action.";
+    change->message = collections_denied_message(change->request, collection, operation);
     return BK_FORBIDDEN;
 }
 

@@ -45,7 +45,8 @@ const struct bk_collection *collections_open(struct bk_request *request,
     enum bk_verdict verdict = bk_rules_authorize(&request->actor, collection, operation);
     *rule = verdict == BK_ASKED ? collection->rules[operation] : BK_SLICE_EMPTY;
     if (verdict == BK_DENIED) {
-        bk_answer_error(request, BK_FORBIDDEN, "Only superusers can perform this action.");
+        bk_answer_error(request, BK_FORBIDDEN,
+                        collections_denied_message(request, collection, operation));
         return NULL;
     }
     if (collection->is_closed && operation >= BK_MAY_CREATE &&

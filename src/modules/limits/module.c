@@ -146,6 +146,8 @@ static enum bk_status limits_init(struct bk_module_context *context, struct bk_e
     state->context = context;
     bk_tally_init(&state->clients, (uint32_t)values->clients_max);
     state->guard.ask_actor = on_ask_actor;
+    state->guard.stranger = "Superusers and API keys may not come from this address: superuserIPs "
+                            "of the settings says from where they may.";
     state->guard.ask = on_ask;
     bk_api_add_guard(context->api, &state->guard);
     state->metrics.write = on_metrics;

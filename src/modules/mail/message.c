@@ -248,7 +248,8 @@ static void read_template(struct reading *reading) {
     message->record = read_text(reading, payload, "record", BK_SLICE("record"));
     message->variables = bk_json_get(payload, BK_SLICE("variables"));
     if (message->template == MAIL_NO_TEMPLATE)
-        add(reading, BK_SLICE("template"), "validation_in_invalid", "Must be a valid value.");
+        add(reading, BK_SLICE("template"), "validation_in_invalid",
+            "Must be one of verification, password-reset, email-change, otp and login-alert.");
     if (message->collection.length == 0)
         add(reading, BK_SLICE("collection"), "validation_required", "Cannot be blank.");
     if (message->record.length == 0)
