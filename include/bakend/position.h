@@ -98,6 +98,9 @@ enum bk_status bk_position_seek(struct bk_position *position, struct bk_slice af
 void bk_position_close(struct bk_position *position);
 /* Likewise, and forgets it: the name may be used anew. */
 void bk_position_drop(struct bk_position *position);
+/* On the writer: what is stored of positions that are not open, of all whose names begin with
+ * prefix, goes with the transaction. */
+enum bk_status bk_positions_forget(struct bk_transaction *transaction, struct bk_slice prefix);
 
 struct bk_position_facts {
     enum bk_position_state state;

@@ -91,6 +91,19 @@ static enum bk_status run_store(struct bk_transaction *transaction, struct bk_wr
     return status;
 }
 
+enum bk_status bk_positions_forget(struct bk_transaction *transaction, struct bk_slice prefix) {
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("DELETE FROM _positions WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 "
+                 "AND name < ?1 || char(1114111)"));
+    struct bk_statement *statement;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, prefix);
+    return bk_statement_run(statement);
+}
+
 /* --- dirty ------------------------------------------------------------------------------------ */
 
 static void start_later(struct feed_store *store, uint64_t delay_ms) {

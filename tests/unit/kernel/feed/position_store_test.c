@@ -152,6 +152,56 @@ static void test_a_dropped_name_begins_anew(void **state) {
     support_reader_fini(&reader);
 }
 
+struct forgetting {
+    struct bk_write write;
+    struct bk_slice prefix;
+    bool is_done;
+};
+
+static enum bk_status run_forget(struct bk_transaction *transaction, struct bk_write *write) {
+    return bk_positions_forget(transaction,
+                               bk_container_of(write, struct forgetting, write)->prefix);
+}
+
+static void on_forgotten(struct bk_write *write, enum bk_status status) {
+    assert_int_equal(status, BK_OK);
+    bk_container_of(write, struct forgetting, write)->is_done = true;
+}
+
+static void read_all_and_close(const char *name) {
+    struct support_reader reader = {.position.after = BK_SLICE_INIT("start")};
+    assert_int_equal(open_reader(&reader, name), BK_OK);
+    RUN_UNTIL(support_reader_acknowledged(&reader) == 5);
+    support_reader_assert_saw(&reader, 1, 5);
+    bk_position_close(&reader.position);
+    support_reader_fini(&reader);
+    RUN_UNTIL(!positions()->is_held);
+}
+
+static uint64_t begins_at(const char *name) {
+    struct support_reader reader = {.position.after = BK_SLICE_INIT("now")};
+    assert_int_equal(open_reader(&reader, name), BK_OK);
+    uint64_t next = support_reader_acknowledged(&reader);
+    bk_position_close(&reader.position);
+    support_reader_fini(&reader);
+    return next;
+}
+
+static void test_closed_ones_are_forgotten_by_the_beginning_of_their_names(void **state) {
+    (void)state;
+    struct forgetting forgetting = {
+        .write = {.lane = BK_LANE_BACKGROUND, .run = run_forget, .done = on_forgotten},
+        .prefix = BK_SLICE_INIT("test/a/")};
+    emit(5);
+    read_all_and_close("test/a/1");
+    read_all_and_close("test/ab");
+    emit(2);
+    assert_int_equal(bk_store_write(fixture.kernel.tenant->database, &forgetting.write), BK_OK);
+    RUN_UNTIL(forgetting.is_done);
+    assert_int_equal(begins_at("test/a/1"), 7);
+    assert_int_equal(begins_at("test/ab"), 5);
+}
+
 struct sql_write {
     struct bk_write write;
     const char *sql;
@@ -268,6 +318,7 @@ int main(void) {
         TEST(test_a_flush_stores_those_that_idle_too),
         TEST(test_a_thousand_openings_and_more_share_a_few_commits),
         TEST(test_a_dropped_name_begins_anew),
+        TEST(test_closed_ones_are_forgotten_by_the_beginning_of_their_names),
         TEST(test_what_cannot_be_stored_is_stored_later_and_readers_go_on),
         TEST(test_a_closed_one_that_cannot_be_stored_lets_its_tenant_go),
         TEST(test_one_that_idled_is_stored_when_its_tenant_closes),
