@@ -43,6 +43,28 @@ bool webhooks_breaker_is_slow(const struct webhooks_breaker *breaker);
 /* The endpoint works: as if nothing had ever failed. */
 void webhooks_breaker_close(struct webhooks_breaker *breaker);
 
+/* --- failing.c: since when it fails, and what its owner is told ------------------------------- */
+
+enum {
+    WEBHOOKS_TOLD_OF_OPENING = 1, /* and one level more for each warning */
+    WEBHOOKS_WARNINGS = 3
+};
+
+/* Zeroed: it does not fail. */
+struct webhooks_failing {
+    int64_t since_ms; /* by the clock of ages, for the database and for people; 0: it does not */
+    uint32_t level;   /* what was told since */
+    int64_t since_loop_ms; /* the loop's time then: may lie before its beginning */
+};
+/* As it was stored. */
+void webhooks_failing_restore(struct webhooks_failing *failing, int64_t loop_ms,
+                              int64_t age_now_ms);
+/* An attempt failed. True: it has done so for disable_after_ms (0: for ever is fine). */
+bool webhooks_failing_note(struct webhooks_failing *failing, int64_t loop_ms, int64_t age_now_ms,
+                           bool is_broken, int64_t disable_after_ms);
+/* Of a level: 0 at its breaker's opening, else the days of the warning. */
+uint32_t webhooks_failing_days(uint32_t level);
+
 /* health.c, for retry.c: slow, or not closed. Its tasks run one by one. */
 bool webhooks_health_is_narrow(const struct webhooks_endpoint *endpoint);
 

@@ -2,7 +2,7 @@
  * Health of an endpoint: its breaker, since when it fails, and what its owner is told of that.
  *
  *   attempt ─> breaker.c ── opens ──> nothing is sent but a probe now and then; its lane rests
- *          └─> since when? ── opens for the first time, after 1, 3 and 4 days: webhook.failing
+ *          └─> failing.c ── opens for the first time, after 1, 3 and 4 days: webhook.failing
  *                          └─ after --webhooks-disable-after: disabled
  *
  * The breaker is of memory: a restart begins with a closed one and finds out again. Since when an
@@ -28,24 +28,12 @@ enum {
     SETTLE_MS = 10 * 1000,    /* behind a success, failures are not stored */
     SAVE_AGAIN_MS = 5 * 1000, /* what could not be stored */
     ASK_AGAIN_MS = 10 * 1000, /* to be disabled */
-    EVENT_BYTES_MAX = 4096,
-    TOLD_OF_OPENING = 1
-};
-#define DAY_MS (INT64_C(24) * 60 * 60 * 1000)
-
-/* What is told: level TOLD_OF_OPENING at the breaker's opening, and one more for each of these. */
-static const uint32_t warning_days[] = {1, 3, 4};
-
-/* As in _webhookStates. */
-struct failing {
-    int64_t since_ms; /* by the clock of ages; 0: it does not fail */
-    uint32_t level;   /* told so far */
+    EVENT_BYTES_MAX = 4096
 };
 
 struct webhooks_health {
     struct webhooks_breaker breaker;
-    struct failing now, stored;
-    int64_t since_loop_ms;  /* the loop's time when now.since_ms was: may lie before its start */
+    struct webhooks_failing now, stored;
     uint64_t clear_loop_ms; /* when it was last stored that it works */
     uint64_t asked_loop_ms; /* when it was last asked to be disabled; 0: never */
     uint64_t save_loop_ms;  /* what could not be stored is tried again then; 0: there is none */
@@ -78,7 +66,7 @@ static int64_t disable_after_of(const struct webhooks_endpoint *endpoint) {
 struct saving {
     struct bk_write write;
     struct webhooks_endpoint *endpoint;
-    struct failing failing, former;
+    struct webhooks_failing failing, former;
     char id[WEBHOOKS_ID_BYTES];
     uint32_t status;
     char error[WEBHOOKS_REASON_BYTES];
@@ -87,14 +75,12 @@ struct saving {
 
 static void write_event(struct bk_buffer *out, const struct saving *saving) {
     char since[BK_TIME_TEXT_BYTES];
-    uint32_t level = saving->failing.level;
-    uint32_t days = level > TOLD_OF_OPENING ? warning_days[level - TOLD_OF_OPENING - 1] : 0;
     bk_time_format(since, saving->failing.since_ms, 'T');
     bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("webhook"),
                                 bk_slice_make(saving->id, sizeof saving->id));
     bk_json_write_member_string(out, BK_SLICE("failingSince"), bk_slice_make(since, sizeof since));
-    bk_json_write_member_int(out, BK_SLICE("days"), days);
+    bk_json_write_member_int(out, BK_SLICE("days"), webhooks_failing_days(saving->failing.level));
     if (saving->status > 0)
         bk_json_write_member_int(out, BK_SLICE("status"), saving->status);
     bk_json_write_member_string(out, BK_SLICE("error"),
@@ -286,16 +272,6 @@ static void remember_failure(struct webhooks_health *health, const struct webhoo
     health->error_length = length;
 }
 
-static uint32_t level_of(int64_t age_ms, bool has_opened, int64_t disable_after_ms) {
-    uint32_t level = has_opened ? TOLD_OF_OPENING : 0;
-    for (uint32_t i = 0; i < BK_COUNT_OF(warning_days); i++) {
-        int64_t after_ms = warning_days[i] * DAY_MS;
-        if (age_ms >= after_ms && (disable_after_ms == 0 || after_ms < disable_after_ms))
-            level = TOLD_OF_OPENING + 1 + i;
-    }
-    return level;
-}
-
 static void ask_to_disable(struct webhooks_endpoint *endpoint, const char *reason) {
     struct webhooks_health *health = endpoint->health;
     uint64_t now_ms = now_of(endpoint);
@@ -308,26 +284,19 @@ static void ask_to_disable(struct webhooks_endpoint *endpoint, const char *reaso
 
 static void note_failure(struct webhooks_endpoint *endpoint, const struct webhooks_result *result) {
     struct webhooks_health *health = endpoint->health;
-    int64_t disable_after_ms = disable_after_of(endpoint);
-    int64_t loop_ms = (int64_t)now_of(endpoint);
     remember_failure(health, result);
-    if (health->now.since_ms == 0) {
-        health->now.since_ms = age_now_of(endpoint);
-        health->since_loop_ms = loop_ms;
-    }
-    int64_t age_ms = loop_ms - health->since_loop_ms;
-    uint32_t level = level_of(age_ms, health->breaker.opens > 0, disable_after_ms);
-    if (level > health->now.level)
-        health->now.level = level;
+    bool is_over =
+        webhooks_failing_note(&health->now, (int64_t)now_of(endpoint), age_now_of(endpoint),
+                              health->breaker.opens > 0, disable_after_of(endpoint));
     save(endpoint);
     if (result->verdict == WEBHOOKS_GONE)
         ask_to_disable(endpoint, "gone");
-    else if (disable_after_ms > 0 && age_ms >= disable_after_ms)
+    else if (is_over)
         ask_to_disable(endpoint, "failing");
 }
 
 static void note_success(struct webhooks_endpoint *endpoint) {
-    endpoint->health->now = (struct failing){0};
+    endpoint->health->now = (struct webhooks_failing){0};
     save(endpoint);
 }
 
@@ -411,10 +380,7 @@ void webhooks_health_open(struct webhooks_endpoint *endpoint) {
     bk_timer_set_background(health->timer);
     read_stored(endpoint);
     health->now = health->stored;
-    if (health->now.since_ms == 0)
-        return;
-    int64_t age_ms = age_now_of(endpoint) - health->now.since_ms;
-    health->since_loop_ms = (int64_t)now_of(endpoint) - (age_ms > 0 ? age_ms : 0);
+    webhooks_failing_restore(&health->now, (int64_t)now_of(endpoint), age_now_of(endpoint));
 }
 
 void webhooks_health_close(struct webhooks_endpoint *endpoint) {
