@@ -9,6 +9,7 @@
 #include "webhooks.h"
 
 #include "bakend/alloc.h"
+#include "bakend/settings.h"
 
 enum {
     CONFIG_BYTES_MAX = 256 * 1024,
@@ -123,6 +124,7 @@ void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *
 
 struct reading {
     const struct webhooks_state *state;
+    const struct bk_tenant *tenant;
     const struct bk_collection *collection;
     struct bk_value *values;
     struct webhooks_config *config;
@@ -220,6 +222,27 @@ static void read_limits(struct reading *reading) {
         config->timeout_ms = (uint32_t)options->timeout_ms;
 }
 
+struct bk_slice webhooks_origin(const struct webhooks_state *state,
+                                const struct bk_tenant *tenant) {
+    const struct webhooks_options *options = state->context->options;
+    struct bk_slice given = bk_slice_from(options->origin), url, part;
+    if (given.length > 0)
+        return given;
+    url = bk_settings_of(tenant)->meta.app_url;
+    size_t scheme = bk_slice_find(url, ':');
+    if (url.length - scheme <= strlen("://"))
+        return BK_SLICE_EMPTY;
+    url = bk_slice_make(url.data + scheme + 3, url.length - scheme - 3);
+    url.length = bk_slice_find(url, '/');
+    part = url;
+    while (part.length > 0 && part.data[part.length - 1] >= '0' &&
+           part.data[part.length - 1] <= '9')
+        part.length--;
+    if (part.length > 1 && part.data[part.length - 1] == ':')
+        url.length = part.length - 1;
+    return url;
+}
+
 /* False: it cannot be followed as it is. */
 static bool read_record(struct reading *reading) {
     struct webhooks_config *config = reading->config;
@@ -230,6 +253,9 @@ static bool read_record(struct reading *reading) {
     config->is_enabled = value_of(reading, BK_SLICE("enabled"))->integer != 0;
     config->is_ordered = value_of(reading, BK_SLICE("ordered"))->integer != 0;
     config->is_verified = text_of(reading, BK_SLICE("verifiedAt")).length > 0;
+    if (config->is_verified)
+        config->origin =
+            bk_arena_copy(&config->arena, webhooks_origin(reading->state, reading->tenant));
     read_limits(reading);
     bool is_format = config->format < WEBHOOKS_FORMAT_COUNT;
     if (!is_format)
@@ -238,11 +264,10 @@ static bool read_record(struct reading *reading) {
            bk_arena_status(&config->arena) == BK_OK;
 }
 
-static enum bk_status read_keys(struct reading *reading, struct bk_connection *connection,
-                                struct bk_slice tenant) {
+static enum bk_status read_keys(struct reading *reading, struct bk_connection *connection) {
     struct webhooks_config *config = reading->config;
-    enum bk_status status =
-        webhooks_keys_read(reading->state, connection, tenant, config->id, &config->keys);
+    enum bk_status status = webhooks_keys_read(reading->state, connection, reading->tenant->name,
+                                               config->id, &config->keys);
     if (status == BK_OK && config->keys.has_seed)
         bk_ed25519_key_init(&config->signer, config->keys.seed);
     return status == BK_NOT_FOUND ? BK_CORRUPT : status;
@@ -250,14 +275,14 @@ static enum bk_status read_keys(struct reading *reading, struct bk_connection *c
 
 /* row: at the record. */
 static enum bk_status read_row(struct reading *reading, struct bk_connection *connection,
-                               struct bk_slice tenant, struct bk_statement *row) {
+                               struct bk_statement *row) {
     struct webhooks_config *config = reading->config;
     reading->values = bk_arena_alloc_zero(&reading->scratch, reading->collection->field_count *
                                                                  sizeof *reading->values);
     bk_record_read(reading->collection, row, reading->values);
     config->id = bk_arena_copy(&config->arena, text_of(reading, BK_SLICE("id")));
     bool is_sound = read_record(reading);
-    enum bk_status status = read_keys(reading, connection, tenant);
+    enum bk_status status = read_keys(reading, connection);
     if (status == BK_OK && !is_sound)
         status = BK_CORRUPT;
     config->is_enabled = config->is_enabled && status == BK_OK;
@@ -281,6 +306,7 @@ enum bk_status webhooks_config_read(const struct webhooks_state *state, struct b
                                     struct bk_slice id, struct webhooks_config **config) {
     struct bk_connection *connection = bk_store_read_now(tenant->database);
     struct reading reading = {.state = state,
+                              .tenant = tenant,
                               .collection =
                                   bk_schema_find(bk_schema_current(state->context->schema, tenant),
                                                  BK_SLICE("_webhooks"))};
@@ -295,7 +321,7 @@ enum bk_status webhooks_config_read(const struct webhooks_state *state, struct b
     reading.config->reference_count = 1;
     bk_arena_init(&reading.config->arena, CONFIG_BYTES_MAX);
     bk_arena_init(&reading.scratch, SCRATCH_BYTES_MAX);
-    status = read_row(&reading, connection, tenant->name, row);
+    status = read_row(&reading, connection, row);
     bk_statement_reset(row);
     bk_arena_fini(&reading.scratch);
     if (status == BK_OK || status == BK_CORRUPT)

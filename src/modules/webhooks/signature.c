@@ -105,8 +105,6 @@ static void add_attributes(const struct webhooks_signing *signing, struct bk_are
 enum bk_status webhooks_sign(const struct webhooks_signing *signing, struct bk_arena *arena,
                              struct bk_outbound_request *request) {
     const struct webhooks_config *config = signing->config;
-    const struct webhooks_options *options = signing->state->context->options;
-    const struct bk_slice origin = bk_slice_from(options->origin);
     struct headers headers = {.room = HEADERS_OF_OURS + BK_CLOUDEVENT_ATTRIBUTES_MAX +
                                       config->header_count};
     BK_ASSERT(headers.room <= BK_OUTBOUND_HEADERS_MAX && signing->body.length > 0);
@@ -118,8 +116,8 @@ enum bk_status webhooks_sign(const struct webhooks_signing *signing, struct bk_a
     add_signature(signing, arena, &headers);
     if (signing->form->format == WEBHOOKS_CLOUDEVENTS_BINARY)
         add_attributes(signing, arena, &headers);
-    if (config->is_verified && origin.length > 0)
-        add(&headers, BK_SLICE("webhook-request-origin"), origin);
+    if (config->origin.length > 0)
+        add(&headers, BK_SLICE("webhook-request-origin"), config->origin);
     for (size_t i = 0; i < config->header_count; i++)
         add(&headers, config->headers[i].name, config->headers[i].value);
     request->headers = headers.all;

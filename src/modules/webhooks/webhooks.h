@@ -100,7 +100,8 @@ struct webhooks_config {
     uint32_t in_flight_max;
     uint32_t rate_per_minute; /* the smaller of rateLimit and what its handshake allows; 0: none */
     uint32_t timeout_ms;
-    bool is_verified; /* by a handshake: each delivery names our origin then */
+    bool is_verified;       /* by a handshake: each delivery names our origin then */
+    struct bk_slice origin; /* likewise; empty where it is not verified */
     struct webhooks_keys keys;
     struct bk_ed25519_key signer; /* of keys.seed, when there is one */
 };
@@ -110,6 +111,9 @@ struct webhooks_config {
  * One reference. */
 enum bk_status webhooks_config_read(const struct webhooks_state *state, struct bk_tenant *tenant,
                                     struct bk_slice id, struct webhooks_config **config);
+/* Our name in handshakes: --webhooks-origin, or the host of the application's URL. Borrowed until
+ * the end of the turn; loop. */
+struct bk_slice webhooks_origin(const struct webhooks_state *state, const struct bk_tenant *tenant);
 struct webhooks_config *webhooks_config_ref(struct webhooks_config *config);
 void webhooks_config_unref(struct webhooks_config *config); /* NULL is fine; wipes its keys */
 /* {"name": "value", …} of a request's body, NULL or null: none. What must not be set is added to
