@@ -35,8 +35,11 @@ enum {
     AWAY_DELAY_MS = 60 * 1000, /* its endpoint is off, and its lane is not paused yet */
     PIN_LOOK_MS = 30 * 1000,
     TASK_TIMEOUT_MS = WEBHOOKS_TIMEOUT_MAX_MS + 30 * 1000,
-    TASK_ATTEMPTS_MAX = 1000, /* one that ends the process each time ends, too */
-    SEQUENCE_HEAD_BYTES = 8   /* of a delivery's id: see delivery.c */
+    TASK_ATTEMPTS_MAX = 1000,           /* one that ends the process each time ends, too */
+    SEQUENCE_HEAD_BYTES = 8,            /* of a delivery's id: see delivery.c */
+    REPLAY_TIMEOUT_MS = 10 * 60 * 1000, /* it ends its slices itself: see replay.c */
+    REPLAY_ATTEMPTS_MAX = 20,           /* only the end of a process costs one */
+    REPLAY_KEPT_MS = 7 * 24 * 60 * 60 * 1000
 };
 
 struct webhooks_retries {
@@ -609,5 +612,12 @@ const struct bk_work_kind webhooks_work_kinds[WEBHOOKS_WORK_KIND_COUNT] = {
      .on_task = on_task,
      .on_cancel = on_cancel,
      .on_end = on_end},
+    {.name = WEBHOOKS_REPLAY_KIND,
+     .timeout_ms = REPLAY_TIMEOUT_MS,
+     .attempt_max = REPLAY_ATTEMPTS_MAX,
+     .done_kept_ms = REPLAY_KEPT_MS,
+     .on_task = webhooks_replay_run,
+     .on_cancel = webhooks_replay_cancel,
+     .on_end = webhooks_replay_end},
     {.name = WEBHOOKS_SWEEP_KIND, .timeout_ms = 60 * 60 * 1000, .on_task = webhooks_sweep},
 };

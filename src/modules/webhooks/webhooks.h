@@ -398,7 +398,7 @@ void webhooks_recorder_close(struct webhooks_tenant *own);
 /* --- retry.c: what failed is work of kind "webhooks" in the lane of its endpoint -------------- */
 
 extern const struct bk_work_kind webhooks_work_kinds[];
-enum { WEBHOOKS_WORK_KIND_COUNT = 2 }; /* replay.c adds its own: see there */
+enum { WEBHOOKS_WORK_KIND_COUNT = 3 };
 /* "0s,5s,30s,2m,…". state NULL: it is looked at only. BK_INVALID. */
 enum bk_status webhooks_schedule_parse(struct bk_slice text, struct webhooks_state *state,
                                        struct bk_error *error);
@@ -453,6 +453,11 @@ void webhooks_disable(struct webhooks_endpoint *endpoint, const char *reason);
 
 void webhooks_replay_run(struct bk_work_task *task, void *user);
 void webhooks_replay_cancel(struct bk_work_task *task, void *user);
+enum bk_status webhooks_replay_end(struct bk_transaction *transaction,
+                                   const struct bk_work_end *end, void *user);
+/* Writer: with a webhook that is deleted. */
+enum bk_status webhooks_replay_clear(const struct webhooks_state *state,
+                                     struct bk_transaction *transaction, struct bk_slice webhook);
 
 /* --- sweep.c ---------------------------------------------------------------------------------- */
 
