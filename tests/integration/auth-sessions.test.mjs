@@ -12,6 +12,7 @@ import { runWell, startServer, temporaryFolder } from './support/program.mjs';
 import { Listener } from './support/realtime.mjs';
 import { open, recordsPath } from './support/records.mjs';
 import { operatorToken } from './support/superuser.mjs';
+import { requestText, Wire } from './support/wire.mjs';
 
 const password = 'secret-1234';
 const both = (text) => ({ password: text, passwordConfirm: text });
@@ -174,6 +175,20 @@ test('a session ends', async (t) => {
     const [revoked] = await api.events('auth.session_revoked');
     assert.deepEqual([revoked.payload.session, revoked.payload.reason],
       [sidOf(three), 'logout']);
+  });
+
+  await t.test('before the next request is judged that was sent along', async () => {
+    const token = await api.impersonate();
+    assert.equal(await api.isGood(token), true, 'it is in the cache');
+    const wire = await Wire.open(api.server.port);
+    const headers = { Authorization: token };
+    const ask = (method, path, body) => requestText(method, path, body, headers);
+    const looks = Array(3).fill(ask('GET', '/api/sessions'));
+    wire.write(Buffer.concat([ask('POST', users('auth-logout'), {}), ...looks]));
+    const statuses = [];
+    for (let i = 0; i < 4; i++) statuses.push((await wire.answer()).status);
+    wire.destroy();
+    assert.deepEqual(statuses, [204, 401, 401, 401]);
   });
 
   await t.test('when its owner or a superuser ends it', async () => {

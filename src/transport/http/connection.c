@@ -275,6 +275,8 @@ static void on_resume(struct bk_task *task) {
     }
 }
 
+/* By a task: an answer leaves before everybody has been told of its commit (kernel/store/submit.c),
+ * and the next request is to find them told. */
 void http_connection_resume(struct http_connection *connection) {
     const struct http_exchange *exchange = connection->exchange;
     if (connection->pending.length > 0 || connection->is_paused || connection->has_eof ||
