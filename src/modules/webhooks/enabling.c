@@ -13,6 +13,13 @@
  */
 #include "routes.h"
 
+#include "bakend/alloc.h"
+#include "bakend/clock.h"
+
+#include <stdio.h>
+
+#define RECORDS "/api/collections/_webhooks/records"
+
 /* --- on the writer ---------------------------------------------------------------------------- */
 
 /* The row of an endpoint that turns; BK_END: it was so before. */
@@ -78,7 +85,66 @@ enum bk_status webhooks_enabling_write(const struct webhooks_state *state,
         return BK_OK;
     if (status == BK_OK)
         status = hold_lane(state, transaction, id, enables);
-    if (status == BK_NOT_FOUND)
-        status = BK_OK;
     return status == BK_OK ? emit(transaction, id, enables, reason) : status;
+}
+
+/* --- by the module ---------------------------------------------------------------------------- */
+
+struct disabling {
+    struct webhooks_endpoint *endpoint; /* referenced */
+    struct bk_slice reason;
+    struct bk_companion companion;
+    struct bk_call call;
+    char target[sizeof(RECORDS "/") + WEBHOOKS_ID_BYTES];
+    char body[256];
+};
+
+static enum bk_status on_disable(struct bk_companion *companion, struct bk_transaction *transaction,
+                                 struct bk_slice id) {
+    const struct disabling *disabling = bk_container_of(companion, struct disabling, companion);
+    return webhooks_enabling_write(disabling->endpoint->of->state, transaction, id, false,
+                                   disabling->reason);
+}
+
+/* Deleted meanwhile is fine; what fails otherwise is tried again by who found it to be needed, at
+ * the next attempt. */
+static void on_disabled(struct bk_call *call) {
+    struct disabling *disabling = bk_container_of(call, struct disabling, call);
+    struct webhooks_endpoint *endpoint = disabling->endpoint;
+    const struct bk_log *log = &endpoint->of->state->context->log;
+    if (call->status == 200)
+        bk_log_info(log, "webhook_disabled", BK_TEXT("webhook", endpoint->id),
+                    BK_STRING("reason", disabling->reason));
+    else
+        bk_log_warn(log, "webhook_not_disabled", BK_TEXT("webhook", endpoint->id),
+                    BK_INT("status", call->status));
+    endpoint->is_disabling = false;
+    bk_free(disabling);
+    webhooks_endpoint_unref(endpoint);
+}
+
+void webhooks_disable(struct webhooks_endpoint *endpoint, const char *reason) {
+    char now[BK_TIME_TEXT_BYTES];
+    struct disabling *disabling;
+    if (endpoint->is_disabling || endpoint->is_gone || !endpoint->config->is_enabled)
+        return;
+    endpoint->is_disabling = true;
+    disabling = bk_alloc_zero(sizeof(*disabling));
+    webhooks_endpoint_ref(endpoint);
+    disabling->endpoint = endpoint;
+    disabling->reason = bk_slice_from(reason);
+    disabling->companion.run = on_disable;
+    bk_time_format(now, bk_clock_wall_ms(), ' ');
+    snprintf(disabling->target, sizeof(disabling->target), RECORDS "/%s", endpoint->id);
+    snprintf(disabling->body, sizeof(disabling->body),
+             "{\"enabled\":false,\"disabledReason\":\"%s\",\"disabledAt\":\"%.*s\"}", reason,
+             (int)sizeof(now), now);
+    disabling->call = (struct bk_call){.actor = &bk_actor_system,
+                                       .tenant = endpoint->of->tenant->name,
+                                       .method = BK_PATCH,
+                                       .target = bk_slice_from(disabling->target),
+                                       .body = bk_slice_from(disabling->body),
+                                       .companion = &disabling->companion,
+                                       .done = on_disabled};
+    bk_api_call(endpoint->of->state->context->api, &disabling->call);
 }

@@ -20,6 +20,7 @@
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
 #include "bakend/failpoint.h"
+#include "bakend/id.h"
 
 struct handed {
     struct bk_list link; /* endpoint->hand */
@@ -289,4 +290,14 @@ void webhooks_hand_return(struct webhooks_endpoint *endpoint) {
 void webhooks_hand_free(struct webhooks_endpoint *endpoint) {
     while (!bk_list_is_empty(&endpoint->hand))
         forget(handed_of(endpoint->hand.next));
+}
+
+int64_t webhooks_hand_oldest_ms(const struct webhooks_endpoint *endpoint) {
+    int64_t wall_ms = 0;
+    for (struct bk_list *node = endpoint->hand.next; node != &endpoint->hand; node = node->next) {
+        const struct handed *handed = handed_of(node);
+        if (!handed->is_recorded && bk_event_id_parse(handed->send.event_id, &wall_ms, NULL, NULL))
+            return wall_ms;
+    }
+    return 0;
 }

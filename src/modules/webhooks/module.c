@@ -86,7 +86,9 @@ static const struct bk_migration migrations[] = {
             "sequence INTEGER NOT NULL DEFAULT 0, missedAfter INTEGER NOT NULL DEFAULT 0, "
             "isOff INTEGER NOT NULL DEFAULT 0, missedUntil INTEGER NOT NULL DEFAULT 0, "
             "failingSince INTEGER NOT NULL DEFAULT 0, warned INTEGER NOT NULL DEFAULT 0) "
-            "WITHOUT ROWID"},
+            "WITHOUT ROWID;"
+            "CREATE TABLE _webhookReplays (task TEXT PRIMARY KEY NOT NULL, sent INTEGER NOT NULL, "
+            "delivered INTEGER NOT NULL, failed INTEGER NOT NULL) WITHOUT ROWID"},
 };
 
 /* --- options ---------------------------------------------------------------------------------- */
@@ -97,6 +99,13 @@ static const char *refuse_networks(const char *text) {
     if (bk_networks_parse(bk_slice_from(text), &networks, &count, NULL) != BK_OK)
         return "must be addresses or networks separated by commas, such as 10.0.0.0/8 or ::1";
     bk_free(networks);
+    return NULL;
+}
+
+static const char *refuse_schedule(const char *text) {
+    if (webhooks_schedule_parse(bk_slice_from(text), NULL, NULL) != BK_OK)
+        return "must be 1 to 30 delays separated by commas, the first one 0s and none longer than "
+               "30d, such as 0s,5s,30s,2m";
     return NULL;
 }
 
@@ -130,7 +139,8 @@ static const struct bk_option options[] = {
      .offset = offsetof(struct webhooks_options, retry_schedule),
      .default_value = "0s,5s,30s,2m,10m,30m,2h,5h,10h,14h,20h,24h",
      .argument = "TIME,…",
-     .help = "The delay before each attempt of a delivery; as many as there are."},
+     .help = "The delay before each attempt of a delivery; as many as there are.",
+     .refuse = refuse_schedule},
     {.name = "webhooks-timeout",
      .type = BK_OPTION_DURATION,
      .offset = offsetof(struct webhooks_options, timeout_ms),
@@ -200,6 +210,38 @@ static const struct bk_route routes[] = {
      .summary = "Deletes a webhook: nothing more is sent to it, and its deliveries go.",
      .tag = "webhooks",
      .handle = webhooks_delete},
+    {.method = BK_POST,
+     .path = "/api/webhooks/{id}/replay",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:write",
+     .body_max_bytes = WEBHOOKS_BODY_BYTES_MAX,
+     .has_json_body = true,
+     .summary = "Sends again, {after, until, types, state, missing}, as a task; dryRun counts.",
+     .tag = "webhooks",
+     .handle = webhooks_replay_many},
+    {.method = BK_POST,
+     .path = "/api/deliveries/{id}/replay",
+     .access = BK_ACCESS_SUPERUSER,
+     .scope = "webhooks:write",
+     .body_max_bytes = 4096,
+     .summary = "Sends one delivery again, at once; one that waits for its next attempt, too.",
+     .tag = "webhooks",
+     .handle = webhooks_replay_one},
+};
+
+static const struct bk_command commands[] = {
+    {.name = "webhooks",
+     .usage = "webhooks listen --forward URL [--types TYPE,…] [--subject SUBJECT] "
+              "[--filter FILTER] [--after CURSOR] [--secret SECRET] [--format FORMAT] "
+              "[--data DIR] [--tenant NAME] [--json]",
+     .summary =
+         "Posts what happens to a server on your own machine, while you develop.\n\n"
+         "Each event is posted to --forward as a webhook would post it, signed with --secret, or\n"
+         "with one that is made and shown. A local server that is away is waited for; what it\n"
+         "answers is shown, and not tried again. It begins with what happens from now on, or\n"
+         "behind --after: a cursor, \"start\", \"now\" or an RFC 3339 time. On Ctrl-C the cursor\n"
+         "to go on from is printed on standard error. --json prints a line of JSON for each.",
+     .run = webhooks_run_command},
 };
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -210,14 +252,18 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
     const struct webhooks_options *given = context->options;
     state->context = context;
     bk_derive_key(state->key, context->instance_key, BK_SLICE("bakend secrets of webhooks"));
+    webhooks_endpoints_init(state);
+    webhooks_metrics_init(state);
     enum bk_status status = bk_networks_parse(bk_slice_from(given->allow), &state->allowed,
                                               &state->allowed_count, error);
+    if (status == BK_OK)
+        status = webhooks_schedule_parse(bk_slice_from(given->retry_schedule), state, error);
     state->policy = (struct bk_outbound_policy){.name = "webhooks",
                                                 .allowed = state->allowed,
                                                 .allowed_count = state->allowed_count,
                                                 .denied_ports = mail_ports,
                                                 .denied_port_count = BK_COUNT_OF(mail_ports),
-                                                .connections_per_host_max = 64};
+                                                .connections_per_host_max = WEBHOOKS_IN_FLIGHT_MAX};
     return status;
 }
 
@@ -225,28 +271,38 @@ static enum bk_status on_start(struct bk_module_context *context, struct bk_erro
     struct webhooks_state *state = context->state;
     (void)error;
     state->channel = bk_outbound_open(context->outbound, &state->policy);
+    webhooks_endpoints_start(state);
     return BK_OK;
 }
 
-static void on_closed(void *user) {
-    struct webhooks_state *state = user;
-    state->stopped(state->stopped_user);
-}
-
 static void on_stop(struct bk_module_context *context, void (*stopped)(void *user), void *user) {
-    struct webhooks_state *state = context->state;
-    struct bk_outbound_channel *channel = state->channel;
-    state->is_stopping = true;
-    state->stopped = stopped;
-    state->stopped_user = user;
-    state->channel = NULL;
-    bk_outbound_close(channel, on_closed, state);
+    webhooks_endpoints_stop(context->state, stopped, user);
 }
 
 static void on_fini(struct bk_module_context *context) {
     struct webhooks_state *state = context->state;
+    webhooks_endpoints_fini(state);
     bk_crypto_wipe(state->key, sizeof(state->key));
     bk_free(state->allowed);
+}
+
+static enum bk_status on_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
+                                     void **state, struct bk_error *error) {
+    struct webhooks_tenant *own = bk_alloc_zero(sizeof(*own));
+    enum bk_status status = webhooks_endpoints_open(context->state, tenant, own, error);
+    if (status == BK_OK)
+        *state = own;
+    else
+        bk_free(own);
+    return status;
+}
+
+static void on_tenant_close(struct bk_module_context *context, struct bk_tenant *tenant,
+                            void *state) {
+    (void)context;
+    (void)tenant;
+    webhooks_endpoints_close(state);
+    bk_free(state);
 }
 
 static const struct bk_event_declaration events[] = {
@@ -273,9 +329,15 @@ const struct bk_module bk_module_webhooks = {
     .route_count = BK_COUNT_OF(routes),
     .events = events,
     .event_count = BK_COUNT_OF(events),
+    .work_kinds = webhooks_work_kinds,
+    .work_kind_count = WEBHOOKS_WORK_KIND_COUNT,
+    .commands = commands,
+    .command_count = BK_COUNT_OF(commands),
     .init = on_init,
     .start = on_start,
     .stop = on_stop,
     .fini = on_fini,
+    .tenant_open = on_tenant_open,
+    .tenant_close = on_tenant_close,
     .state_size = sizeof(struct webhooks_state),
 };

@@ -52,4 +52,18 @@ enum bk_status webhooks_enabling_write(const struct webhooks_state *state,
                                        struct bk_transaction *transaction, struct bk_slice id,
                                        bool enables, struct bk_slice reason);
 
+/* --- metrics.c -------------------------------------------------------------------------------- */
+
+struct webhooks_figures_facts {
+    uint64_t attempts, failures; /* since its tenant was opened */
+    uint32_t measured;           /* the last attempts, of which are … */
+    uint32_t p50_ms, p99_ms;
+};
+struct webhooks_figures_facts webhooks_figures_facts(const struct webhooks_endpoint *endpoint);
+struct webhooks_backlog {
+    uint64_t events;       /* that it was not sent yet */
+    int64_t oldest_age_ms; /* 0: none waits */
+};
+struct webhooks_backlog webhooks_backlog(const struct webhooks_endpoint *endpoint);
+
 #endif

@@ -197,6 +197,8 @@ struct webhooks_tenant {
     struct webhooks_recorder *recorder; /* record.c */
     struct webhooks_line *line;         /* queue.c */
     uint32_t use_count;                 /* of its endpoints together */
+    bool is_behind;                     /* when the module was stopped … */
+    uint64_t stopped_at;                /* … the journal's end */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
     struct bk_timer *pin_timer; /* while it is */
@@ -210,10 +212,10 @@ struct webhooks_endpoint {
     char id[WEBHOOKS_ID_BYTES + 1];
     struct webhooks_config *config;
     bool is_gone;       /* deleted or closing: nothing new begins */
+    bool is_disabling;  /* enabling.c: that is being written */
     uint32_t use_count; /* by those under way; see webhooks_endpoint_ref */
     /* endpoint.c: the position "webhooks/<id>", open while it is enabled. */
     struct bk_position position;
-    struct bk_event_test test;
     char position_name[sizeof "webhooks/" + WEBHOOKS_ID_BYTES];
     bool is_open;
     uint64_t ended;      /* as stored in _webhookStates.sequence: what comes up to it has ended */
@@ -256,6 +258,8 @@ void webhooks_endpoints_stop(struct webhooks_state *state, void (*stopped)(void 
 enum bk_handed webhooks_hand_take(struct bk_position *position, struct bk_event *event);
 /* What is not on its way is given back: its position is closed, and will be handed it again. */
 void webhooks_hand_return(struct webhooks_endpoint *endpoint);
+/* Wall time of the first event in hand that is not recorded; 0: there is none. */
+int64_t webhooks_hand_oldest_ms(const struct webhooks_endpoint *endpoint);
 void webhooks_hand_free(struct webhooks_endpoint *endpoint);
 
 /* --- delivery.c: the rows of `_deliveries` ---------------------------------------------------- */

@@ -12,9 +12,10 @@
  *   update   fields; `enabled` turns it off and on (enabling.c), `ed25519` makes and drops a key
  *   delete   the record, its row, and what waits in its lane
  */
+#include "routes.h"
+
 #include "bakend/clock.h"
 #include "bakend/id.h"
-#include "routes.h"
 
 enum { DRAWS_MAX = 5 };
 
@@ -202,7 +203,7 @@ static enum bk_status on_create(struct bk_companion *companion, struct bk_transa
         status = webhooks_keys_write(task->state, transaction, id, &task->keys);
     if (status == BK_OK)
         status = begin_state(task, transaction, id);
-    return status;
+    return status == BK_OK ? webhooks_sweep_plan(task->state, transaction) : status;
 }
 
 /* Its key for Ed25519 comes or goes; the secrets stay as they are now. */
@@ -251,7 +252,9 @@ static enum bk_status on_delete(struct bk_companion *companion, struct bk_transa
         status = bk_work_clear(work, transaction, lane);
     if (status == BK_OK)
         status = bk_work_resume(work, transaction, lane);
-    return status == BK_NOT_FOUND ? BK_OK : status;
+    if (status == BK_OK)
+        status = webhooks_replay_clear(task->state, transaction, id);
+    return status == BK_OK ? webhooks_sweep_soon(task->state, transaction) : status;
 }
 
 /* --- routes ----------------------------------------------------------------------------------- */
