@@ -404,6 +404,18 @@ static void fill_untold(const struct bk_work_end *end, int64_t now_ms,
     attempt->result = end->outcome == BK_WORK_DEAD ? result : NULL;
 }
 
+/* With how many attempts it took. */
+static enum bk_status tell_exhausted(struct bk_transaction *transaction,
+                                     struct webhooks_attempt *attempt) {
+    struct row row = {.attempts = 0};
+    enum bk_status status =
+        read_row(bk_transaction_connection(transaction), attempt->sequence, attempt->webhook, &row);
+    if (status != BK_OK)
+        return status;
+    attempt->number = row.attempts;
+    return webhooks_exhausted_emit(transaction, attempt);
+}
+
 static enum bk_status on_end(struct bk_transaction *transaction, const struct bk_work_end *end,
                              void *user) {
     struct bk_arena *arena = bk_transaction_arena(transaction);
@@ -429,7 +441,7 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
         attempt.state = WEBHOOKS_FAILED; /* cancelled while it was sent */
     status = webhooks_delivery_write(transaction, &attempt);
     if (status == BK_OK && attempt.state == WEBHOOKS_FAILED)
-        status = webhooks_exhausted_emit(transaction, &attempt);
+        status = tell_exhausted(transaction, &attempt);
     return status;
 }
 
