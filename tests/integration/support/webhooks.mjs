@@ -24,9 +24,9 @@ export async function startReceiver(t, { port = 0, answer = () => 200 } = {}) {
     } catch {
       return; /* whoever sent it is gone */
     }
-    const { method, url: path, headers } = request;
+    const { method, url: path, headers, rawHeaders } = request;
     const raw = Buffer.concat(parts);
-    const delivery = { method, path, headers, raw, text: raw.toString('utf8'), id: headers['webhook-id'] };
+    const delivery = { method, path, headers, rawHeaders, raw, text: raw.toString('utf8'), id: headers['webhook-id'] };
     try {
       delivery.body = JSON.parse(delivery.text);
     } catch {
