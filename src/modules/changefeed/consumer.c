@@ -91,9 +91,12 @@ bool changefeed_consumer_is_foreign(const struct changefeed_consumer *consumer) 
     return memcmp(journal.epoch, consumer->place.epoch, sizeof journal.epoch) != 0;
 }
 
+/* What was committed may be pruned before it is dispatched. To one that rests it comes from the bus
+ * all the same, and only what it asked for ends its rest: then it stands before an event. */
 bool changefeed_consumer_is_lost(const struct changefeed_consumer *consumer) {
     struct bk_journal_state journal = bk_journal_state(consumer->tenant->database);
-    return consumer->place.is_lost || changefeed_consumer_position(consumer) + 1 < journal.oldest;
+    bool is_overtaken = changefeed_consumer_position(consumer) + 1 < journal.oldest;
+    return consumer->place.is_lost || (is_overtaken && !changefeed_consumer_is_idle(consumer));
 }
 
 uint64_t changefeed_consumer_position(const struct changefeed_consumer *consumer) {
@@ -157,6 +160,17 @@ static void start_lease(struct changefeed_consumer *consumer) {
 
 /* --- loss ------------------------------------------------------------------------------------- */
 
+static void on_pin_lost(struct bk_feed_pin *pin);
+
+static void pin_again(struct changefeed_consumer *consumer) {
+    bk_feed_unpin(&consumer->pin);
+    if (consumer->is_new || consumer->place.is_lost || changefeed_consumer_is_foreign(consumer))
+        return;
+    consumer->pin.sequence = consumer->stored;
+    consumer->pin.on_lost = on_pin_lost;
+    bk_feed_pin(consumer->state->context->feed, consumer->tenant, &consumer->pin);
+}
+
 static bool begin_own(struct changefeed_consumer_change *change) {
     struct changefeed_consumer *consumer = change->consumer;
     change->tells_loss = consumer->place.is_lost && !consumer->is_loss_stored;
@@ -167,6 +181,7 @@ static bool begin_own(struct changefeed_consumer_change *change) {
     if (change->next.position > consumer->stored && !changefeed_consumer_is_foreign(consumer))
         return true;
     consumer->is_own_submitted = false;
+    pin_again(consumer); /* where its row was overtaken, it is asked again with the next slice */
     bk_tenant_release(consumer->tenant);
     return false;
 }
@@ -218,15 +233,6 @@ void changefeed_consumer_tell_loss(struct changefeed_consumer *consumer) {
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
-
-static void pin_again(struct changefeed_consumer *consumer) {
-    bk_feed_unpin(&consumer->pin);
-    if (consumer->is_new || consumer->place.is_lost || changefeed_consumer_is_foreign(consumer))
-        return;
-    consumer->pin.sequence = consumer->stored;
-    consumer->pin.on_lost = on_pin_lost;
-    bk_feed_pin(consumer->state->context->feed, consumer->tenant, &consumer->pin);
-}
 
 static void init_waiter(struct changefeed_consumer *consumer) {
     struct bk_feed_query query = {.types = consumer->definition->types,

@@ -250,6 +250,31 @@ static void one_that_rests_is_not_lost_though_its_row_is_behind(void **state) {
     assert_int_equal(loss_count(), 0);
 }
 
+/* What was committed is pruned while most of it is still to be dispatched. */
+static void one_that_rests_is_not_lost_while_events_are_on_their_way(void **state) {
+    (void)state;
+    expect(200, BK_PUT, "/api/consumers/rare", "{'types':['people.*']}", "\"lag\":0");
+    expect(200, BK_POST, "/api/consumers/rare/poll", "{}", "\"events\":[]");
+    struct changefeed_tenant *own = changefeed_tenant_of(fixture.context.state, tenant);
+    uint64_t before = own->dispatched;
+    emit("posts.created", 5000);
+    uint64_t after = own->dispatched;
+    own->dispatched = before;
+    SUPPORT_LOOP_UNTIL(fixture.kernel.loop, oldest() > 1);
+    wait_until_pruned();
+    settle();
+    expect(200, BK_GET, "/api/consumers/rare", "", "\"state\":\"ready\"");
+    own->dispatched = after;
+    struct changefeed_consumer *consumer =
+        changefeed_consumer_find(fixture.context.state, tenant, BK_SLICE("rare"), false);
+    SUPPORT_LOOP_UNTIL(fixture.kernel.loop, consumer->stored + 1 >= oldest());
+    reopen();
+    expect(200, BK_GET, "/api/consumers/rare", "", "\"state\":\"ready\"");
+    emit("people.created", 1);
+    expect(200, BK_POST, "/api/consumers/rare/poll", "{}", "people.created");
+    assert_int_equal(loss_count(), 0);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 static void its_definition_and_lease_outlive_its_tenants_closing(void **state) {
@@ -304,6 +329,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(one_that_rests_follows_the_head_and_its_row_now_and_then,
                                         setup_by_age, teardown),
         cmocka_unit_test_setup_teardown(one_that_rests_is_not_lost_though_its_row_is_behind,
+                                        setup_by_size, teardown),
+        cmocka_unit_test_setup_teardown(one_that_rests_is_not_lost_while_events_are_on_their_way,
                                         setup_by_size, teardown),
         cmocka_unit_test_setup_teardown(its_definition_and_lease_outlive_its_tenants_closing,
                                         setup_by_age, teardown),
