@@ -312,6 +312,9 @@ void bk_work_start(struct bk_work *work);
 /* Nothing is handed over any more; handlers are told (is_stopping), and what has not ended after
  * grace_ms is left to the next start. stopped comes once, on the loop, before modules stop. */
 void bk_work_stop(struct bk_work *work, uint64_t grace_ms, void (*stopped)(void *user), void *user);
+/* The program stops, and somebody has not finished what he does in an open tenant without a task:
+ * it is opened at the next start, whatever is due in it. */
+void bk_work_wake_at_start(struct bk_work *work, struct bk_tenant *tenant);
 /* When all tenants are closed, before the store goes: what was noted of them is stored; closed on
  * the loop. */
 void bk_work_close(struct bk_work *work, void (*closed)(void *user), void *user);

@@ -178,11 +178,17 @@ static void destroy_lanes(struct work_tenant *tenant) {
     bk_map_fini(&tenant->lanes);
 }
 
+void bk_work_wake_at_start(struct bk_work *work, struct bk_tenant *tenant) {
+    work_tenant_of(work, tenant)->has_unfinished = true;
+}
+
 static void on_close(struct bk_tenant *tenant, void *state, void *user) {
     struct work_tenant *own = state;
     struct bk_work *work = user;
     BK_ASSERT(own->attempt_count == 0 && !own->round.is_flying && !own->is_held);
     int64_t told_ms, due_ms = own->is_known ? next_due_ms(own) : read_due(own);
+    if (own->has_unfinished)
+        due_ms = 0;
     bool is_quiet = work_hints_close(own, &told_ms);
     work_instance_tenant_closed(work->instance, tenant, told_ms < due_ms ? told_ms : due_ms);
     own->is_closed = true;

@@ -288,6 +288,7 @@ struct work_tenant {
     bool is_known; /* its first rounds are over */
     bool is_held, is_leaving, is_closed, has_no_table;
     bool has_lost;       /* tasks that ran when the grace was over: their rows say so */
+    bool has_unfinished; /* what is no task: it is opened at the next start */
     bool ends_alone;     /* what else the last round wished for has failed */
     bool is_behind;      /* the last round has left something that could be done at once */
     bool replays_first;  /* the last round did not come to them */

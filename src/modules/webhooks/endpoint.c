@@ -326,7 +326,18 @@ enum bk_status webhooks_endpoints_open(struct webhooks_state *state, struct bk_t
     return bk_error_set(error, status, "webhooks: they cannot be read: %s", bk_status_text(status));
 }
 
+/* What is left is gone on with at the next start, without a request. */
+static void note_unfinished(struct webhooks_tenant *own) {
+    bool has_any = false;
+    BK_LIST_FOR_EACH(node, &own->endpoints)
+        has_any |= bk_container_of(node, struct webhooks_endpoint, link)->config->is_enabled;
+    if (own->state->is_stopping && has_any &&
+        (own->is_behind || bk_journal_state(own->tenant->database).last != own->stopped_at))
+        bk_work_wake_at_start(own->state->context->work, own->tenant);
+}
+
 void webhooks_endpoints_close(struct webhooks_tenant *own) {
+    note_unfinished(own);
     webhooks_retry_close(own);
     BK_LIST_FOR_EACH(node, &own->endpoints)
         drop(bk_container_of(node, struct webhooks_endpoint, link), false);
@@ -371,12 +382,21 @@ static void open_all(struct bk_tenant *tenant, void *user) {
 
 /* --- stopping --------------------------------------------------------------------------------- */
 
+static bool is_behind(const struct webhooks_endpoint *endpoint) {
+    if (!endpoint->is_open)
+        return endpoint->wants_open;
+    struct bk_position_facts facts = bk_position_facts(&endpoint->position);
+    return facts.state != BK_POSITION_LIVE || facts.handed > 0;
+}
+
 static void stop_one(struct bk_tenant *tenant, void *user) {
     struct webhooks_tenant *own = webhooks_tenant_of(user, tenant);
     if (own == NULL)
         return;
+    own->stopped_at = bk_journal_state(tenant->database).last;
     BK_LIST_FOR_EACH(node, &own->endpoints) {
         struct webhooks_endpoint *endpoint = bk_container_of(node, struct webhooks_endpoint, link);
+        own->is_behind = own->is_behind || is_behind(endpoint);
         close_position(endpoint, false);
         webhooks_hand_return(endpoint);
     }

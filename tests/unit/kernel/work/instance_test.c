@@ -325,6 +325,22 @@ static void one_that_was_never_used_is_not_opened(void **state) {
     assert_false(bk_tenant_has_database(fixture->kernel.tenants, BK_SLICE("never")));
 }
 
+static void one_with_something_unfinished_is_opened_at_the_next_start(void **state) {
+    struct time_fixture *fixture = *state;
+    static const char due[] = "SELECT due FROM tenants WHERE name = 'late'";
+    struct bk_tenant *tenant = support_kernel_hold(&fixture->kernel, BK_SLICE("late"));
+    bk_work_wake_at_start(fixture->work, tenant);
+    bk_tenant_release(tenant);
+    wait_until_nothing_is_held(fixture);
+    restart(fixture, NOON_MS);
+    assert_int_equal(change_file(fixture, NULL, due), 0);
+    start(fixture);
+    SUPPORT_LOOP_UNTIL(fixture->kernel.loop, is_open(fixture, "late"));
+    wait_until_nothing_is_held(fixture);
+    restart(fixture, NOON_MS);
+    assert_true(change_file(fixture, NULL, due) > 0);
+}
+
 static void rows_of_the_future_are_not_believed(void **state) {
     struct time_fixture *fixture = *state;
     restart(fixture, NOON_MS + YEARS_MS);
@@ -472,6 +488,7 @@ int main(void) {
         TEST(one_whose_mark_was_lost_is_told_by_its_write_ahead_log),
         TEST(one_that_was_put_there_by_hand_is_opened_once),
         TEST(one_that_was_never_used_is_not_opened),
+        TEST(one_with_something_unfinished_is_opened_at_the_next_start),
         TEST(rows_of_the_future_are_not_believed),
         TEST(nor_are_they_when_the_clock_goes_back_in_a_process),
         TEST(when_all_are_in_use_it_is_tried_again),
