@@ -151,7 +151,8 @@ static void write_exhausted(struct bk_buffer *out, const struct webhooks_attempt
     bk_json_write_member_string(out, BK_SLICE("type"), attempt->type);
     bk_json_write_member_int(out, BK_SLICE("attempts"), attempt->number);
     if (attempt->result != NULL) {
-        bk_json_write_member_int(out, BK_SLICE("status"), attempt->result->status);
+        if (attempt->result->status > 0)
+            bk_json_write_member_int(out, BK_SLICE("status"), attempt->result->status);
         bk_json_write_member_string(out, BK_SLICE("error"), attempt->result->error);
     }
     bk_buffer_append_char(out, '}');
