@@ -4,12 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Webhook } from 'standardwebhooks';
 import { canary } from './support/neighbours.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
 import { runServer, temporaryFolder } from './support/program.mjs';
-import { ALLOW } from './support/webhooks.mjs';
+import { eventually } from './support/smtp.mjs';
+import { ALLOW, listDeliveries, startReceiver, untilDelivered } from './support/webhooks.mjs';
 
 const HOOKS = '/api/webhooks';
+/** What has failed is not tried again while a test looks at it. */
+const SLOWLY = ['--webhooks-retry-schedule', '0s,1h'];
 /** Nobody listens there. */
 const NOWHERE = 'http://127.0.0.1:9/hook';
 
@@ -18,7 +22,7 @@ const checks = [];
 const check = (name, body) => checks.push([name, body]);
 
 async function world(t) {
-  const api = await operator(t, { args: ALLOW });
+  const api = await operator(t, { args: [...ALLOW, ...SLOWLY, '--webhooks-origin', 'hooks.example.com'] });
   const make = async (body = {}) => {
     const answer = await api.post(HOOKS, { url: NOWHERE, types: ['nothing.*'], ...body });
     assert.equal(answer.status, 200, answer.text);
@@ -276,15 +280,261 @@ check('a tenant has its own', async ({ make, get, server, token }) => {
   await get(`${HOOKS}?perPage=500`);
 });
 
+/** A receiver of the test's own, and a webhook that is sent nothing but what the test asks for. */
+async function receive(t, { make }, { answer, ...body } = {}) {
+  const receiver = await startReceiver(t, { answer });
+  return { receiver, hook: await make({ url: receiver.url, ...body }) };
+}
+
+check('a test is signed, sent now, and answered with how it went', async (api, t) => {
+  const { receiver, hook } = await receive(t, api, { enabled: false });
+  const path = `${HOOKS}/${hook.id}/test`;
+  const good = await api.post(path);
+  assert.equal(good.status, 200, good.text);
+  const [{ headers, text, body }] = receiver.deliveries;
+  new Webhook(hook.secret).verify(text, headers);
+  assert.deepEqual([body.type, body.data, body.id], ['webhook.test', { webhook: hook.id }, good.body.event]);
+  const { latencyMs, ...rest } = good.body;
+  assert.ok(latencyMs >= 0 && latencyMs < 60_000);
+  assert.deepEqual(rest, { ok: true, event: headers['webhook-id'], status: 200, error: '', answer: '' });
+
+  receiver.answer = () => ({ status: 500, body: 'x'.repeat(5000) });
+  const bad = (await api.post(path)).body;
+  assert.deepEqual([bad.ok, bad.status, bad.answer], [false, 500, 'x'.repeat(4096)]);
+  assert.equal(bad.error, 'The endpoint answered 500.');
+  await receiver.close();
+  const away = (await api.post(path)).body;
+  assert.deepEqual([away.ok, away.status], [false, 0]);
+  assert.match(away.error, /\S/);
+  assert.deepEqual(await listDeliveries(api.server, api.token, hook.id), [], 'leaves no delivery');
+  const { events } = (await api.get('/api/events?types=webhook.test')).body;
+  assert.deepEqual(events, [], 'is in no journal');
+  assertRefused(await api.post(`${HOOKS}/nonesuchnonesuc/test`), 404);
+});
+
+/** With which of two secrets a delivery can be verified. */
+const verifiedWith = ({ text, headers }, secrets) =>
+  secrets.map((secret) => {
+    try {
+      new Webhook(secret).verify(text, headers);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+
+check('rotated, the former secret signs as well, for a while', async (api, t) => {
+  const { receiver, hook } = await receive(t, api);
+  const path = `${HOOKS}/${hook.id}/rotate`;
+  const rotated = await api.post(path);
+  assert.equal(rotated.status, 200, rotated.text);
+  assert.equal(rotated.headers.get('cache-control'), 'no-store');
+  const { secret, previousUntil } = rotated.body;
+  const day = Date.parse(previousUntil) - Date.now();
+  assert.ok(day > 86_000_000 && day <= 86_400_000, previousUntil);
+  await api.post(`${HOOKS}/${hook.id}/test`);
+  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [hook.secret, secret]), [true, true]);
+
+  const given = `whsec_${Buffer.alloc(32, 9).toString('base64')}`;
+  const last = (await api.post(path, { secret: given, graceMs: 0 })).body;
+  assert.deepEqual([last.secret, last.previousUntil], [given, undefined]);
+  await api.post(`${HOOKS}/${hook.id}/test`);
+  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [secret, given]), [false, true]);
+
+  const { events } = (await api.get(`/api/events?types=webhook.rotated&subject=webhooks/${hook.id}`)).body;
+  assert.deepEqual(
+    events.map(({ payload }) => Object.keys(payload)),
+    [['webhook', 'previousUntil'], ['webhook']],
+  );
+  assertProblems(
+    await api.post(path, { secret: 'hush', graceMs: 2592000001, grace: 1 }),
+    {
+      secret: 'validation_invalid_secret',
+      graceMs: 'validation_invalid_number',
+      grace: 'validation_unknown_name',
+    },
+    'The secret cannot be changed like this.',
+  );
+});
+
+check('a handshake asks by our name and keeps what it was told', async (api, t) => {
+  const allow = (origin, rate) => () => ({
+    status: 405,
+    headers: { 'WebHook-Allowed-Origin': origin, ...(rate && { 'WebHook-Allowed-Rate': rate }) },
+  });
+  const { receiver, hook } = await receive(t, api, {
+    answer: allow('hooks.example.com', '120'),
+    rateLimit: 600,
+    headers: { Authorization: 'Bearer abc' },
+  });
+  const path = `${HOOKS}/${hook.id}`;
+  const asked = (await api.post(`${path}/probe`)).body;
+  assert.deepEqual(
+    [asked.verified, asked.origin, asked.allowedRate, asked.status, asked.error],
+    [true, 'hooks.example.com', 120, 405, ''],
+  );
+  const [{ method, headers }] = receiver.deliveries;
+  assert.equal(method, 'OPTIONS');
+  assert.equal(headers['webhook-request-origin'], 'hooks.example.com');
+  assert.equal(headers['webhook-request-rate'], '600');
+  assert.equal(headers.authorization, 'Bearer abc');
+  const kept = (await api.get(path)).body;
+  assert.equal(kept.allowedRate, 120);
+  assert.ok(Math.abs(Date.parse(kept.verifiedAt) - Date.now()) < 60_000, kept.verifiedAt);
+
+  receiver.answer = allow('*', '*');
+  const all = (await api.post(`${path}/probe`)).body;
+  assert.deepEqual([all.verified, all.allowedRate], [true, 0]);
+  for (const answer of [allow('else.example.com'), () => 200]) {
+    receiver.answer = answer;
+    const no = (await api.post(`${path}/probe`)).body;
+    assert.equal(no.verified, false);
+    assert.match(no.error, /WebHook-Allowed-Origin: hooks\.example\.com/);
+    assert.equal((await api.get(path)).body.verifiedAt, '', 'consent can be withdrawn');
+  }
+  receiver.answer = allow('*');
+  await api.post(`${path}/probe`);
+  await receiver.close();
+  const away = (await api.post(`${path}/probe`)).body;
+  assert.deepEqual([away.verified, away.status], [false, 0]);
+  assert.notEqual((await api.get(path)).body.verifiedAt, '', 'who is away has withdrawn nothing');
+  const elsewhere = (await api.patch(path, { url: NOWHERE })).body;
+  assert.deepEqual([elsewhere.verifiedAt, elsewhere.allowedRate], ['', 0], 'it was another endpoint');
+});
+
+check('what an endpoint is like now is told by stats and by metrics', async (api, t) => {
+  await api.define({ name: 'counted', fields: [{ name: 'title', type: 'text' }] });
+  const { receiver, hook } = await receive(t, api, {
+    types: ['counted.*'],
+    answer: ({ body }) => (body.data.title === 'bad' ? 500 : 200),
+  });
+  const stats = async () => (await api.get(`${HOOKS}/${hook.id}/stats`)).body;
+  assert.deepEqual(await stats(), {
+    enabled: true,
+    breaker: 'closed',
+    backlog: 0,
+    oldestAgeMs: 0,
+    inFlight: 0,
+    attempts: 0,
+    failures: 0,
+    latencyMs: { p50: 0, p99: 0, attempts: 0 },
+    retrying: 0,
+    failed: 0,
+    nextAttempt: '',
+    failingSince: '',
+    missed: null,
+  });
+  for (const title of ['good', 'bad', 'good']) await api.create('counted', { title });
+  await receiver.untilIds(3);
+  const after = await eventually('three attempts are told', async () => {
+    const now = await stats();
+    return now.attempts === 3 && now.retrying === 1 && now.backlog === 0 && now;
+  });
+  assert.deepEqual([after.failures, after.latencyMs.attempts, after.failed], [1, 3, 0]);
+  assert.ok(after.latencyMs.p50 <= after.latencyMs.p99);
+  assert.ok(Date.parse(after.nextAttempt) > Date.now() - 60_000, after.nextAttempt);
+
+  const { text } = await api.get('/metrics');
+  const labels = `{tenant="default",webhook="${hook.id}"}`;
+  for (const line of [
+    `bakend_webhook_attempts_total${labels} 3`,
+    `bakend_webhook_failures_total${labels} 1`,
+    `bakend_webhook_backlog_events${labels} 0`,
+    `bakend_webhook_oldest_seconds${labels} 0.000`,
+  ])
+    assert.ok(text.includes(`\n${line}\n`), line);
+  for (const name of ['webhooks_sending', 'webhooks_attempts_total', 'webhooks_delivered_total'])
+    assert.match(text, new RegExp(`\nbakend_${name} \\d+\n`));
+  const quantile = new RegExp(`\nbakend_webhook_latency_seconds{tenant="default",webhook="${hook.id}",quantile="0.99"} `);
+  assert.match(text, quantile);
+});
+
+check('what is not sent yet is a backlog, with an age', async (api, t) => {
+  await api.define({ name: 'waiting', fields: [{ name: 'title', type: 'text' }] });
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  const { receiver, hook } = await receive(t, api, {
+    types: ['waiting.*'],
+    maxInFlight: 1,
+    answer: () => released.then(() => 200),
+  });
+  try {
+    for (const title of ['a', 'b', 'c']) await api.create('waiting', { title });
+    await receiver.until('one is on its way', (deliveries) => deliveries.length === 1);
+    const now = await eventually('three wait', async () => {
+      const { body } = await api.get(`${HOOKS}/${hook.id}/stats`);
+      return body.backlog >= 3 && body.oldestAgeMs > 0 && body;
+    });
+    assert.equal(now.inFlight, 1);
+  } finally {
+    release();
+  }
+  await untilDelivered(api.server, api.token, hook.id, 3);
+});
+
+check('what was missed is told as a stretch of the feed', async (api) => {
+  const { id } = await api.make();
+  const path = `${HOOKS}/${id}`;
+  const missed = async () => (await api.get(`${path}/stats`)).body.missed;
+  await api.patch(path, { enabled: false });
+  const off = await missed();
+  assert.deepEqual([off.after.length, off.until], [27, '']);
+  await api.patch(path, { enabled: true });
+  const on = await missed();
+  assert.deepEqual([on.after, on.until.length], [off.after, 27]);
+  const { events } = (await api.get(`/api/events?after=${off.after}&types=_webhooks.updated&subject=_webhooks/${id}`))
+    .body;
+  assert.equal(events.length, 2, 'turning it off and on is in it');
+});
+
+check('deliveries are listed and viewed as records, and written by nobody', async (api, t) => {
+  await api.define({ name: 'parcels', fields: [{ name: 'title', type: 'text' }] });
+  const { hook } = await receive(t, api, { types: ['parcels.created'], answer: () => ({ body: 'thanks' }) });
+  const { id } = await api.create('parcels', { title: 'a' });
+  const [row] = await untilDelivered(api.server, api.token, hook.id, 1);
+  assert.deepEqual(
+    [row.webhook, row.type, row.subject, row.format, row.attemptCount, row.nextAttempt],
+    [hook.id, 'parcels.created', `parcels/${id}`, 'standard', 1, ''],
+  );
+  const [{ status, error, answer }] = row.attempts;
+  assert.deepEqual([status, error, answer], [200, '', 'thanks']);
+  assert.deepEqual((await api.get(`/api/deliveries/${row.id}`)).body, row);
+  for (const wrong of ['nonesuchnonesuc', '..%2F_webhooks', 'x']) assertRefused(await api.get(`/api/deliveries/${wrong}`), 404);
+  for (const answer of [
+    await api.patch(`/api/deliveries/${row.id}`, { state: 'failed' }),
+    await api.remove(`/api/deliveries/${row.id}`),
+    await api.post('/api/deliveries', row),
+  ])
+    assert.ok(answer.status >= 400 && answer.status < 500, answer.text);
+});
+
+check('a key that reads webhooks reads nothing else by their filters', async (api) => {
+  const { key: token } = (await api.post('/api/api-keys', { name: 'monitor', scopes: ['webhooks:read'] })).body;
+  const { id } = await api.make();
+  const ask = (path) => api.server.request('GET', path, undefined, { token });
+  for (const path of [`${HOOKS}/${id}`, `${HOOKS}/${id}/stats`, '/api/deliveries']) {
+    const answer = await ask(path);
+    assert.equal(answer.status, 200, answer.text);
+  }
+  const oracle = encodeURIComponent('@collection.users.email ~ "a"');
+  const relation = encodeURIComponent('posts_via_hook.title ~ "a"');
+  for (const where of [HOOKS, `${HOOKS}/${id}`, '/api/deliveries'])
+    for (const filter of [oracle, relation]) assertRefused(await ask(`${where}?filter=${filter}`), 403);
+  assertRefused(await ask(`${HOOKS}?sort=${encodeURIComponent('@collection.users.email')}`), 403);
+  assertRefused(await api.server.request('POST', `${HOOKS}/${id}/test`, undefined, { token }), 403);
+  assertRefused(await api.server.request('POST', `${HOOKS}/${id}/rotate`, {}, { token }), 403);
+});
+
 test('webhooks over REST', async (t) => {
   const api = await world(t);
-  for (const [name, body] of checks) await t.test(name, () => body(api));
+  for (const [name, body] of checks) await t.test(name, (each) => body(api, each));
 });
 
 test('options that make no sense are refused before the start', async (t) => {
   const folder = await temporaryFolder(t);
   for (const [name, value, problem] of [
     ['--webhooks-allow', '10.0.0.0/99', /must be addresses or networks/],
+    ['--webhooks-retry-schedule', '5s,1m', /must be 1 to 30 delays/],
     ['--webhooks-origin', 'https://example.com', /must be a host's name/],
     ['--webhooks-timeout', '10m', /webhooks-timeout/],
     ['--webhooks-disable-after', '-1d', /webhooks-disable-after/],

@@ -20,8 +20,8 @@ struct webhooks_task {
     bool gives_ed25519, wants_ed25519;
     struct bk_slice given_secret;
     struct webhooks_keys keys;
-    bool shows_secret; /* the answer has it, this one time */
-    int64_t grace_ms;
+    bool shows_secret;         /* the answer has it, this one time */
+    int64_t previous_until_ms; /* of a rotation, wall time; 0: the former secret is worthless */
     size_t body_length; /* of the body without an id, which is drawn again when it is taken */
     uint32_t draws;
     /* Set by a companion, on the writer, of its last run: why it fails. */
@@ -29,6 +29,7 @@ struct webhooks_task {
     bool is_taken; /* another endpoint's id has this tail */
     struct bk_call call;
     void (*answered)(struct webhooks_task *task); /* in place of passing the answer on */
+    void *user;                                   /* its own */
 };
 
 /* NULL: the request was answered. */
@@ -45,6 +46,10 @@ void webhooks_task_end(struct webhooks_task *task);
 bool webhooks_fields_read(struct webhooks_task *task, bool is_create);
 /* Whether the member is a secret; a problem is added when it is none. */
 void webhooks_fields_read_secret(struct webhooks_task *task, const struct bk_json *json);
+
+/* deliveries_routes.c: whether the request's filter and sort stay within the collection, or its
+ * actor may look at all. False: the request was answered. */
+bool webhooks_query_is_own(struct bk_request *request);
 
 /* enabling.c. Writer: what follows from an endpoint being off, or on again, in the transaction that
  * says so in its record; nothing when it was so before. */

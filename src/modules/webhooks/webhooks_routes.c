@@ -85,6 +85,12 @@ static void pass_on(struct webhooks_task *task) {
         bk_buffer_append_slice(&request->out, answer);
         bk_json_write_member_string(&request->out, BK_SLICE("secret"),
                                     webhooks_secret_text(&task->keys, &request->arena));
+        if (task->previous_until_ms > 0) {
+            char until[BK_TIME_TEXT_BYTES];
+            bk_time_format(until, task->previous_until_ms, ' ');
+            bk_json_write_member_string(&request->out, BK_SLICE("previousUntil"),
+                                        bk_slice_make(until, sizeof(until)));
+        }
         bk_buffer_append_char(&request->out, '}');
         bk_answer_header(request, "Cache-Control", BK_SLICE("no-store"));
     } else {
@@ -326,13 +332,15 @@ void webhooks_delete(struct bk_request *request) {
 }
 
 void webhooks_view(struct bk_request *request) {
-    struct webhooks_task *task = webhooks_task_begin(request);
+    struct webhooks_task *task =
+        webhooks_query_is_own(request) ? webhooks_task_begin(request) : NULL;
     if (task != NULL && webhooks_task_find(task))
         webhooks_task_call(task, BK_GET);
 }
 
 void webhooks_list(struct bk_request *request) {
-    struct webhooks_task *task = webhooks_task_begin(request);
+    struct webhooks_task *task =
+        webhooks_query_is_own(request) ? webhooks_task_begin(request) : NULL;
     if (task != NULL)
         webhooks_task_call(task, BK_GET);
 }
