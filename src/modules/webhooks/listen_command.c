@@ -257,7 +257,9 @@ static void print_json(const struct listen *listen, const struct bk_event_fields
     bk_json_write_member_string(&line, BK_SLICE("subject"), fields->subject);
     bk_json_write_member_int(&line, BK_SLICE("status"), request->status);
     bk_json_write_member_int(&line, BK_SLICE("latencyMs"), (int64_t)request->duration_us / 1000);
-    bk_json_write_member_string(&line, BK_SLICE("error"), request->reason);
+    bk_json_write_member_string(&line, BK_SLICE("error"),
+                                request->failure == BK_OUTBOUND_OK ? BK_SLICE("")
+                                                                   : request->reason);
     printf("%.*s}\n", BK_SLICE_PRINT(bk_buffer_slice(&line)));
     bk_buffer_fini(&line);
 }

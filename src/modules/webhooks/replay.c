@@ -17,7 +17,8 @@
  * was handed before this one has a row by then, or is handed again.
  *
  * Counts are kept in `_webhookReplays` from one slice to the next; what a killed process did not
- * write of them is missing in the event of the end. webhooks_replay_end tells of that end and clears up.
+ * write of them is missing in the event of the end. webhooks_replay_end tells of that end and
+ * clears up.
  */
 #include "replay.h"
 
@@ -30,6 +31,7 @@ enum {
     SLICE_MS = 30 * 1000,
     TICK_MS = 100,
     BROKEN_REST_MS = 5 * 1000, /* while the breaker is open */
+    LEAVE_MS = 2 * 1000, /* for what is on its way, when it is cancelled or the program stops */
     ARENA_BYTES_MAX = 512 * 1024,
     EVENT_BYTES_MAX = 1024,
 };
@@ -57,7 +59,8 @@ struct replay {
     struct bk_task step;
     enum end end; /* no more is handed; what is on its way is waited for */
     uint64_t rest_ms;
-    const char *why; /* DEAD */
+    uint64_t leave_by_ms; /* what is on its way then is given up; 0: it has its time */
+    const char *why;      /* DEAD */
     bool is_finishing;
     struct bk_write write; /* of the counts */
 };
@@ -68,7 +71,7 @@ struct item {
     struct bk_list link;
     struct webhooks_send send;
     struct webhooks_record record;
-    bool is_recording;
+    bool is_recording, is_given_up;
     char event_id[];
 };
 
@@ -358,11 +361,15 @@ static void finish(struct replay *replay) {
 /* What has not left comes again; an end of one is told at once, and takes it out of the list. */
 static void take_back(struct replay *replay) {
     struct bk_list *node = replay->items.next;
+    bool is_late = replay->leave_by_ms > 0 &&
+                   bk_loop_now_ms(replay->state->context->loop) >= replay->leave_by_ms;
     while (node != &replay->items) {
         struct item *item = bk_container_of(node, struct item, link);
         node = node->next;
-        if (!item->is_recording && !item->send.has_begun)
-            webhooks_queue_cancel(&item->send);
+        if (item->is_recording || item->is_given_up || (item->send.has_begun && !is_late))
+            continue;
+        item->is_given_up = true;
+        webhooks_queue_cancel(&item->send);
     }
 }
 
@@ -469,6 +476,8 @@ void webhooks_replay_cancel(struct bk_work_task *task, void *user) {
     (void)user;
     if (replay == NULL)
         return;
+    if (replay->leave_by_ms == 0)
+        replay->leave_by_ms = bk_loop_now_ms(replay->state->context->loop) + LEAVE_MS;
     if (task->is_cancelled)
         end(replay, DEAD, 0, "cancelled");
     else
