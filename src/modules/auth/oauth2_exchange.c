@@ -135,19 +135,6 @@ static struct bk_slice make_body(struct oauth2_exchange *exchange) {
     return take_text(&out, exchange->arena);
 }
 
-/* Base64 with its own alphabet and padding (RFC 4648, 4). */
-static void append_base64(struct bk_buffer *out, struct bk_slice text, struct bk_arena *arena) {
-    size_t length = BK_BASE64URL_BYTES(text.length);
-    char *encoded = bk_arena_alloc(arena, length + 1);
-    if (encoded == NULL)
-        return;
-    length = bk_base64url_encode(encoded, text.data, text.length);
-    for (size_t i = 0; i < length; i++)
-        bk_buffer_append_char(out, encoded[i] == '-' ? '+' : encoded[i] == '_' ? '/' : encoded[i]);
-    for (; length % 4 != 0; length++)
-        bk_buffer_append_char(out, '=');
-}
-
 /* Encoded as in a form first (RFC 6749, 2.3.1). */
 static struct bk_slice make_authorization(struct oauth2_exchange *exchange) {
     struct bk_buffer pair, out;
@@ -156,8 +143,10 @@ static struct bk_slice make_authorization(struct oauth2_exchange *exchange) {
     bk_percent_encode(&pair, config_text(exchange, "clientId"));
     bk_buffer_append_char(&pair, ':');
     bk_percent_encode(&pair, config_text(exchange, "clientSecret"));
+    struct bk_slice text = take_text(&pair, exchange->arena);
     bk_buffer_append_literal(&out, "Basic ");
-    append_base64(&out, take_text(&pair, exchange->arena), exchange->arena);
+    if (bk_buffer_reserve(&out, BK_BASE64_BYTES(text.length)))
+        out.length += bk_base64_encode(out.data + out.length, text.data, text.length);
     return take_text(&out, exchange->arena);
 }
 

@@ -5,6 +5,8 @@
  */
 #include "mail.h"
 
+#include "bakend/encode.h"
+
 enum { LINE_MAX = 76, BASE64_LINE_BYTES = 57 /* gives 76 */ };
 
 /* --- what is encoded: lines ended by CRLF, whatever the text has ------------------------------ */
@@ -86,20 +88,10 @@ struct base64 {
 };
 
 static void flush(struct base64 *base64) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char line[BK_BASE64_BYTES(BASE64_LINE_BYTES)];
     if (base64->count == 0)
         return;
-    for (size_t i = 0; i < base64->count; i += 3) {
-        size_t count = base64->count - i < 3 ? base64->count - i : 3;
-        uint32_t bits = (uint32_t)base64->bytes[i] << 16;
-        if (count > 1)
-            bits |= (uint32_t)base64->bytes[i + 1] << 8;
-        if (count > 2)
-            bits |= base64->bytes[i + 2];
-        for (size_t j = 0; j < 4; j++)
-            bk_buffer_append_char(base64->out,
-                                  j > count ? '=' : digits[bits >> (18 - 6 * j) & 0x3f]);
-    }
+    bk_buffer_append(base64->out, line, bk_base64_encode(line, base64->bytes, base64->count));
     bk_buffer_append_literal(base64->out, "\r\n");
     base64->count = 0;
 }

@@ -6,6 +6,8 @@
  */
 #include "mail.h"
 
+#include "bakend/encode.h"
+
 enum {
     LINE_MAX = 76,
     WORD_MAX = 60,      /* a longer one is encoded, so that its line can be folded */
@@ -42,17 +44,15 @@ static struct head_line begin(struct bk_buffer *out, struct bk_slice name) {
 /* --- encoded words ---------------------------------------------------------------------------- */
 
 static void put_base64(struct head_line *line, struct bk_slice text) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < text.length; i += 3) {
-        uint32_t bits = 0;
-        size_t count = text.length - i < 3 ? text.length - i : 3;
-        for (size_t j = 0; j < 3; j++) {
-            unsigned char c = j < count ? (unsigned char)text.data[i + j] : 0;
-            bits = bits << 8 | (j < count && (c < 0x20 || c == 0x7f) ? ' ' : c);
+        char bytes[3], digits[BK_BASE64_BYTES(sizeof(bytes))];
+        size_t count = text.length - i < sizeof(bytes) ? text.length - i : sizeof(bytes);
+        for (size_t j = 0; j < count; j++) {
+            unsigned char c = (unsigned char)text.data[i + j];
+            bytes[j] = c < 0x20 || c == 0x7f ? ' ' : text.data[i + j];
         }
-        for (size_t j = 0; j < 4; j++)
-            bk_buffer_append_char(line->out, j > count ? '=' : digits[bits >> (18 - 6 * j) & 0x3f]);
-        line->column += 4;
+        bk_buffer_append(line->out, digits, bk_base64_encode(digits, bytes, count));
+        line->column += sizeof(digits);
     }
 }
 

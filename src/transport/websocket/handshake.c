@@ -6,6 +6,7 @@
 #include "handshake.h"
 
 #include "bakend/assert.h"
+#include "bakend/encode.h"
 #include "sha1.h"
 
 static const struct bk_slice key_name = BK_SLICE_INIT("sec-websocket-key");
@@ -101,20 +102,6 @@ enum bk_status websocket_handshake_check(struct bk_request *request) {
 
 /* --- what is answered ------------------------------------------------------------------------- */
 
-/* Base64 (RFC 4648, section 4) of a SHA-1: six groups of three bytes, and one of two. */
-static void write_base64(char out[WEBSOCKET_ACCEPT_BYTES],
-                         const uint8_t bytes[WEBSOCKET_SHA1_BYTES]) {
-    for (size_t i = 0; i < WEBSOCKET_ACCEPT_BYTES / 4; i++) {
-        bool is_last = 3 * i + 2 >= WEBSOCKET_SHA1_BYTES;
-        uint32_t group = (uint32_t)bytes[3 * i] << 16 | (uint32_t)bytes[3 * i + 1] << 8 |
-                         (is_last ? 0 : bytes[3 * i + 2]);
-        out[4 * i] = base64_digits[group >> 18];
-        out[4 * i + 1] = base64_digits[group >> 12 & 63];
-        out[4 * i + 2] = base64_digits[group >> 6 & 63];
-        out[4 * i + 3] = is_last ? '=' : base64_digits[group & 63];
-    }
-}
-
 void websocket_handshake_accept(char out[WEBSOCKET_ACCEPT_BYTES], struct bk_slice key) {
     char text[WEBSOCKET_KEY_BYTES + 36];
     uint8_t digest[WEBSOCKET_SHA1_BYTES];
@@ -122,7 +109,7 @@ void websocket_handshake_accept(char out[WEBSOCKET_ACCEPT_BYTES], struct bk_slic
     memcpy(text, key.data, key.length);
     memcpy(text + key.length, magic.data, magic.length);
     websocket_sha1(digest, bk_slice_make(text, sizeof(text)));
-    write_base64(out, digest);
+    bk_base64_encode(out, digest, sizeof(digest));
 }
 
 void websocket_handshake_write(struct bk_request *request, struct bk_buffer *out) {

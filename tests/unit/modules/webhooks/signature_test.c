@@ -1,4 +1,4 @@
-/* Headers of a delivery: known answers of Standard Webhooks, rotation, and what each format adds. */
+/* Headers of a delivery: known answers of Standard Webhooks, rotation, and what each format has. */
 #include "webhooks.h"
 
 #include "bakend/encode.h"
