@@ -15,6 +15,7 @@ import { Webhook as Svix } from 'svix';
 import { assertProblems, operator } from './support/operator.mjs';
 import { startServer, temporaryFolder } from './support/program.mjs';
 import { open } from './support/records.mjs';
+import { eventually } from './support/smtp.mjs';
 import { ALLOW, createWebhook, startReceiver } from './support/webhooks.mjs';
 
 const LIBRARIES = { 'standardwebhooks 1.0.0': First, 'standardwebhooks 1.1.1': Current, svix: Svix };
@@ -188,6 +189,78 @@ check('a secret that is given signs, as long as it may be', async (t, w) => {
     assertProblems(await w.post('/api/webhooks', { url, types: ['*'], secret }), {
       secret: 'validation_invalid_secret',
     });
+});
+
+check('while a secret is changed both sign, and the old one no longer than it may', async (t, w) => {
+  const { receiver, secret: old, id: webhook } = await w.hook(t, { ed25519: true });
+  const path = `/api/webhooks/${webhook}/rotate`;
+  const rotate = async (body) => (await w.post(path, body)).body.secret;
+  const versions = (delivery) => entries(delivery).map((entry) => entry.split(',')[0]);
+  const first = await take(receiver, (await w.write()).id);
+  assertVerified(first, old);
+
+  const next = await rotate({});
+  assert.notEqual(next, old);
+  const both = await take(receiver, (await w.write()).id);
+  assert.deepEqual(versions(both), ['v1', 'v1', 'v1a']);
+  for (const secret of [next, old]) assertVerified(both, secret);
+  const only = (n) => ({ ...both.headers, 'webhook-signature': entries(both)[n] });
+  assertVerified({ ...both, headers: only(0) }, next);
+  assertVerified({ ...both, headers: only(1) }, old);
+  assertRefused({ ...both, headers: only(2) }, next, NOT_OURS);
+  const joined = { ...both.headers, 'webhook-signature': entries(both).join(', ') };
+  for (const secret of [next, old]) assertVerified({ ...both, headers: joined }, secret);
+
+  const last = await rotate({ graceMs: 1 });
+  const alone = await eventually('the last secret signs alone', async () => {
+    const delivery = await take(receiver, (await w.write()).id);
+    return entries(delivery).length === 2 && delivery;
+  });
+  assertVerified(alone, last);
+  for (const secret of [old, next]) assertRefused(alone, secret, NOT_OURS);
+
+  assert.equal(await rotate({ secret: SHORT, graceMs: 0 }), SHORT);
+  const given = await take(receiver, (await w.write()).id);
+  assert.deepEqual(versions(given), ['v1', 'v1a']);
+  assertVerified(given, SHORT);
+  assertRefused(given, last, NOT_OURS);
+});
+
+check('a test is signed and formed like a delivery', async (t, w) => {
+  for (const format of ['standard', 'cloudevents', 'cloudevents-binary']) {
+    const { receiver, secret, id: webhook } = await w.hook(t, { format });
+    const { body } = await w.post(`/api/webhooks/${webhook}/test`, {});
+    assert.equal(body.ok, true, JSON.stringify(body));
+    const [delivery, ...others] = receiver.deliveries;
+    assert.deepEqual(others, []);
+    assert.equal(delivery.id, body.event);
+    assertVerified(delivery, secret);
+    const { headers, text } = delivery;
+    if (format === 'standard') {
+      assert.deepEqual(Object.keys(delivery.body), ['type', 'timestamp', 'data', 'id', 'source', 'subject']);
+    } else {
+      const event = HTTP.toEvent({ headers, body: text });
+      assert.deepEqual([event.id, event.type, event.cursor], [body.event, 'webhook.test', undefined]);
+    }
+    if (format === 'cloudevents') assert.equal(matchesSchema(delivery.body), true);
+  }
+});
+
+check('an endpoint that agreed to our name is told it each time', async (t, w) => {
+  const consents = { 'WebHook-Allowed-Origin': '*', 'WebHook-Allowed-Rate': '600' };
+  const { receiver, secret, id: webhook } = await w.hook(t, {}, ({ method }) =>
+    method === 'OPTIONS' ? { headers: consents } : 200,
+  );
+  const before = await take(receiver, (await w.write()).id);
+  assert.equal(before.headers['webhook-request-origin'], undefined);
+  const { body } = await w.post(`/api/webhooks/${webhook}/probe`, {});
+  assert.equal(body.verified, true, JSON.stringify(body));
+  const asked = receiver.deliveries.find(({ method }) => method === 'OPTIONS').headers;
+  assert.equal(asked['webhook-request-origin'], body.origin);
+  assert.equal(asked['webhook-signature'], undefined);
+  const delivery = await take(receiver, (await w.write()).id);
+  assertVerified(delivery, secret);
+  assert.equal(delivery.headers['webhook-request-origin'], body.origin);
 });
 
 /** What node's own Ed25519 says of the entry, by the key that the webhook shows. */
