@@ -21,7 +21,8 @@ struct webhooks_recorder {
     struct bk_list waiting, writing; /* webhooks_record.link */
     struct bk_write write;
     struct bk_timer *timer; /* a write failed */
-    bool is_writing, rests;
+    bool is_writing;        /* or tells what was written, which may bring more */
+    bool rests;
     uint64_t number; /* of writes */
 };
 
@@ -76,9 +77,8 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
 
 /* --- on the loop ------------------------------------------------------------------------------ */
 
-static void tell(struct webhooks_recorder *recorder, struct bk_list *list, enum bk_status status) {
+static void tell(struct bk_list *list, enum bk_status status) {
     struct bk_list *node;
-    (void)recorder;
     while ((node = bk_list_pop(list)) != NULL) {
         struct webhooks_record *record = bk_container_of(node, struct webhooks_record, link);
         struct webhooks_endpoint *endpoint = record->endpoint;
@@ -117,8 +117,8 @@ static void write_next(struct webhooks_recorder *recorder);
 static void put_off(struct webhooks_recorder *recorder, enum bk_status status) {
     struct webhooks_state *state = recorder->of->state;
     if (state->is_stopping) {
-        tell(recorder, &recorder->writing, BK_CLOSING);
-        tell(recorder, &recorder->waiting, BK_CLOSING);
+        tell(&recorder->writing, BK_CLOSING);
+        tell(&recorder->waiting, BK_CLOSING);
         return;
     }
     if (status != BK_BUSY)
@@ -133,14 +133,14 @@ static void put_off(struct webhooks_recorder *recorder, enum bk_status status) {
 static void on_done(struct bk_write *write, enum bk_status status) {
     struct webhooks_recorder *recorder = bk_container_of(write, struct webhooks_recorder, write);
     struct bk_tenant *tenant = recorder->of->tenant;
-    recorder->is_writing = false;
     if (status == BK_OK)
         status = BK_FAILPOINT("webhooks.recorded");
     bk_tenant_ref(tenant);
     if (status == BK_OK)
-        tell(recorder, &recorder->writing, BK_OK);
+        tell(&recorder->writing, BK_OK);
     else
         put_off(recorder, status);
+    recorder->is_writing = false;
     write_next(recorder);
     bk_tenant_release(tenant);
 }
@@ -153,10 +153,12 @@ static void write_next(struct webhooks_recorder *recorder) {
     if (bk_list_is_empty(&recorder->writing))
         return;
     recorder->write = (struct bk_write){.lane = BK_LANE_BACKGROUND, .run = on_run, .done = on_done};
+    recorder->is_writing = true;
     enum bk_status status = bk_store_write(recorder->of->tenant->database, &recorder->write);
-    recorder->is_writing = status == BK_OK;
-    if (status != BK_OK)
-        put_off(recorder, status);
+    if (status == BK_OK)
+        return;
+    put_off(recorder, status);
+    recorder->is_writing = false;
 }
 
 static void on_timer(struct bk_timer *timer, void *user) {
