@@ -101,6 +101,8 @@ struct bk_pool {
     uint32_t started_count, outstanding_count; /* the loop's */
     bool gives_way;                            /* set before a thread is there */
     struct pool_thread *threads;
+    struct bk_mailbox *finished; /* of a pool that gives way: to be posted by the relay */
+    struct bk_thread *relay;
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t wake;
@@ -157,15 +159,39 @@ static void pool_thread_main(void *argument) {
         bk_thread_lower_priority();
     else if (self->pool->gives_way)
         bk_thread_take_what_is_left();
+    struct bk_mailbox *answers = self->pool->gives_way ? self->pool->finished : self->pool->answers;
     while ((job = take_job(self->pool)) != NULL) {
         job->run(job, self->index);
-        BK_ASSERT(bk_mailbox_post(self->pool->answers, &job->message) == BK_OK);
+        BK_ASSERT(bk_mailbox_post(answers, &job->message) == BK_OK);
     }
+}
+
+/* Posts for threads that give way. A post wakes the loop, which takes the processor at once from
+ * such a thread, in the middle of uv_async_send, and then spins until that has returned: many
+ * milliseconds, since who spins is not who gives way. Nobody spins for a mailbox of a thread. */
+static void relay_main(void *argument) {
+    struct bk_pool *pool = argument;
+    struct bk_message *message;
+    while ((message = bk_mailbox_take_all(pool->finished, -1)) != NULL)
+        while (message != NULL) {
+            struct bk_message *next = message->next;
+            BK_ASSERT(bk_mailbox_post(pool->answers, message) == BK_OK);
+            message = next;
+        }
+}
+
+static void start_relay(struct bk_pool *pool) {
+    char name[THREAD_NAME_BYTES];
+    (void)snprintf(name, sizeof(name), "%.8s-relay", pool->name);
+    pool->finished = bk_mailbox_create_for_thread(UINT32_MAX);
+    pool->relay = bk_thread_start(name, relay_main, pool);
 }
 
 static void start_pool_thread(struct bk_pool *pool) {
     struct pool_thread *entry = &pool->threads[pool->started_count];
     char name[THREAD_NAME_BYTES];
+    if (pool->gives_way && pool->relay == NULL)
+        start_relay(pool);
     /* The number stays readable when a long name is cut. */
     (void)snprintf(name, sizeof(name), "%.10s-%u", pool->name, pool->started_count % 10000);
     entry->pool = pool;
@@ -250,6 +276,11 @@ void bk_pool_destroy(struct bk_pool *pool) {
     (void)pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < pool->started_count; i++)
         bk_thread_join(pool->threads[i].thread);
+    if (pool->relay != NULL) {
+        bk_mailbox_close(pool->finished);
+        bk_thread_join(pool->relay);
+        bk_mailbox_destroy(pool->finished);
+    }
     bk_mailbox_close(pool->answers);
     bk_mailbox_destroy(pool->answers);
     BK_ASSERT(pool->outstanding_count == 0);

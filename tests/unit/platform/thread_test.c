@@ -4,10 +4,14 @@
 #include "bakend/thread.h"
 #include "support.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { JOB_COUNT = 200, THREAD_COUNT = 3 };
 
@@ -261,6 +265,49 @@ static void test_a_pool_that_gives_way_keeps_one_thread_that_gets_on(void **stat
     assert_int_equal(policies[2], SCHED_IDLE);
 }
 
+/* Of the threads of this process with that name, the scheduling policy of the last; -1: none. */
+static int policy_of(const char *name) {
+    char path[300], comm[32];
+    int policy = -1;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        (void)snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+        FILE *file = fopen(path, "r");
+        if (file == NULL)
+            continue;
+        if (fgets(comm, sizeof comm, file) != NULL && strncmp(comm, name, strlen(name)) == 0)
+            policy = sched_getscheduler((pid_t)strtol(task->d_name, NULL, 10));
+        (void)fclose(file);
+    }
+    (void)closedir(tasks);
+    return policy;
+}
+
+/* Who wakes the loop must not be one that the loop then keeps from the processor. */
+static void test_a_pool_that_gives_way_answers_by_a_thread_that_does_not(void **state) {
+    struct bk_pool *pool = bk_pool_create(*state, "test", 1, 1);
+    uint32_t done_count = 0;
+    struct test_job job = make_job(*state, &done_count);
+    bk_pool_give_way(pool);
+    assert_int_equal(bk_pool_submit(pool, &job.job), BK_OK);
+    bk_loop_run(*state);
+    assert_int_equal(done_count, 1);
+    assert_int_equal(policy_of("test-relay"), SCHED_OTHER);
+    bk_pool_destroy(pool);
+}
+
+static void test_the_last_answer_may_destroy_a_pool_that_gives_way(void **state) {
+    struct bk_pool *pool = bk_pool_create(*state, "test", 1, 1);
+    uint32_t done_count = 0;
+    struct test_job job = make_job(*state, &done_count);
+    bk_pool_give_way(pool);
+    job.destroys = pool;
+    assert_int_equal(bk_pool_submit(pool, &job.job), BK_OK);
+    bk_loop_run(*state);
+    assert_int_equal(done_count, 1);
+}
+
 int main(void) {
 #define LOOP_TEST(name)                                                                            \
     cmocka_unit_test_setup_teardown(name, support_loop_setup, support_loop_teardown)
@@ -274,6 +321,8 @@ int main(void) {
         LOOP_TEST(test_the_last_answer_may_destroy_the_pool),
         LOOP_TEST(test_a_pool_that_closes_takes_no_more_jobs),
         LOOP_TEST(test_a_pool_that_gives_way_keeps_one_thread_that_gets_on),
+        LOOP_TEST(test_a_pool_that_gives_way_answers_by_a_thread_that_does_not),
+        LOOP_TEST(test_the_last_answer_may_destroy_a_pool_that_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
