@@ -20,8 +20,7 @@ _Static_assert((size_t)BK_KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYT
 _Static_assert((size_t)BK_SEAL_BYTES == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES +
                                             crypto_aead_xchacha20poly1305_ietf_ABYTES,
                "XChaCha20-Poly1305");
-_Static_assert(sizeof(struct bk_key_source) == sizeof(crypto_auth_hmacsha256_state) &&
-                   _Alignof(struct bk_key_source) == _Alignof(crypto_auth_hmacsha256_state),
+_Static_assert(sizeof(struct bk_key_source) == sizeof(crypto_auth_hmacsha256_state),
                "the state of an HMAC");
 _Static_assert((size_t)BK_PASSWORD_HASH_BYTES == crypto_pwhash_STRBYTES, "PHC string");
 
