@@ -165,8 +165,14 @@ test('advisories', async (t) => {
     for (const each of [own, stranger]) await each.subscribe({ types: ['users.*'] });
     await app.patch(`${users}/${id}`, { name: 'seen by one' });
     await eventually('the event', () => own.events.length > 0);
+    /* Nothing of the record changes when somebody signs out. */
+    const other = await app.tokenOf('door@example.com');
+    const left = await Listener.connect(app.server, { token: other });
+    assert.equal((await app.post(route('auth-logout'), {}, { token: other })).status, 204);
+    await eventually('that who signs out is not listened for any more', () => left.code !== null);
     await app.patch(`${users}/${id}`, both('another-password-1'));
     await eventually('that what was opened with a dead token is closed', () => own.code !== null);
+    assert.equal(own.events.length, 1, 'before anything else is told');
     assert.deepEqual(stranger.events, []);
     assert.ok(!JSON.stringify(own.messages).includes('tokenKey'));
     stranger.socket.terminate();

@@ -242,12 +242,15 @@ test('a session ends', async (t) => {
     const isGood = async (token) => (await api.post(`${path}/auth-refresh`, {}, { token })).status === 200;
     const token = await lend();
     const listener = await Listener.connect(api.server, { token });
-    assert.equal((await api.patch(path, { listRule: null })).status, 200);
+    await listener.subscribe({ types: ['members.*'] });
+    assert.equal((await api.patch(path, { createRule: null })).status, 200);
     assert.deepEqual(await revoked(), [], 'not for any change');
     assert.equal(await isGood(token), true);
     assert.equal((await api.patch(path, newSecret())).status, 200);
+    await api.patch(recordsPath('members', members[0].id), { emailVisibility: true });
     assert.equal(await isGood(token), false);
     assert.equal(await listener.closed, 4501);
+    assert.deepEqual(listener.events, [], 'closed with the answer, before anything else happens');
     const [event, ...others] = await revoked();
     assert.deepEqual(others, []);
     assert.deepEqual([event.payload], told('secret'));
