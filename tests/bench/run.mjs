@@ -5,9 +5,11 @@
  *
  *   --seconds N       of load for each figure and round (5)
  *   --rounds N        interleaved rounds; each figure is their median (3)
- *   --only NAME,…     tables: one-write, readers, work, auth; or their figures: create, list, read, feed, bus,
- *                     start; realtime, idle, beside, longpoll; tasks, besidework; logins, besidelogins, tokens; and, only when they are named, growth and workloads (chat, posts). A table of
- *                     which a part is measured is not published
+ *   --only NAME,…     tables: one-write, readers, work, webhooks, auth; or their figures: create, list, read, feed,
+ *                     bus, start; realtime, idle, beside, longpoll; tasks, besidework; deliveries,
+ *                     webhooklatency, blackholes, manyendpoints; logins, besidelogins, tokens; and, only when they
+ *                     are named, growth and workloads (chat, posts). A table of which a part is measured is not
+ *                     published
  *   --rivals PROGRAM  a PocketBase program to measure beside it
  *   --sizes N,…       powers of ten of the rows that workloads (3,5) and growth (3,5,7) have
  *   --data DIR        keeps the databases of growth there, or uses those of a run before
@@ -24,11 +26,12 @@ import * as auth from './auth.mjs';
 import * as growth from './growth.mjs';
 import * as oneWrite from './one_write.mjs';
 import * as readers from './readers.mjs';
+import * as webhooks from './webhooks.mjs';
 import * as work from './work.mjs';
 import * as workloads from './workloads.mjs';
 import { ROOT, endAll } from './support/processes.mjs';
 
-const TABLES = [oneWrite, readers, work, auth, growth, workloads];
+const TABLES = [oneWrite, readers, work, webhooks, auth, growth, workloads];
 
 const options = readOptions(process.argv.slice(2));
 const folder = mkdtempSync(path.join(os.tmpdir(), 'bakend-bench-'));
