@@ -458,7 +458,6 @@ async function probed(t) {
   assert.equal(receiver.deliveries.length, length + 1, 'nothing is sent beside it');
   receiver.answer = () => 200;
   answer(200);
-  await it.hurry(id);
   await eventually('all of it', async () => (await it.rows(id)).length === 42, PATIENCE_MS);
   await it.hurry(id);
   await it.until(id, 42);

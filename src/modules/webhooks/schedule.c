@@ -1,7 +1,7 @@
 /*
- * The schedule of a delivery's attempts: "0s,5s,30s,2m,…". Each part is the pause before an attempt;
- * the first one is made at once. The pauses are spread, so that what failed together does not come
- * back together: the first three by a fifth, the later ones over half to one and a half.
+ * The schedule of a delivery's attempts: "0s,5s,30s,2m,…", the pause before each; the first one is
+ * made at once. Pauses are spread, so that what failed together does not come back together: the
+ * first three by a fifth, the later ones over half to one and a half.
  */
 #include "webhooks.h"
 
