@@ -9,8 +9,8 @@
  * A batch comes back as one message. First the loop's own read transaction ends, so that whoever is
  * answered reads what was written; then each done in the order of the batch; then the events, in
  * the order of their numbers, to the bus. So a done must not begin a request: it would be judged by
- * what taps have not forgotten yet, as a token whose end was just answered. Who has got an answer is
- * read from in a later turn, also where the next request came along with the first.
+ * what taps have not forgotten yet, as a token whose end was just answered. Who has got an answer
+ * is read from in a later turn, also where the next request came along with the first.
  */
 #include "store_private.h"
 
