@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { copyFile, readFile, symlink } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -15,20 +14,11 @@ import { temporaryFolder } from './support/program.mjs';
 import { createRandom } from './support/random.mjs';
 import { open } from './support/records.mjs';
 import { eventually } from './support/smtp.mjs';
-import { ALLOW, createWebhook, listDeliveries } from './support/webhooks.mjs';
+import { ALLOW, createWebhook, listDeliveries, sparePort } from './support/webhooks.mjs';
 
 const example = fileURLToPath(new URL('../../docs/examples/webhook-receiver.mjs', import.meta.url));
 const packages = fileURLToPath(new URL('./node_modules', import.meta.url));
 const KILLS = process.env.BAKEND_LONG === '1' ? 40 : 4;
-
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** The example with its package beside it, as `npm install` leaves it. */
 async function install(t) {
@@ -70,7 +60,7 @@ test('a receiver that heals its gaps applies each event once, in order', async (
   await api.define({ name: 'posts', ...open, fields: [{ name: 'title', type: 'text' }] });
   const made = await api.post('/api/api-keys', { name: 'receiver', scopes: ['events:read'] });
   assert.equal(made.status, 200, made.text);
-  const options = { folder: await install(t), server, key: made.body.key, port: await freePort() };
+  const options = { folder: await install(t), server, key: made.body.key, port: await sparePort() };
   const webhook = await createWebhook(server, token, {
     url: `http://127.0.0.1:${options.port}/hook`,
     types: ['posts.*'],
@@ -101,6 +91,8 @@ test('a receiver that heals its gaps applies each event once, in order', async (
     );
   };
 
+  const says = (pattern) => eventually(`${pattern}`, () => pattern.test(receiver.output));
+
   await write(3);
   await compare(await settled('what was delivered is applied'));
 
@@ -110,7 +102,7 @@ test('a receiver that heals its gaps applies each event once, in order', async (
   assert.equal((await receiver.state()).applied.length, 3, 'nobody has told it');
   await write(1);
   await compare(await settled('the next delivery shows the gap'));
-  assert.match(receiver.output, /^healed: evt_/m);
+  await says(/^healed: evt_/m);
 
   await receiver.stop();
   await write(3);
@@ -141,6 +133,6 @@ test('a receiver that heals its gaps applies each event once, in order', async (
     const task = await api.get(`/api/work/${asked.body.task}`);
     return task.body.state === 'done';
   });
-  assert.match(receiver.output, /^known: evt_/m);
+  await says(/^known: evt_/m);
   await compare((await receiver.state()).applied);
 });

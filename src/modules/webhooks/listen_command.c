@@ -331,12 +331,10 @@ static bool forward(struct listen *listen, const struct bk_json *json) {
             break;
         (void)usleep(RETRY_MS * 1000);
     }
-    if (!print_outcome(listen, &fields))
-        return false;
     listen->form.after = fields.sequence;
     bk_cursor_make(cursor, listen->form.epoch, fields.sequence);
     set_cursor(listen, bk_slice_make(cursor, sizeof cursor));
-    return true;
+    return print_outcome(listen, &fields);
 }
 
 static bool forward_page(struct listen *listen) {

@@ -31,7 +31,7 @@ enum {
     SLICE_MS = 30 * 1000,
     TICK_MS = 100,
     BROKEN_REST_MS = 5 * 1000, /* while the breaker is open */
-    LEAVE_MS = 2 * 1000, /* for what is on its way, when it is cancelled or the program stops */
+    LEAVE_MS = 1000,           /* for what is on its way, when it is dead or the program stops */
     ARENA_BYTES_MAX = 512 * 1024,
     EVENT_BYTES_MAX = 1024,
 };
@@ -79,7 +79,10 @@ static void step_soon(struct replay *replay) {
     bk_loop_defer(replay->state->context->loop, &replay->step);
 }
 
+/* What is dead waits for nobody long. */
 static void end(struct replay *replay, enum end how, uint64_t rest_ms, const char *why) {
+    if (how == DEAD && replay->leave_by_ms == 0)
+        replay->leave_by_ms = bk_loop_now_ms(replay->state->context->loop) + LEAVE_MS;
     if (replay->end == GOES_ON || how == DEAD) {
         replay->end = how;
         replay->rest_ms = rest_ms;
@@ -387,13 +390,13 @@ static void look(struct replay *replay) {
     if (acknowledged > range->after)
         bk_work_set_progress(replay->task, acknowledged - range->after,
                              range->until - range->after);
+    if (!replay->endpoint->is_gone && !replay->endpoint->config->is_enabled && replay->end != DEAD)
+        end(replay, DEAD, 0,
+            "the webhook was switched off: enable it, then ask for what is missing");
     if (replay->end != GOES_ON)
         return;
     if (replay->endpoint->is_gone)
         end(replay, LATER, TICK_MS, NULL);
-    else if (!replay->endpoint->config->is_enabled)
-        end(replay, DEAD, 0,
-            "the webhook was switched off: enable it, then ask for what is missing");
     else if (acknowledged >= range->until && bk_list_is_empty(&replay->items))
         end(replay, DONE, 0, NULL);
     else if (is_broken(replay))
@@ -499,19 +502,17 @@ static enum bk_status run_one(struct bk_transaction *transaction, struct bk_slic
     return bk_statement_run(statement);
 }
 
-/* A gap that was made up for is none any more, unless there is another one by now: while a webhook
- * is switched off its gap has no end. */
+/* A gap that was made up for is none any more, unless it is another one by now: it ends elsewhere
+ * then, or nowhere, while the webhook is off. */
 static enum bk_status close_gap(struct bk_transaction *transaction, struct bk_slice webhook,
                                 const struct replay_range *range) {
     const struct bk_value values[] = {BK_VALUE_OF_TEXT(webhook),
-                                      BK_VALUE_OF_INT((int64_t)range->after),
                                       BK_VALUE_OF_INT((int64_t)range->until)};
-    if (range->type_count > 0 || range->state.length > 0)
+    if (!range->is_gap || range->type_count > 0)
         return BK_OK;
     return run_one(transaction,
                    BK_SLICE("UPDATE _webhookStates SET missedAfter = 0, missedUntil = 0 WHERE "
-                            "webhook = ?1 AND missedUntil > 0 AND missedAfter >= ?2 AND "
-                            "missedUntil <= ?3"),
+                            "webhook = ?1 AND missedUntil = ?2 AND missedUntil > 0"),
                    values, BK_COUNT_OF(values));
 }
 
@@ -566,7 +567,7 @@ enum bk_status webhooks_replay_end(struct bk_transaction *transaction,
     count_of(arena, end->result, &counts);
     if (status == BK_OK)
         status = tell(transaction, end, webhook, &counts);
-    if (status == BK_OK && end->outcome == BK_WORK_DONE && range.is_missing)
+    if (status == BK_OK && end->outcome == BK_WORK_DONE)
         status = close_gap(transaction, webhook, &range);
     if (status == BK_OK)
         status =

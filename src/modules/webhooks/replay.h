@@ -11,6 +11,7 @@ struct replay_range {
     size_t type_count;
     struct bk_slice state; /* of their deliveries: "failed", "delivered"; empty: any */
     bool is_missing;       /* those without a delivery alone */
+    bool is_gap;           /* its bounds are those between which the webhook was off */
 };
 
 void replay_range_write(struct bk_buffer *out, const struct replay_range *range);

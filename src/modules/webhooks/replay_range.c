@@ -22,6 +22,7 @@ void replay_range_write(struct bk_buffer *out, const struct replay_range *range)
     bk_buffer_append_char(out, ']');
     bk_json_write_member_string(out, BK_SLICE("state"), range->state);
     bk_json_write_member_bool(out, BK_SLICE("missing"), range->is_missing);
+    bk_json_write_member_bool(out, BK_SLICE("gap"), range->is_gap);
     bk_buffer_append_char(out, '}');
 }
 
@@ -32,6 +33,11 @@ static bool read_sequence(const struct bk_json *json, struct bk_slice key, uint6
         return false;
     *sequence = (uint64_t)value;
     return true;
+}
+
+static bool read_flag(const struct bk_json *json, struct bk_slice key) {
+    const struct bk_json *member = bk_json_get(json, key);
+    return member != NULL && member->boolean;
 }
 
 static void read_types(struct bk_arena *arena, const struct bk_json *types,
@@ -58,8 +64,8 @@ enum bk_status replay_range_read(struct bk_arena *arena, struct bk_slice payload
         return BK_INVALID;
     read_types(arena, bk_json_get(json, BK_SLICE("types")), range);
     range->state = bk_json_get_string(json, BK_SLICE("state"));
-    const struct bk_json *missing = bk_json_get(json, BK_SLICE("missing"));
-    range->is_missing = missing != NULL && missing->boolean;
+    range->is_missing = read_flag(json, BK_SLICE("missing"));
+    range->is_gap = read_flag(json, BK_SLICE("gap"));
     return bk_arena_status(arena);
 }
 

@@ -215,8 +215,10 @@ static enum bk_status read_bounds(struct asking *asking) {
         bk_problems_add(&request->problems, BK_SLICE("after"), "validation_required",
                         "Say from where on: a cursor, \"start\" or an RFC 3339 time; or ask for "
                         "state \"failed\", or for what is missing.");
+    range->is_gap = range->is_missing && !has_after;
     (void)read_place(request, BK_SLICE("after"), &after);
-    (void)read_place(request, BK_SLICE("until"), &until);
+    if (read_place(request, BK_SLICE("until"), &until))
+        range->is_gap = false;
     range->after = after + 1 < journal.oldest ? journal.oldest - 1 : after;
     range->until = until;
     if (request->problems.count == 0 && range->until < range->after) {

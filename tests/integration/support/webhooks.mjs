@@ -62,6 +62,19 @@ export async function startReceiver(t, { port = 0, answer = () => 200 } = {}) {
   return receiver;
 }
 
+/** A port that stays free while nobody listens on it: the system gives none of these to whoever asks for any. */
+export async function sparePort() {
+  for (;;) {
+    const port = 20000 + Math.floor(Math.random() * 12000);
+    const http = createServer();
+    const isFree = await new Promise((resolve) => {
+      http.once('error', () => resolve(false));
+      http.listen(port, '127.0.0.1', () => http.close(() => resolve(true)));
+    });
+    if (isFree) return port;
+  }
+}
+
 /** The answer has its secret. */
 export async function createWebhook(server, token, body, { tenant } = {}) {
   const answer = await server.request('POST', '/api/webhooks', body, { token, tenant });
