@@ -4,14 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Webhook } from 'standardwebhooks';
 import { canary } from './support/neighbours.mjs';
 import { assertProblems, assertRefused, operator } from './support/operator.mjs';
-import { runServer, temporaryFolder } from './support/program.mjs';
+import { runServer, startServer, temporaryFolder } from './support/program.mjs';
+import { createCollection, createRecord } from './support/records.mjs';
 import { eventually } from './support/smtp.mjs';
-import { ALLOW, listDeliveries, startReceiver, untilDelivered } from './support/webhooks.mjs';
+import { operatorToken, signIn } from './support/superuser.mjs';
+import { ALLOW, createWebhook, listDeliveries, startReceiver, untilDelivered } from './support/webhooks.mjs';
 
 const HOOKS = '/api/webhooks';
 /** What has failed is not tried again while a test looks at it. */
@@ -203,12 +206,17 @@ check('ed25519 makes a key pair, once, whose public half is shown', async ({ mak
 check('off and on, each is an event, once', async ({ make, patch, get }) => {
   const { id } = await make();
   const path = `${HOOKS}/${id}`;
+  const lane = async () =>
+    (await get('/api/work/lanes?perPage=200')).body.items.find(({ lane: name }) => name === `webhooks/${id}`);
+  assert.equal(await lane(), undefined);
   const off = (await patch(path, { enabled: false })).body;
   assert.equal(off.disabledReason, 'manual');
+  assert.equal((await lane()).state, 'paused', 'what waits to be tried again rests');
   const again = (await patch(path, { enabled: false })).body;
   assert.equal(again.disabledAt, off.disabledAt);
   const on = (await patch(path, { enabled: true })).body;
   assert.deepEqual([on.enabled, on.disabledReason, on.disabledAt], [true, '', '']);
+  assert.equal(await lane(), undefined);
   await patch(path, { enabled: true });
   const { events } = (await get(`/api/events?types=webhook.*&subject=webhooks/${id}`)).body;
   assert.deepEqual(
@@ -423,6 +431,7 @@ check('what an endpoint is like now is told by stats and by metrics', async (api
     retrying: 0,
     failed: 0,
     nextAttempt: '',
+    problem: '',
     failingSince: '',
     missed: null,
   });
@@ -511,6 +520,29 @@ check('deliveries are listed and viewed as records, and written by nobody', asyn
     assert.ok(answer.status >= 400 && answer.status < 500, answer.text);
 });
 
+check('what there was of a webhook goes with it', async (api, t) => {
+  await api.define({ name: 'leavings', fields: [{ name: 'title', type: 'text' }] });
+  const { hook } = await receive(t, api, {
+    types: ['leavings.*'],
+    answer: ({ body }) => (body.data.title === 'bad' ? 500 : 200),
+  });
+  for (const title of ['good', 'bad']) await api.create('leavings', { title });
+  const rows = () => listDeliveries(api.server, api.token, hook.id);
+  const tasks = async () => {
+    const filter = encodeURIComponent(`lane = "webhooks/${hook.id}"`);
+    return (await api.get(`/api/work?filter=${filter}`)).body.items;
+  };
+  await eventually('one is delivered, one waits', async () => {
+    const states = (await rows()).map(({ state }) => state).sort();
+    return states.join() === 'delivered,retrying' && (await tasks()).length === 1;
+  });
+  assert.equal((await api.remove(`${HOOKS}/${hook.id}`)).status, 204);
+  await eventually('both are gone', async () => (await rows()).length + (await tasks()).length === 0);
+  for (const verb of ['test', 'rotate', 'probe', 'replay'])
+    assertRefused(await api.post(`${HOOKS}/${hook.id}/${verb}`, verb === 'rotate' ? {} : undefined), 404);
+  assertRefused(await api.get(`${HOOKS}/${hook.id}/stats`), 404);
+});
+
 check('a key that reads webhooks reads nothing else by their filters', async (api) => {
   const { key: token } = (await api.post('/api/api-keys', { name: 'monitor', scopes: ['webhooks:read'] })).body;
   const { id } = await api.make();
@@ -558,6 +590,59 @@ check('the receiver of the guide takes what is right and nothing else', async (a
 test('webhooks over REST', async (t) => {
   const api = await world(t);
   for (const [name, body] of checks) await t.test(name, (each) => body(api, each));
+});
+
+test('who asks for a test and goes away keeps the server from nothing', async (t) => {
+  const server = await startServer(t, { args: ALLOW });
+  const token = await operatorToken(server);
+  const receiver = await startReceiver(t, { answer: () => new Promise(() => {}) });
+  const { id } = await createWebhook(server, token, { url: receiver.url, types: ['nothing.*'], timeoutMs: 60_000 });
+  for (const verb of ['test', 'probe']) {
+    const leaving = new AbortController();
+    const asked = fetch(`${server.url}${HOOKS}/${id}/${verb}`, {
+      method: 'POST',
+      headers: { authorization: token },
+      signal: leaving.signal,
+    });
+    await receiver.until(`the ${verb} is on its way`, () => receiver.inFlight === 1);
+    leaving.abort();
+    await assert.rejects(asked, { name: 'AbortError' });
+    await receiver.until(`the ${verb} is given up`, () => receiver.inFlight === 0);
+  }
+  assert.equal((await server.request('DELETE', `${HOOKS}/${id}`, undefined, { token })).status, 204);
+  await server.stop();
+});
+
+test('with another instance key nothing is sent until there are new secrets', async (t) => {
+  const folder = await temporaryFolder(t);
+  const server = await startServer(t, { folder, args: ALLOW });
+  const token = await operatorToken(server);
+  const receiver = await startReceiver(t);
+  const hook = { url: receiver.url, types: ['posts.*'], ed25519: true };
+  const { id, publicKey, secret } = await createWebhook(server, token, hook);
+  await createCollection(server, token, { name: 'posts', fields: [{ name: 'title', type: 'text' }] });
+  await createRecord(server, token, 'posts', { title: 'before' });
+  await untilDelivered(server, token, id, 1);
+  await server.stop();
+  await rm(join(server.data, 'instance.key'));
+
+  const again = await startServer(t, { folder, args: ALLOW });
+  const later = await signIn(again);
+  await createRecord(again, later, 'posts', { title: 'after' });
+  const tried = await again.request('POST', `${HOOKS}/${id}/test`, undefined, { token: later });
+  assertRefused(tried, 409);
+  const stats = await again.request('GET', `${HOOKS}/${id}/stats`, undefined, { token: later });
+  for (const problem of [tried.body.message, stats.body.problem]) assert.match(problem, /instance key.*rotate\.$/);
+  assert.equal(receiver.deliveries.length, 1, 'nothing is sent with the wrong signature, or none');
+  const rotated = (await again.request('POST', `${HOOKS}/${id}/rotate`, {}, { token: later })).body;
+  assert.notEqual(rotated.secret, secret);
+  assert.match(rotated.publicKey, /^whpk_/);
+  assert.notEqual(rotated.publicKey, publicKey);
+  await untilDelivered(again, later, id, 2);
+  const delivery = receiver.deliveries.at(-1);
+  assert.equal(delivery.body.data.title, 'after', 'it goes on where it stood');
+  new Webhook(rotated.secret).verify(delivery.text, delivery.headers);
+  assert.match(delivery.headers['webhook-signature'], /^v1,\S+ v1a,\S+$/);
 });
 
 test('options that make no sense are refused before the start', async (t) => {

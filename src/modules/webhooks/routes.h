@@ -38,8 +38,13 @@ struct webhooks_task *webhooks_task_begin(struct bk_request *request);
 bool webhooks_task_find(struct webhooks_task *task);
 /* Calls for it; the answer is the request's. */
 void webhooks_task_call(struct webhooks_task *task, enum bk_method method);
+/* A new seed, if the task wants one, and the members of the record that tell of it. */
+void webhooks_task_draw_seed(struct webhooks_task *task);
 /* Before the request is answered in another way. */
 void webhooks_task_end(struct webhooks_task *task);
+
+/* verbs.c: what is to be done when the instance key is another one. */
+extern const char webhooks_no_secret[];
 
 /* fields.c: checks each member of the body, and writes the record's members. All problems at once.
  * False: the request was answered. */

@@ -136,6 +136,10 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     bk_buffer_append_char(out, '{');
     bk_json_write_member_bool(out, BK_SLICE("enabled"), task->was_enabled);
     write_now(out, endpoint);
+    bk_json_write_member_string(out, BK_SLICE("problem"),
+                                endpoint->config->keys.secret_length > 0
+                                    ? BK_SLICE_EMPTY
+                                    : bk_slice_from(webhooks_no_secret));
     bk_json_write_member_int(out, BK_SLICE("retrying"), asking->retrying);
     bk_json_write_member_int(out, BK_SLICE("failed"), asking->failed);
     bk_json_write_member_string(out, BK_SLICE("nextAttempt"),

@@ -15,6 +15,10 @@
 #include "bakend/clock.h"
 #include "bakend/id.h"
 
+const char webhooks_no_secret[] =
+    "Its secret cannot be read with this instance key, so nothing is sent: bring back the key, or "
+    "make another secret by POST /api/webhooks/{id}/rotate.";
+
 #define GRACE_MS_MAX ((int64_t)30 * 24 * 60 * 60 * 1000)
 
 /* The endpoint of the record that was found. NULL: the request was answered. */
@@ -35,6 +39,15 @@ struct testing {
     struct webhooks_task *task;
     struct webhooks_send send;
 };
+
+/* What it signed with was sealed under another instance key. */
+static bool has_secret(struct webhooks_task *task, const struct webhooks_endpoint *endpoint) {
+    if (endpoint->config->keys.secret_length > 0)
+        return true;
+    webhooks_task_end(task);
+    bk_answer_error(task->request, BK_CONFLICT, webhooks_no_secret);
+    return false;
+}
 
 static struct bk_event *make_event(struct webhooks_task *task) {
     struct bk_request *request = task->request;
@@ -63,9 +76,16 @@ static void write_result(struct bk_buffer *out, const struct webhooks_result *re
     bk_json_write_member_string(out, BK_SLICE("answer"), result->answer);
 }
 
+/* Nobody waits for it any more; a server that stops waits for all requests. */
+static void on_test_aborted(struct bk_request *request) {
+    struct testing *testing = request->state;
+    webhooks_send_cancel(&testing->send);
+}
+
 static void on_tested(struct webhooks_send *send) {
     struct testing *testing = bk_container_of(send, struct testing, send);
     struct bk_request *request = testing->task->request;
+    request->on_abort = NULL;
     webhooks_task_end(testing->task);
     if (send->status != BK_OK) {
         bk_answer_error(request, send->status == BK_CANCELLED ? BK_CLOSING : send->status, NULL);
@@ -88,7 +108,7 @@ void webhooks_test(struct bk_request *request) {
     if (task == NULL || !webhooks_task_find(task))
         return;
     endpoint = find_endpoint(task);
-    if (endpoint == NULL)
+    if (endpoint == NULL || !has_secret(task, endpoint))
         return;
     testing = bk_arena_alloc_zero(&request->arena, sizeof(*testing));
     if (bk_arena_status(&request->arena) != BK_OK) {
@@ -102,6 +122,8 @@ void webhooks_test(struct bk_request *request) {
                                            .format = endpoint->config->format,
                                            .event = make_event(task),
                                            .done = on_tested};
+    request->state = testing;
+    request->on_abort = on_test_aborted;
     webhooks_send_test(&testing->send);
 }
 
@@ -164,7 +186,8 @@ static enum bk_status on_rotate(struct bk_companion *companion, struct bk_transa
     enum bk_status status = webhooks_keys_read(task->state, bk_transaction_connection(transaction),
                                                bk_transaction_tenant(transaction), id, &keys);
     if (status == BK_CORRUPT || status == BK_NOT_FOUND) {
-        keys = (struct webhooks_keys){0};
+        keys = (struct webhooks_keys){.has_seed = task->keys.has_seed};
+        memcpy(keys.seed, task->keys.seed, sizeof(keys.seed));
         status = BK_OK;
     }
     if (status != BK_OK)
@@ -179,12 +202,27 @@ static enum bk_status on_rotate(struct bk_companion *companion, struct bk_transa
     return status == BK_OK ? emit_rotated(task, transaction, id) : status;
 }
 
+/* The key for Ed25519 is sealed like the secret: if that is lost, so is this. */
+static void mend_seed(struct webhooks_task *task) {
+    struct bk_slice tenant = task->request->tenant->name;
+    struct bk_connection *connection = bk_store_read_now(task->request->tenant->database);
+    struct webhooks_keys keys;
+    if (!task->had_ed25519 || connection == NULL)
+        return;
+    if (webhooks_keys_read(task->state, connection, tenant, task->id, &keys) == BK_CORRUPT) {
+        task->wants_ed25519 = true;
+        webhooks_task_draw_seed(task);
+    }
+    bk_crypto_wipe(&keys, sizeof(keys));
+}
+
 void webhooks_rotate(struct bk_request *request) {
     struct webhooks_task *task = webhooks_task_begin(request);
     if (task == NULL || !webhooks_task_find(task) || !read_rotation(task))
         return;
     enum bk_status status = webhooks_secret_make(task->given_secret, &task->keys);
     BK_ASSERT(status == BK_OK);
+    mend_seed(task);
     task->shows_secret = true;
     task->companion.run = on_rotate;
     webhooks_task_call(task, BK_PATCH);
@@ -280,10 +318,16 @@ static void judge(struct probing *probing) {
         probing->rate = WEBHOOKS_RATE_MAX;
 }
 
+static void on_probe_aborted(struct bk_request *request) {
+    struct probing *probing = request->state;
+    bk_outbound_cancel(&probing->asking);
+}
+
 static void on_probed(struct bk_outbound_request *asking) {
     struct probing *probing = bk_container_of(asking, struct probing, asking);
     struct webhooks_task *task = probing->task;
     struct bk_arena *arena = &task->request->arena;
+    task->request->on_abort = NULL;
     webhooks_config_unref(probing->config);
     probing->status = asking->status;
     probing->latency_ms = (int64_t)(asking->duration_us / 1000);
@@ -332,8 +376,11 @@ static void begin_probe(struct probing *probing) {
                                                    .done = on_probed};
     fill_headers(probing);
     enum bk_status status = bk_outbound_submit(task->state->channel, &probing->asking);
-    if (status == BK_OK)
+    if (status == BK_OK) {
+        request->state = probing;
+        request->on_abort = on_probe_aborted;
         return;
+    }
     webhooks_config_unref(probing->config);
     webhooks_task_end(task);
     bk_answer_error(request, status, NULL);

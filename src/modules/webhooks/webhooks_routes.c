@@ -265,8 +265,7 @@ static enum bk_status on_delete(struct bk_companion *companion, struct bk_transa
 
 /* --- routes ----------------------------------------------------------------------------------- */
 
-/* Which key there is, if any, is told by what verifies with it. */
-static void draw_seed(struct webhooks_task *task) {
+void webhooks_task_draw_seed(struct webhooks_task *task) {
     struct bk_slice public_key = BK_SLICE_EMPTY;
     if (task->wants_ed25519) {
         webhooks_seed_make(&task->keys);
@@ -301,7 +300,7 @@ void webhooks_create(struct bk_request *request) {
         return;
     enum bk_status status = webhooks_secret_make(task->given_secret, &task->keys);
     BK_ASSERT(status == BK_OK);
-    draw_seed(task);
+    webhooks_task_draw_seed(task);
     write_enabled(task);
     task->shows_secret = true;
     task->companion.run = on_create;
@@ -315,7 +314,7 @@ void webhooks_update(struct bk_request *request) {
         return;
     task->gives_ed25519 = task->gives_ed25519 && task->wants_ed25519 != task->had_ed25519;
     if (task->gives_ed25519)
-        draw_seed(task);
+        webhooks_task_draw_seed(task);
     if (task->gives_enabled && task->enables != task->was_enabled)
         write_enabled(task);
     if (task->gives_ed25519 || task->gives_enabled)
