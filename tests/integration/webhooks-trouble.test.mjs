@@ -27,6 +27,18 @@ database.execute("UPDATE _meta SET value = ? WHERE name = 'journal_oldest'", (up
 database.commit()
 `;
 
+/** Likewise: all but the newest event and the newest delivery are older by so many days. */
+const AGE = `
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+days = int(sys.argv[2])
+database.execute('UPDATE _journal SET timestamp = timestamp - ? '
+                 'WHERE sequence < (SELECT max(sequence) FROM _journal)', (days * 86400000,))
+database.execute("UPDATE _deliveries SET updated = strftime('%Y-%m-%d %H:%M:%fZ', updated, ?) "
+                 'WHERE id < (SELECT max(id) FROM _deliveries)', (f'-{days} days',))
+database.commit()
+`;
+
 /** A server with a schedule of its own. In an hour no test is still there: such a retry is asked for. */
 const SOON = '0s,50ms,50ms,50ms';
 const NOT_SOON = '0s,1h';
@@ -110,11 +122,13 @@ describe('webhooks, when something is wrong', { concurrency: true }, () => {
   test('what waits outlives a kill, and an attempt that it interrupts costs none', killed);
   test('what was pruned while it waited is told', pruned);
   test('who fails for too long is disabled, also over a restart', disabled);
-  test('a single probe is sent when it is time', { skip: long() }, probed);
+  test('old deliveries go, and what waits stays', old);
+  test('a single probe is sent when it is time', { skip: long('half a minute') }, probed);
+  test('what waits is not pruned by age', { skip: long('two minutes') }, pinned);
 });
 
-function long() {
-  return process.env.BAKEND_LONG === '1' ? false : 'BAKEND_LONG=1: it takes half a minute';
+function long(time) {
+  return process.env.BAKEND_LONG === '1' ? false : `BAKEND_LONG=1: it takes ${time}`;
 }
 
 async function untilItIsDelivered(t, on) {
@@ -461,4 +475,60 @@ async function probed(t) {
   await eventually('all of it', async () => (await it.rows(id)).length === 42, PATIENCE_MS);
   await it.hurry(id);
   await it.until(id, 42);
+}
+
+async function old(t) {
+  const folder = await temporaryFolder(t);
+  const first = await start(t, ['aged'], { folder });
+  const it = withCollection(first, 'aged');
+  const receiver = await startReceiver(t);
+  const { id } = await it.webhook({ url: receiver.url });
+  const answers = { good: 200, bad: { status: 400, headers: { 'webhook-delivery': 'abort-message' } }, later: 500 };
+  receiver.answer = ({ body }) => answers[body.data.title];
+  const states = async (of) => (await of.rows(id)).map(({ state }) => state).sort().join();
+  for (const title of ['good', 'bad', 'later']) await it.create(title);
+  await eventually('all three', async () => (await states(it)) === 'delivered,failed,retrying');
+  await it.create('good');
+  await eventually('the new one', async () => (await states(it)) === 'delivered,delivered,failed,retrying');
+  await first.server.stop();
+  const sweepAfter = async (days) => {
+    await execute('python3', ['-c', AGE, join(first.server.data, 'tenants/default/data.db'), String(days)]);
+    const server = await startServer(t, first.options);
+    const answer = await server.request('POST', '/api/crons/webhooks-sweep', undefined, { token: first.token });
+    assert.equal(answer.status, 204, answer.text);
+    return { server, ...surface(server, first.token, 'aged') };
+  };
+  let later;
+  try {
+    later = await sweepAfter(8);
+  } catch (error) {
+    if (error.code !== 'ENOENT') throw error;
+    t.skip('needs python3');
+    return;
+  }
+  await eventually('what was delivered is gone', async () => (await states(later)) === 'delivered,failed,retrying');
+  assert.equal(titlesOf(receiver.deliveries).length, 4);
+  await later.server.stop();
+  const last = await sweepAfter(23);
+  await eventually('what failed is gone, what waits is not', async () => (await states(last)) === 'delivered,retrying');
+}
+
+async function pinned(t) {
+  const it = await start(t, ['pinned', 'others'], { args: ['--retention-max-age', '5s'] });
+  const { webhook, create, until, hurry } = withCollection(it, 'pinned');
+  const before = await withCollection(it, 'others').create('before');
+  const receiver = await startReceiver(t, { answer: () => 500 });
+  const { id } = await webhook({ url: receiver.url });
+  await create('it waits');
+  await until(id, 1, 'retrying');
+  const isThere = async (subject) => {
+    const answer = await it.get(`/api/events?subject=${subject}&after=start`);
+    assert.equal(answer.status, 200, answer.text);
+    return answer.body.events.length > 0;
+  };
+  const beforeIsGone = async () => !(await isThere(`others/${before.id}`));
+  await eventually('what came before it is pruned', beforeIsGone, 150_000);
+  receiver.answer = () => 200;
+  await hurry(id);
+  await until(id, 1);
 }

@@ -7,8 +7,9 @@
  *             _deliveries, webhook.exhausted <── on_end, with the task's end <────┘
  *
  * A task says which event, and what makes its bytes; the body is made again from the journal. What
- * waits is pinned there, from the lowest sequence on; that is looked up now and then, and at once
- * when something lower comes. What was pruned all the same ends as failed and says so.
+ * waits is pinned there, from the lowest sequence on, for as long as a schedule can take; that is
+ * looked up now and then, and at once when something lower comes. What was pruned all the same ends
+ * as failed and says so.
  *
  * How many attempts a delivery has had is told by its row, not by the task: an attempt that a crash
  * or a stop has interrupted is in no row and costs none of the schedule. The schedule is ours, too:
@@ -41,6 +42,8 @@ enum {
     REPLAY_ATTEMPTS_MAX = 20,           /* only the end of a process costs one */
     REPLAY_KEPT_MS = 7 * 24 * 60 * 60 * 1000
 };
+
+#define DAY_MS (UINT64_C(24) * 60 * 60 * 1000)
 
 struct webhooks_retries {
     struct bk_list running; /* those of the endpoint that are in the queue, or sent */
@@ -565,7 +568,17 @@ static void pin_behind(struct webhooks_tenant *own, uint64_t sequence) {
     bk_timer_start(own->pin_timer, PIN_LOOK_MS, PIN_LOOK_MS);
 }
 
-/* Of what the journal still has. */
+/* How old an event may be that is still tried again by itself: the whole schedule, spread as far as
+ * it goes, and a day that an endpoint asked for. Of what is older the webhook is off, or its task
+ * was dropped by hand, and the journal is not kept for it without an end. */
+static int64_t longest_wait_ms(const struct webhooks_state *state) {
+    uint64_t sum_ms = DAY_MS;
+    for (uint32_t i = 0; i < state->schedule_count; i++)
+        sum_ms += state->schedule_ms[i] + state->schedule_ms[i] / 2;
+    return (int64_t)sum_ms;
+}
+
+/* Of what the journal still has, and is not too old. */
 static enum bk_status read_lowest(struct webhooks_tenant *own, uint64_t *sequence) {
     const struct bk_sql sql = bk_sql_make(BK_SLICE(
         "SELECT sequence FROM _deliveries WHERE state = 'retrying' AND state != 'delivered' "
@@ -573,13 +586,17 @@ static enum bk_status read_lowest(struct webhooks_tenant *own, uint64_t *sequenc
     char id[WEBHOOKS_ID_BYTES];
     struct bk_connection *connection = bk_store_read_now(own->tenant->database);
     struct bk_statement *statement;
+    uint64_t first;
     if (connection == NULL)
         return BK_CLOSING;
-    enum bk_status status = bk_connection_statement(connection, &sql, &statement);
+    int64_t since_ms =
+        bk_store_age_now_ms(own->state->context->store) - longest_wait_ms(own->state);
+    enum bk_status status = bk_journal_seek(connection, since_ms, &first);
+    if (status == BK_OK)
+        status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
         return status;
-    webhooks_delivery_id(id, bk_journal_state(own->tenant->database).oldest,
-                         BK_SLICE("000000000000000"));
+    webhooks_delivery_id(id, first, BK_SLICE("000000000000000"));
     bk_statement_bind_text(statement, 1, bk_slice_make(id, SEQUENCE_HEAD_BYTES));
     status = bk_statement_step(statement);
     if (status == BK_OK)
