@@ -24,6 +24,7 @@ struct asking {
     struct bk_slice webhook;
     struct replay_range range;
     bool is_dry;
+    bool begins_with_failed; /* right before the oldest of those: looked up on a reader */
     /* The task. */
     struct bk_write write;
     char task[BK_WORK_ID_BYTES + 1];
@@ -185,19 +186,6 @@ static enum bk_status find_gap(const struct asking *asking, uint64_t *after, uin
     return status;
 }
 
-/* Right before the oldest of those that have failed. */
-static enum bk_status find_failed(const struct asking *asking, uint64_t *after) {
-    struct bk_tenant *tenant = asking->request->tenant;
-    uint64_t first = 0;
-    enum bk_status status = read_numbers(
-        tenant,
-        BK_SLICE("SELECT sequence FROM _deliveries WHERE state = 'failed' AND webhook = ?1 ORDER "
-                 "BY id LIMIT 1"),
-        asking->webhook, &first, 1);
-    *after = first > 0 ? first - 1 : bk_journal_state(tenant->database).last;
-    return status;
-}
-
 /* Without `after` what is meant is known only of what is missing and of what has failed: all that
  * there ever was is not sent for a slip. */
 static enum bk_status read_bounds(struct asking *asking) {
@@ -210,7 +198,7 @@ static enum bk_status read_bounds(struct asking *asking) {
     if (range->is_missing && !has_after)
         status = find_gap(asking, &after, &until);
     else if (bk_slice_is(range->state, "failed") && !has_after)
-        status = find_failed(asking, &after);
+        asking->begins_with_failed = true;
     else if (!has_after)
         bk_problems_add(&request->problems, BK_SLICE("after"), "validation_required",
                         "Say from where on: a cursor, \"start\" or an RFC 3339 time; or ask for "
@@ -370,6 +358,57 @@ static void add(struct asking *asking) {
         bk_answer_error(asking->request, status, NULL);
 }
 
+static void proceed(struct asking *asking) {
+    if (asking->is_dry)
+        count(asking);
+    else
+        add(asking);
+}
+
+/* --- the oldest that has failed --------------------------------------------------------------- */
+
+static enum bk_status run_find(struct bk_connection *connection, struct bk_read *read) {
+    struct asking *asking = bk_container_of(read, struct asking, read);
+    /* The second condition on the state is that of the index. */
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT sequence FROM _deliveries WHERE state = 'failed' AND state != "
+                             "'delivered' AND webhook = ?1 ORDER BY id LIMIT 1"));
+    struct bk_statement *statement;
+    enum bk_status status = bk_connection_statement(connection, &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, asking->webhook);
+    status = bk_statement_step(statement);
+    asking->at = status == BK_OK ? (uint64_t)bk_statement_int(statement, 0) - 1 : UINT64_MAX;
+    bk_statement_reset(statement);
+    return status == BK_END ? BK_OK : status;
+}
+
+static void on_found(struct bk_read *read, enum bk_status status) {
+    struct asking *asking = bk_container_of(read, struct asking, read);
+    struct webhooks_config *config = asking->config;
+    struct replay_range *range = &asking->range;
+    if (status == BK_OK && asking->at > range->after)
+        range->after = asking->at < range->until ? asking->at : range->until;
+    if (status == BK_OK)
+        proceed(asking);
+    else
+        bk_answer_error(asking->request, status, NULL);
+    webhooks_config_unref(config);
+}
+
+static void find(struct asking *asking) {
+    (void)webhooks_config_ref(asking->config);
+    asking->read = (struct bk_read){.may_run_again = true, .run = run_find, .done = on_found};
+    enum bk_status status = bk_store_read(asking->request->tenant->database, &asking->read);
+    if (status == BK_OK)
+        return;
+    webhooks_config_unref(asking->config);
+    bk_answer_error(asking->request, status, NULL);
+}
+
+/* --- the request ------------------------------------------------------------------------------ */
+
 void webhooks_replay_many(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct asking *asking = bk_arena_alloc_zero(&request->arena, sizeof *asking);
@@ -394,10 +433,10 @@ void webhooks_replay_many(struct bk_request *request) {
         bk_answer_problems(request, BK_INVALID, "The replay cannot be begun.");
     else if (status != BK_OK)
         bk_answer_error(request, status, NULL);
-    else if (asking->is_dry)
-        count(asking);
+    else if (asking->begins_with_failed)
+        find(asking);
     else
-        add(asking);
+        proceed(asking);
 }
 
 /* --- one delivery ----------------------------------------------------------------------------- */
