@@ -613,6 +613,22 @@ test('who asks for a test and goes away keeps the server from nothing', async (t
   await server.stop();
 });
 
+test('an id whose end another one has is drawn again', async (t) => {
+  const twice = 'webhooks.id_taken:error@1,webhooks.id_taken:error@2';
+  const server = await startServer(t, { args: ALLOW, env: { BAKEND_FAILPOINT: twice } });
+  const token = await operatorToken(server);
+  const body = { url: NOWHERE, types: ['nothing.*'] };
+  const { id, secret } = await createWebhook(server, token, body);
+  assert.match(secret, /^whsec_/);
+  const { items } = (await server.request('GET', HOOKS, undefined, { token })).body;
+  assert.deepEqual(
+    items.map((each) => each.id),
+    [id],
+  );
+  const { events } = (await server.request('GET', '/api/events?types=_webhooks.*', undefined, { token })).body;
+  assert.equal(events.length, 1, 'what was taken back has left nothing');
+});
+
 test('with another instance key nothing is sent until there are new secrets', async (t) => {
   const folder = await temporaryFolder(t);
   const server = await startServer(t, { folder, args: ALLOW });

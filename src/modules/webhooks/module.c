@@ -87,6 +87,7 @@ static const struct bk_migration migrations[] = {
             "isOff INTEGER NOT NULL DEFAULT 0, missedUntil INTEGER NOT NULL DEFAULT 0, "
             "failingSince INTEGER NOT NULL DEFAULT 0, warned INTEGER NOT NULL DEFAULT 0) "
             "WITHOUT ROWID;"
+            "CREATE INDEX idx__webhookStates_tail ON _webhookStates (substr(webhook, 9));"
             "CREATE TABLE _webhookReplays (task TEXT PRIMARY KEY NOT NULL, sent INTEGER NOT NULL, "
             "delivered INTEGER NOT NULL, failed INTEGER NOT NULL) WITHOUT ROWID"},
 };

@@ -15,6 +15,7 @@
 #include "routes.h"
 
 #include "bakend/clock.h"
+#include "bakend/failpoint.h"
 #include "bakend/id.h"
 
 enum { DRAWS_MAX = 5 };
@@ -163,24 +164,28 @@ static enum bk_status count(struct bk_transaction *transaction, struct bk_slice 
     return status;
 }
 
-/* Room for one more, and no other id with this tail, which deliveries have in theirs. */
+/* Room for one more, and no other id with this tail, which deliveries have in theirs. Its own row is
+ * not there yet. */
 static enum bk_status judge_new(struct webhooks_task *task, struct bk_transaction *transaction,
                                 struct bk_slice id) {
+    struct bk_slice tail =
+        bk_slice_make(id.data + id.length - WEBHOOKS_TAIL_BYTES, WEBHOOKS_TAIL_BYTES);
     int64_t there = 0, alike = 0;
     task->refusal = NULL;
     task->is_taken = false;
     enum bk_status status =
-        count(transaction, BK_SLICE("SELECT count(*) FROM _webhooks"), BK_SLICE_EMPTY, &there);
-    if (status == BK_OK && there > WEBHOOKS_ENDPOINTS_MAX) {
+        count(transaction, BK_SLICE("SELECT count(*) FROM _webhookStates"), BK_SLICE_EMPTY, &there);
+    if (status == BK_OK && there >= WEBHOOKS_ENDPOINTS_MAX) {
         task->refusal = "There are 10000 webhooks, which is as many as a tenant can have: delete "
                         "those that are not needed any more.";
         return BK_LIMIT;
     }
     if (status == BK_OK)
-        status = count(
-            transaction, BK_SLICE("SELECT count(*) FROM _webhooks WHERE substr(id, 9) = ?1"),
-            bk_slice_make(id.data + id.length - WEBHOOKS_TAIL_BYTES, WEBHOOKS_TAIL_BYTES), &alike);
-    task->is_taken = status == BK_OK && alike > 1;
+        status =
+            count(transaction,
+                  BK_SLICE("SELECT count(*) FROM _webhookStates WHERE substr(webhook, 9) = ?1"),
+                  tail, &alike);
+    task->is_taken = status == BK_OK && (alike > 0 || BK_FAILPOINT("webhooks.id_taken") != BK_OK);
     return task->is_taken ? BK_CONFLICT : status;
 }
 
@@ -315,7 +320,8 @@ void webhooks_update(struct bk_request *request) {
     task->gives_ed25519 = task->gives_ed25519 && task->wants_ed25519 != task->had_ed25519;
     if (task->gives_ed25519)
         webhooks_task_draw_seed(task);
-    if (task->gives_enabled && task->enables != task->was_enabled)
+    task->gives_enabled = task->gives_enabled && task->enables != task->was_enabled;
+    if (task->gives_enabled)
         write_enabled(task);
     if (task->gives_ed25519 || task->gives_enabled)
         task->companion.run = on_update;
