@@ -362,6 +362,7 @@ static const struct bk_event_declaration events[] = {
     {"webhook.failing", true, "WebhookFailing", "Hardly anything gets through to an endpoint."},
     {"webhook.exhausted", true, "WebhookExhausted", "A delivery has failed for the last time."},
     {"webhook.rotated", true, "WebhookRotated", "A webhook signs with another secret."},
+    {"webhook.test", false, "WebhookTest", "What a test sends to its endpoint, and nowhere else."},
     {"webhook.replayed", true, "WebhookReplayed", "A replay has come to its end."},
 };
 

@@ -127,7 +127,9 @@ void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *
  *   secret, previous, seed TEXT   sealed, base64url; '' : none           secret.c
  *   previousUntil INTEGER         wall ms                                secret.c
  *   sequence INTEGER              all events up to it that were asked for have ended    record.c
- *   missedAfter INTEGER           where it was disabled; 0: nowhere      enabling.c
+ *   isOff INTEGER                 1: its record says so, too                            enabling.c
+ *   missedAfter INTEGER           where it was disabled; 0: nowhere, or made up for     enabling.c
+ *   missedUntil INTEGER           where it was enabled again; 0: it is off              enabling.c
  *   failingSince INTEGER          wall ms of the first failure since the last success; 0  health.c
  *   warned INTEGER                how many warnings were given since                      health.c
  * It is gone with its record. */
