@@ -269,7 +269,7 @@ check('one delivery is sent again, whatever became of it; one that waits is trie
 });
 
 check('what is wrong with a replay is named', async (t, api) => {
-  const { replay, post } = await world(t, api);
+  const { webhook, replay, post } = await world(t, api);
   assertProblems(await replay({}), { after: 'validation_required' });
   assertProblems(await replay({ after: 'yesterday' }), { after: 'cursor_invalid' });
   assertProblems(await replay({ after: 'start', until: 7 }), { until: 'cursor_invalid' });
@@ -281,6 +281,13 @@ check('what is wrong with a replay is named', async (t, api) => {
   assertProblems(await replay({ after: 'start', dryrun: true }), { dryrun: 'validation_unknown_name' });
   assertProblems(await replay({ after: 'start', missing: 'yes' }), { missing: 'validation_invalid_value' });
   assertRefused(await post('/api/webhooks/nothere00000000/replay', { after: 'start' }), 404);
+  const ask = async (scopes) => {
+    const key = (await post('/api/api-keys', { name: `key ${scopes}`, scopes })).body.key;
+    return post(`/api/webhooks/${webhook.id}/replay`, { after: 'start', dryRun: true }, { token: key });
+  };
+  assertRefused(await ask(['webhooks:read', 'records:write']), 403);
+  assert.equal((await ask(['webhooks:write'])).status, 200);
+  assertRefused(await post(`/api/webhooks/${webhook.id}/replay`, { after: 'start' }, { tenant: 'left' }), 404);
   const time = await replay({ after: '2020-01-01T00:00:00Z', until: new Date().toISOString(), dryRun: true });
   assert.equal(time.status, 200, time.text);
   assert.equal(time.body.isComplete, true);
@@ -328,6 +335,8 @@ test('a replay goes on after a restart, and after a kill', async (t) => {
     return receiver.deliveries.length - sent;
   };
   assert.equal(await interrupt(2, 'SIGTERM'), COUNT / 2, 'what was not answered, and what follows');
+  const told = await readFeed(server, token, { query: '&types=webhook.replayed' });
+  assert.equal(told.events[0].payload.sent, COUNT, 'counts go on, too');
   const again = await interrupt(3, 'SIGKILL');
   assert.ok(again >= COUNT / 2 && again <= COUNT, `${again} after the kill`);
 });
