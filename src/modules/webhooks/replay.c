@@ -47,7 +47,7 @@ struct replay {
     struct webhooks_endpoint *endpoint; /* referenced */
     struct webhooks_config *config;     /* whose texts the position has; referenced */
     struct bk_arena arena;
-    struct replay_range range;
+    struct webhooks_replay_range range;
     struct bk_position position;
     char after[BK_CURSOR_BYTES];
     bool is_open;
@@ -158,8 +158,8 @@ static void on_sent(struct webhooks_send *send) {
     forget(item);
 }
 
-static void put(struct replay *replay, struct bk_event *event, const struct replay_row *row,
-                uint64_t after) {
+static void put(struct replay *replay, struct bk_event *event,
+                const struct webhooks_replay_row *row, uint64_t after) {
     struct bk_slice id = event->fields.id;
     bool has_form = row->exists && row->format != WEBHOOKS_FORMAT_COUNT;
     struct item *item = bk_alloc_zero(sizeof *item + id.length);
@@ -182,18 +182,19 @@ static void put(struct replay *replay, struct bk_event *event, const struct repl
 /* --- the position ----------------------------------------------------------------------------- */
 
 static enum bk_status find_after(struct replay *replay, struct bk_connection *connection,
-                                 const struct replay_row *row, uint64_t sequence, uint64_t *after) {
+                                 const struct webhooks_replay_row *row, uint64_t sequence,
+                                 uint64_t *after) {
     *after = row->exists ? row->after : replay->last;
     if (row->exists || replay->last > 0)
         return BK_OK;
-    return replay_range_before(connection, replay->config->id, sequence, replay->range.after,
-                               after);
+    return webhooks_replay_range_before(connection, replay->config->id, sequence,
+                                        replay->range.after, after);
 }
 
 static enum bk_handed on_event(struct bk_position *position, struct bk_event *event) {
     struct replay *replay = position->user;
     uint64_t sequence = event->fields.sequence, after = 0;
-    struct replay_row row;
+    struct webhooks_replay_row row;
     bool is_wanted = false;
     if (replay->end != GOES_ON)
         return BK_HANDED_FAILED;
@@ -206,8 +207,8 @@ static enum bk_handed on_event(struct bk_position *position, struct bk_event *ev
     struct bk_connection *connection = bk_store_read_now(position->tenant->database);
     if (connection == NULL)
         return BK_HANDED_FAILED;
-    enum bk_status status = replay_range_wants(connection, &replay->range, replay->endpoint->config,
-                                               &event->fields, &row, &is_wanted);
+    enum bk_status status = webhooks_replay_range_wants(
+        connection, &replay->range, replay->endpoint->config, &event->fields, &row, &is_wanted);
     if (status == BK_OK && is_wanted)
         status = find_after(replay, connection, &row, sequence, &after);
     if (status != BK_OK)
@@ -243,7 +244,7 @@ static void on_opened(struct bk_position *position, enum bk_status status,
 
 static void open_position(struct replay *replay) {
     const struct webhooks_config *config = replay->config;
-    const struct replay_range *range = &replay->range;
+    const struct webhooks_replay_range *range = &replay->range;
     struct bk_journal_state journal = bk_journal_state(replay->task->tenant->database);
     uint64_t after = range->after + 1 < journal.oldest ? journal.oldest - 1 : range->after;
     struct bk_slice name = bk_arena_format(&replay->arena, "webhooks/%s/replay/%.*s",
@@ -381,7 +382,7 @@ static bool is_broken(const struct replay *replay) {
 }
 
 static void look(struct replay *replay) {
-    const struct replay_range *range = &replay->range;
+    const struct webhooks_replay_range *range = &replay->range;
     uint64_t acknowledged = range->after;
     if (replay->is_open)
         acknowledged = bk_position_facts(&replay->position).acknowledged;
@@ -434,7 +435,7 @@ static struct bk_slice webhook_of(struct bk_slice lane) {
 
 static void begin(struct webhooks_state *state, struct webhooks_endpoint *endpoint,
                   struct bk_work_task *task, struct bk_arena *arena,
-                  const struct replay_range *range) {
+                  const struct webhooks_replay_range *range) {
     struct replay *replay = bk_alloc_zero(sizeof *replay);
     struct bk_loop *loop = state->context->loop;
     replay->state = state;
@@ -460,13 +461,13 @@ void webhooks_replay_run(struct bk_work_task *task, void *user) {
     struct webhooks_endpoint *endpoint =
         webhooks_endpoint_find(state, task->tenant, webhook_of(task->lane));
     struct bk_arena arena;
-    struct replay_range range;
+    struct webhooks_replay_range range;
     if (endpoint == NULL || endpoint->is_gone) {
         bk_work_dead(task, BK_SLICE("there is no such webhook any more"), BK_SLICE_EMPTY);
         return;
     }
     bk_arena_init(&arena, ARENA_BYTES_MAX);
-    if (replay_range_read(&arena, task->payload, &range) != BK_OK) {
+    if (webhooks_replay_range_read(&arena, task->payload, &range) != BK_OK) {
         bk_arena_fini(&arena);
         bk_work_dead(task, BK_SLICE("its payload cannot be read"), BK_SLICE_EMPTY);
         return;
@@ -505,7 +506,7 @@ static enum bk_status run_one(struct bk_transaction *transaction, struct bk_slic
 /* A gap that was made up for is none any more, unless it is another one by now: it ends elsewhere
  * then, or nowhere, while the webhook is off. */
 static enum bk_status close_gap(struct bk_transaction *transaction, struct bk_slice webhook,
-                                const struct replay_range *range) {
+                                const struct webhooks_replay_range *range) {
     const struct bk_value values[] = {BK_VALUE_OF_TEXT(webhook),
                                       BK_VALUE_OF_INT((int64_t)range->until)};
     if (!range->is_gap || range->type_count > 0)
@@ -558,10 +559,10 @@ enum bk_status webhooks_replay_end(struct bk_transaction *transaction,
     struct bk_slice webhook = webhook_of(end->lane);
     struct bk_value task = BK_VALUE_OF_TEXT(end->id);
     struct counts counts = {0};
-    struct replay_range range;
+    struct webhooks_replay_range range;
     (void)user;
     if (end->outcome == BK_WORK_AGAIN || webhook.length == 0 ||
-        replay_range_read(arena, end->payload, &range) != BK_OK)
+        webhooks_replay_range_read(arena, end->payload, &range) != BK_OK)
         return BK_OK;
     enum bk_status status = read_counts(bk_transaction_connection(transaction), end->id, &counts);
     count_of(arena, end->result, &counts);

@@ -9,7 +9,7 @@
 
 /* --- the payload of the task ------------------------------------------------------------------ */
 
-void replay_range_write(struct bk_buffer *out, const struct replay_range *range) {
+void webhooks_replay_range_write(struct bk_buffer *out, const struct webhooks_replay_range *range) {
     bk_buffer_append_char(out, '{');
     bk_json_write_member_int(out, BK_SLICE("after"), (int64_t)range->after);
     bk_json_write_member_int(out, BK_SLICE("until"), (int64_t)range->until);
@@ -41,7 +41,7 @@ static bool read_flag(const struct bk_json *json, struct bk_slice key) {
 }
 
 static void read_types(struct bk_arena *arena, const struct bk_json *types,
-                       struct replay_range *range) {
+                       struct webhooks_replay_range *range) {
     if (types == NULL || types->child_count == 0)
         return;
     struct bk_slice *texts = bk_arena_alloc(arena, types->child_count * sizeof *texts);
@@ -52,10 +52,10 @@ static void read_types(struct bk_arena *arena, const struct bk_json *types,
     range->types = texts;
 }
 
-enum bk_status replay_range_read(struct bk_arena *arena, struct bk_slice payload,
-                                 struct replay_range *range) {
+enum bk_status webhooks_replay_range_read(struct bk_arena *arena, struct bk_slice payload,
+                                          struct webhooks_replay_range *range) {
     struct bk_json *json;
-    *range = (struct replay_range){0};
+    *range = (struct webhooks_replay_range){0};
     enum bk_status status = bk_json_parse(arena, payload, &json, NULL);
     if (status != BK_OK)
         return status;
@@ -71,7 +71,7 @@ enum bk_status replay_range_read(struct bk_arena *arena, struct bk_slice payload
 
 /* --- what is wanted --------------------------------------------------------------------------- */
 
-static bool has_type(const struct replay_range *range, struct bk_slice type) {
+static bool has_type(const struct webhooks_replay_range *range, struct bk_slice type) {
     bool does_match = range->type_count == 0;
     for (size_t i = 0; i < range->type_count && !does_match; i++)
         does_match = bk_event_pattern_matches(range->types[i], type);
@@ -94,8 +94,8 @@ static bool does_ask(const struct webhooks_config *config, const struct bk_event
 
 /* state: "failed", "delivered", "retrying"; borrowed by the statement, so it is judged here. */
 static enum bk_status read_row(struct bk_connection *connection, struct bk_slice webhook,
-                               const struct replay_range *range, uint64_t sequence,
-                               struct replay_row *row, bool *has_state) {
+                               const struct webhooks_replay_range *range, uint64_t sequence,
+                               struct webhooks_replay_row *row, bool *has_state) {
     const struct bk_sql sql =
         bk_sql_make(BK_SLICE("SELECT state, `after`, format FROM _deliveries WHERE id = ?1"));
     struct bk_statement *statement;
@@ -106,7 +106,7 @@ static enum bk_status read_row(struct bk_connection *connection, struct bk_slice
     webhooks_delivery_id(id, sequence, webhook);
     bk_statement_bind_text(statement, 1, bk_slice_make(id, sizeof id));
     status = bk_statement_step(statement);
-    *row = (struct replay_row){.exists = status == BK_OK};
+    *row = (struct webhooks_replay_row){.exists = status == BK_OK};
     *has_state = range->state.length == 0;
     if (status == BK_OK) {
         struct bk_slice state = bk_statement_text(statement, 0);
@@ -119,13 +119,13 @@ static enum bk_status read_row(struct bk_connection *connection, struct bk_slice
     return status == BK_END ? BK_OK : status;
 }
 
-enum bk_status replay_range_wants(struct bk_connection *connection,
-                                  const struct replay_range *range,
-                                  const struct webhooks_config *config,
-                                  const struct bk_event_fields *fields, struct replay_row *row,
-                                  bool *is_wanted) {
+enum bk_status webhooks_replay_range_wants(struct bk_connection *connection,
+                                           const struct webhooks_replay_range *range,
+                                           const struct webhooks_config *config,
+                                           const struct bk_event_fields *fields,
+                                           struct webhooks_replay_row *row, bool *is_wanted) {
     bool has_state = false;
-    *row = (struct replay_row){0};
+    *row = (struct webhooks_replay_row){0};
     *is_wanted = false;
     if (!has_type(range, fields->type) || !does_ask(config, fields))
         return BK_OK;
@@ -136,8 +136,9 @@ enum bk_status replay_range_wants(struct bk_connection *connection,
     return status;
 }
 
-enum bk_status replay_range_before(struct bk_connection *connection, struct bk_slice webhook,
-                                   uint64_t sequence, uint64_t otherwise, uint64_t *before) {
+enum bk_status webhooks_replay_range_before(struct bk_connection *connection,
+                                            struct bk_slice webhook, uint64_t sequence,
+                                            uint64_t otherwise, uint64_t *before) {
     const struct bk_sql sql =
         bk_sql_make(BK_SLICE("SELECT sequence FROM _deliveries WHERE webhook = ?1 AND id < ?2 "
                              "ORDER BY id DESC LIMIT 1"));

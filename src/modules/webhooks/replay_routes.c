@@ -22,7 +22,7 @@ struct asking {
     struct webhooks_state *state;
     struct webhooks_config *config; /* referenced while it is counted */
     struct bk_slice webhook;
-    struct replay_range range;
+    struct webhooks_replay_range range;
     bool is_dry;
     bool begins_with_failed; /* right before the oldest of those: looked up on a reader */
     /* The task. */
@@ -69,8 +69,8 @@ static bool read_flag(struct bk_request *request, struct bk_slice name) {
     return member->boolean;
 }
 
-static void add_type(struct bk_request *request, struct replay_range *range, struct bk_slice *texts,
-                     const struct bk_json *type) {
+static void add_type(struct bk_request *request, struct webhooks_replay_range *range,
+                     struct bk_slice *texts, const struct bk_json *type) {
     if (type->type == BK_JSON_STRING && bk_event_pattern_is_valid(type->string))
         texts[range->type_count++] = type->string;
     else
@@ -79,7 +79,7 @@ static void add_type(struct bk_request *request, struct replay_range *range, str
                         "*.deleted, * or _*.");
 }
 
-static void read_types(struct bk_request *request, struct replay_range *range) {
+static void read_types(struct bk_request *request, struct webhooks_replay_range *range) {
     const struct bk_json *types = bk_json_get(request->json, BK_SLICE("types"));
     if (types == NULL || types->type == BK_JSON_NULL)
         return;
@@ -95,7 +95,7 @@ static void read_types(struct bk_request *request, struct replay_range *range) {
     range->types = texts;
 }
 
-static void read_state(struct bk_request *request, struct replay_range *range) {
+static void read_state(struct bk_request *request, struct webhooks_replay_range *range) {
     const struct bk_json *state = bk_json_get(request->json, BK_SLICE("state"));
     if (state == NULL || state->type == BK_JSON_NULL)
         return;
@@ -190,7 +190,7 @@ static enum bk_status find_gap(const struct asking *asking, uint64_t *after, uin
  * there ever was is not sent for a slip. */
 static enum bk_status read_bounds(struct asking *asking) {
     struct bk_request *request = asking->request;
-    struct replay_range *range = &asking->range;
+    struct webhooks_replay_range *range = &asking->range;
     struct bk_journal_state journal = bk_journal_state(request->tenant->database);
     enum bk_status status = BK_OK;
     uint64_t after = 0, until = journal.last;
@@ -229,10 +229,10 @@ static struct bk_slice cursor_of(struct bk_request *request, uint64_t sequence) 
 
 static bool on_row(void *user, const struct bk_event_fields *fields) {
     struct asking *asking = user;
-    struct replay_row row;
+    struct webhooks_replay_row row;
     bool is_wanted = false;
-    asking->status = replay_range_wants(asking->connection, &asking->range, asking->config, fields,
-                                        &row, &is_wanted);
+    asking->status = webhooks_replay_range_wants(asking->connection, &asking->range, asking->config,
+                                                 fields, &row, &is_wanted);
     asking->page_count += is_wanted;
     asking->page_at = fields->sequence;
     return asking->status == BK_OK;
@@ -312,7 +312,7 @@ static enum bk_status run_add(struct bk_transaction *transaction, struct bk_writ
     struct asking *asking = bk_container_of(write, struct asking, write);
     struct bk_buffer payload;
     bk_buffer_init(&payload, PAYLOAD_BYTES_MAX);
-    replay_range_write(&payload, &asking->range);
+    webhooks_replay_range_write(&payload, &asking->range);
     const struct bk_work_draft draft = {.kind = WEBHOOKS_REPLAY_KIND,
                                         .lane = asking->webhook,
                                         .payload = bk_buffer_slice(&payload),
@@ -387,7 +387,7 @@ static enum bk_status run_find(struct bk_connection *connection, struct bk_read 
 static void on_found(struct bk_read *read, enum bk_status status) {
     struct asking *asking = bk_container_of(read, struct asking, read);
     struct webhooks_config *config = asking->config;
-    struct replay_range *range = &asking->range;
+    struct webhooks_replay_range *range = &asking->range;
     if (status == BK_OK && asking->at > range->after)
         range->after = asking->at < range->until ? asking->at : range->until;
     if (status == BK_OK)

@@ -8,7 +8,7 @@ enum { BYTES_MAX = 64 * 1024 };
 struct fixture {
     struct bk_buffer payload;
     struct bk_arena arena;
-    struct replay_range range;
+    struct webhooks_replay_range range;
 };
 
 static int setup(void **state) {
@@ -26,23 +26,25 @@ static int teardown(void **state) {
     return 0;
 }
 
-static enum bk_status read_back(struct fixture *fixture, const struct replay_range *range) {
-    replay_range_write(&fixture->payload, range);
-    return replay_range_read(&fixture->arena, bk_buffer_slice(&fixture->payload), &fixture->range);
+static enum bk_status read_back(struct fixture *fixture,
+                                const struct webhooks_replay_range *range) {
+    webhooks_replay_range_write(&fixture->payload, range);
+    return webhooks_replay_range_read(&fixture->arena, bk_buffer_slice(&fixture->payload),
+                                      &fixture->range);
 }
 
 static void test_all_that_is_asked_for_comes_back(void **state) {
     struct fixture *fixture = *state;
     const struct bk_slice types[] = {BK_SLICE_INIT("posts.*"), BK_SLICE_INIT("*.deleted")};
-    const struct replay_range range = {.after = 7,
-                                       .until = INT64_MAX,
-                                       .types = types,
-                                       .type_count = BK_COUNT_OF(types),
-                                       .state = BK_SLICE_INIT("failed"),
-                                       .is_missing = true,
-                                       .is_gap = true};
+    const struct webhooks_replay_range range = {.after = 7,
+                                                .until = INT64_MAX,
+                                                .types = types,
+                                                .type_count = BK_COUNT_OF(types),
+                                                .state = BK_SLICE_INIT("failed"),
+                                                .is_missing = true,
+                                                .is_gap = true};
     assert_int_equal(read_back(fixture, &range), BK_OK);
-    const struct replay_range *read = &fixture->range;
+    const struct webhooks_replay_range *read = &fixture->range;
     assert_int_equal(read->after, 7);
     assert_int_equal(read->until, INT64_MAX);
     assert_int_equal(read->type_count, 2);
@@ -53,9 +55,9 @@ static void test_all_that_is_asked_for_comes_back(void **state) {
 
 static void test_what_is_not_asked_for_is_any(void **state) {
     struct fixture *fixture = *state;
-    const struct replay_range range = {.after = 0, .until = 3};
+    const struct webhooks_replay_range range = {.after = 0, .until = 3};
     assert_int_equal(read_back(fixture, &range), BK_OK);
-    const struct replay_range *read = &fixture->range;
+    const struct webhooks_replay_range *read = &fixture->range;
     assert_int_equal(read->until, 3);
     assert_int_equal(read->type_count, 0);
     assert_int_equal(read->state.length, 0);
@@ -69,7 +71,8 @@ static void test_a_payload_without_bounds_is_refused(void **state) {
                                             BK_SLICE_INIT("{\"after\":1,\"until\":\"2\"}"),
                                             BK_SLICE_INIT("{")};
     for (size_t i = 0; i < BK_COUNT_OF(wrong); i++)
-        assert_int_equal(replay_range_read(&fixture->arena, wrong[i], &fixture->range), BK_INVALID);
+        assert_int_equal(webhooks_replay_range_read(&fixture->arena, wrong[i], &fixture->range),
+                         BK_INVALID);
 }
 
 int main(void) {
