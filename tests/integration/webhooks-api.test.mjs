@@ -593,9 +593,9 @@ test('webhooks over REST', async (t) => {
 });
 
 test('who asks for a test and goes away keeps the server from nothing', async (t) => {
+  const receiver = await startReceiver(t, { answer: () => new Promise(() => {}) });
   const server = await startServer(t, { args: ALLOW });
   const token = await operatorToken(server);
-  const receiver = await startReceiver(t, { answer: () => new Promise(() => {}) });
   const { id } = await createWebhook(server, token, { url: receiver.url, types: ['nothing.*'], timeoutMs: 60_000 });
   for (const verb of ['test', 'probe']) {
     const leaving = new AbortController();
