@@ -64,6 +64,7 @@ function surface(server, token, name) {
   const it = {
     webhook: (body) => createWebhook(server, token, { types: [`${name}.*`], ...body }),
     view: (id) => ask('GET', `/api/webhooks/${id}`),
+    breaker: async (id) => (await ask('GET', `/api/webhooks/${id}/stats`)).breaker,
     patch: (id, body) => ask('PATCH', `/api/webhooks/${id}`, body),
     remove: (id) => ask('DELETE', `/api/webhooks/${id}`, undefined, 204),
     create: (title) => ask('POST', recordsPath(name), { title }),
@@ -267,6 +268,8 @@ async function brokenAndMended(t, on) {
 
   receiver.answer = () => 200;
   await it.patch(id, { url: `${receiver.url}/mended` });
+  /* Well before a probe of its own would close it. */
+  await eventually('it is whole', async () => (await it.breaker(id)) === 'closed', 15_000);
   await receiver.untilIds(52 - 12, PATIENCE_MS);
   await eventually('nothing but what waits is left', async () => (await it.rows(id)).length === 52, PATIENCE_MS);
   await it.hurry(id);
@@ -375,7 +378,7 @@ async function deleted(t, on) {
 
 async function killed(t) {
   const folder = await temporaryFolder(t);
-  const first = await start(t, ['killed'], { folder });
+  const first = await start(t, ['killed'], { folder, schedule: '0s,1h,1h' });
   const it = withCollection(first, 'killed');
   const receiver = await startReceiver(t);
   const { id } = await it.webhook({ url: receiver.url });
@@ -391,14 +394,20 @@ async function killed(t) {
   await second.stop('SIGKILL');
   await hole.close();
 
-  /* The schedule has two attempts: one more is none that it has counted. */
-  const back = await startReceiver(t, { port: receiver.port });
+  /* Of three attempts the second was interrupted, so there are two. */
+  const back = await startReceiver(t, { port: receiver.port, answer: () => 500 });
   const third = surface(await startServer(t, first.options), first.token, 'killed');
-  await back.untilIds(5, PATIENCE_MS);
+  const rows = await eventually('each has been tried again', async () => {
+    const all = await third.rows(id);
+    return all.every(({ attemptCount }) => attemptCount === 2) && all;
+  });
+  assert.ok(rows.every(({ state }) => state === 'retrying'));
+  back.answer = () => 200;
+  await third.hurry(id);
   for (const { attempts } of await third.until(id, 5))
     assert.deepEqual(
       attempts.map(({ status }) => status),
-      [0, 200],
+      [0, 500, 200],
     );
   assert.deepEqual(await third.told(id, 'webhook.exhausted'), []);
 }
