@@ -197,6 +197,37 @@ check('what fails in a replay is tried again like any other, and counted', async
   await delivered(3);
 });
 
+check('an ordered webhook is sent one at a time, in order, and a subject that fails waits', async (t, api) => {
+  const { posts, receiver, create, begin, finished, delivered, rows, patch } = await world(t, api, {
+    hook: { ordered: true },
+  });
+  await create(12);
+  const { id } = await api.create(posts, { title: 'first' });
+  for (const title of ['second', 'third'])
+    assert.equal((await patch(`/api/collections/${posts}/records/${id}`, { title })).status, 200);
+  await delivered(15);
+  receiver.deliveries.length = 0;
+  receiver.mostInFlight = 0;
+  await finished(await begin({ after: 'start' }));
+  const order = receiver.deliveries.map(({ body }) => body.sequence);
+  assert.equal(order.length, 15);
+  assert.deepEqual(order, [...order].sort((a, b) => a - b));
+  assert.equal(receiver.mostInFlight, 1);
+  receiver.answer = ({ body }) => (body.data.title === 'first' ? 503 : 200);
+  await finished(await begin({ after: 'start', types: [`${posts}.*`] }));
+  const waiting = await rows({ filter: 'state = "retrying"' });
+  assert.deepEqual(
+    waiting.map(({ subject, attemptCount }) => [subject, attemptCount]),
+    [[`${posts}/${id}`, 3], [`${posts}/${id}`, 2], [`${posts}/${id}`, 2]],
+    'those behind the first one were not sent',
+  );
+  receiver.answer = () => 200;
+  receiver.deliveries.length = 0;
+  assert.equal((await api.post(`/api/deliveries/${waiting[0].id}/replay`)).status, 202);
+  await delivered(15);
+  assert.deepEqual(titles(receiver.deliveries), ['first', 'second', 'third']);
+});
+
 check('a replay ends when its webhook is switched off or deleted', async (t, api) => {
   const { receiver, webhook, create, begin, finished, delivered, patch, remove, get } = await world(t, api, {
     hook: { maxInFlight: 1 },

@@ -7,6 +7,9 @@
  *       ─> recorded (what fails becomes a task in the replay lane) ─> acknowledged
  *   all up to `until` is acknowledged ─> the position is dropped, the task is done
  *
+ * To an ordered endpoint one is sent at a time, and what has a subject that is tried again waits
+ * behind that.
+ *
  * An attempt of the task is a slice of SLICE_MS: then the others' turn comes, and it goes on where
  * it stood. So it does after a restart, and when the endpoint's breaker is open, behind a pause.
  * What was sent and not acknowledged by the end of a process is sent again: under the same id, with
@@ -105,9 +108,10 @@ static void on_recorded(struct webhooks_record *record, enum bk_status status) {
     struct item *item = bk_container_of(record, struct item, record);
     struct replay *replay = item->of;
     if (status == BK_OK) {
-        replay->counts.sent++;
-        replay->counts.delivered += record->attempt.state == WEBHOOKS_DELIVERED;
-        replay->counts.failed += record->attempt.state != WEBHOOKS_DELIVERED;
+        bool is_delivered = record->attempt.state == WEBHOOKS_DELIVERED;
+        replay->counts.sent += record->attempt.result != NULL;
+        replay->counts.delivered += is_delivered;
+        replay->counts.failed += record->attempt.result != NULL && !is_delivered;
         bk_position_acknowledge(&replay->position, item->send.sequence);
     } else { /* the program stops */
         end(replay, LATER, 0, NULL);
@@ -115,40 +119,54 @@ static void on_recorded(struct webhooks_record *record, enum bk_status status) {
     forget(item);
 }
 
-static void record(struct item *item) {
+/* result NULL: it has not been tried. Of an ordered endpoint all that waits is in one lane, or the
+ * lane could not keep the order. */
+static void record(struct item *item, const struct bk_event_fields *fields,
+                   enum webhooks_delivery_state state, int64_t next_ms,
+                   const struct webhooks_result *result) {
     const struct webhooks_send *send = &item->send;
-    const struct webhooks_result *result = &send->result;
-    int64_t delay_ms = -1;
-    if (result->verdict != WEBHOOKS_OK && result->verdict != WEBHOOKS_STOP)
-        delay_ms = webhooks_retry_delay(item->of->state, 1, result->retry_after_ms);
     item->is_recording = true;
     item->record = (struct webhooks_record){
         .endpoint = send->endpoint,
         .attempt = {.webhook = bk_slice_make(send->endpoint->id, WEBHOOKS_ID_BYTES),
                     .event = send->event_id,
-                    .type = send->fields->type,
-                    .subject = send->fields->subject,
+                    .type = fields->type,
+                    .subject = fields->subject,
                     .sequence = send->sequence,
                     .after = send->after,
-                    .depth = send->fields->depth,
+                    .depth = fields->depth,
                     .format = send->format,
-                    .state = result->verdict == WEBHOOKS_OK ? WEBHOOKS_DELIVERED
-                             : delay_ms < 0                 ? WEBHOOKS_FAILED
-                                                            : WEBHOOKS_RETRYING,
-                    .next_ms = delay_ms < 0 ? 0 : bk_clock_wall_ms() + delay_ms,
+                    .state = state,
+                    .next_ms = next_ms,
                     .result = result},
-        .result = *result,
-        .is_replay = true,
+        .is_replay = !send->endpoint->config->is_ordered,
         .recorded = on_recorded,
     };
+    if (result != NULL)
+        item->record.result = *result;
     webhooks_record(&item->record);
+}
+
+static void record_answer(struct item *item) {
+    const struct webhooks_result *result = &item->send.result;
+    int64_t delay_ms = -1;
+    if (result->verdict == WEBHOOKS_OK) {
+        record(item, item->send.fields, WEBHOOKS_DELIVERED, 0, result);
+        return;
+    }
+    if (result->verdict != WEBHOOKS_STOP)
+        delay_ms = webhooks_retry_delay(item->of->state, 1, result->retry_after_ms);
+    if (delay_ms < 0)
+        record(item, item->send.fields, WEBHOOKS_FAILED, 0, result);
+    else
+        record(item, item->send.fields, WEBHOOKS_RETRYING, bk_clock_wall_ms() + delay_ms, result);
 }
 
 static void on_sent(struct webhooks_send *send) {
     struct item *item = bk_container_of(send, struct item, send);
     struct replay *replay = item->of;
     if (send->status == BK_OK && !send->endpoint->is_gone) {
-        record(item);
+        record_answer(item);
         return;
     }
     if (send->status == BK_GONE || send->status == BK_NOT_FOUND)
@@ -176,7 +194,11 @@ static void put(struct replay *replay, struct bk_event *event,
         .done = on_sent,
     };
     bk_list_push(&replay->items, &item->link);
-    webhooks_queue_put(&item->send);
+    if (replay->endpoint->config->is_ordered && event->fields.subject.length > 0 &&
+        webhooks_retry_blocks(replay->endpoint, event->fields.subject))
+        record(item, &event->fields, WEBHOOKS_RETRYING, bk_clock_wall_ms(), NULL);
+    else
+        webhooks_queue_put(&item->send);
 }
 
 /* --- the position ----------------------------------------------------------------------------- */
@@ -258,7 +280,7 @@ static void open_position(struct replay *replay) {
                      .type_count = range->type_count > 0 ? range->type_count : config->type_count,
                      .subject = config->subject},
         .after = bk_slice_make(replay->after, sizeof replay->after),
-        .window = WINDOW,
+        .window = config->is_ordered ? 1 : WINDOW,
         .sees_cut_chains = true,
         .on_event = on_event,
         .on_lost = on_lost,

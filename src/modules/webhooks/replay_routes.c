@@ -447,6 +447,7 @@ struct one {
     struct bk_slice id; /* of the delivery */
     struct webhooks_attempt attempt;
     bool is_waiting;
+    bool is_ordered; /* its endpoint: all that waits is in one lane then */
     struct bk_write write;
 };
 
@@ -509,7 +510,7 @@ static enum bk_status run_replay_one(struct bk_transaction *transaction, struct 
     one->attempt.next_ms = bk_transaction_now_ms(transaction);
     status = webhooks_delivery_write(transaction, &one->attempt);
     if (status == BK_OK)
-        status = webhooks_retry_add(one->state, transaction, &one->attempt, true);
+        status = webhooks_retry_add(one->state, transaction, &one->attempt, !one->is_ordered);
     return status;
 }
 
@@ -529,7 +530,7 @@ static void on_replayed_one(struct bk_write *write, enum bk_status status) {
 }
 
 /* False: it was answered. */
-static bool may_be_sent(const struct one *one) {
+static bool may_be_sent(struct one *one) {
     struct bk_request *request = one->request;
     const struct webhooks_endpoint *endpoint =
         webhooks_endpoint_find(one->state, request->tenant, one->attempt.webhook);
@@ -541,8 +542,10 @@ static bool may_be_sent(const struct one *one) {
         bk_answer_error(request, BK_GONE,
                         "The event of this delivery is no longer kept, so it cannot be sent "
                         "again.");
-    else
+    else {
+        one->is_ordered = endpoint->config->is_ordered;
         return true;
+    }
     return false;
 }
 
