@@ -92,7 +92,7 @@ check('all that is wrong is told in one go, with the remedy', async ({ post, mak
   const wrong = {
     url: 'http://10.0.0.1/hook',
     types: ['posts.created', 'a b'],
-    subject: 'x'.repeat(301),
+    subject: `posts/${'x'.repeat(1024)}`,
     filter: 'payload.total >',
     description: 'x'.repeat(1001),
     enabled: 'yes',
@@ -150,6 +150,18 @@ for (const [what, url] of [
     const code = url === '' ? 'validation_required' : 'validation_invalid_url';
     assertProblems(answer, { url: code });
   });
+
+for (const subject of ['posts', 'posts/', '/abc', 'posts/*'])
+  check(`a subject cannot be ${subject}: no event would have it`, async ({ post }) => {
+    const answer = await post(HOOKS, { url: NOWHERE, types: ['*'], subject });
+    assertProblems(answer, { subject: 'validation_invalid_subject' });
+    assert.match(answer.body.data.subject.message, /posts\/abc/);
+  });
+
+check('what is no text is no URL, and 0 requests at once are the default', async ({ post, make }) => {
+  assertProblems(await post(HOOKS, { url: 12, types: ['*'] }), { url: 'validation_invalid_type' });
+  assert.equal((await make({ maxInFlight: 0 })).maxInFlight, 8);
+});
 
 check('a webhook is changed in part, listed as records are, and deleted', async (api) => {
   const { make, get, patch, remove } = api;
@@ -596,7 +608,7 @@ test('who asks for a test and goes away keeps the server from nothing', async (t
   const receiver = await startReceiver(t, { answer: () => new Promise(() => {}) });
   const server = await startServer(t, { args: ALLOW });
   const token = await operatorToken(server);
-  const { id } = await createWebhook(server, token, { url: receiver.url, types: ['nothing.*'], timeoutMs: 60_000 });
+  const { id } = await createWebhook(server, token, { url: receiver.url, types: ['nothing.*'], timeoutMs: 30_000 });
   for (const verb of ['test', 'probe']) {
     const leaving = new AbortController();
     const asked = fetch(`${server.url}${HOOKS}/${id}/${verb}`, {

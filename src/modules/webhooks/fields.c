@@ -6,7 +6,7 @@
  */
 #include "routes.h"
 
-enum { SUBJECT_BYTES_MAX = 300, MESSAGE_BYTES_MAX = 1000 };
+enum { SUBJECT_BYTES_MAX = 1024, MESSAGE_BYTES_MAX = 1000 };
 
 static void problem(struct webhooks_task *task, const struct bk_json *json, const char *code,
                     const char *message) {
@@ -74,6 +74,10 @@ static void read_number(struct webhooks_task *task, const struct bk_json *json, 
 static void read_url(struct webhooks_task *task, const struct bk_json *json) {
     struct bk_error error = BK_ERROR_INIT;
     struct bk_slice url = bk_slice_trim(text_of(json));
+    if (json->type != BK_JSON_STRING && json->type != BK_JSON_NULL) {
+        problem(task, json, "validation_invalid_type", "Must be a text.");
+        return;
+    }
     if (url.length == 0) {
         problem(task, json, "validation_required",
                 "Cannot be blank: where events are posted to, such as https://example.com/hook.");
@@ -120,8 +124,20 @@ static void read_types(struct webhooks_task *task, const struct bk_json *json) {
     bk_buffer_append_char(&task->body, ']');
 }
 
+/* As the feed has it: no event would ever have another one. */
 static void read_subject(struct webhooks_task *task, const struct bk_json *json) {
-    read_text(task, json, SUBJECT_BYTES_MAX);
+    struct bk_slice subject = text_of(json);
+    size_t slash = bk_slice_find(subject, '/');
+    bool is_one = subject.length == 0 || (slash > 0 && slash + 1 < subject.length &&
+                                          bk_slice_find(subject, '*') == subject.length);
+    if (!is_text(task, json, SUBJECT_BYTES_MAX))
+        return;
+    if (is_one)
+        bk_json_write_member_string(&task->body, json->key, subject);
+    else
+        problem(task, json, "validation_invalid_subject",
+                "Must be a collection and an id, such as posts/abc, or empty for any. For all "
+                "records of posts, types says posts.*.");
 }
 
 static void read_filter(struct webhooks_task *task, const struct bk_json *json) {
@@ -186,7 +202,7 @@ static void read_ordered(struct webhooks_task *task, const struct bk_json *json)
 
 static void read_timeout(struct webhooks_task *task, const struct bk_json *json) {
     read_number(task, json, WEBHOOKS_TIMEOUT_MIN_MS, WEBHOOKS_TIMEOUT_MAX_MS,
-                "Must be 1000 to 60000 milliseconds, or 0 for that of --webhooks-timeout.", 0);
+                "Must be 1000 to 30000 milliseconds, or 0 for that of --webhooks-timeout.", 0);
 }
 
 static void read_ed25519(struct webhooks_task *task, const struct bk_json *json) {
