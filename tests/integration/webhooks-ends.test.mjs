@@ -64,10 +64,10 @@ test('a tenant is deleted while its deliveries hang', async (t) => {
   assert.equal((await post('/api/tenants', { name: 'beside' })).status, 200);
   assert.equal((await post('/api/collections', { type: 'base', ...posts }, { tenant: 'beside' })).status, 200);
   const receiver = await startReceiver(t, { answer: () => new Promise(() => {}) });
-  await webhook({ url: receiver.url, types: ['posts.*'], timeoutMs: 60_000 }, { tenant: 'beside' });
+  await webhook({ url: receiver.url, types: ['posts.*'], timeoutMs: 30_000 }, { tenant: 'beside' });
   await create(server, titles(20), { tenant: 'beside' });
-  await receiver.until('eight', (all) => all.length === 8);
+  await receiver.until('two, as nobody has answered yet', (all) => all.length === 2);
   assert.equal((await remove('/api/tenants/beside')).status, 204);
   await receiver.until('they are ended', () => receiver.inFlight === 0, 20_000);
-  assert.equal(receiver.deliveries.length, 8);
+  assert.equal(receiver.deliveries.length, 2);
 });

@@ -218,8 +218,10 @@ static void add(struct webhooks_tenant *own, struct webhooks_config *config) {
 }
 
 static void change(struct webhooks_endpoint *endpoint, struct webhooks_config *config) {
-    bool is_mended = config->is_enabled && (!endpoint->config->is_enabled ||
-                                            !bk_slice_equal(endpoint->config->url, config->url));
+    bool moves = !bk_slice_equal(endpoint->config->url, config->url);
+    bool is_mended = config->is_enabled && (moves || !endpoint->config->is_enabled);
+    if (moves)
+        webhooks_queue_doubt(endpoint);
     webhooks_config_unref(endpoint->config);
     endpoint->config = config;
     if (is_mended)
@@ -441,6 +443,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
         look_at_stop(state);
     else
         bk_tenants_for_each_open(state->context->tenants, look_at, state);
+    webhooks_places_look(state);
 }
 
 void webhooks_endpoints_stop(struct webhooks_state *state, void (*stopped)(void *user),

@@ -8,6 +8,8 @@ enum {
     PLACES_MAX = 256,                   /* requests that are on their way */
     PLACES_SLOW_MAX = PLACES_MAX / 2,   /* of those, to endpoints that answer slowly … */
     PLACES_REPLAY_MAX = PLACES_MAX / 4, /* … and for replays */
+    PLACES_UNPROVEN = 2,                /* of an endpoint that has not answered yet */
+    PLACES_SLOW_MS = 1000,
     PLACES_HELD_MAX = 64 * 1024 * 1024, /* bytes of the events that wait in memory */
     PLACES_AGAIN_MS = 250,              /* the channel had no room */
 };
@@ -29,7 +31,9 @@ struct webhooks_queue {
     uint32_t waiting_count[WEBHOOKS_CLASS_COUNT];
     struct bk_list sending;
     uint32_t sending_count;
-    double tokens; /* of its rate; see spend */
+    uint32_t room;  /* how many at once, as far as its answers say */
+    uint32_t turns; /* that it had */
+    double tokens;  /* of its rate; see spend */
     uint64_t filled_ms, not_before_ms;
 };
 
@@ -37,12 +41,18 @@ struct webhooks_queue {
 struct webhooks_line {
     struct bk_list link; /* places->lines while it has any */
     struct bk_list queues;
+    uint32_t taken, taken_slow; /* places */
 };
 
 struct webhooks_places {
     struct webhooks_state *state;
     struct bk_list lines, slow, replays, timed;
+    uint32_t line_count; /* in lines */
     uint32_t taken, taken_slow, taken_replay;
+    struct bk_list young; /* webhooks_send.age: not slow yet, in the order of their beginning */
+    uint32_t timed_count;
+    uint64_t timer_ms; /* when it runs; UINT64_MAX: it does not */
+    uint64_t looked;   /* how many queues it has looked at, ever */
     size_t held_bytes;
     struct bk_list refused; /* webhooks_send.link: put when nothing begins any more */
     struct bk_task turns;
@@ -56,5 +66,7 @@ struct webhooks_places {
 };
 
 void webhooks_sendings_free(struct webhooks_places *places);
+/* Milliseconds of a Retry-After: seconds or a date, at most a day. 0: neither, or now. */
+uint64_t webhooks_retry_after_read(struct bk_slice text, int64_t now_ms);
 
 #endif

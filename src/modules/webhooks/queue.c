@@ -4,18 +4,26 @@
  *
  *   put ─> waiting[FIRST, RETRY, REPLAY] ── its turn ──> send.c ── ended ──> done
  *
+ * First attempts go before those that are tried again, but every fourth turn of an endpoint is
+ * theirs, and every sixteenth that of a replay: what comes faster than an endpoint takes it starves
+ * nothing.
+ *
+ * Places are left to those who come late. A tenant has no more of them than it leaves free; slow
+ * endpoints share half of them, and half of what their tenant may have; replays a quarter. Slow is
+ * who was slow the last times, and what has been on its way for a second. An endpoint that has not
+ * answered yet has two places, and twice as many with each answer, so that an address where nobody
+ * answers holds two for as long as it is asked.
+ *
  * An endpoint whose cap is reached, or whose health allows nothing, is in no list: what changes
  * that settles it anew. One that is over its rate sleeps as a whole until the moment that its
- * bucket has a token, and one timer serves the first of them. Slow endpoints share half of the
- * places, so that ten that hang leave the other half to those that answer; replays a quarter.
- *
- * So a queue costs nothing while it waits, and an endpoint that matches nothing is never looked at.
+ * bucket has a token, and one timer serves the first of them. So a queue costs nothing while it
+ * waits, and an endpoint that matches nothing is never looked at.
  */
 #include "places.h"
 
 #include "bakend/alloc.h"
 
-static const enum webhooks_class order[] = {WEBHOOKS_FIRST, WEBHOOKS_RETRY, WEBHOOKS_REPLAY};
+static const enum webhooks_class classes[] = {WEBHOOKS_FIRST, WEBHOOKS_RETRY, WEBHOOKS_REPLAY};
 
 static struct webhooks_places *places_of(const struct webhooks_queue *queue) {
     return queue->endpoint->of->state->places;
@@ -62,17 +70,50 @@ static void spend(struct webhooks_queue *queue) {
 
 /* --- where a queue belongs -------------------------------------------------------------------- */
 
+static struct webhooks_send *head_of(const struct webhooks_queue *queue,
+                                     enum webhooks_class class) {
+    return queue->waiting_count[class] == 0
+               ? NULL
+               : bk_container_of(queue->waiting[class].next, struct webhooks_send, link);
+}
+
+/* The one that the queue's next turn is for. */
 static struct webhooks_send *first_of(const struct webhooks_queue *queue) {
-    for (size_t i = 0; i < BK_COUNT_OF(order); i++)
-        if (queue->waiting_count[order[i]] > 0)
-            return bk_container_of(queue->waiting[order[i]].next, struct webhooks_send, link);
-    return NULL;
+    enum { RETRY_EVERY = 4, REPLAY_EVERY = 16 };
+    struct webhooks_send *first = NULL;
+    if (queue->turns % REPLAY_EVERY == REPLAY_EVERY - 1 &&
+        places_of(queue)->taken_replay < PLACES_REPLAY_MAX)
+        first = head_of(queue, WEBHOOKS_REPLAY);
+    else if (queue->turns % RETRY_EVERY == RETRY_EVERY - 1)
+        first = head_of(queue, WEBHOOKS_RETRY);
+    for (size_t i = 0; i < BK_COUNT_OF(classes) && first == NULL; i++)
+        first = head_of(queue, classes[i]);
+    return first;
 }
 
 static bool has_room(struct webhooks_queue *queue) {
     uint32_t room = queue->endpoint->config->in_flight_max;
     uint32_t allowed = webhooks_health_allows(queue->endpoint);
+    if (allowed > queue->room)
+        allowed = queue->room;
     return queue->sending_count < (allowed < room ? allowed : room);
+}
+
+static bool is_slow(const struct webhooks_queue *queue) {
+    return queue->room <= PLACES_UNPROVEN || webhooks_health_is_slow(queue->endpoint);
+}
+
+static uint32_t free_places(const struct webhooks_places *places) {
+    return PLACES_MAX - places->taken;
+}
+
+/* Of the slow ones there is room for another, of all and of this tenant. */
+static bool has_slow_place(const struct webhooks_queue *queue) {
+    enum { SHARE = 4 }; /* half of the half that it leaves free */
+    const struct webhooks_places *places = places_of(queue);
+    const struct webhooks_line *line = queue->endpoint->of->line;
+    return places->taken_slow < PLACES_SLOW_MAX &&
+           line->taken_slow * SHARE < line->taken + free_places(places);
 }
 
 static enum queue_where judge(struct webhooks_queue *queue) {
@@ -85,53 +126,69 @@ static enum queue_where judge(struct webhooks_queue *queue) {
         return QUEUE_TIMED;
     if (first->class == WEBHOOKS_REPLAY && places->taken_replay >= PLACES_REPLAY_MAX)
         return QUEUE_BEHIND_REPLAY;
-    if (places->taken_slow >= PLACES_SLOW_MAX && webhooks_health_is_slow(queue->endpoint))
+    if (is_slow(queue) && !has_slow_place(queue))
         return QUEUE_BEHIND_SLOW;
     return QUEUE_IN_LINE;
+}
+
+static void line_leave(struct webhooks_places *places, struct webhooks_line *line) {
+    if (!bk_list_is_empty(&line->link))
+        places->line_count--;
+    bk_list_remove(&line->link);
 }
 
 static void leave(struct webhooks_queue *queue) {
     struct webhooks_line *line = queue->endpoint->of->line;
     bk_list_remove(&queue->link);
     if (bk_list_is_empty(&line->queues))
-        bk_list_remove(&line->link);
+        line_leave(places_of(queue), line);
+    places_of(queue)->timed_count -= queue->where == QUEUE_TIMED;
     queue->where = QUEUE_NOWHERE;
 }
 
 static void join_line(struct webhooks_queue *queue) {
     struct webhooks_places *places = places_of(queue);
     struct webhooks_line *line = queue->endpoint->of->line;
-    if (bk_list_is_empty(&line->queues))
+    if (bk_list_is_empty(&line->queues)) {
         bk_list_push(&places->lines, &line->link);
+        places->line_count++;
+    }
     bk_list_push(&line->queues, &queue->link);
     turns_soon(places);
 }
 
-/* The timer runs when the first of those that sleep is ready. Many share one look, so that ten
- * thousand rates cost a hundred looks a second and not ten thousand. */
-static void set_timer(struct webhooks_places *places) {
+/* The timer runs at that time at the latest. Many share one look, so that ten thousand rates cost
+ * a hundred looks a second and not ten thousand. */
+static void lower_timer(struct webhooks_places *places, uint64_t ready) {
     enum { FEW = 64, LOOK_MS = 10 };
-    uint64_t now = now_ms(places), first = UINT64_MAX;
-    uint32_t count = 0;
-    BK_LIST_FOR_EACH(node, &places->timed) {
-        uint64_t ready = ready_ms(bk_container_of(node, struct webhooks_queue, link), now);
-        first = ready < first ? ready : first;
-        count++;
+    uint64_t now = now_ms(places);
+    uint64_t soonest = now + (places->timed_count > FEW ? LOOK_MS : 1);
+    uint64_t at = ready > soonest ? ready : soonest;
+    if (at >= places->timer_ms)
+        return;
+    places->timer_ms = at;
+    bk_timer_start(places->timer, at - now, 0);
+}
+
+static void sleep_until(struct webhooks_queue *queue, uint64_t ready) {
+    struct webhooks_places *places = places_of(queue);
+    if (queue->where != QUEUE_TIMED) {
+        leave(queue);
+        queue->where = QUEUE_TIMED;
+        bk_list_push(&places->timed, &queue->link);
+        places->timed_count++;
     }
-    if (count == 0)
-        bk_timer_stop(places->timer);
-    else
-        bk_timer_start(places->timer,
-                       first > now + (count > FEW ? LOOK_MS : 1) ? first - now
-                       : count > FEW                             ? LOOK_MS
-                                                                 : 1,
-                       0);
+    lower_timer(places, ready);
 }
 
 static void settle(struct webhooks_queue *queue) {
     struct webhooks_places *places = places_of(queue);
     enum queue_where where = judge(queue);
-    if (where == queue->where && where != QUEUE_TIMED)
+    if (where == QUEUE_TIMED) {
+        sleep_until(queue, ready_ms(queue, now_ms(places)));
+        return;
+    }
+    if (where == queue->where)
         return;
     leave(queue);
     queue->where = where;
@@ -141,30 +198,37 @@ static void settle(struct webhooks_queue *queue) {
         bk_list_push(&places->slow, &queue->link);
     else if (where == QUEUE_BEHIND_REPLAY)
         bk_list_push(&places->replays, &queue->link);
-    else if (where == QUEUE_TIMED) {
-        bk_list_push(&places->timed, &queue->link);
-        set_timer(places);
-    }
 }
 
-/* A place of theirs is free: the first of them. */
+/* There may be a place for the first of them; if not, the next one is looked at the next time. */
 static void settle_first(struct bk_list *list) {
-    if (!bk_list_is_empty(list))
-        settle(bk_container_of(list->next, struct webhooks_queue, link));
+    if (bk_list_is_empty(list))
+        return;
+    struct webhooks_queue *queue = bk_container_of(list->next, struct webhooks_queue, link);
+    enum queue_where where = queue->where;
+    settle(queue);
+    if (queue->where != where)
+        return;
+    bk_list_remove(&queue->link);
+    bk_list_push(list, &queue->link);
 }
 
 static void on_timer(struct bk_timer *timer, void *user) {
     struct webhooks_places *places = user;
-    uint64_t now = now_ms(places);
+    uint64_t now = now_ms(places), first = UINT64_MAX;
     (void)timer;
+    places->timer_ms = UINT64_MAX;
     BK_LIST_FOR_EACH(node, &places->timed) {
         struct webhooks_queue *queue = bk_container_of(node, struct webhooks_queue, link);
-        if (ready_ms(queue, now) > now)
-            continue;
-        leave(queue);
-        settle(queue);
+        uint64_t ready = ready_ms(queue, now);
+        places->looked++;
+        if (ready <= now)
+            settle(queue);
+        else if (ready < first)
+            first = ready;
     }
-    set_timer(places);
+    if (first < UINT64_MAX)
+        lower_timer(places, first);
 }
 
 /* --- taking and giving back a place ----------------------------------------------------------- */
@@ -177,35 +241,79 @@ static void take_out(struct webhooks_queue *queue, struct webhooks_send *send) {
     send->held_bytes = 0;
 }
 
+static void count_as_slow(struct webhooks_send *send) {
+    struct webhooks_tenant *of = send->endpoint->of;
+    bk_list_remove(&send->age);
+    send->is_slow = true;
+    of->state->places->taken_slow++;
+    of->line->taken_slow++;
+}
+
+void webhooks_places_look(struct webhooks_state *state) {
+    struct webhooks_places *places = state->places;
+    uint64_t now = now_ms(places);
+    BK_LIST_FOR_EACH(node, &places->young) {
+        struct webhooks_send *send = bk_container_of(node, struct webhooks_send, age);
+        if (now - send->began_ms < PLACES_SLOW_MS)
+            break;
+        count_as_slow(send);
+    }
+}
+
 static void occupy(struct webhooks_queue *queue, struct webhooks_send *send) {
     struct webhooks_places *places = places_of(queue);
     take_out(queue, send);
     spend(queue);
     bk_list_push(&queue->sending, &send->link);
     queue->sending_count++;
-    send->is_slow = webhooks_health_is_slow(queue->endpoint);
+    queue->turns++;
     places->taken++;
-    places->taken_slow += send->is_slow;
+    queue->endpoint->of->line->taken++;
     places->taken_replay += send->class == WEBHOOKS_REPLAY;
+    send->is_slow = false;
+    send->began_ms = now_ms(places);
+    bk_list_init(&send->age);
+    if (is_slow(queue))
+        count_as_slow(send);
+    else
+        bk_list_push(&places->young, &send->age);
 }
 
 static void vacate(struct webhooks_queue *queue, struct webhooks_send *send) {
     struct webhooks_places *places = places_of(queue);
     BK_ASSERT(places->taken > 0 && queue->sending_count > 0);
+    struct webhooks_line *line = queue->endpoint->of->line;
     bk_list_remove(&send->link);
+    bk_list_remove(&send->age);
     queue->sending_count--;
     places->taken--;
     places->taken_slow -= send->is_slow;
     places->taken_replay -= send->class == WEBHOOKS_REPLAY;
-    if (send->is_slow)
-        settle_first(&places->slow);
+    line->taken--;
+    line->taken_slow -= send->is_slow;
+    settle_first(&places->slow);
     if (send->class == WEBHOOKS_REPLAY)
         settle_first(&places->replays);
     turns_soon(places);
 }
 
+/* Who answers, whatever it says, is there. */
+static void learn(struct webhooks_queue *queue, const struct webhooks_send *send) {
+    if (send->status != BK_OK)
+        return;
+    if (send->result.status == 0)
+        queue->room = PLACES_UNPROVEN;
+    else if (queue->room < WEBHOOKS_IN_FLIGHT_MAX)
+        queue->room *= 2;
+}
+
+void webhooks_queue_doubt(struct webhooks_endpoint *endpoint) {
+    endpoint->queue->room = PLACES_UNPROVEN;
+}
+
 void webhooks_queue_ended(struct webhooks_send *send) {
     struct webhooks_queue *queue = send->endpoint->queue;
+    learn(queue, send);
     vacate(queue, send);
     settle(queue);
 }
@@ -224,6 +332,16 @@ uint32_t webhooks_places_taken(const struct webhooks_state *state) { return stat
 
 /* --- turns ------------------------------------------------------------------------------------ */
 
+/* A tenant has no more than it leaves free. */
+static bool has_share(const struct webhooks_places *places, const struct webhooks_line *line) {
+    return line->taken < free_places(places);
+}
+
+static void go_behind(struct webhooks_places *places, struct webhooks_line *line) {
+    bk_list_remove(&line->link);
+    bk_list_push(&places->lines, &line->link);
+}
+
 static void take_turn(struct webhooks_places *places, struct webhooks_line *line) {
     struct webhooks_queue *queue = bk_container_of(line->queues.next, struct webhooks_queue, link);
     struct webhooks_endpoint *endpoint = queue->endpoint;
@@ -236,10 +354,8 @@ static void take_turn(struct webhooks_places *places, struct webhooks_line *line
         webhooks_send_begin(send);
     }
     settle(queue);
-    if (!bk_list_is_empty(&line->queues)) { /* the next tenant is next */
-        bk_list_remove(&line->link);
-        bk_list_push(&places->lines, &line->link);
-    }
+    if (!bk_list_is_empty(&line->queues))
+        go_behind(places, line); /* the next tenant is next */
     webhooks_endpoint_unref(endpoint);
 }
 
@@ -258,8 +374,15 @@ static void on_turns(struct bk_task *task) {
     struct bk_list *node;
     while ((node = bk_list_pop(&places->refused)) != NULL)
         cancel(bk_container_of(node, struct webhooks_send, link));
-    while (places->taken < PLACES_MAX && !bk_list_is_empty(&places->lines))
-        take_turn(places, bk_container_of(places->lines.next, struct webhooks_line, link));
+    for (uint32_t passed = 0; passed < places->line_count;) {
+        struct webhooks_line *line =
+            bk_container_of(places->lines.next, struct webhooks_line, link);
+        passed = has_share(places, line) ? 0 : passed + 1;
+        if (passed == 0)
+            take_turn(places, line);
+        else
+            go_behind(places, line);
+    }
 }
 
 /* --- putting and cancelling ------------------------------------------------------------------- */
@@ -316,9 +439,9 @@ void webhooks_queue_cancel(struct webhooks_send *send) {
 void webhooks_queue_clear(struct webhooks_endpoint *endpoint) {
     struct webhooks_queue *queue = endpoint->queue;
     webhooks_endpoint_ref(endpoint);
-    for (size_t i = 0; i < BK_COUNT_OF(order); i++)
-        while (queue->waiting_count[order[i]] > 0) {
-            struct bk_list *node = queue->waiting[order[i]].next;
+    for (size_t i = 0; i < BK_COUNT_OF(classes); i++)
+        while (queue->waiting_count[classes[i]] > 0) {
+            struct bk_list *node = queue->waiting[classes[i]].next;
             struct webhooks_send *send = bk_container_of(node, struct webhooks_send, link);
             take_out(queue, send);
             cancel(send);
@@ -345,6 +468,7 @@ void webhooks_queue_open(struct webhooks_endpoint *endpoint) {
     struct webhooks_queue *queue = bk_alloc_zero(sizeof *queue);
     queue->endpoint = endpoint;
     queue->tokens = 1;
+    queue->room = PLACES_UNPROVEN;
     queue->filled_ms = bk_loop_now_ms(endpoint->of->state->context->loop);
     bk_list_init(&queue->link);
     bk_list_init(&queue->sending);
@@ -369,7 +493,7 @@ void webhooks_line_open(struct webhooks_tenant *own) {
 
 void webhooks_line_close(struct webhooks_tenant *own) {
     BK_ASSERT(bk_list_is_empty(&own->line->queues));
-    bk_list_remove(&own->line->link);
+    line_leave(own->state->places, own->line);
     bk_free(own->line);
     own->line = NULL;
 }
@@ -383,6 +507,8 @@ void webhooks_places_init(struct webhooks_state *state) {
     bk_list_init(&places->timed);
     bk_list_init(&places->refused);
     bk_list_init(&places->spare);
+    bk_list_init(&places->young);
+    places->timer_ms = UINT64_MAX;
     bk_task_init(&places->turns, on_turns);
     places->timer = bk_timer_create(state->context->loop, on_timer, places);
     bk_timer_set_background(places->timer);

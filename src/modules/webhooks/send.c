@@ -111,17 +111,23 @@ static bool parse_date(struct bk_slice text, int64_t *date_ms) {
     return false;
 }
 
-/* Seconds, or a date; at most a day. 0: neither. */
-static uint64_t retry_after_of(const struct bk_outbound_request *request, int64_t now_ms) {
-    struct bk_slice text =
-        bk_slice_trim(bk_outbound_answer_header(request, BK_SLICE("retry-after")));
-    int64_t delay_ms = 0, seconds, date_ms;
-    if (text.length == 0)
-        return 0;
-    if (bk_slice_to_int64(text, &seconds))
-        delay_ms = seconds > RETRY_AFTER_MAX_MS / MS_PER_SECOND ? RETRY_AFTER_MAX_MS
-                                                                : seconds * MS_PER_SECOND;
-    else if (parse_date(text, &date_ms))
+static bool is_number(struct bk_slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+    return text.length > 0;
+}
+
+uint64_t webhooks_retry_after_read(struct bk_slice text, int64_t now_ms) {
+    int64_t seconds = RETRY_AFTER_MAX_MS / MS_PER_SECOND, delay_ms = 0, date_ms;
+    text = bk_slice_trim(text);
+    if (is_number(text)) {
+        int64_t said = seconds; /* more digits than a number has: long enough */
+        if (bk_slice_to_int64(text, &said) && said < seconds)
+            seconds = said;
+        return (uint64_t)seconds * MS_PER_SECOND;
+    }
+    if (parse_date(text, &date_ms))
         delay_ms = date_ms - now_ms;
     if (delay_ms > RETRY_AFTER_MAX_MS)
         return RETRY_AFTER_MAX_MS;
@@ -210,7 +216,8 @@ static void judge(struct webhooks_sending *sending, struct webhooks_result *resu
     if (result->verdict == WEBHOOKS_OK)
         return;
     if (request->failure == BK_OUTBOUND_OK)
-        result->retry_after_ms = retry_after_of(request, bk_clock_wall_ms());
+        result->retry_after_ms = webhooks_retry_after_read(
+            bk_outbound_answer_header(request, BK_SLICE("retry-after")), bk_clock_wall_ms());
     result->error = error_of(sending);
 }
 

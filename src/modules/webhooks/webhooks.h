@@ -17,7 +17,7 @@ enum {
     WEBHOOKS_IN_FLIGHT = 8,         /* requests of an endpoint at once, unless it says otherwise */
     WEBHOOKS_IN_FLIGHT_MAX = 64,
     WEBHOOKS_TIMEOUT_MIN_MS = 1000,
-    WEBHOOKS_TIMEOUT_MAX_MS = 60 * 1000,
+    WEBHOOKS_TIMEOUT_MAX_MS = BK_OUTBOUND_IDLE_S * 1000,
     WEBHOOKS_RATE_MAX = 600000, /* deliveries a minute */
     WEBHOOKS_TYPES_MAX = 100,   /* patterns of an endpoint */
     WEBHOOKS_HEADERS_MAX = 20,  /* of its own */
@@ -339,8 +339,10 @@ struct webhooks_send {
     /* The queue's and send.c's. */
     struct bk_list link;
     struct webhooks_sending *sending;
-    bool is_slow;      /* it counts among the slow ones */
-    size_t held_bytes; /* of its event, among those of all */
+    bool is_slow;       /* it counts among the slow ones */
+    struct bk_list age; /* among those that have not counted as slow yet … */
+    uint64_t began_ms;  /* … since then */
+    size_t held_bytes;  /* of its event, among those of all */
 };
 void webhooks_places_init(struct webhooks_state *state);
 void webhooks_places_fini(struct webhooks_state *state);
@@ -351,6 +353,10 @@ void webhooks_queue_open(struct webhooks_endpoint *endpoint);
 void webhooks_queue_close(struct webhooks_endpoint *endpoint);
 /* Of an endpoint: cancels all that waits, and wishes for the end of what is sent. */
 void webhooks_queue_clear(struct webhooks_endpoint *endpoint);
+/* Its address is another: what is known of how it answers is of no use. */
+void webhooks_queue_doubt(struct webhooks_endpoint *endpoint);
+/* Once a second: what has been on its way for long counts as slow from now on. */
+void webhooks_places_look(struct webhooks_state *state);
 /* How many requests of all tenants are on their way. */
 uint32_t webhooks_places_taken(const struct webhooks_state *state);
 /* Waits for its turn, its places, its rate and its endpoint's health. done never before this

@@ -69,6 +69,7 @@ static int setup(void **state) {
         world->endpoints[i].config = &world->configs[i];
         world->endpoints[i].of = &world->tenants[i / 4];
         webhooks_queue_open(&world->endpoints[i]);
+        world->endpoints[i].queue->room = WEBHOOKS_IN_FLIGHT_MAX; /* they have answered before */
         allowed[i] = UINT32_MAX;
         are_slow[i] = false;
     }
@@ -124,15 +125,18 @@ static void put_many(struct world *world, size_t endpoint, size_t count) {
 }
 
 /* Takes the request out of those that were begun. */
-static void end(struct world *world, size_t index) {
+static void end_as(struct world *world, size_t index, uint32_t http_status) {
     struct webhooks_send *send = begun[index];
     assert_true(index < begun_count);
     begun_count--;
     memmove(begun + index, begun + index + 1, (begun_count - index) * sizeof(begun[0]));
+    send->result.status = http_status;
     webhooks_queue_ended(send);
     webhooks_endpoint_unref(send->endpoint);
     turn(world);
 }
+
+static void end(struct world *world, size_t index) { end_as(world, index, 200); }
 
 static size_t begun_of(const struct world *world, size_t endpoint) {
     size_t count = 0;
@@ -183,19 +187,79 @@ static void an_endpoint_has_no_more_than_its_cap(void **state) {
 
 static void places_are_given_in_turns_over_tenants(void **state) {
     struct world *world = *state;
-    for (size_t i = 0; i < 4; i++)
-        world->configs[i].in_flight_max = PLACES_MAX;
     for (size_t i = 0; i < 3; i++)
-        put_many(world, i, 200);
+        put_many(world, i, 64);
+    put_many(world, 4, 64);
+    put_many(world, 5, 64);
     turn(world);
-    assert_int_equal(begun_count, PLACES_MAX);
-    /* The endpoints of one tenant have as many each, or one more. */
-    assert_int_equal(begun_of(world, 1), PLACES_MAX / 3);
-    /* Who comes late, of another tenant, has every second place that becomes free. */
-    put_many(world, 4, 50);
-    for (size_t i = 0; i < 20; i++)
+    /* As many each as they leave free, whatever the number of their endpoints. */
+    assert_in_range(begun_of(world, 4) + begun_of(world, 5), PLACES_MAX / 3, PLACES_MAX / 3 + 1);
+    assert_in_range(begun_count, 2 * PLACES_MAX / 3, 2 * PLACES_MAX / 3 + 2);
+    assert_in_range(begun_of(world, 1), PLACES_MAX / 9, PLACES_MAX / 9 + 1);
+    assert_in_range(begun_of(world, 4), PLACES_MAX / 6, PLACES_MAX / 6 + 1);
+}
+
+static void who_comes_late_finds_places(void **state) {
+    struct world *world = *state;
+    for (size_t i = 0; i < 4; i++)
+        put_many(world, i, 64);
+    turn(world);
+    assert_int_equal(begun_count, PLACES_MAX / 2);
+    put_many(world, 4, 20);
+    turn(world);
+    assert_int_equal(begun_of(world, 4), 20);
+}
+
+static void who_has_not_answered_has_two_places(void **state) {
+    struct world *world = *state;
+    webhooks_queue_doubt(&world->endpoints[0]);
+    put_many(world, 0, 40);
+    turn(world);
+    assert_int_equal(begun_count, PLACES_UNPROVEN);
+    end_as(world, 0, 500); /* whatever it says, it is there */
+    assert_int_equal(begun_count, 2 * PLACES_UNPROVEN);
+    end(world, 0);
+    assert_int_equal(begun_count, 4 * PLACES_UNPROVEN);
+    end_as(world, 0, 0); /* nobody there */
+    assert_int_equal(begun_count, 4 * PLACES_UNPROVEN - 1);
+}
+
+/* Four that hang cost a tenant half of what it may have, and others nothing. */
+static void what_is_on_its_way_for_long_counts_as_slow(void **state) {
+    struct world *world = *state;
+    put_many(world, 0, 64);
+    turn(world);
+    assert_int_equal(world->state.places->taken_slow, 0);
+    for (size_t i = 0; i < begun_count; i++)
+        begun[i]->began_ms = 0;
+    webhooks_places_look(&world->state);
+    assert_int_equal(world->state.places->taken_slow, 64);
+    are_slow[1] = true;
+    put_many(world, 1, 10);
+    put_many(world, 2, 10);
+    turn(world);
+    assert_int_equal(begun_of(world, 1), 0);
+    assert_int_equal(begun_of(world, 2), 10);
+    end(world, 0);
+    assert_int_equal(world->state.places->taken_slow, 64);
+    assert_int_equal(begun_of(world, 1), 1);
+}
+
+static void what_is_tried_again_is_not_starved(void **state) {
+    struct world *world = *state;
+    world->configs[0].in_flight_max = 1;
+    struct webhooks_send *replay = put(world, 0, WEBHOOKS_REPLAY);
+    struct webhooks_send *retry = put(world, 0, WEBHOOKS_RETRY);
+    put_many(world, 0, 100);
+    turn(world);
+    size_t retry_turn = 0, replay_turn = 0;
+    for (size_t i = 1; i <= 32; i++) {
+        retry_turn = begun[0] == retry ? i : retry_turn;
+        replay_turn = begun[0] == replay ? i : replay_turn;
         end(world, 0);
-    assert_in_range(begun_of(world, 4), 9, 11);
+    }
+    assert_in_range(retry_turn, 1, 4);
+    assert_in_range(replay_turn, 1, 16);
 }
 
 static void what_health_forbids_waits_until_it_is_woken(void **state) {
@@ -213,19 +277,21 @@ static void what_health_forbids_waits_until_it_is_woken(void **state) {
     assert_int_equal(begun_count, 4);
 }
 
-static void slow_ones_share_half_of_the_places(void **state) {
+static void slow_ones_share_half_of_what_their_tenant_may_have(void **state) {
     struct world *world = *state;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 3; i++) {
         are_slow[i] = true;
         put_many(world, i, 60);
     }
     turn(world);
-    assert_int_equal(begun_count, PLACES_SLOW_MAX);
-    put_many(world, 4, 60);
+    assert_int_equal(begun_count, PLACES_MAX / 4);
+    put_many(world, 3, 60);
     turn(world);
-    assert_int_equal(begun_of(world, 4), 60);
+    assert_int_equal(begun_of(world, 3), 60);
+    size_t slow = begun_count - 60;
     end(world, 0); /* one of theirs: another of them has its place */
-    assert_int_equal(begun_count, PLACES_SLOW_MAX + 60);
+    assert_in_range(begun_count - 60, slow - 1, slow);
+    assert_true(world->state.places->taken_slow <= PLACES_SLOW_MAX);
 }
 
 static void replays_share_a_quarter(void **state) {
@@ -250,6 +316,20 @@ static void a_rate_holds_back_what_is_too_much(void **state) {
     put_many(world, 2, 5);
     SUPPORT_LOOP_UNTIL(world->loop, begun_of(world, 1) == 5 && begun_of(world, 2) == 5);
     assert_int_equal(begun_of(world, 0), 1);
+}
+
+static void rates_of_many_are_looked_at_by_the_timer_alone(void **state) {
+    struct world *world = *state;
+    for (size_t i = 0; i < 8; i++) {
+        world->configs[i].rate_per_minute = 1;
+        put_many(world, i, 100);
+    }
+    turn(world);
+    assert_int_equal(begun_count, 8);
+    for (size_t i = 0; i < 8; i++)
+        put_many(world, i, 20);
+    /* Not each for each. */
+    assert_true(world->state.places->looked < 100);
 }
 
 static void what_could_not_begin_is_the_first_to_begin_again(void **state) {
@@ -301,7 +381,12 @@ int main(void) {
         TEST(an_endpoint_has_no_more_than_its_cap),
         TEST(places_are_given_in_turns_over_tenants),
         TEST(what_health_forbids_waits_until_it_is_woken),
-        TEST(slow_ones_share_half_of_the_places),
+        TEST(who_comes_late_finds_places),
+        TEST(who_has_not_answered_has_two_places),
+        TEST(what_is_on_its_way_for_long_counts_as_slow),
+        TEST(what_is_tried_again_is_not_starved),
+        TEST(slow_ones_share_half_of_what_their_tenant_may_have),
+        TEST(rates_of_many_are_looked_at_by_the_timer_alone),
         TEST(replays_share_a_quarter),
         TEST(a_rate_holds_back_what_is_too_much),
         TEST(what_could_not_begin_is_the_first_to_begin_again),
