@@ -131,8 +131,11 @@ test('a receiver that heals its gaps applies each event once, in order', async (
   await compare((await receiver.state()).applied);
 
   await startAfresh();
-  const asked = await api.post(`/api/webhooks/${webhook.id}/replay`, { after: 'start' });
-  assert.equal(asked.status, 202, asked.text);
+  /* It hears that it was enabled behind the answer to that. */
+  const asked = await eventually('a replay has begun', async () => {
+    const answer = await api.post(`/api/webhooks/${webhook.id}/replay`, { after: 'start' });
+    return answer.status === 202 && answer;
+  });
   await eventually('the replay is done', async () => {
     const task = await api.get(`/api/work/${asked.body.task}`);
     return task.body.state === 'done';

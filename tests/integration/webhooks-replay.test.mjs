@@ -41,18 +41,27 @@ async function world(t, api, { hook = {}, answer } = {}) {
       const task = (await api.get(`/api/work/${id}`)).body;
       return task.state === state && task;
     });
+  /** A webhook hears that it was enabled behind the answer to that. */
   const begin = async (body) => {
-    const answer = await replay(body);
+    const answer = await eventually('it is enabled', async () => {
+      const answer = await replay(body);
+      return answer.status !== 409 && answer;
+    });
     assert.equal(answer.status, 202, answer.text);
     return answer.body.task;
   };
+  const stats = async () => (await api.get(`/api/webhooks/${webhook.id}/stats`)).body;
   const rows = (options) => listDeliveries(api.server, api.token, webhook.id, options);
-  const delivered = (count, state) => untilDelivered(api.server, api.token, webhook.id, count, state);
+  const caughtUp = () => eventually('it stands at the end', async () => (await stats()).backlog === 0);
+  const delivered = async (count) => {
+    await untilDelivered(api.server, api.token, webhook.id, count);
+    await caughtUp();
+  };
   const replayed = async () => {
     const query = `&types=webhook.replayed&subject=webhooks/${webhook.id}`;
     return (await readFeed(api.server, api.token, { query })).events;
   };
-  return { ...api, posts, receiver, webhook, create, replay, begin, finished, rows, delivered, replayed };
+  return { ...api, posts, receiver, webhook, create, replay, begin, finished, rows, stats, caughtUp, delivered, replayed };
 }
 
 check('a range is sent again as it was, after a count that does nothing', async (t, api) => {
@@ -86,7 +95,7 @@ check('a range is sent again as it was, after a count that does nothing', async 
 });
 
 check('what has failed is sent again, and nothing else', async (t, api) => {
-  const { receiver, create, begin, finished, delivered, rows, replay } = await world(t, api, {
+  const { receiver, create, begin, finished, delivered, rows, replay, caughtUp } = await world(t, api, {
     answer: ({ body }) => (/[13]$/.test(body.data.title) ? ABORT : 200),
   });
   await create(5);
@@ -94,6 +103,7 @@ check('what has failed is sent again, and nothing else', async (t, api) => {
     const all = await rows();
     return all.length === 5 && all.every(({ state }) => state !== 'retrying');
   });
+  await caughtUp();
   assert.equal((await rows({ filter: 'state = "failed"' })).length, 2);
   receiver.answer = () => 200;
   receiver.deliveries.length = 0;
@@ -129,7 +139,11 @@ check('what was missed while it was off is sent, once, in one chain of cursors',
   await delivered(2);
   await turn(false);
   await create(3, 2);
-  const off = await replay({ missing: true });
+  const off = await eventually('it is off', async () => {
+    const answer = await replay({ missing: true });
+    if (answer.status === 202) await finished(answer.body.task);
+    return answer.status !== 202 && answer;
+  });
   assertRefused(off, 409);
   assert.match(off.body.message, /enable it first/);
   await turn(true);
@@ -174,6 +188,23 @@ check('a replay is cancelled, and what it leaves behind is gone', async (t, api)
   });
   for (const { payload } of told) assert.equal(payload.complete, false);
   await finished(await begin({ after: 'start', until: receiver.deliveries[0].body.cursor }));
+});
+
+check('what comes by itself is not sent by a replay, too', async (t, api) => {
+  const { receiver, create, replay, begin, finished, delivered } = await world(t, api, { hook: { maxInFlight: 1 } });
+  await create(2);
+  await delivered(2);
+  let release;
+  receiver.answer = () => new Promise((resolve) => (release ??= () => resolve(200)));
+  await create(3, 2);
+  await receiver.until('the first of them is on its way', (all) => all.length === 3);
+  assert.equal((await replay({ after: 'start', missing: true, dryRun: true })).body.count, 0);
+  assert.equal((await replay({ after: 'start', dryRun: true })).body.count, 2);
+  await finished(await begin({ after: 'start', missing: true }));
+  receiver.answer = () => 200;
+  release();
+  await delivered(5);
+  assert.deepEqual(titles(receiver.deliveries), numbered(5));
 });
 
 check('what fails in a replay is tried again like any other, and counted', async (t, api) => {
@@ -253,13 +284,12 @@ check('a replay ends when its webhook is switched off or deleted', async (t, api
 });
 
 check('a replay rests while the breaker is open', async (t, api) => {
-  const { receiver, webhook, create, begin, get, delivered, post, finished } = await world(t, api);
-  const breaker = async () => (await get(`/api/webhooks/${webhook.id}/stats`)).body.breaker;
+  const { receiver, webhook, create, begin, get, delivered, post, finished, stats } = await world(t, api);
   await create(1);
   await delivered(1);
   receiver.answer = () => 500;
   await create(12, 1);
-  await eventually('the breaker is open', async () => (await breaker()) === 'open');
+  await eventually('the breaker is open', async () => (await stats()).breaker === 'open');
   receiver.deliveries.length = 0;
   const task = await begin({ after: 'start' });
   await eventually('it has been put off', async () => {
@@ -339,6 +369,10 @@ test('a replay goes on after a restart, and after a kill', async (t) => {
   const webhook = await createWebhook(server, token, { url: receiver.url, types: ['posts.*'], maxInFlight: 1 });
   for (const title of numbered(COUNT)) await createRecord(server, token, 'posts', { title });
   await untilDelivered(server, token, webhook.id, COUNT);
+  await eventually('it stands at the end', async () => {
+    const stats = await server.request('GET', `/api/webhooks/${webhook.id}/stats`, undefined, { token });
+    return stats.body.backlog === 0;
+  });
   const former = new Map(receiver.deliveries.map(({ id, text }) => [id, text]));
 
   /** Half of it is sent and recorded, what follows is not answered; then the server ends. */

@@ -23,6 +23,7 @@ struct asking {
     struct webhooks_config *config; /* referenced while it is counted */
     struct bk_slice webhook;
     struct webhooks_replay_range range;
+    uint64_t stands_at; /* all up to it has come to its endpoint, or passed by */
     bool is_dry;
     bool begins_with_failed; /* right before the oldest of those: looked up on a reader */
     /* The task. */
@@ -213,8 +214,12 @@ static enum bk_status read_bounds(struct asking *asking) {
         if (bk_json_get(request->json, BK_SLICE("until")) != NULL)
             bk_problems_add(&request->problems, BK_SLICE("until"), "validation_invalid_value",
                             "Must not be before `after`.");
-        range->until = range->after;
     }
+    /* What is behind that comes by itself. */
+    if (range->until > asking->stands_at)
+        range->until = asking->stands_at;
+    if (range->until < range->after)
+        range->until = range->after;
     return status;
 }
 
@@ -409,6 +414,14 @@ static void find(struct asking *asking) {
 
 /* --- the request ------------------------------------------------------------------------------ */
 
+/* Nothing comes to one that is switched off. */
+static uint64_t standing_of(const struct webhooks_endpoint *endpoint) {
+    if (!endpoint->config->is_enabled)
+        return UINT64_MAX;
+    uint64_t passed = endpoint->is_open ? bk_position_facts(&endpoint->position).acknowledged : 0;
+    return passed > endpoint->ended ? passed : endpoint->ended;
+}
+
 void webhooks_replay_many(struct bk_request *request) {
     const struct bk_module_context *context = request->module;
     struct asking *asking = bk_arena_alloc_zero(&request->arena, sizeof *asking);
@@ -423,6 +436,7 @@ void webhooks_replay_many(struct bk_request *request) {
     asking->state = context->state;
     asking->config = endpoint->config;
     asking->webhook = id;
+    asking->stands_at = standing_of(endpoint);
     refuse_unknown_names(request);
     asking->is_dry = read_flag(request, BK_SLICE("dryRun"));
     asking->range.is_missing = read_flag(request, BK_SLICE("missing"));
