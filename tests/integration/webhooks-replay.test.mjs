@@ -61,7 +61,8 @@ async function world(t, api, { hook = {}, answer } = {}) {
     const query = `&types=webhook.replayed&subject=webhooks/${webhook.id}`;
     return (await readFeed(api.server, api.token, { query })).events;
   };
-  return { ...api, posts, receiver, webhook, create, replay, begin, finished, rows, stats, caughtUp, delivered, replayed };
+  const asks = { replay, begin, finished, rows, stats, caughtUp, delivered, replayed };
+  return { ...api, posts, receiver, webhook, create, ...asks };
 }
 
 check('a range is sent again as it was, after a count that does nothing', async (t, api) => {
