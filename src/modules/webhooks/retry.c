@@ -33,6 +33,9 @@ enum {
     PAYLOAD_BYTES_MAX = 16 * 1024, /* type and subject have maxima of their own */
     RESULT_BYTES_MAX = 64 * 1024,  /* each byte of an answer may be escaped */
     BUSY_DELAY_MS = 1000,
+    LANE_RUNNING_MAX = 8,    /* of an endpoint, whatever its cap is */
+    ALL_RUNNING_MAX = 128,   /* half of the places of work; past it an endpoint has one … */
+    ALL_RUNNING_LAST = 192,  /* … and past that none is begun */
     AWAY_DELAY_MS = 60 * 1000, /* its endpoint is off, and its lane is not paused yet */
     PIN_LOOK_MS = 30 * 1000,
     TASK_TIMEOUT_MS = WEBHOOKS_TIMEOUT_MAX_MS + 30 * 1000,
@@ -51,6 +54,7 @@ struct webhooks_retries {
 
 struct retry {
     struct webhooks_send send;
+    struct webhooks_state *state;
     struct bk_work_task *task;
     struct bk_list link;
     uint32_t failed; /* attempts so far, counted by the schedule */
@@ -233,6 +237,7 @@ static void write_result(struct bk_buffer *out, const char *state,
 }
 
 static void free_retry(struct retry *retry) {
+    retry->state->retry_count--;
     bk_list_remove(&retry->link);
     bk_free(retry);
 }
@@ -320,6 +325,8 @@ static void begin(struct bk_work_task *task, struct webhooks_endpoint *endpoint,
     bool is_replay = bk_slice_ends_with(task->lane, BK_SLICE("/replay"));
     struct retry *retry = bk_alloc_zero(sizeof *retry);
     memcpy(retry->event, payload->event.data, sizeof retry->event);
+    retry->state = endpoint->of->state;
+    retry->state->retry_count++;
     retry->task = task;
     /* By the schedule: those that are in the row since the task was added count, too. */
     retry->failed = payload->failed + row->attempts - payload->attempts;
@@ -338,6 +345,17 @@ static void begin(struct bk_work_task *task, struct webhooks_endpoint *endpoint,
     webhooks_queue_put(&retry->send);
 }
 
+/* What waits in the queue has a place of work, too: mails and jobs want some. */
+static bool is_full(const struct webhooks_state *state, const struct webhooks_endpoint *endpoint) {
+    bool has_any = !bk_list_is_empty(&endpoint->retries->running);
+    return state->retry_count >= (has_any ? ALL_RUNNING_MAX : ALL_RUNNING_LAST);
+}
+
+static void rest_for_others(struct bk_work_task *task, const struct webhooks_state *state) {
+    bk_work_lane_rest(state->context->work, task->tenant, task->lane, BUSY_DELAY_MS);
+    bk_work_postpone(task, 0);
+}
+
 static void dispatch(struct bk_work_task *task, const struct payload *payload,
                      const struct webhooks_state *state) {
     struct webhooks_endpoint *endpoint =
@@ -351,6 +369,8 @@ static void dispatch(struct bk_work_task *task, const struct payload *payload,
         bk_work_postpone(task, BUSY_DELAY_MS);
     else if (!endpoint->config->is_enabled || endpoint->is_gone)
         bk_work_postpone(task, AWAY_DELAY_MS);
+    else if (is_full(state, endpoint))
+        rest_for_others(task, state);
     else
         begin(task, endpoint, payload, &row);
 }
@@ -407,6 +427,17 @@ static void fill_untold(const struct bk_work_end *end, int64_t now_ms,
     attempt->result = end->outcome == BK_WORK_DEAD ? result : NULL;
 }
 
+/* What has arrived meanwhile, by a replay, has arrived: what comes behind that is in its list. */
+static enum bk_status keep_delivered(struct bk_transaction *transaction,
+                                     struct webhooks_attempt *attempt) {
+    struct row row = {.attempts = 0};
+    enum bk_status status =
+        read_row(bk_transaction_connection(transaction), attempt->sequence, attempt->webhook, &row);
+    if (row.is_delivered)
+        attempt->state = WEBHOOKS_DELIVERED;
+    return status == BK_END ? BK_OK : status;
+}
+
 /* With how many attempts it took. */
 static enum bk_status tell_exhausted(struct bk_transaction *transaction,
                                      struct webhooks_attempt *attempt) {
@@ -442,7 +473,9 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
         fill_untold(end, bk_transaction_now_ms(transaction), &attempt, &result);
     if (end->outcome == BK_WORK_DEAD)
         attempt.state = WEBHOOKS_FAILED; /* cancelled while it was sent */
-    status = webhooks_delivery_write(transaction, &attempt);
+    status = keep_delivered(transaction, &attempt);
+    if (status == BK_OK)
+        status = webhooks_delivery_write(transaction, &attempt);
     if (status == BK_OK && attempt.state == WEBHOOKS_FAILED)
         status = tell_exhausted(transaction, &attempt);
     return status;
@@ -450,15 +483,15 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
 
 /* --- lanes ------------------------------------------------------------------------------------ */
 
-/* Those that wait for the endpoint's rate have places that others want. */
+/* Those that hang, or wait for the endpoint's rate, have places of work that others want. */
 static uint32_t running_max(const struct webhooks_endpoint *endpoint) {
     const struct webhooks_config *config = endpoint->config;
     uint32_t a_second = 1 + config->rate_per_minute / 60;
+    uint32_t max = config->in_flight_max < LANE_RUNNING_MAX ? config->in_flight_max
+                                                            : LANE_RUNNING_MAX;
     if (webhooks_health_is_narrow(endpoint))
         return 1;
-    if (config->rate_per_minute > 0 && a_second < config->in_flight_max)
-        return a_second;
-    return config->in_flight_max;
+    return config->rate_per_minute > 0 && a_second < max ? a_second : max;
 }
 
 void webhooks_retry_configure(struct webhooks_endpoint *endpoint) {

@@ -60,7 +60,8 @@ struct webhooks_state {
     void *stopped_user;
     struct bk_subscription changes; /* "_webhooks.*", see endpoint.c */
     struct bk_metrics_source metrics;
-    struct webhooks_places *places;                  /* queue.c: of all tenants */
+    struct webhooks_places *places; /* queue.c: of all tenants */
+    uint32_t retry_count; /* retry.c: tasks that are in the queue or sent, of all tenants */
     uint64_t attempts, delivered, failed, exhausted; /* ever */
 };
 
@@ -240,6 +241,9 @@ struct webhooks_tenant *webhooks_tenant_of(const struct webhooks_state *state,
 struct webhooks_endpoint *webhooks_endpoint_find(const struct webhooks_state *state,
                                                  const struct bk_tenant *tenant,
                                                  struct bk_slice id);
+/* Makes, changes or drops it as its record says now, which the bus brings about as well, a moment
+ * later. Not in the done of the write itself: the journal's end is not known to the loop by then. */
+void webhooks_endpoint_apply(struct webhooks_tenant *own, struct bk_slice id);
 /* While something of it is under way; holds its tenant, too. */
 void webhooks_endpoint_ref(struct webhooks_endpoint *endpoint);
 void webhooks_endpoint_unref(struct webhooks_endpoint *endpoint);
