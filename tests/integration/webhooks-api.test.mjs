@@ -220,15 +220,14 @@ check('off and on, each is an event, once', async ({ make, patch, get }) => {
   const path = `${HOOKS}/${id}`;
   const lane = async () =>
     (await get('/api/work/lanes?perPage=200')).body.items.find(({ lane: name }) => name === `webhooks/${id}`);
-  assert.equal(await lane(), undefined);
   const off = (await patch(path, { enabled: false })).body;
   assert.equal(off.disabledReason, 'manual');
-  assert.equal((await lane()).state, 'paused', 'what waits to be tried again rests');
+  await eventually('what waits to be tried again rests', async () => (await lane())?.state === 'paused');
   const again = (await patch(path, { enabled: false })).body;
   assert.equal(again.disabledAt, off.disabledAt);
   const on = (await patch(path, { enabled: true })).body;
   assert.deepEqual([on.enabled, on.disabledReason, on.disabledAt], [true, '', '']);
-  assert.equal(await lane(), undefined);
+  await eventually('it goes on', async () => (await lane()) === undefined);
   await patch(path, { enabled: true });
   const { events } = (await get(`/api/events?types=webhook.*&subject=webhooks/${id}`)).body;
   assert.deepEqual(
@@ -331,6 +330,7 @@ check('a test is signed, sent now, and answered with how it went', async (api, t
   assert.deepEqual(await listDeliveries(api.server, api.token, hook.id), [], 'leaves no delivery');
   const { events } = (await api.get('/api/events?types=webhook.test')).body;
   assert.deepEqual(events, [], 'is in no journal');
+  assertProblems(await api.post(path, { type: 'posts.created' }), { type: 'validation_unknown_name' });
   assertRefused(await api.post(`${HOOKS}/nonesuchnonesuc/test`), 404);
 });
 
@@ -356,24 +356,39 @@ check('rotated, the former secret signs as well, for a while', async (api, t) =>
   assert.ok(day > 86_000_000 && day <= 86_400_000, previousUntil);
   await api.post(`${HOOKS}/${hook.id}/test`);
   assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [hook.secret, secret]), [true, true]);
+  const told = (await api.get(`${HOOKS}/${hook.id}/stats`)).body.previousUntil;
+  assert.equal(told, previousUntil);
+
+  const hasty = await api.post(path, {});
+  assertRefused(hasty, 409);
+  assert.match(hasty.body.message, /until 2.*Z.*"force":true.*"graceMs":0/);
+  await api.post(`${HOOKS}/${hook.id}/test`);
+  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [hook.secret, secret]), [true, true]);
+  const forced = (await api.post(path, { force: true })).body;
+  await api.post(`${HOOKS}/${hook.id}/test`);
+  const all = [hook.secret, secret, forced.secret];
+  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), all), [false, true, true]);
 
   const given = `whsec_${Buffer.alloc(32, 9).toString('base64')}`;
   const last = (await api.post(path, { secret: given, graceMs: 0 })).body;
   assert.deepEqual([last.secret, last.previousUntil], [given, undefined]);
   await api.post(`${HOOKS}/${hook.id}/test`);
-  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [secret, given]), [false, true]);
+  assert.deepEqual(verifiedWith(receiver.deliveries.at(-1), [secret, forced.secret, given]), [false, false, true]);
+  assert.equal((await api.get(`${HOOKS}/${hook.id}/stats`)).body.previousUntil, '');
+  assert.equal((await api.post(path)).status, 200, 'nothing is cut off by it');
 
   const { events } = (await api.get(`/api/events?types=webhook.rotated&subject=webhooks/${hook.id}`)).body;
   assert.deepEqual(
     events.map(({ payload }) => Object.keys(payload)),
-    [['webhook', 'previousUntil'], ['webhook']],
+    [['webhook', 'previousUntil'], ['webhook', 'previousUntil'], ['webhook'], ['webhook', 'previousUntil']],
   );
   assertProblems(
-    await api.post(path, { secret: 'hush', graceMs: 2592000001, grace: 1 }),
+    await api.post(path, { secret: 'hush', graceMs: 2592000001, grace: 1, force: 1 }),
     {
       secret: 'validation_invalid_secret',
       graceMs: 'validation_invalid_number',
       grace: 'validation_unknown_name',
+      force: 'validation_invalid_type',
     },
     'The secret cannot be changed like this.',
   );
@@ -445,6 +460,7 @@ check('what an endpoint is like now is told by stats and by metrics', async (api
     nextAttempt: '',
     problem: '',
     failingSince: '',
+    previousUntil: '',
     missed: null,
   });
   for (const title of ['good', 'bad', 'good']) await api.create('counted', { title });
@@ -457,15 +473,17 @@ check('what an endpoint is like now is told by stats and by metrics', async (api
   assert.ok(after.latencyMs.p50 <= after.latencyMs.p99);
   assert.ok(Date.parse(after.nextAttempt) > Date.now() - 60_000, after.nextAttempt);
 
-  const { text } = await api.get('/metrics');
   const labels = `{tenant="default",webhook="${hook.id}"}`;
-  for (const line of [
+  const lines = [
     `bakend_webhook_attempts_total${labels} 3`,
     `bakend_webhook_failures_total${labels} 1`,
     `bakend_webhook_backlog_events${labels} 0`,
     `bakend_webhook_oldest_seconds${labels} 0.000`,
-  ])
-    assert.ok(text.includes(`\n${line}\n`), line);
+  ];
+  const text = await eventually('metrics tell the same', async () => {
+    const metrics = await api.get('/metrics');
+    return lines.every((line) => metrics.text.includes(`\n${line}\n`)) && metrics.text;
+  });
   for (const name of ['webhooks_sending', 'webhooks_attempts_total', 'webhooks_delivered_total'])
     assert.match(text, new RegExp(`\nbakend_${name} \\d+\n`));
   const quantile = labels.replace('}', ',quantile="0.99"}');

@@ -252,8 +252,7 @@ static void drop(struct webhooks_endpoint *endpoint, bool forgets_position) {
         destroy(endpoint);
 }
 
-/* As its record says now. */
-static void apply(struct webhooks_tenant *own, struct bk_slice id) {
+void webhooks_endpoint_apply(struct webhooks_tenant *own, struct bk_slice id) {
     struct webhooks_endpoint *endpoint = bk_map_get(&own->by_id, id);
     struct webhooks_config *config = NULL;
     enum bk_status status = webhooks_config_read(own->state, own->tenant, id, &config);
@@ -284,7 +283,7 @@ static enum bk_status on_change(struct bk_subscription *subscription, struct bk_
     size_t slash = bk_slice_find(id, '/');
     if (own == NULL || slash + 1 + WEBHOOKS_ID_BYTES != id.length)
         return BK_OK;
-    apply(own, bk_slice_make(id.data + slash + 1, WEBHOOKS_ID_BYTES));
+    webhooks_endpoint_apply(own, bk_slice_make(id.data + slash + 1, WEBHOOKS_ID_BYTES));
     return BK_OK;
 }
 
@@ -319,7 +318,7 @@ enum bk_status webhooks_endpoints_open(struct webhooks_state *state, struct bk_t
     enum bk_status status = read_ids(own, &ids);
     if (status == BK_OK)
         for (size_t at = 0; at < ids.length; at += WEBHOOKS_ID_BYTES)
-            apply(own, bk_slice_make(ids.data + at, WEBHOOKS_ID_BYTES));
+            webhooks_endpoint_apply(own, bk_slice_make(ids.data + at, WEBHOOKS_ID_BYTES));
     bk_buffer_fini(&ids);
     webhooks_retry_open(own);
     if (status == BK_OK)

@@ -216,6 +216,7 @@ static const struct bk_route routes[] = {
      .access = BK_ACCESS_SUPERUSER,
      .scope = "webhooks:write",
      .body_max_bytes = 4096,
+     .has_json_body = true,
      .summary = "Sends a signed event webhook.test to the endpoint, now, and answers how it went.",
      .tag = "webhooks",
      .handle = webhooks_test},
@@ -225,9 +226,9 @@ static const struct bk_route routes[] = {
      .scope = "webhooks:write",
      .body_max_bytes = WEBHOOKS_BODY_BYTES_MAX,
      .has_json_body = true,
-     .summary =
-         "Draws another secret, {secret, graceMs}; the answer has it, this one time. The former "
-         "one signs as well for 24 hours, or for graceMs.",
+     .summary = "Draws another secret, {secret, graceMs, force}; the answer has it, this one time. "
+                "The former "
+                "one signs as well for 24 hours, or for graceMs.",
      .tag = "webhooks",
      .handle = webhooks_rotate},
     {.method = BK_POST,

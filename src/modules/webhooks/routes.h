@@ -20,12 +20,15 @@ struct webhooks_task {
     bool gives_ed25519, wants_ed25519;
     struct bk_slice given_secret;
     struct webhooks_keys keys;
-    bool shows_secret;         /* the answer has it, this one time */
+    bool shows_secret; /* the answer has it, this one time */
+    bool forces;
     int64_t previous_until_ms; /* of a rotation, wall time; 0: the former secret is worthless */
     size_t body_length; /* of the body without an id, which is drawn again when it is taken */
     uint32_t draws;
     /* Set by a companion, on the writer, of its last run: why it fails. */
     const char *refusal;
+    enum bk_status refusal_status;
+    char refusal_text[300];
     bool is_taken; /* another endpoint's id has this tail */
     struct bk_call call;
     void (*answered)(struct webhooks_task *task); /* in place of passing the answer on */
@@ -36,6 +39,8 @@ struct webhooks_task {
 struct webhooks_task *webhooks_task_begin(struct bk_request *request);
 /* The record that the path names. False: the request was answered. */
 bool webhooks_task_find(struct webhooks_task *task);
+/* Its endpoint, as the record says now. NULL: there is none. */
+struct webhooks_endpoint *webhooks_task_endpoint(struct webhooks_task *task);
 /* Calls for it; the answer is the request's. */
 void webhooks_task_call(struct webhooks_task *task, enum bk_method method);
 /* A new seed, if the task wants one, and the members of the record that tell of it. */

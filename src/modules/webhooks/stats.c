@@ -12,7 +12,7 @@ enum { COUNT_MAX = 10000 };
 struct asking {
     struct webhooks_task *task;
     struct bk_read read;
-    int64_t retrying, failed, missed_after, missed_until, failing_since_ms;
+    int64_t retrying, failed, missed_after, missed_until, failing_since_ms, previous_until_ms;
     char next_attempt[BK_TIME_TEXT_BYTES];
     size_t next_attempt_length;
 };
@@ -45,9 +45,9 @@ static enum bk_status count(struct bk_connection *connection, struct asking *ask
 }
 
 static enum bk_status read_state(struct bk_connection *connection, struct asking *asking) {
-    const struct bk_sql sql =
-        bk_sql_make(BK_SLICE("SELECT missedAfter, iif(isOff, 0, missedUntil), failingSince "
-                             "FROM _webhookStates WHERE webhook = ?1"));
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("SELECT missedAfter, iif(isOff, 0, missedUntil), failingSince, previousUntil "
+                 "FROM _webhookStates WHERE webhook = ?1"));
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
@@ -58,6 +58,7 @@ static enum bk_status read_state(struct bk_connection *connection, struct asking
         asking->missed_after = bk_statement_int(statement, 0);
         asking->missed_until = bk_statement_int(statement, 1);
         asking->failing_since_ms = bk_statement_int(statement, 2);
+        asking->previous_until_ms = bk_statement_int(statement, 3);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
@@ -126,8 +127,7 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     struct webhooks_task *task = asking->task;
     struct bk_request *request = task->request;
     struct bk_buffer *out = &request->out;
-    const struct webhooks_endpoint *endpoint =
-        webhooks_endpoint_find(task->state, request->tenant, task->id);
+    const struct webhooks_endpoint *endpoint = webhooks_task_endpoint(task);
     webhooks_task_end(task);
     if (status != BK_OK || endpoint == NULL) {
         bk_answer_error(request, status == BK_OK ? BK_BUSY : status, NULL);
@@ -142,9 +142,12 @@ static void on_done(struct bk_read *read, enum bk_status status) {
                                     : bk_slice_from(webhooks_no_secret));
     bk_json_write_member_int(out, BK_SLICE("retrying"), asking->retrying);
     bk_json_write_member_int(out, BK_SLICE("failed"), asking->failed);
-    bk_json_write_member_string(out, BK_SLICE("nextAttempt"),
-                                bk_slice_make(asking->next_attempt, asking->next_attempt_length));
+    bk_json_write_member_string(
+        out, BK_SLICE("nextAttempt"),
+        bk_slice_make(asking->next_attempt, task->was_enabled ? asking->next_attempt_length : 0));
     write_time(out, BK_SLICE("failingSince"), asking->failing_since_ms);
+    write_time(out, BK_SLICE("previousUntil"),
+               asking->previous_until_ms > bk_clock_wall_ms() ? asking->previous_until_ms : 0);
     write_missed(out, asking);
     bk_buffer_append_char(out, '}');
     bk_answer(request, 200);

@@ -15,6 +15,8 @@
 #include "bakend/clock.h"
 #include "bakend/id.h"
 
+#include <stdio.h>
+
 const char webhooks_no_secret[] =
     "Its secret cannot be read with this instance key, so nothing is sent: bring back the key, or "
     "make another secret by POST /api/webhooks/{id}/rotate.";
@@ -24,8 +26,7 @@ const char webhooks_no_secret[] =
 /* The endpoint of the record that was found. NULL: the request was answered. */
 static struct webhooks_endpoint *find_endpoint(struct webhooks_task *task) {
     struct bk_request *request = task->request;
-    struct webhooks_endpoint *endpoint =
-        webhooks_endpoint_find(task->state, request->tenant, task->id);
+    struct webhooks_endpoint *endpoint = webhooks_task_endpoint(task);
     if (endpoint != NULL && task->state->channel != NULL)
         return endpoint;
     webhooks_task_end(task);
@@ -101,11 +102,25 @@ static void on_tested(struct webhooks_send *send) {
     bk_answer(request, 200);
 }
 
+/* What is sent is always the same. False: the request was answered. */
+static bool is_empty(struct webhooks_task *task) {
+    struct bk_request *request = task->request;
+    const struct bk_json *json = request->json;
+    if (json == NULL || json->child == NULL)
+        return true;
+    bk_problems_add(&request->problems, json->child->key, "validation_unknown_name",
+                    "A test sends webhook.test and takes no members. For other types, send "
+                    "something again: POST /api/deliveries/{id}/replay.");
+    webhooks_task_end(task);
+    bk_answer_problems(request, BK_INVALID, "The test cannot be like this.");
+    return false;
+}
+
 void webhooks_test(struct bk_request *request) {
     struct webhooks_task *task = webhooks_task_begin(request);
     struct webhooks_endpoint *endpoint;
     struct testing *testing;
-    if (task == NULL || !webhooks_task_find(task))
+    if (task == NULL || !webhooks_task_find(task) || !is_empty(task))
         return;
     endpoint = find_endpoint(task);
     if (endpoint == NULL || !has_secret(task, endpoint))
@@ -141,6 +156,13 @@ static void read_grace(struct webhooks_task *task, const struct bk_json *json) {
                         "secret signs as well.");
 }
 
+static void read_force(struct webhooks_task *task, const struct bk_json *json) {
+    task->forces = json->boolean;
+    if (json->type != BK_JSON_BOOL)
+        bk_problems_add(&task->request->problems, BK_SLICE("force"), "validation_invalid_type",
+                        "Must be true or false.");
+}
+
 /* False: the request was answered. */
 static bool read_rotation(struct webhooks_task *task) {
     struct bk_request *request = task->request;
@@ -149,9 +171,11 @@ static bool read_rotation(struct webhooks_task *task) {
          member = member->next) {
         if (bk_slice_is(member->key, "secret"))
             webhooks_fields_read_secret(task, member);
+        else if (bk_slice_is(member->key, "force"))
+            read_force(task, member);
         else if (!bk_slice_is(member->key, "graceMs"))
             bk_problems_add(&request->problems, member->key, "validation_unknown_name",
-                            "There is no such name here, only: secret, graceMs.");
+                            "There is no such name here, only: secret, graceMs, force.");
     }
     read_grace(task, bk_json_get(json, BK_SLICE("graceMs")));
     if (request->problems.count == 0)
@@ -177,21 +201,44 @@ static enum bk_status emit_rotated(const struct webhooks_task *task,
     return bk_transaction_emit(transaction, &draft);
 }
 
+/* Of former secrets one signs: receivers that still have that one would be cut off unasked. */
+static bool may_rotate(struct webhooks_task *task, const struct webhooks_keys *keys,
+                       int64_t now_ms) {
+    char until[BK_TIME_TEXT_BYTES];
+    task->refusal = NULL;
+    if (task->forces || task->previous_until_ms == 0 || keys->previous_length == 0 ||
+        keys->previous_until_ms <= now_ms)
+        return true;
+    bk_time_format(until, keys->previous_until_ms, 'T');
+    snprintf(task->refusal_text, sizeof(task->refusal_text),
+             "The secret of before the last rotation signs until %.*s, and another rotation would "
+             "end that. Say {\"force\":true} if nobody has it any more, or {\"graceMs\":0} to end "
+             "all former ones now.",
+             (int)sizeof(until), until);
+    task->refusal = task->refusal_text;
+    task->refusal_status = BK_CONFLICT;
+    return false;
+}
+
 /* One that cannot be unsealed any more, since the instance key is another one, has no former
  * secret: this is the way out. */
 static enum bk_status on_rotate(struct bk_companion *companion, struct bk_transaction *transaction,
                                 struct bk_slice id) {
-    const struct webhooks_task *task = bk_container_of(companion, struct webhooks_task, companion);
+    struct webhooks_task *task = bk_container_of(companion, struct webhooks_task, companion);
     struct webhooks_keys keys;
     enum bk_status status = webhooks_keys_read(task->state, bk_transaction_connection(transaction),
                                                bk_transaction_tenant(transaction), id, &keys);
+    if (status == BK_OK && !may_rotate(task, &keys, bk_transaction_now_ms(transaction)))
+        status = BK_CONFLICT;
     if (status == BK_CORRUPT || status == BK_NOT_FOUND) {
         keys = (struct webhooks_keys){.has_seed = task->keys.has_seed};
         memcpy(keys.seed, task->keys.seed, sizeof(keys.seed));
         status = BK_OK;
     }
-    if (status != BK_OK)
+    if (status != BK_OK) {
+        bk_crypto_wipe(&keys, sizeof(keys));
         return status;
+    }
     keys.previous_length = task->previous_until_ms == 0 ? 0 : keys.secret_length;
     keys.previous_until_ms = task->previous_until_ms;
     memcpy(keys.previous, keys.secret, sizeof(keys.previous));

@@ -72,6 +72,13 @@ bool webhooks_task_find(struct webhooks_task *task) {
     return false;
 }
 
+/* Who has just changed it sees what came of that, though the bus may not have told it yet. */
+struct webhooks_endpoint *webhooks_task_endpoint(struct webhooks_task *task) {
+    struct bk_tenant *tenant = task->request->tenant;
+    webhooks_endpoint_apply(webhooks_tenant_of(task->state, tenant), task->id);
+    return webhooks_endpoint_find(task->state, tenant, task->id);
+}
+
 /* The answer of the call, and with it the secret, for this one time. */
 static void pass_on(struct webhooks_task *task) {
     struct bk_request *request = task->request;
@@ -112,7 +119,7 @@ static void on_done(struct bk_call *call) {
         task->answered(task);
     } else if (call->status >= 400 && task->refusal != NULL) {
         webhooks_task_end(task);
-        bk_answer_error(request, BK_LIMIT, task->refusal);
+        bk_answer_error(request, task->refusal_status, task->refusal);
     } else {
         pass_on(task);
     }
@@ -178,6 +185,7 @@ static enum bk_status judge_new(struct webhooks_task *task, struct bk_transactio
     if (status == BK_OK && there >= WEBHOOKS_ENDPOINTS_MAX) {
         task->refusal = "There are 10000 webhooks, which is as many as a tenant can have: delete "
                         "those that are not needed any more.";
+        task->refusal_status = BK_LIMIT;
         return BK_LIMIT;
     }
     if (status == BK_OK)
