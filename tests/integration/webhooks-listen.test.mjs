@@ -79,6 +79,7 @@ test('events are posted to a local server, signed, and a line is printed for eac
   const next = new Listener(t, api.server.data, ...args);
   await receiver.until('it went on', (all) => all.length === 3);
   verify(SECRET, receiver.deliveries[2]);
+  assert.ok(!next.stderr.includes(SECRET), 'who has given it knows it');
   assert.equal(receiver.deliveries[2].body.after, cursor);
   const line = await eventually('a line', () => next.lines.length === 1 && JSON.parse(next.lines[0]));
   assert.deepEqual([line.type, line.status, line.error], ['posts.created', 200, '']);

@@ -398,14 +398,23 @@ static int find_start(struct listen *listen) {
     return 200;
 }
 
-static int run(struct listen *listen) {
+/* A secret that was given is known, and may be one that matters: it stays out of logs. */
+static void say_start(const struct listen *listen) {
     struct bk_arena arena;
+    if (listen->secret != NULL) {
+        fprintf(stderr, "bakend: forwarding to %s, signed with --secret\n", listen->forward);
+        return;
+    }
+    bk_arena_init(&arena, SIGN_ARENA_BYTES_MAX);
+    fprintf(stderr, "bakend: forwarding to %s, signed with %.*s\n", listen->forward,
+            BK_SLICE_PRINT(webhooks_secret_text(&listen->config.keys, &arena)));
+    bk_arena_fini(&arena);
+}
+
+static int run(struct listen *listen) {
     int status = find_start(listen);
     if (status == 200) {
-        bk_arena_init(&arena, SIGN_ARENA_BYTES_MAX);
-        fprintf(stderr, "bakend: forwarding to %s, signed with %.*s\n", listen->forward,
-                BK_SLICE_PRINT(webhooks_secret_text(&listen->config.keys, &arena)));
-        bk_arena_fini(&arena);
+        say_start(listen);
         listen->context->is_patient = true;
         status = follow(listen);
     }
