@@ -105,7 +105,7 @@ describe('webhooks, when something is wrong', { concurrency: true }, () => {
 
   test('who fails is left alone', { concurrency: true }, async (t) => {
     const own = ['gone_410', 'gone_200', 'broken', 'aggregates', 'holes', 'timeouts', 'switched', 'deleted'];
-    const it = await start(t, [...own, 'overtaken', 'crowded']);
+    const it = await start(t, [...own, 'overtaken', 'crowded', 'moved']);
     await Promise.all([
       t.test('an endpoint that is gone, by 410', (t) => gone(t, it, { status: 410 })),
       t.test('an endpoint that is gone, by a header', (t) =>
@@ -118,6 +118,7 @@ describe('webhooks, when something is wrong', { concurrency: true }, () => {
       t.test('one that is switched off rests', (t) => switchedOff(t, it)),
       t.test('one that is deleted leaves nothing that waits', (t) => deleted(t, it)),
       t.test('what has arrived by a replay has arrived', (t) => overtaken(t, it)),
+      t.test('what a former address says is not of the present one', (t) => moved(t, it)),
       t.test('retries that hang have few of the places of work', (t) => crowded(t, it)),
     ]);
   });
@@ -406,6 +407,25 @@ async function overtaken(t, on) {
   });
   assert.equal(row.state, 'delivered');
   assert.equal((await it.told(id, 'webhook.exhausted')).length, 1, 'of the first attempt');
+}
+
+async function moved(t, on) {
+  const it = withCollection(on, 'moved');
+  const held = [];
+  const former = await startReceiver(t, { answer: () => new Promise((resolve) => held.push(resolve)) });
+  const present = await startReceiver(t);
+  const { id } = await it.webhook({ url: former.url });
+  await it.create('to the former one');
+  await eventually('it came', () => held.length === 1);
+  await it.patch(id, { url: present.url });
+  await it.create('between');
+  await present.untilIds(1);
+  held[0]({ status: 410 });
+  await eventually('it is noted', async () => (await it.rows(id, { filter: 'state = "retrying"' }))[0]);
+  await it.create('afterwards');
+  await present.untilIds(2);
+  assert.equal((await it.view(id)).enabled, true);
+  assert.deepEqual(await it.told(id, 'webhook.disabled'), []);
 }
 
 async function crowded(t, on) {

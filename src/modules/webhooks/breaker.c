@@ -5,9 +5,9 @@
  *   open ── 30 s, then twice as long each time, 10 min at most ──> half-open: one probe
  *   half-open ── it succeeds ──> closed                ── it fails ──> open
  *
- * What was on its way when the breaker opened says nothing new while it is open. An endpoint that
- * asks for time (429 or 503 with Retry-After) is no broken one: it gets that time, whatever the
- * breaker says, and the attempt is not counted. Nor is it slow for its silence afterwards.
+ * What was on its way when the breaker opened says nothing new, however long it takes. An endpoint
+ * that asks for time (429 or 503 with Retry-After) is no broken one: it gets that time, whatever
+ * the breaker says, and the attempt is not counted. Nor is it slow for its silence afterwards.
  */
 #include "breaker.h"
 
@@ -19,6 +19,7 @@ enum {
     PROBE_FIRST_MS = 30 * 1000,
     PROBE_MAX_MS = 10 * 60 * 1000,
     JITTER_PERCENT = 20,
+    SLACK_MS = 100, /* between the loop's clock and that of a request */
     SLOW_MS = 1000,
     SLOW_TIMEOUTS = 3,
     LATENCY_PARTS = 8, /* a new attempt is one of so many in the smoothed latency */
@@ -85,6 +86,12 @@ static void open_again(struct webhooks_breaker *breaker, uint64_t now_ms, uint64
     forget(breaker);
 }
 
+/* Of one that was on its way before a probe was allowed, nothing new is learned. */
+static bool is_of_before(const struct webhooks_breaker *breaker, uint64_t now_ms,
+                         const struct webhooks_result *result) {
+    return breaker->opens > 0 && now_ms + SLACK_MS < breaker->probe_ms + result->latency_ms;
+}
+
 /* It answered, whatever it said of the delivery. */
 static bool is_well(const struct webhooks_result *result) {
     return result->verdict == WEBHOOKS_OK || result->verdict == WEBHOOKS_STOP;
@@ -119,7 +126,7 @@ enum webhooks_breaker_change webhooks_breaker_report(struct webhooks_breaker *br
     if (asks_for_time(result))
         return pause_for(breaker, now_ms, result->retry_after_ms);
     breaker->timeouts = result->is_timeout ? breaker->timeouts + 1 : 0;
-    if (state == WEBHOOKS_OPEN)
+    if (state == WEBHOOKS_OPEN || is_of_before(breaker, now_ms, result))
         return WEBHOOKS_NO_CHANGE;
     if (state == WEBHOOKS_HALF_OPEN && is_well(result)) {
         webhooks_breaker_close(breaker);

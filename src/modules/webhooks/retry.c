@@ -33,9 +33,8 @@ enum {
     PAYLOAD_BYTES_MAX = 16 * 1024, /* type and subject have maxima of their own */
     RESULT_BYTES_MAX = 64 * 1024,  /* each byte of an answer may be escaped */
     BUSY_DELAY_MS = 1000,
-    LANE_RUNNING_MAX = 8,    /* of an endpoint, whatever its cap is */
-    ALL_RUNNING_MAX = 128,   /* half of the places of work; past it an endpoint has one … */
-    ALL_RUNNING_LAST = 192,  /* … and past that none is begun */
+    LANE_RUNNING_MAX = 8,      /* of an endpoint, whatever its cap is */
+    ALL_RUNNING_MAX = 192,     /* of 256 places of work; a tenant has no more than it leaves free */
     AWAY_DELAY_MS = 60 * 1000, /* its endpoint is off, and its lane is not paused yet */
     PIN_LOOK_MS = 30 * 1000,
     TASK_TIMEOUT_MS = WEBHOOKS_TIMEOUT_MAX_MS + 30 * 1000,
@@ -54,7 +53,7 @@ struct webhooks_retries {
 
 struct retry {
     struct webhooks_send send;
-    struct webhooks_state *state;
+    struct webhooks_tenant *of;
     struct bk_work_task *task;
     struct bk_list link;
     uint32_t failed; /* attempts so far, counted by the schedule */
@@ -237,7 +236,8 @@ static void write_result(struct bk_buffer *out, const char *state,
 }
 
 static void free_retry(struct retry *retry) {
-    retry->state->retry_count--;
+    retry->of->retry_count--;
+    retry->of->state->retry_count--;
     bk_list_remove(&retry->link);
     bk_free(retry);
 }
@@ -325,8 +325,9 @@ static void begin(struct bk_work_task *task, struct webhooks_endpoint *endpoint,
     bool is_replay = bk_slice_ends_with(task->lane, BK_SLICE("/replay"));
     struct retry *retry = bk_alloc_zero(sizeof *retry);
     memcpy(retry->event, payload->event.data, sizeof retry->event);
-    retry->state = endpoint->of->state;
-    retry->state->retry_count++;
+    retry->of = endpoint->of;
+    retry->of->retry_count++;
+    retry->of->state->retry_count++;
     retry->task = task;
     /* By the schedule: those that are in the row since the task was added count, too. */
     retry->failed = payload->failed + row->attempts - payload->attempts;
@@ -346,9 +347,8 @@ static void begin(struct bk_work_task *task, struct webhooks_endpoint *endpoint,
 }
 
 /* What waits in the queue has a place of work, too: mails and jobs want some. */
-static bool is_full(const struct webhooks_state *state, const struct webhooks_endpoint *endpoint) {
-    bool has_any = !bk_list_is_empty(&endpoint->retries->running);
-    return state->retry_count >= (has_any ? ALL_RUNNING_MAX : ALL_RUNNING_LAST);
+static bool is_full(const struct webhooks_tenant *own) {
+    return own->retry_count + own->state->retry_count >= ALL_RUNNING_MAX;
 }
 
 static void rest_for_others(struct bk_work_task *task, const struct webhooks_state *state) {
@@ -369,7 +369,7 @@ static void dispatch(struct bk_work_task *task, const struct payload *payload,
         bk_work_postpone(task, BUSY_DELAY_MS);
     else if (!endpoint->config->is_enabled || endpoint->is_gone)
         bk_work_postpone(task, AWAY_DELAY_MS);
-    else if (is_full(state, endpoint))
+    else if (is_full(endpoint->of))
         rest_for_others(task, state);
     else
         begin(task, endpoint, payload, &row);
@@ -450,6 +450,21 @@ static enum bk_status tell_exhausted(struct bk_transaction *transaction,
     return webhooks_exhausted_emit(transaction, attempt);
 }
 
+/* BK_END: it was deleted, and its deliveries go. */
+static enum bk_status find_webhook(struct bk_transaction *transaction, struct bk_slice webhook) {
+    const struct bk_sql sql =
+        bk_sql_make(BK_SLICE("SELECT 1 FROM _webhookStates WHERE webhook = ?1"));
+    struct bk_statement *statement;
+    enum bk_status status =
+        bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
+    if (status != BK_OK)
+        return status;
+    bk_statement_bind_text(statement, 1, webhook);
+    status = bk_statement_step(statement);
+    bk_statement_reset(statement);
+    return status;
+}
+
 static enum bk_status on_end(struct bk_transaction *transaction, const struct bk_work_end *end,
                              void *user) {
     struct bk_arena *arena = bk_transaction_arena(transaction);
@@ -460,6 +475,9 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
     bool is_over_before = end->outcome == BK_WORK_DONE && end->result.length == 0;
     if (status != BK_OK || is_over_before || !read_payload(end->payload, arena, &payload))
         return status;
+    status = find_webhook(transaction, payload.webhook);
+    if (status != BK_OK)
+        return status == BK_END ? BK_OK : status;
     struct webhooks_attempt attempt = {.webhook = payload.webhook,
                                        .event = payload.event,
                                        .type = payload.type,
@@ -487,8 +505,8 @@ static enum bk_status on_end(struct bk_transaction *transaction, const struct bk
 static uint32_t running_max(const struct webhooks_endpoint *endpoint) {
     const struct webhooks_config *config = endpoint->config;
     uint32_t a_second = 1 + config->rate_per_minute / 60;
-    uint32_t max = config->in_flight_max < LANE_RUNNING_MAX ? config->in_flight_max
-                                                            : LANE_RUNNING_MAX;
+    uint32_t max =
+        config->in_flight_max < LANE_RUNNING_MAX ? config->in_flight_max : LANE_RUNNING_MAX;
     if (webhooks_health_is_narrow(endpoint))
         return 1;
     return config->rate_per_minute > 0 && a_second < max ? a_second : max;

@@ -204,6 +204,7 @@ struct webhooks_tenant {
     uint64_t stopped_at;                /* … the journal's end */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */
     bool is_pinned;
+    uint32_t retry_count;       /* retry.c: tasks of it that are in the queue or sent */
     struct bk_timer *pin_timer; /* while it is */
 };
 
@@ -225,6 +226,7 @@ struct webhooks_endpoint {
     uint64_t last_sent;  /* the newest sequence that was handed to it: the next one's `after` */
     struct bk_list hand; /* hand.c: what it was handed and is not recorded, in order */
     struct webhooks_config *asked; /* whose types, subject and filter the open position has */
+    uint32_t generation;           /* another one where it was mended: another url, or off and on */
     uint32_t look_ups;    /* events that may have been recorded before the program ended … */
     uint64_t recorded_in; /* record.c: the last write that has something of it */
     bool has_returned;    /* something in hand was given back: how far it is stays as it is */
@@ -343,10 +345,12 @@ struct webhooks_send {
     /* The queue's and send.c's. */
     struct bk_list link;
     struct webhooks_sending *sending;
-    bool is_slow;       /* it counts among the slow ones */
-    struct bk_list age; /* among those that have not counted as slow yet … */
-    uint64_t began_ms;  /* … since then */
-    size_t held_bytes;  /* of its event, among those of all */
+    bool is_slow;        /* it counts among the slow ones */
+    bool is_late;        /* and since it is on its way for long */
+    uint32_t generation; /* of its endpoint, when it began */
+    struct bk_list age;  /* among those that have not counted as slow yet … */
+    uint64_t began_ms;   /* … since then */
+    size_t held_bytes;   /* of its event, among those of all */
 };
 void webhooks_places_init(struct webhooks_state *state);
 void webhooks_places_fini(struct webhooks_state *state);
@@ -366,6 +370,10 @@ uint32_t webhooks_places_taken(const struct webhooks_state *state);
 /* Waits for its turn, its places, its rate and its endpoint's health. done never before this
  * returns. */
 void webhooks_queue_put(struct webhooks_send *send);
+/* Counts the bytes of its event, which is read again in its turn where there is no room for them:
+ * of what is not put yet. And the end of that. */
+void webhooks_queue_hold(struct webhooks_send *send);
+void webhooks_queue_let_go(struct webhooks_send *send);
 /* Out of the queue, with BK_CANCELLED, now; of one that is being sent: a wish. */
 void webhooks_queue_cancel(struct webhooks_send *send);
 /* Something may begin now that could not: health, rate, config. */

@@ -133,6 +133,20 @@ static void what_was_on_its_way_when_it_opened_changes_nothing(void **state) {
     assert_int_equal(allows(), 0);
 }
 
+static void what_was_on_its_way_for_longer_than_that_is_no_probe(void **state) {
+    (void)state;
+    break_it();
+    uint64_t opened_ms = now_ms;
+    now_ms = webhooks_breaker_until_ms(&breaker) + 5000;
+    struct webhooks_result result = {.verdict = WEBHOOKS_AGAIN,
+                                     .is_timeout = true,
+                                     .latency_ms = (uint32_t)(now_ms - opened_ms + 1000)};
+    assert_int_equal(report(&result), WEBHOOKS_NO_CHANGE);
+    assert_int_equal(allows(), 1);
+    result.latency_ms = 5000;
+    assert_int_equal(report(&result), WEBHOOKS_HAS_OPENED);
+}
+
 static void each_probe_that_fails_doubles_the_pause_up_to_ten_minutes(void **state) {
     (void)state;
     uint64_t pause_ms = PROBE_MS;
@@ -292,6 +306,7 @@ int main(void) {
         cmocka_unit_test_setup(five_timeouts_in_a_row_open_it, begin),
         cmocka_unit_test_setup(one_probe_is_allowed_after_half_a_minute, begin),
         cmocka_unit_test_setup(what_was_on_its_way_when_it_opened_changes_nothing, begin),
+        cmocka_unit_test_setup(what_was_on_its_way_for_longer_than_that_is_no_probe, begin),
         cmocka_unit_test_setup(each_probe_that_fails_doubles_the_pause_up_to_ten_minutes, begin),
         cmocka_unit_test_setup(the_pause_is_spread_by_a_fifth, begin),
         cmocka_unit_test_setup(a_probe_that_succeeds_closes_it_and_all_is_forgotten, begin),
