@@ -56,7 +56,7 @@ enum bk_access {
 
 struct bk_route_parameter {
     const char *name;
-    const char *in;   /* "path", "query", "header" */
+    const char *in;   /* "path", "query", "header", "body"; "body!": a member that must be there */
     const char *type; /* "string", "integer", "boolean"; with a default: "integer=30" */
     const char *summary;
 };

@@ -573,6 +573,24 @@ check('what there was of a webhook goes with it', async (api, t) => {
   assertRefused(await api.get(`${HOOKS}/${hook.id}/stats`), 404);
 });
 
+check('the OpenAPI document knows what the bodies hold', async ({ get, post }) => {
+  const { paths } = (await get('/api/openapi.json')).body;
+  const schema = (path, method = 'post') => paths[path][method].requestBody.content['application/json'].schema;
+  const made = schema(HOOKS);
+  assert.deepEqual(made.required, ['url', 'types']);
+  assert.deepEqual(made.properties.types.items, { type: 'string' });
+  assert.equal(made.additionalProperties, false);
+  assert.equal(schema(`${HOOKS}/{id}`, 'patch').required, undefined);
+  assert.equal(schema(`${HOOKS}/{id}/rotate`).properties.graceMs.default, 86_400_000);
+  const members = Object.keys(made.properties);
+  const refused = await post(HOOKS, Object.fromEntries(members.map((name) => [name, []])));
+  for (const name of members) {
+    assert.ok(made.properties[name].description, name);
+    assert.ok(refused.body.data[name], `${name} is known`);
+    assert.notEqual(refused.body.data[name].code, 'validation_unknown_name', name);
+  }
+});
+
 check('a key that reads webhooks reads nothing else by their filters', async (api) => {
   const { key: token } = (await api.post('/api/api-keys', { name: 'monitor', scopes: ['webhooks:read'] })).body;
   const { id } = await api.make();

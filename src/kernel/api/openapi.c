@@ -49,11 +49,9 @@ static void write_operation_id(struct bk_buffer *out, const struct bk_route *rou
 }
 
 /* type: as a route's parameter declares it, "integer" or "integer=30". */
-static void write_schema(struct bk_buffer *out, struct bk_slice type) {
+static void write_type(struct bk_buffer *out, struct bk_slice type) {
     size_t at = bk_slice_find(type, '=');
     struct bk_slice name = bk_slice_make(type.data, at);
-    write_key(out, "schema");
-    bk_buffer_append_char(out, '{');
     bk_json_write_member_string(out, BK_SLICE("type"), name);
     if (at < type.length) {
         struct bk_slice value = bk_slice_make(type.data + at + 1, type.length - at - 1);
@@ -63,7 +61,6 @@ static void write_schema(struct bk_buffer *out, struct bk_slice type) {
         else
             bk_buffer_append_slice(out, value);
     }
-    bk_buffer_append_char(out, '}');
 }
 
 static void write_parameter(struct bk_buffer *out, struct bk_slice name, const char *in,
@@ -76,8 +73,10 @@ static void write_parameter(struct bk_buffer *out, struct bk_slice name, const c
         bk_json_write_member_bool(out, BK_SLICE("required"), true);
     if (summary != NULL)
         write_member(out, "description", summary);
-    write_schema(out, bk_slice_from(type == NULL ? "string" : type));
-    bk_buffer_append_char(out, '}');
+    write_key(out, "schema");
+    bk_buffer_append_char(out, '{');
+    write_type(out, bk_slice_from(type == NULL ? "string" : type));
+    bk_buffer_append_literal(out, "}}");
 }
 
 static const struct bk_route_parameter *declared(const struct bk_route *route,
@@ -88,6 +87,11 @@ static const struct bk_route_parameter *declared(const struct bk_route *route,
             bk_slice_equal(bk_slice_from(parameter->name), name))
             return parameter;
     return NULL;
+}
+
+/* "body", or "body!": it must be there. */
+static bool is_of_body(const struct bk_route_parameter *parameter) {
+    return strncmp(parameter->in, "body", strlen("body")) == 0;
 }
 
 static void write_parameters(struct bk_buffer *out, const struct bk_route *route) {
@@ -102,7 +106,7 @@ static void write_parameters(struct bk_buffer *out, const struct bk_route *route
                         parameter == NULL ? NULL : parameter->summary);
     }
     for (parameter = route->parameters; parameter != NULL && parameter->name != NULL; parameter++)
-        if (strcmp(parameter->in, "path") != 0)
+        if (strcmp(parameter->in, "path") != 0 && !is_of_body(parameter))
             write_parameter(out, bk_slice_from(parameter->name), parameter->in, parameter->type,
                             parameter->summary);
     bk_buffer_append_char(out, ']');
@@ -142,18 +146,58 @@ static bool has_request_body(const struct bk_route *route) {
            (route->method == BK_POST || route->method == BK_PUT || route->method == BK_PATCH);
 }
 
+static void write_member_schema(struct bk_buffer *out, const struct bk_route_parameter *member) {
+    struct bk_slice type = bk_slice_from(member->type);
+    bk_json_write_key(out, bk_slice_from(member->name));
+    bk_buffer_append_char(out, '{');
+    write_member(out, "description", member->summary);
+    write_type(out, type);
+    if (bk_slice_is(type, "array"))
+        bk_buffer_append_literal(out, ",\"items\":{\"type\":\"string\"}");
+    bk_buffer_append_char(out, '}');
+}
+
+/* An object of the members that the route names; of any, when it names none. */
+static void write_body_schema(struct bk_buffer *out, const struct bk_route *route) {
+    const struct bk_route_parameter *each;
+    bool has_members = false, has_required = false;
+    bk_buffer_append_literal(out, "{\"type\":\"object\"");
+    for (each = route->parameters; each != NULL && each->name != NULL; each++) {
+        if (!is_of_body(each))
+            continue;
+        if (!has_members)
+            bk_buffer_append_literal(out, ",\"properties\":{");
+        has_members = true;
+        write_member_schema(out, each);
+    }
+    if (has_members)
+        bk_buffer_append_literal(out, "},\"additionalProperties\":false");
+    for (each = route->parameters; each != NULL && each->name != NULL; each++) {
+        if (strcmp(each->in, "body!") != 0)
+            continue;
+        bk_buffer_append_slice(out, has_required ? BK_SLICE(",") : BK_SLICE(",\"required\":["));
+        has_required = true;
+        bk_json_write_string(out, bk_slice_from(each->name));
+    }
+    if (has_required)
+        bk_buffer_append_char(out, ']');
+    bk_buffer_append_char(out, '}');
+}
+
 static void write_body(struct bk_buffer *out, const struct bk_route *route) {
     if (!has_request_body(route))
         return;
     write_key(out, "requestBody");
-    if (route->has_json_body)
+    if (route->has_json_body) {
+        bk_buffer_append_literal(out, "{\"content\":{\"application/json\":{\"schema\":");
+        write_body_schema(out, route);
         bk_buffer_append_literal(
-            out, "{\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}},"
-                 "\"multipart/form-data\":{\"schema\":{\"type\":\"object\"}},"
+            out, "},\"multipart/form-data\":{\"schema\":{\"type\":\"object\"}},"
                  "\"application/x-www-form-urlencoded\":{\"schema\":{\"type\":\"object\"}}}}");
-    else
+    } else {
         bk_buffer_append_literal(out, "{\"content\":{\"application/json\":{},"
                                       "\"multipart/form-data\":{},\"*/*\":{}}}");
+    }
 }
 
 /* A route with the parameter `page` answers the contract's envelope. */

@@ -21,7 +21,7 @@
  * still in the journal and holds nothing in memory but its window.
  */
 #include "bakend/alloc.h"
-#include "webhooks.h"
+#include "routes.h"
 
 extern const struct bk_module bk_module_webhooks;
 
@@ -186,6 +186,7 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Makes a webhook, {url, types, …}; the answer has its secret, this one time.",
      .tag = "webhooks",
+     .parameters = webhooks_create_members,
      .handle = webhooks_create},
     {.method = BK_GET,
      .path = "/api/webhooks/{id}",
@@ -202,6 +203,7 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Changes a webhook; {\"enabled\":false} turns it off.",
      .tag = "webhooks",
+     .parameters = webhooks_update_members,
      .handle = webhooks_update},
     {.method = BK_DELETE,
      .path = "/api/webhooks/{id}",
@@ -230,6 +232,7 @@ static const struct bk_route routes[] = {
                 "The former "
                 "one signs as well for 24 hours, or for graceMs.",
      .tag = "webhooks",
+     .parameters = webhooks_rotate_members,
      .handle = webhooks_rotate},
     {.method = BK_POST,
      .path = "/api/webhooks/{id}/probe",
@@ -255,6 +258,7 @@ static const struct bk_route routes[] = {
      .has_json_body = true,
      .summary = "Sends again, {after, until, types, state, missing}, as a task; dryRun counts.",
      .tag = "webhooks",
+     .parameters = webhooks_replay_members,
      .handle = webhooks_replay_many},
     {.method = BK_GET,
      .path = "/api/deliveries",
@@ -309,12 +313,13 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
                                               &state->allowed_count, error);
     if (status == BK_OK)
         status = webhooks_schedule_parse(bk_slice_from(given->retry_schedule), state, error);
-    state->policy = (struct bk_outbound_policy){.name = "webhooks",
-                                                .allowed = state->allowed,
-                                                .allowed_count = state->allowed_count,
-                                                .denied_ports = mail_ports,
-                                                .denied_port_count = BK_COUNT_OF(mail_ports),
-                                                .connections_per_host_max = WEBHOOKS_IN_FLIGHT_MAX};
+    state->policy =
+        (struct bk_outbound_policy){.name = "webhooks",
+                                    .allowed = state->allowed,
+                                    .allowed_count = state->allowed_count,
+                                    .denied_ports = mail_ports,
+                                    .denied_port_count = BK_COUNT_OF(mail_ports),
+                                    .connections_per_host_max = 2 * WEBHOOKS_IN_FLIGHT_MAX};
     return status;
 }
 

@@ -61,6 +61,10 @@ void webhooks_fields_read_secret(struct webhooks_task *task, const struct bk_jso
  * actor may look at all. False: the request was answered. */
 bool webhooks_query_is_own(struct bk_request *request);
 
+/* bodies.c: members of bodies, for the OpenAPI document. */
+extern const struct bk_route_parameter webhooks_create_members[], webhooks_update_members[],
+    webhooks_rotate_members[], webhooks_replay_members[];
+
 /* enabling.c. Writer: what follows from an endpoint being off, or on again, in the transaction that
  * says so in its record; nothing when it was so before. */
 enum bk_status webhooks_enabling_write(const struct webhooks_state *state,
