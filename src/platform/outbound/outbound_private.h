@@ -46,7 +46,7 @@ struct bk_outbound_call {
     struct bk_message cancel;  /* likewise; out at most once */
     struct bk_list link;       /* of whichever list it waits in */
     struct outbound_group *group;
-    struct outbound_queue *queue; /* NULL: it does not wait on the loop */
+    struct outbound_queue *queue; /* in which it waits, or of which it runs; NULL: neither */
     struct bk_outbound_channel *channel;
     struct bk_outbound_request *request; /* NULL once it is done */
     struct outbound_host *host;          /* the loop's; NULL: it failed before it was queued */
@@ -125,13 +125,14 @@ struct outbound_group {
     uint32_t call_count, running_count;
 };
 
-/* Those of a group that wait for one host. Gone when none does. */
+/* Those of a group at one host. Gone when none waits or runs. */
 struct outbound_queue {
     struct outbound_group *group;
     struct outbound_host *host;
     struct bk_list link;    /* group->queues or host->full */
     struct bk_list of_host; /* host->queues */
     struct bk_list waiting; /* bk_outbound_call.link */
+    uint32_t running_count;
 };
 
 /* HTTP has one worker with many calls, SMTP several with one each. */

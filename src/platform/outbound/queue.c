@@ -9,11 +9,12 @@
  * hang would take up every place. A group that has some may have one more while that leaves at
  * least as many free as it has then: the first may take half of all, two of them leave a quarter,
  * and however they come, one that has none finds a place for long. Those who stand back for that
- * are looked at again when a place becomes free.
+ * are looked at again when a place becomes free. The same holds of the places of one host: paths of
+ * it that hang are one group's, and those that answer may be another's.
  *
- * A queue whose host has no place stands with the host (full) and not in the group's ring. The host
- * calls one back for each place that becomes free, the one that has waited longest: so groups take
- * turns at a host that they share, too. Whoever was called back passes the place on when it is
+ * A queue that has no place at its host stands with the host (full) and not in the group's ring.
+ * The host calls one back for each place that becomes free, the one that has waited longest: so
+ * groups take turns at a host that they share, too. Whoever was called back passes the place on when it is
  * gone, or has its share: while a host has a place, someone who may begin has it in view.
  */
 #include "outbound_private.h"
@@ -45,8 +46,17 @@ static void drop_host_if_empty(struct outbound_host *host) {
     bk_free(host);
 }
 
-static bool has_place(const struct outbound_host *host) {
-    return host->running_count < host->lane->running_per_host_max;
+/* So that whoever has some of them leaves as many to others. */
+static bool may_have_one_more(const struct outbound_group *group, uint32_t own_count,
+                              uint32_t free_count) {
+    return group->key.length == 0 || own_count == 0 || own_count < free_count;
+}
+
+static bool has_place(const struct outbound_queue *queue) {
+    const struct outbound_host *host = queue->host;
+    uint32_t place_count = host->lane->running_per_host_max;
+    return host->running_count < place_count &&
+           may_have_one_more(queue->group, queue->running_count, place_count - host->running_count);
 }
 
 /* --- groups ----------------------------------------------------------------------------------- */
@@ -87,8 +97,7 @@ void outbound_group_leave(struct bk_outbound_call *call) {
 
 static bool may_run(const struct outbound_group *group) {
     const struct outbound_lane *lane = group->lane;
-    uint32_t free_count = lane->running_max - lane->running_count;
-    return group->key.length == 0 || group->running_count == 0 || group->running_count < free_count;
+    return may_have_one_more(group, group->running_count, lane->running_max - lane->running_count);
 }
 
 /* In the lane's ring while one of its queues may begin a call and it may run one more. One that has
@@ -111,15 +120,16 @@ static void place_group(struct outbound_group *group) {
 static void place_queue(struct outbound_queue *queue) {
     struct outbound_host *host = queue->host;
     bk_list_remove(&queue->link);
-    bk_list_push(has_place(host) ? &queue->group->queues : &host->full, &queue->link);
+    bk_list_push(has_place(queue) ? &queue->group->queues : &host->full, &queue->link);
     place_group(queue->group);
 }
 
 /* Those whose groups have their share are back in their rings, and the next has the place. */
 static void call_one_back(struct outbound_host *host) {
-    while (has_place(host) && !bk_list_is_empty(&host->full)) {
-        struct outbound_queue *queue =
-            bk_container_of(host->full.next, struct outbound_queue, link);
+    BK_LIST_FOR_EACH(node, &host->full) {
+        struct outbound_queue *queue = bk_container_of(node, struct outbound_queue, link);
+        if (!has_place(queue))
+            continue;
         place_queue(queue);
         if (may_run(queue->group))
             break;
@@ -159,17 +169,17 @@ static struct outbound_queue *queue_of(struct outbound_group *group, struct outb
     return queue;
 }
 
-/* A call has left it. */
+/* A call has left it, or has ended. */
 static void settle_queue(struct outbound_queue *queue) {
     struct outbound_group *group = queue->group;
     struct outbound_host *host = queue->host;
-    if (!bk_list_is_empty(&queue->waiting)) {
-        place_group(group);
-        return;
+    if (bk_list_is_empty(&queue->waiting)) {
+        bk_list_remove(&queue->link);
+        if (queue->running_count == 0) {
+            bk_list_remove(&queue->of_host);
+            bk_free(queue);
+        }
     }
-    bk_list_remove(&queue->link);
-    bk_list_remove(&queue->of_host);
-    bk_free(queue);
     place_group(group);
     call_one_back(host);
     drop_host_if_empty(host);
@@ -193,13 +203,13 @@ static void leave_queue(struct bk_outbound_call *call) {
     BK_ASSERT(call->queue != NULL && channel->waiting_count > 0);
     channel->waiting_count--;
     bk_list_remove(&call->link);
-    call->queue = NULL;
 }
 
 void outbound_queue_remove(struct bk_outbound_call *call) {
     struct outbound_queue *queue = call->queue;
     leave_queue(call);
     call->host = NULL;
+    call->queue = NULL;
     settle_queue(queue);
 }
 
@@ -219,7 +229,7 @@ static struct outbound_queue *next_queue(struct outbound_lane *lane) {
         }
         struct outbound_queue *queue =
             bk_container_of(group->queues.next, struct outbound_queue, link);
-        if (has_place(queue->host))
+        if (has_place(queue))
             return queue;
         place_queue(queue);
     }
@@ -234,6 +244,7 @@ struct bk_outbound_call *outbound_queue_take(struct outbound_lane *lane) {
     struct bk_outbound_call *call =
         bk_container_of(queue->waiting.next, struct bk_outbound_call, link);
     leave_queue(call);
+    queue->running_count++;
     queue->host->running_count++;
     group->running_count++;
     lane->running_count++;
@@ -247,29 +258,36 @@ struct bk_outbound_call *outbound_queue_take(struct outbound_lane *lane) {
 }
 
 void outbound_queue_release(struct bk_outbound_call *call) {
-    struct outbound_host *host = call->host;
-    struct outbound_group *group = call->group;
-    BK_ASSERT(host != NULL && host->running_count > 0 && group->running_count > 0);
-    host->lane->running_count--;
-    host->running_count--;
-    group->running_count--;
+    struct outbound_lane *lane = call->host->lane;
+    struct outbound_queue *queue = call->queue;
+    BK_ASSERT(queue->running_count > 0 && queue->host->running_count > 0);
+    BK_ASSERT(queue->group->running_count > 0);
+    lane->running_count--;
+    queue->running_count--;
+    queue->host->running_count--;
+    queue->group->running_count--;
     call->host = NULL;
-    place_group(group);
-    look_at_sated(host->lane);
-    call_one_back(host);
-    drop_host_if_empty(host);
+    call->queue = NULL;
+    settle_queue(queue);
+    look_at_sated(lane);
+}
+
+static struct bk_outbound_call *first_waiting(const struct outbound_host *host) {
+    BK_LIST_FOR_EACH(node, &host->queues) {
+        const struct outbound_queue *queue = bk_container_of(node, struct outbound_queue, of_host);
+        if (!bk_list_is_empty(&queue->waiting))
+            return bk_container_of(queue->waiting.next, struct bk_outbound_call, link);
+    }
+    return NULL;
 }
 
 struct bk_outbound_call *outbound_queue_find(const struct bk_outbound_channel *channel) {
     struct bk_map_entry *entry;
     size_t cursor = 0;
     while ((entry = bk_map_next(&channel->hosts, &cursor)) != NULL) {
-        const struct outbound_host *host = entry->value;
-        if (bk_list_is_empty(&host->queues))
-            continue;
-        const struct outbound_queue *queue =
-            bk_container_of(host->queues.next, struct outbound_queue, of_host);
-        return bk_container_of(queue->waiting.next, struct bk_outbound_call, link);
+        struct bk_outbound_call *call = first_waiting(entry->value);
+        if (call != NULL)
+            return call;
     }
     return NULL;
 }

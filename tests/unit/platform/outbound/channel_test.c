@@ -218,6 +218,28 @@ static void test_a_group_whose_peers_hang_leaves_places_to_others(void **state) 
     free(hung);
 }
 
+static void serve_one_path(struct support_connection *connection) {
+    const char *head = support_connection_read(connection, "\r\n\r\n");
+    if (head != NULL && strncmp(head, "GET /well ", 10) == 0)
+        (void)support_connection_send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    support_connection_hang(connection);
+}
+
+static void test_a_group_that_hangs_at_a_host_leaves_its_places_to_others(void **state) {
+    struct support_exchange *hung;
+    struct world world;
+    setup_world(&world, state, serve_one_path, 4);
+    hung = submit_group(&world, BK_SLICE("hung"), 100);
+    support_loop_run_for(world.loop, 20); /* it has all that it gets */
+    support_exchange_init(&world.exchange, support_peer_port(world.peer), "/well");
+    world.exchange.request.group = BK_SLICE("well");
+    support_exchange_run(&world.exchange, world.loop, world.channel);
+    assert_int_equal(world.exchange.request.failure, BK_OUTBOUND_OK);
+    assert_int_equal(count_done(hung, 100), 0);
+    teardown_world(&world);
+    free(hung);
+}
+
 static void test_three_groups_whose_peers_hang_leave_a_place(void **state) {
     static const struct bk_slice names[] = {BK_SLICE_INIT("a"), BK_SLICE_INIT("b"),
                                             BK_SLICE_INIT("c")};
@@ -606,6 +628,7 @@ int main(void) {
         LOOP_TEST(test_a_group_has_a_share_of_the_queue_and_no_more),
         LOOP_TEST(test_groups_take_turns),
         LOOP_TEST(test_a_group_whose_peers_hang_leaves_places_to_others),
+        LOOP_TEST(test_a_group_that_hangs_at_a_host_leaves_its_places_to_others),
         LOOP_TEST(test_three_groups_whose_peers_hang_leave_a_place),
         LOOP_TEST(test_a_group_gets_the_places_that_others_give_back),
         LOOP_TEST(test_a_request_is_told_when_its_turn_has_come),
