@@ -146,15 +146,17 @@ check('the body is the event, its payload untouched', async (t, w) => {
   });
   const feed = (await w.get(`/api/events?subject=${subject}&types=posts.*`)).body.events;
   for (const [i, { body }] of [created, updated].entries()) {
-    const { payload, id: eventId, type, timestamp, source, sequence, previous } = feed[i];
+    const { payload: data, ...event } = feed[i];
     const { cursor, after, ...rest } = body;
-    const has = previous ? { previous } : {};
-    assert.deepEqual(rest, { type, timestamp, data: payload, id: eventId, source, subject, sequence, ...has });
+    assert.deepEqual(rest, { ...event, data }, 'what the feed says of it');
     for (const text of [cursor, after]) assert.match(text, /^[\w-]{27}$/);
   }
   assert.deepEqual(
     Object.keys(updated.body),
-    ['type', 'timestamp', 'data', 'id', 'source', 'subject', 'sequence', 'previous', 'cursor', 'after'],
+    [
+      'type', 'timestamp', 'data', 'id', 'source', 'tenant', 'subject', 'sequence', 'actor', 'version', 'previous',
+      'cursor', 'after',
+    ],
   );
   assert.ok(updated.text.includes(`"any":${any}`), 'numbers as they were written');
   assert.deepEqual(updated.body.previous.any, { placeholder: 1 });
@@ -237,7 +239,8 @@ check('a test is signed and formed like a delivery', async (t, w) => {
     assertVerified(delivery, secret);
     const { headers, text } = delivery;
     if (format === 'standard') {
-      assert.deepEqual(Object.keys(delivery.body), ['type', 'timestamp', 'data', 'id', 'source', 'subject']);
+      const names = ['type', 'timestamp', 'data', 'id', 'source', 'tenant', 'subject', 'actor', 'version'];
+      assert.deepEqual(Object.keys(delivery.body), names);
     } else {
       const event = HTTP.toEvent({ headers, body: text });
       assert.deepEqual([event.id, event.type, event.cursor], [body.event, 'webhook.test', undefined]);

@@ -3,8 +3,8 @@
  * sent before, and on nothing that changes from one attempt to the next: so they are made anew for
  * each, out of the journal, and are the same. The payload is copied as the writer made it.
  *
- *   standard             {"type","timestamp","data","id","source"[,"subject"],"sequence"
- *                        [,"previous"][,"omitted"],"cursor","after"}
+ *   standard             {"type","timestamp","data","id","source","tenant"[,"subject"],"sequence"
+ *                        [,"actor"],"version"[,"previous"][,"cause"][,"omitted"],"cursor","after"}
  *   cloudevents          the structured form, cursor and after as extension attributes
  *   cloudevents-binary   the payload; the rest is in headers, see signature.c
  *
@@ -29,6 +29,11 @@ static void write_place(struct bk_buffer *out, struct bk_slice key, const uint8_
     bk_json_write_member_string(out, key, bk_slice_make(cursor, sizeof cursor));
 }
 
+static void write_optional(struct bk_buffer *out, struct bk_slice key, struct bk_slice value) {
+    if (value.length > 0)
+        bk_json_write_member_string(out, key, value);
+}
+
 static void write_standard(struct bk_buffer *out, const struct bk_event_fields *event,
                            const struct webhooks_form *form) {
     char time[BK_TIME_TEXT_BYTES];
@@ -39,12 +44,15 @@ static void write_standard(struct bk_buffer *out, const struct bk_event_fields *
     bk_json_write_member_raw(out, BK_SLICE("data"), event->payload);
     bk_json_write_member_string(out, BK_SLICE("id"), event->id);
     bk_json_write_member_string(out, BK_SLICE("source"), event->source);
-    if (event->subject.length > 0)
-        bk_json_write_member_string(out, BK_SLICE("subject"), event->subject);
+    bk_json_write_member_string(out, BK_SLICE("tenant"), event->tenant);
+    write_optional(out, BK_SLICE("subject"), event->subject);
     if (event->sequence > 0)
         bk_json_write_member_int(out, BK_SLICE("sequence"), (int64_t)event->sequence);
+    write_optional(out, BK_SLICE("actor"), event->actor);
+    bk_json_write_member_int(out, BK_SLICE("version"), event->version);
     if (event->previous.length > 0)
         bk_json_write_member_raw(out, BK_SLICE("previous"), event->previous);
+    write_optional(out, BK_SLICE("cause"), event->cause);
     if (event->omitted.length > 0)
         bk_json_write_member_raw(out, BK_SLICE("omitted"), event->omitted);
     if (event->sequence > 0) {

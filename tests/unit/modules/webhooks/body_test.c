@@ -14,6 +14,7 @@ static const struct bk_event_fields whole = {
     .tenant = BK_SLICE_INIT("default"),
     .subject = BK_SLICE_INIT("posts/abc"),
     .actor = BK_SLICE_INIT("users/u1"),
+    .cause = BK_SLICE_INIT("evt_0"),
     .payload =
         BK_SLICE_INIT("{\"big\": 12345678901234567890123, \"price\":1.10,\"é\":\"\\u0000\"}"),
     .previous = BK_SLICE_INIT("{\"price\":1.20}"),
@@ -53,8 +54,9 @@ static void the_standard_body_has_the_payload_as_it_is(void **state) {
         bk_arena_format(
             &arena,
             "{\"type\":\"posts.updated\",\"timestamp\":\"2026-06-08T12:00:00.123Z\",\"data\":%.*s,"
-            "\"id\":\"evt_1\",\"source\":\"collections\",\"subject\":\"posts/abc\","
-            "\"sequence\":1234,\"previous\":{\"price\":1.20},\"omitted\":[\"body\"],"
+            "\"id\":\"evt_1\",\"source\":\"collections\",\"tenant\":\"default\","
+            "\"subject\":\"posts/abc\",\"sequence\":1234,\"actor\":\"users/u1\",\"version\":1,"
+            "\"previous\":{\"price\":1.20},\"cause\":\"evt_0\",\"omitted\":[\"body\"],"
             "\"cursor\":\"%s\",\"after\":\"%s\"}",
             BK_SLICE_PRINT(whole.payload), cursor_of(1234), cursor_of(1230)));
     bk_arena_fini(&arena);
@@ -66,20 +68,22 @@ static void what_an_event_has_not_is_left_out(void **state) {
     struct bk_arena arena;
     (void)state;
     bk_arena_init(&arena, 8192);
-    event.subject = event.previous = event.omitted = event.actor = BK_SLICE_EMPTY;
+    event.subject = event.previous = event.omitted = event.actor = event.cause = BK_SLICE_EMPTY;
     event.payload = BK_SLICE("{}");
     form.after = 0;
     assert_body(&event, &form,
                 bk_arena_format(&arena,
                                 "{\"type\":\"posts.updated\",\"timestamp\":"
                                 "\"2026-06-08T12:00:00.123Z\",\"data\":{},\"id\":\"evt_1\","
-                                "\"source\":\"collections\",\"sequence\":1234,\"cursor\":\"%s\","
+                                "\"source\":\"collections\",\"tenant\":\"default\","
+                                "\"sequence\":1234,\"version\":1,\"cursor\":\"%s\","
                                 "\"after\":\"%s\"}",
                                 cursor_of(1234), cursor_of(0)));
     event.sequence = 0;
     assert_body(&event, &form,
                 BK_SLICE("{\"type\":\"posts.updated\",\"timestamp\":\"2026-06-08T12:00:00.123Z\","
-                         "\"data\":{},\"id\":\"evt_1\",\"source\":\"collections\"}"));
+                         "\"data\":{},\"id\":\"evt_1\",\"source\":\"collections\","
+                         "\"tenant\":\"default\",\"version\":1}"));
     form.format = WEBHOOKS_CLOUDEVENTS;
     assert_body(&event, &form,
                 BK_SLICE("{\"specversion\":\"1.0\",\"id\":\"evt_1\",\"source\":"
