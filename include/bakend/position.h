@@ -63,7 +63,8 @@ struct bk_position {
     struct bk_interest interest; /* types and subject */
     struct bk_slice after; /* where one begins that was never stored: as in bk_feed_query; empty:
                               "now" */
-    uint32_t window;       /* 1..BK_POSITION_WINDOW_MAX events handed and not acknowledged */
+    uint32_t window;       /* 1..BK_POSITION_WINDOW_MAX events handed and not acknowledged; may be
+                              changed while it is open */
     bool sees_cut_chains;  /* also events whose chain of causes is too long: readers that cause
                               nothing */
     /* In order of sequence. Must not block. The event is borrowed: ref to keep. May acknowledge,

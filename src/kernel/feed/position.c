@@ -393,7 +393,7 @@ struct bk_position_facts bk_position_facts(const struct bk_position *position) {
     uint64_t last = bk_journal_state(position->tenant->database).last;
     /* It stays live or behind until there is an event that it has no room for. */
     if ((own->state == BK_POSITION_LIVE || own->state == BK_POSITION_BEHIND) &&
-        own->handed_count == position->window)
+        own->handed_count >= position->window)
         facts.state = BK_POSITION_FULL;
     facts.acknowledged = feed_position_watermark(own);
     facts.lag = last > facts.acknowledged ? last - facts.acknowledged : 0;

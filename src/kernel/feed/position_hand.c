@@ -146,7 +146,7 @@ static void on_live(struct bk_interest *interest, void *user) {
         bk_bus_keep_back(world->bus);
         return;
     }
-    if (own->hand_count == position->window) {
+    if (own->hand_count >= position->window) {
         feed_position_move(own, BK_POSITION_FULL);
         return;
     }
@@ -192,7 +192,7 @@ static void on_behind(struct bk_interest *interest, void *user) {
     }
     if (is_cut_for(own, event))
         return;
-    if (own->hand_count == position->window) {
+    if (own->hand_count >= position->window) {
         feed_position_move(own, BK_POSITION_FULL);
         return;
     }

@@ -22,7 +22,13 @@
 
 #include "bakend/alloc.h"
 
-enum { TICK_MS = 1000, STOP_LOOK_MS = 10, STOP_GRACE_MS = 2000, IDS_BYTES_MAX = 1024 * 1024 };
+enum {
+    TICK_MS = 250,
+    LOOK_EVERY = 4,
+    STOP_LOOK_MS = 10,
+    STOP_GRACE_MS = 2000,
+    IDS_BYTES_MAX = 1024 * 1024
+};
 
 /* --- who is there ----------------------------------------------------------------------------- */
 
@@ -224,6 +230,7 @@ static void change(struct webhooks_endpoint *endpoint, struct webhooks_config *c
         webhooks_queue_doubt(endpoint);
     webhooks_config_unref(endpoint->config);
     endpoint->config = config;
+    endpoint->generation += moves || is_mended;
     if (is_mended)
         webhooks_health_heal(endpoint);
     if (!config->is_enabled) {
@@ -440,7 +447,7 @@ static void on_tick(struct bk_timer *timer, void *user) {
     (void)timer;
     if (state->is_stopping)
         look_at_stop(state);
-    else
+    else if (++state->places->ticks % LOOK_EVERY == 0)
         bk_tenants_for_each_open(state->context->tenants, look_at, state);
     webhooks_places_look(state);
 }

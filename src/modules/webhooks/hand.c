@@ -15,7 +15,7 @@
  * it is handed over again after a crash, since the list begins anew at the stored watermark. What
  * was recorded behind the watermark before a crash is found by its row, and not sent again.
  */
-#include "webhooks.h"
+#include "places.h"
 
 #include "bakend/alloc.h"
 #include "bakend/clock.h"
@@ -39,6 +39,10 @@ static struct handed *handed_of(struct bk_list *node) {
 }
 
 static void forget(struct handed *handed) {
+    struct webhooks_tenant *of = handed->send.endpoint->of;
+    webhooks_queue_let_go(&handed->send);
+    of->line->handed--;
+    of->state->places->handed--;
     bk_list_remove(&handed->link);
     bk_event_unref(handed->send.event);
     bk_free(handed);
@@ -250,6 +254,13 @@ static bool is_in_hand(const struct webhooks_endpoint *endpoint, uint64_t sequen
     return false;
 }
 
+/* Of all that are in hand a tenant has no more than it leaves free; a few each endpoint has. */
+static uint32_t window_of(const struct webhooks_endpoint *endpoint) {
+    const struct webhooks_places *places = endpoint->of->state->places;
+    bool has_share = endpoint->of->line->handed + places->handed < PLACES_HANDED_MAX;
+    return has_share ? WEBHOOKS_WINDOW : PLACES_WINDOW_MIN;
+}
+
 enum bk_handed webhooks_hand_take(struct bk_position *position, struct bk_event *event) {
     struct webhooks_endpoint *endpoint = position->user;
     uint64_t sequence = event->fields.sequence;
@@ -269,8 +280,13 @@ enum bk_handed webhooks_hand_take(struct bk_position *position, struct bk_event 
     endpoint->last_sent = sequence;
     line_up(endpoint, handed);
     bk_list_push(&endpoint->hand, &handed->link);
+    endpoint->of->line->handed++;
+    endpoint->of->state->places->handed++;
+    position->window = window_of(endpoint);
     if (handed->ahead == 0)
         put(handed);
+    else
+        webhooks_queue_hold(&handed->send);
     return BK_HANDED_TAKEN;
 }
 

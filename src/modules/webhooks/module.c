@@ -319,6 +319,7 @@ static enum bk_status on_init(struct bk_module_context *context, struct bk_error
                                     .allowed_count = state->allowed_count,
                                     .denied_ports = mail_ports,
                                     .denied_port_count = BK_COUNT_OF(mail_ports),
+                                    .connections_max = WEBHOOKS_PLACES_MAX,
                                     .connections_per_host_max = 2 * WEBHOOKS_IN_FLIGHT_MAX};
     return status;
 }

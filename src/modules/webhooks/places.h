@@ -5,12 +5,13 @@
 #include "webhooks.h"
 
 enum {
-    PLACES_MAX = 256,                   /* requests that are on their way */
-    PLACES_SLOW_MAX = PLACES_MAX / 2,   /* of those, to endpoints that answer slowly … */
-    PLACES_REPLAY_MAX = PLACES_MAX / 4, /* … and for replays */
+    PLACES_MAX = WEBHOOKS_PLACES_MAX,
+    PLACES_REPLAY_MAX = PLACES_MAX / 4, /* of those, for replays */
     PLACES_UNPROVEN = 2,                /* of an endpoint that has not answered yet */
     PLACES_SLOW_MS = 1000,
     PLACES_HELD_MAX = 64 * 1024 * 1024, /* bytes of the events that wait in memory */
+    PLACES_HANDED_MAX = 64 * 1024,      /* events that are in hand, whether in memory or not … */
+    PLACES_WINDOW_MIN = 8,              /* … but for so many of each endpoint */
     PLACES_AGAIN_MS = 250,              /* the channel had no room */
 };
 
@@ -18,7 +19,7 @@ enum {
 enum queue_where {
     QUEUE_NOWHERE,       /* for an end of its own, or for its health: somebody wakes it */
     QUEUE_IN_LINE,       /* for its turn */
-    QUEUE_BEHIND_SLOW,   /* for a place among the slow ones */
+    QUEUE_BEHIND,        /* for a place among those of its tenant that are slow, or are not */
     QUEUE_BEHIND_REPLAY, /* for a place among the replays */
     QUEUE_TIMED          /* for its rate */
 };
@@ -31,9 +32,10 @@ struct webhooks_queue {
     uint32_t waiting_count[WEBHOOKS_CLASS_COUNT];
     struct bk_list sending;
     uint32_t sending_count;
-    uint32_t room;  /* how many at once, as far as its answers say */
-    uint32_t turns; /* that it had */
-    double tokens;  /* of its rate; see spend */
+    uint32_t room;       /* how many at once, as far as its answers say */
+    uint32_t turns;      /* that it had */
+    uint32_t late_count; /* on their way for PLACES_SLOW_MS */
+    double tokens;       /* of its rate; see spend */
     uint64_t filled_ms, not_before_ms;
 };
 
@@ -41,19 +43,22 @@ struct webhooks_queue {
 struct webhooks_line {
     struct bk_list link; /* places->lines while it has any */
     struct bk_list queues;
+    struct bk_list slow, quick; /* that are QUEUE_BEHIND */
     uint32_t taken, taken_slow; /* places */
+    uint32_t handed;            /* events in hand */
 };
 
 struct webhooks_places {
     struct webhooks_state *state;
-    struct bk_list lines, slow, replays, timed;
+    struct bk_list lines, replays, timed;
     uint32_t line_count; /* in lines */
-    uint32_t taken, taken_slow, taken_replay;
+    uint32_t taken, taken_replay;
     struct bk_list young; /* webhooks_send.age: not slow yet, in the order of their beginning */
     uint32_t timed_count;
     uint64_t timer_ms; /* when it runs; UINT64_MAX: it does not */
     uint64_t looked;   /* how many queues it has looked at, ever */
     size_t held_bytes;
+    uint32_t handed;
     struct bk_list refused; /* webhooks_send.link: put when nothing begins any more */
     struct bk_task turns;
     struct bk_timer *timer; /* the first of timed */
@@ -62,6 +67,7 @@ struct webhooks_places {
     /* endpoint.c */
     struct bk_timer *tick;
     uint64_t stop_by_ms;
+    uint32_t ticks;
     bool is_closing, is_closed; /* the channel */
 };
 

@@ -8,11 +8,12 @@
  * theirs, and every sixteenth that of a replay: what comes faster than an endpoint takes it starves
  * nothing.
  *
- * Places are left to those who come late. A tenant has no more of them than it leaves free; slow
- * endpoints share half of them, and half of what their tenant may have; replays a quarter. Slow is
- * who was slow the last times, and what has been on its way for a second. An endpoint that has not
- * answered yet has two places, and twice as many with each answer, so that an address where nobody
- * answers holds two for as long as it is asked.
+ * Places are left to those who come late. A tenant has no more of them than it leaves free. Slow
+ * endpoints have half of what their tenant may have, and so have the others: slow is who was slow
+ * the last times, and whoever has something on its way for a second, which is counted among the
+ * slow ones from then on. So endpoints that hang all at once hold up those beside them for about a
+ * second. Replays share a quarter of all. An endpoint that has not answered yet counts as slow and
+ * has two places, and twice as many with each answer: an address where nobody answers holds two.
  *
  * An endpoint whose cap is reached, or whose health allows nothing, is in no list: what changes
  * that settles it anew. One that is over its rate sleeps as a whole until the moment that its
@@ -100,20 +101,21 @@ static bool has_room(struct webhooks_queue *queue) {
 }
 
 static bool is_slow(const struct webhooks_queue *queue) {
-    return queue->room <= PLACES_UNPROVEN || webhooks_health_is_slow(queue->endpoint);
+    return queue->room <= PLACES_UNPROVEN || queue->late_count > 0 ||
+           webhooks_health_is_slow(queue->endpoint);
 }
 
 static uint32_t free_places(const struct webhooks_places *places) {
     return PLACES_MAX - places->taken;
 }
 
-/* Of the slow ones there is room for another, of all and of this tenant. */
-static bool has_slow_place(const struct webhooks_queue *queue) {
+/* There is room for another of its kind in what its tenant may have. Of those who wait here some
+ * are on their way, and their end looks again. */
+static bool has_place(const struct webhooks_queue *queue) {
     enum { SHARE = 4 }; /* half of the half that it leaves free */
-    const struct webhooks_places *places = places_of(queue);
     const struct webhooks_line *line = queue->endpoint->of->line;
-    return places->taken_slow < PLACES_SLOW_MAX &&
-           line->taken_slow * SHARE < line->taken + free_places(places);
+    uint32_t taken = is_slow(queue) ? line->taken_slow : line->taken - line->taken_slow;
+    return taken == 0 || taken * SHARE < line->taken + free_places(places_of(queue));
 }
 
 static enum queue_where judge(struct webhooks_queue *queue) {
@@ -126,8 +128,8 @@ static enum queue_where judge(struct webhooks_queue *queue) {
         return QUEUE_TIMED;
     if (first->class == WEBHOOKS_REPLAY && places->taken_replay >= PLACES_REPLAY_MAX)
         return QUEUE_BEHIND_REPLAY;
-    if (is_slow(queue) && !has_slow_place(queue))
-        return QUEUE_BEHIND_SLOW;
+    if (!has_place(queue))
+        return QUEUE_BEHIND;
     return QUEUE_IN_LINE;
 }
 
@@ -181,6 +183,11 @@ static void sleep_until(struct webhooks_queue *queue, uint64_t ready) {
     lower_timer(places, ready);
 }
 
+static void join_behind(struct webhooks_queue *queue) {
+    struct webhooks_line *line = queue->endpoint->of->line;
+    bk_list_push(is_slow(queue) ? &line->slow : &line->quick, &queue->link);
+}
+
 static void settle(struct webhooks_queue *queue) {
     struct webhooks_places *places = places_of(queue);
     enum queue_where where = judge(queue);
@@ -188,29 +195,32 @@ static void settle(struct webhooks_queue *queue) {
         sleep_until(queue, ready_ms(queue, now_ms(places)));
         return;
     }
-    if (where == queue->where)
+    if (where == queue->where && where != QUEUE_BEHIND)
         return;
     leave(queue);
     queue->where = where;
     if (where == QUEUE_IN_LINE)
         join_line(queue);
-    else if (where == QUEUE_BEHIND_SLOW)
-        bk_list_push(&places->slow, &queue->link);
+    else if (where == QUEUE_BEHIND)
+        join_behind(queue);
     else if (where == QUEUE_BEHIND_REPLAY)
         bk_list_push(&places->replays, &queue->link);
 }
 
-/* There may be a place for the first of them; if not, the next one is looked at the next time. */
+/* There may be a place for the first of them that still wants one. */
 static void settle_first(struct bk_list *list) {
-    if (bk_list_is_empty(list))
-        return;
-    struct webhooks_queue *queue = bk_container_of(list->next, struct webhooks_queue, link);
-    enum queue_where where = queue->where;
-    settle(queue);
-    if (queue->where != where)
-        return;
-    bk_list_remove(&queue->link);
-    bk_list_push(list, &queue->link);
+    while (!bk_list_is_empty(list)) {
+        struct webhooks_queue *queue = bk_container_of(list->next, struct webhooks_queue, link);
+        settle(queue);
+        bool waits_on = list->next == &queue->link || list->previous == &queue->link;
+        if (waits_on || queue->where == QUEUE_IN_LINE)
+            return;
+    }
+}
+
+static void settle_behind(struct webhooks_line *line) {
+    settle_first(&line->slow);
+    settle_first(&line->quick);
 }
 
 static void on_timer(struct bk_timer *timer, void *user) {
@@ -237,15 +247,13 @@ static void take_out(struct webhooks_queue *queue, struct webhooks_send *send) {
     BK_ASSERT(queue->waiting_count[send->class] > 0);
     bk_list_remove(&send->link);
     queue->waiting_count[send->class]--;
-    places_of(queue)->held_bytes -= send->held_bytes;
-    send->held_bytes = 0;
+    webhooks_queue_let_go(send);
 }
 
 static void count_as_slow(struct webhooks_send *send) {
     struct webhooks_tenant *of = send->endpoint->of;
     bk_list_remove(&send->age);
     send->is_slow = true;
-    of->state->places->taken_slow++;
     of->line->taken_slow++;
 }
 
@@ -257,6 +265,9 @@ void webhooks_places_look(struct webhooks_state *state) {
         if (now - send->began_ms < PLACES_SLOW_MS)
             break;
         count_as_slow(send);
+        send->is_late = true;
+        send->endpoint->queue->late_count++;
+        settle_behind(send->endpoint->of->line);
     }
 }
 
@@ -270,8 +281,9 @@ static void occupy(struct webhooks_queue *queue, struct webhooks_send *send) {
     places->taken++;
     queue->endpoint->of->line->taken++;
     places->taken_replay += send->class == WEBHOOKS_REPLAY;
-    send->is_slow = false;
+    send->is_slow = send->is_late = false;
     send->began_ms = now_ms(places);
+    send->generation = queue->endpoint->generation;
     bk_list_init(&send->age);
     if (is_slow(queue))
         count_as_slow(send);
@@ -287,11 +299,11 @@ static void vacate(struct webhooks_queue *queue, struct webhooks_send *send) {
     bk_list_remove(&send->age);
     queue->sending_count--;
     places->taken--;
-    places->taken_slow -= send->is_slow;
     places->taken_replay -= send->class == WEBHOOKS_REPLAY;
     line->taken--;
     line->taken_slow -= send->is_slow;
-    settle_first(&places->slow);
+    queue->late_count -= send->is_late;
+    settle_behind(line);
     if (send->class == WEBHOOKS_REPLAY)
         settle_first(&places->replays);
     turns_soon(places);
@@ -299,7 +311,7 @@ static void vacate(struct webhooks_queue *queue, struct webhooks_send *send) {
 
 /* Who answers, whatever it says, is there. */
 static void learn(struct webhooks_queue *queue, const struct webhooks_send *send) {
-    if (send->status != BK_OK)
+    if (send->status != BK_OK || send->generation != queue->endpoint->generation)
         return;
     if (send->result.status == 0)
         queue->room = PLACES_UNPROVEN;
@@ -387,16 +399,21 @@ static void on_turns(struct bk_task *task) {
 
 /* --- putting and cancelling ------------------------------------------------------------------- */
 
-/* What has no room in memory is read again when its turn comes. */
-static void hold_event(struct webhooks_places *places, struct webhooks_send *send) {
-    size_t bytes = send->event == NULL ? 0 : send->event->json.length;
+void webhooks_queue_hold(struct webhooks_send *send) {
+    struct webhooks_places *places = send->endpoint->of->state->places;
+    size_t bytes = send->event == NULL || send->held_bytes > 0 ? 0 : send->event->json.length;
     if (send->event_id.length > 0 && places->held_bytes + bytes > PLACES_HELD_MAX) {
         bk_event_unref(send->event);
         send->event = NULL;
         bytes = 0;
     }
-    send->held_bytes = bytes;
+    send->held_bytes += bytes;
     places->held_bytes += bytes;
+}
+
+void webhooks_queue_let_go(struct webhooks_send *send) {
+    send->endpoint->of->state->places->held_bytes -= send->held_bytes;
+    send->held_bytes = 0;
 }
 
 void webhooks_queue_put(struct webhooks_send *send) {
@@ -404,13 +421,12 @@ void webhooks_queue_put(struct webhooks_send *send) {
     struct webhooks_places *places = places_of(queue);
     webhooks_endpoint_ref(send->endpoint);
     send->has_begun = false;
-    send->held_bytes = 0;
     if (send->endpoint->is_gone || places->state->is_stopping) {
         bk_list_push(&places->refused, &send->link);
         turns_soon(places);
         return;
     }
-    hold_event(places, send);
+    webhooks_queue_hold(send);
     bk_list_push(&queue->waiting[send->class], &send->link);
     queue->waiting_count[send->class]++;
     settle(queue);
@@ -489,6 +505,8 @@ void webhooks_line_open(struct webhooks_tenant *own) {
     own->line = bk_alloc_zero(sizeof *own->line);
     bk_list_init(&own->line->link);
     bk_list_init(&own->line->queues);
+    bk_list_init(&own->line->slow);
+    bk_list_init(&own->line->quick);
 }
 
 void webhooks_line_close(struct webhooks_tenant *own) {
@@ -502,7 +520,6 @@ void webhooks_places_init(struct webhooks_state *state) {
     struct webhooks_places *places = bk_alloc_zero(sizeof *places);
     places->state = state;
     bk_list_init(&places->lines);
-    bk_list_init(&places->slow);
     bk_list_init(&places->replays);
     bk_list_init(&places->timed);
     bk_list_init(&places->refused);

@@ -188,6 +188,8 @@ static struct bk_slice make_text(struct bk_arena *arena, struct bk_slice bytes) 
         return BK_SLICE_EMPTY;
     char *text = bk_arena_alloc(arena, length);
     memcpy(text, bytes.data, length);
+    if (memchr(text, '\0', length) == NULL && bk_slice_is_utf8(bk_slice_make(text, length)))
+        return bk_slice_make(text, length);
     for (size_t at = 0; at < length;) {
         size_t step = 1, rest = length - at;
         while (step <= SEQUENCE_MAX && step <= rest &&
@@ -231,7 +233,9 @@ static void count(struct webhooks_send *send) {
     else
         state->failed++;
     webhooks_figures_count(send->endpoint, &send->result);
-    webhooks_health_report(send->endpoint, &send->result);
+    /* What the former address says is nothing about this one. */
+    if (send->generation == send->endpoint->generation)
+        webhooks_health_report(send->endpoint, &send->result);
 }
 
 /* After done nothing is known of send. */

@@ -16,6 +16,7 @@ enum {
     WEBHOOKS_WINDOW = 256,          /* events that an endpoint was handed and has not ended */
     WEBHOOKS_IN_FLIGHT = 8,         /* requests of an endpoint at once, unless it says otherwise */
     WEBHOOKS_IN_FLIGHT_MAX = 64,
+    WEBHOOKS_PLACES_MAX = 512, /* requests of all endpoints that are on their way */
     WEBHOOKS_TIMEOUT_MIN_MS = 1000,
     WEBHOOKS_TIMEOUT_MAX_MS = BK_OUTBOUND_IDLE_S * 1000,
     WEBHOOKS_RATE_MAX = 600000, /* deliveries a minute */
