@@ -189,7 +189,7 @@ void bk_work_postpone(struct bk_work_task *task, uint64_t delay_ms);
  * anew. Who waits must be sure that it ends. */
 void bk_work_wait(struct bk_work_task *task);
 void bk_work_go(struct bk_work_task *task);
-/* Shown in _work, stored now and then. */
+/* Shown in _work, stored now and then, and with its end. */
 void bk_work_set_progress(struct bk_work_task *task, uint64_t done, uint64_t total);
 
 /* --- lanes ------------------------------------------------------------------------------------ */

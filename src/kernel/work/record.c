@@ -277,6 +277,17 @@ static enum bk_status call_hooks(struct bk_work *work, struct bk_transaction *tr
     return blame(round, index, WORK_SKIP_ON_DEAD, status);
 }
 
+/* What was said last of how far it is, and was not stored yet. */
+static enum bk_status write_last_progress(struct bk_work *work, struct bk_transaction *transaction,
+                                          const struct work_attempt *attempt) {
+    if (!attempt->has_progress)
+        return BK_OK;
+    struct work_progress progress = {
+        .rowid = attempt->rowid, .done = attempt->progress_done, .total = attempt->progress_total};
+    memcpy(progress.id, attempt->task.id.data, BK_WORK_ID_BYTES);
+    return work_record_progress(work, transaction, &progress);
+}
+
 enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *transaction,
                                struct work_round *round, uint32_t index) {
     struct work_attempt *attempt = round->ends[index];
@@ -292,7 +303,9 @@ enum bk_status work_record_end(struct bk_work *work, struct bk_transaction *tran
     if (status != BK_OK)
         return status;
     struct bk_slice error = error_of(attempt, room);
-    status = write_row(work, transaction, attempt, error);
+    status = write_last_progress(work, transaction, attempt);
+    if (status == BK_OK)
+        status = write_row(work, transaction, attempt, error);
     bool is_over = attempt->record.answer == WORK_DONE || attempt->record.answer == WORK_DEAD;
     if (status == BK_OK && is_over && attempt->is_chained)
         status = work_unblock(work, transaction,

@@ -535,6 +535,17 @@ static void progress_is_stored_now_and_then(void **state) {
     bk_work_done(work_fixture_take(fixture, 0), BK_SLICE_EMPTY);
 }
 
+static void what_was_said_last_of_its_progress_is_stored_with_its_end(void **state) {
+    struct work_fixture *fixture = *state;
+    fixture->script = work_fixture_keep;
+    assert_int_equal(work_fixture_add(fixture, &mail, 1, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 1);
+    bk_work_set_progress(fixture->seen[0].task, 7, 7);
+    bk_work_dead(work_fixture_take(fixture, 0), BK_SLICE("enough"), BK_SLICE_EMPTY);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "state = 'dead'") == 1);
+    assert_int_equal(work_fixture_count(fixture, "progressDone = 7 AND progressTotal = 7"), 1);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void) {
@@ -566,6 +577,7 @@ int main(void) {
         TEST(a_hook_that_hides_its_failure_is_found),
         TEST(what_the_end_has_cut_short_is_begun_though_nobody_asks),
         TEST(progress_is_stored_now_and_then),
+        TEST(what_was_said_last_of_its_progress_is_stored_with_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
