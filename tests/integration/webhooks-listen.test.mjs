@@ -12,7 +12,7 @@ import { sparePort, startReceiver } from './support/webhooks.mjs';
 
 const posts = { name: 'posts', ...open, fields: [{ name: 'title', type: 'text' }] };
 const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
-const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}(?<type>\S+) {2}(?<subject>\S+) {2}(?<status>\S+) {2}\d+ ms$/;
+const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}(?<type>\S+) {2}(?<subject>\S+) {2}(?<status>\S+) {2}\d+ ms( {2}.*)?$/;
 
 /** One that runs until it is stopped. */
 class Listener {
@@ -54,24 +54,26 @@ test('events are posted to a local server, signed, and a line is printed for eac
   await api.define(posts);
   await api.define({ ...posts, name: 'books' });
   await api.create('posts', { title: 'before' });
-  const receiver = await startReceiver(t, { answer: ({ body }) => (body.data.title === 'bad' ? 422 : 200) });
+  const bad = ({ body }) => (body.data.title === 'bad' ? { status: 422, body: 'no such\x1b[31m thing' } : 200);
+  const receiver = await startReceiver(t, { answer: bad });
   const listener = new Listener(t, api.server.data, '--forward', receiver.url, '--types', 'posts.*');
   const [, secret] = await listener.says(/forwarding to \S+, signed with (whsec_\S+)\n/);
   await api.create('books', { title: 'not asked for' });
   const first = await api.create('posts', { title: 'good' });
   await api.create('posts', { title: 'bad' });
   await receiver.until('both were posted', (all) => all.length === 2);
-  const [good, bad] = receiver.deliveries;
+  const [good, other] = receiver.deliveries;
   verify(secret, good);
-  verify(secret, bad);
+  verify(secret, other);
   assert.equal(good.body.data.id, first.id);
   assert.equal(good.body.type, 'posts.created');
-  assert.equal(bad.body.after, good.body.cursor, 'each names the one before');
-  assert.equal(bad.body.data.title, 'bad');
+  assert.equal(other.body.after, good.body.cursor, 'each names the one before');
+  assert.equal(other.body.data.title, 'bad');
   await eventually('two lines', () => listener.lines.length === 2);
   const shown = listener.lines.map((line) => ({ ...LINE.exec(line)?.groups }));
   assert.deepEqual(shown[0], { type: 'posts.created', subject: `posts/${first.id}`, status: '200' });
   assert.equal(shown[1].status, '422');
+  assert.match(listener.lines[1], / {2}no such\?\[31m thing$/, 'what it said of the error');
   const cursor = await listener.interrupt();
 
   await api.create('posts', { title: 'while nobody listened' });
@@ -120,6 +122,7 @@ test('what is wrong on its command line is said', async (t) => {
   for (const [args, code, text] of [
     [[], 2, /--forward/],
     [['--forward', 'ftp://x/'], 2, /--forward must be a URL/],
+    [['--forward', 'foo'], 2, /such as http:\/\/localhost:3000\/hook/],
     [[...to, '--secret', 'abc'], 2, /--secret must be/],
     [[...to, '--format', 'xml'], 2, /--format must be/],
     [[...to, '--tipes', 'posts.*'], 2, /did you mean --types/],

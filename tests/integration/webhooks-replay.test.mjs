@@ -79,7 +79,8 @@ check('a range is sent again as it was, after a count that does nothing', async 
   assert.equal(receiver.deliveries.length, 5);
 
   const task = await begin({ after, until });
-  await finished(task);
+  const { progressDone, progressTotal } = await finished(task);
+  assert.deepEqual([progressDone, progressTotal], [3, 3]);
   const again = receiver.deliveries.slice(5);
   assert.deepEqual(again.map(({ id }) => id).sort(), first.slice(1, 4).map(({ id }) => id).sort());
   for (const { id, text, headers } of again) {
@@ -350,6 +351,8 @@ check('what is wrong with a replay is named', async (t, api) => {
   assertRefused(await ask(['webhooks:read', 'records:write']), 403);
   assert.equal((await ask(['webhooks:write'])).status, 200);
   assertRefused(await post(`/api/webhooks/${webhook.id}/replay`, { after: 'start' }, { tenant: 'left' }), 404);
+  const times = { after: '2020-01-02T00:00:00Z', until: '2020-01-01T00:00:00Z' };
+  assertProblems(await replay(times), { until: 'validation_invalid_value' });
   const time = await replay({ after: '2020-01-01T00:00:00Z', until: new Date().toISOString(), dryRun: true });
   assert.equal(time.status, 200, time.text);
   assert.equal(time.body.isComplete, true);

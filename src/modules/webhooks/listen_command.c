@@ -35,6 +35,7 @@ enum {
     CURSOR_TEXT_BYTES = 64,      /* a cursor, a word or a time */
     POST_TIMEOUT_MS = 60 * 1000, /* a debugger may stop it for a while */
     REPLY_BYTES_MAX = 64 * 1024,
+    REPLY_SHOWN_BYTES = 200, /* of an error */
 };
 
 struct listen {
@@ -233,6 +234,16 @@ static void print_text(struct bk_slice text) {
     }
 }
 
+/* Not in the middle of a character. */
+static struct bk_slice shorten(struct bk_slice text) {
+    if (text.length <= REPLY_SHOWN_BYTES)
+        return text;
+    text.length = REPLY_SHOWN_BYTES;
+    while (text.length > 0 && ((unsigned char)text.data[text.length] & 0xc0) == 0x80)
+        text.length--;
+    return text;
+}
+
 static void print_time(int64_t wall_ms) {
     time_t seconds = (time_t)(wall_ms / 1000);
     struct tm local;
@@ -276,7 +287,12 @@ static void print_line(const struct listen *listen, const struct bk_event_fields
         printf("  %u", request->status);
     else
         printf("  %s", bk_outbound_failure_name(request->failure));
-    printf("  %lld ms\n", (long long)request->duration_us / 1000);
+    printf("  %lld ms", (long long)request->duration_us / 1000);
+    if (request->status >= 300 && request->answer.length > 0) {
+        printf("  ");
+        print_text(shorten(request->answer));
+    }
+    printf("\n");
 }
 
 /* False when nobody reads it any more. */
@@ -486,8 +502,8 @@ static bool read_forward(struct listen *listen, const char *text) {
     listen->forward = text;
     if (bk_outbound_check_url(&policy, bk_slice_from(text), &error) == BK_OK)
         return true;
-    fprintf(stderr, "bakend: --forward must be a URL such as http://localhost:3000/hook: %s\n",
-            error.message);
+    fprintf(stderr, "bakend: --forward must be a URL such as http://localhost:3000/hook, without a "
+                    "login in it\n");
     return false;
 }
 

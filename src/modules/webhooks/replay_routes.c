@@ -153,6 +153,14 @@ static bool read_place(struct bk_request *request, struct bk_slice name, uint64_
     return status == BK_OK;
 }
 
+/* Times may both stand for a place before all that is kept. */
+static bool are_times_in_order(struct bk_request *request) {
+    int64_t after_ms, until_ms;
+    return !bk_time_parse(bk_json_get_string(request->json, BK_SLICE("after")), &after_ms) ||
+           !bk_time_parse(bk_json_get_string(request->json, BK_SLICE("until")), &until_ms) ||
+           after_ms <= until_ms;
+}
+
 /* A single row of the loop's connection; a value that is not there is 0. */
 static enum bk_status read_numbers(struct bk_tenant *tenant, struct bk_slice text,
                                    struct bk_slice webhook, uint64_t *values, int count) {
@@ -210,7 +218,8 @@ static enum bk_status read_bounds(struct asking *asking) {
         range->is_gap = false;
     range->after = after + 1 < journal.oldest ? journal.oldest - 1 : after;
     range->until = until;
-    if (request->problems.count == 0 && range->until < range->after) {
+    if (request->problems.count == 0 &&
+        (range->until < range->after || !are_times_in_order(request))) {
         if (bk_json_get(request->json, BK_SLICE("until")) != NULL)
             bk_problems_add(&request->problems, BK_SLICE("until"), "validation_invalid_value",
                             "Must not be before `after`.");
