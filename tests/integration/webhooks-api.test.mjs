@@ -692,6 +692,10 @@ test('with another instance key nothing is sent until there are new secrets', as
 
   const again = await startServer(t, { folder, args: ALLOW });
   const later = await signIn(again);
+  const told = await again.logged('webhooks_without_secret');
+  assert.deepEqual([told.level, told.count, told.tenant], ['error', 1, 'default']);
+  const metrics = (await again.request('GET', '/metrics', undefined, { token: later })).text;
+  assert.match(metrics, /\nbakend_webhooks{state="without_secret"} 1\n/);
   await createRecord(again, later, 'posts', { title: 'after' });
   const tried = await again.request('POST', `${HOOKS}/${id}/test`, undefined, { token: later });
   assertRefused(tried, 409);

@@ -1,6 +1,6 @@
 /*
- * What the bodies of requests may hold, for the OpenAPI document. What is right in them, and what is
- * answered when it is not, is fields.c, verbs.c and replay_routes.c.
+ * What the bodies of requests may hold, for the OpenAPI document. What is right in them, and what
+ * is answered when it is not, is fields.c, verbs.c and replay_routes.c.
  */
 #include "routes.h"
 

@@ -102,7 +102,7 @@ struct figures {
     size_t count;
     struct series rest;
     bool has_rest;
-    uint32_t enabled, disabled, waiting[WEBHOOKS_CLASS_COUNT];
+    uint32_t enabled, disabled, unreadable, waiting[WEBHOOKS_CLASS_COUNT];
     uint32_t breakers_closed, breakers_open, breakers_half_open;
 };
 
@@ -119,6 +119,10 @@ static void count_states(struct figures *figures, const struct webhooks_endpoint
     struct bk_slice breaker = bk_slice_from(webhooks_health_name(endpoint));
     for (int class = 0; class < WEBHOOKS_CLASS_COUNT; class ++)
         figures->waiting[class] += queue.waiting[class];
+    if (endpoint->config->keys.secret_length == 0) {
+        figures->unreadable++;
+        return;
+    }
     if (!endpoint->config->is_enabled) {
         figures->disabled++;
         return;
@@ -223,8 +227,9 @@ static void write_module(struct bk_buffer *out, const struct figures *figures) {
                      "# HELP bakend_webhooks Webhooks of open tenants.\n"
                      "# TYPE bakend_webhooks gauge\n"
                      "bakend_webhooks{state=\"enabled\"} %u\n"
-                     "bakend_webhooks{state=\"disabled\"} %u\n",
-                     figures->enabled, figures->disabled);
+                     "bakend_webhooks{state=\"disabled\"} %u\n"
+                     "bakend_webhooks{state=\"without_secret\"} %u\n",
+                     figures->enabled, figures->disabled, figures->unreadable);
     bk_buffer_format(out,
                      "# HELP bakend_webhooks_breakers Breakers of enabled ones, by state.\n"
                      "# TYPE bakend_webhooks_breakers gauge\n"

@@ -67,8 +67,10 @@ static const struct bk_system_collection collections[] = {
                                                      "\"indexes\":["
                                                      "\"CREATE INDEX `idx__deliveries_webhook` ON "
                                                      "`_deliveries` (`webhook`, `id`)\","
-                                                     "\"CREATE INDEX `idx__deliveries_open` ON "
-                                                     "`_deliveries` (`state`, `id`) "
+                                                     "\"CREATE INDEX `idx__deliveries_state` ON "
+                                                     "`_deliveries` (`state`, `id`)\","
+                                                     "\"CREATE INDEX `idx__deliveries_trouble` ON "
+                                                     "`_deliveries` (`webhook`, `state`, `id`) "
                                                      "WHERE state != 'delivered'\","
                                                      "\"CREATE INDEX `idx__deliveries_subject` "
                                                      "ON `_deliveries` (`webhook`, `subject`) "
@@ -343,15 +345,33 @@ static void on_fini(struct bk_module_context *context) {
     bk_free(state->allowed);
 }
 
+/* They rest, which nobody would see otherwise. */
+static void tell_unreadable(const struct webhooks_tenant *own) {
+    uint32_t count = 0;
+    BK_LIST_FOR_EACH(node, &own->endpoints) {
+        const struct webhooks_endpoint *endpoint =
+            bk_container_of(node, struct webhooks_endpoint, link);
+        count += endpoint->config->keys.secret_length == 0;
+    }
+    if (count > 0)
+        bk_log_error(&own->state->context->log, "webhooks_without_secret",
+                     BK_STRING("tenant", own->tenant->name), BK_INT("count", count),
+                     BK_TEXT("effect", "nothing is sent to their endpoints"),
+                     BK_TEXT("remedy", "bring back the instance key that they were sealed with, or "
+                                       "rotate each"));
+}
+
 static enum bk_status on_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,
                                      void **state, struct bk_error *error) {
     struct webhooks_tenant *own = bk_alloc_zero(sizeof(*own));
     enum bk_status status = webhooks_endpoints_open(context->state, tenant, own, error);
-    if (status == BK_OK)
-        *state = own;
-    else
+    if (status != BK_OK) {
         bk_free(own);
-    return status;
+        return status;
+    }
+    tell_unreadable(own);
+    *state = own;
+    return BK_OK;
 }
 
 static void on_tenant_close(struct bk_module_context *context, struct bk_tenant *tenant,

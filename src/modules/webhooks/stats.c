@@ -21,7 +21,7 @@ struct asking {
 
 static enum bk_status count(struct bk_connection *connection, struct asking *asking,
                             struct bk_slice state, int64_t *number) {
-    /* The second condition on the state is that of the index. */
+    /* The second condition on the state is that of the index idx__deliveries_trouble. */
     const struct bk_sql sql = bk_sql_make(
         BK_SLICE("SELECT count(*), min(nextAttempt) FROM (SELECT nextAttempt FROM _deliveries "
                  "WHERE webhook = ?1 AND state = ?2 AND state != 'delivered' LIMIT 10000)"));

@@ -171,8 +171,8 @@ static enum bk_status count(struct bk_transaction *transaction, struct bk_slice 
     return status;
 }
 
-/* Room for one more, and no other id with this tail, which deliveries have in theirs. Its own row is
- * not there yet. */
+/* Room for one more, and no other id with this tail, which deliveries have in theirs. Its own row
+ * is not there yet. */
 static enum bk_status judge_new(struct webhooks_task *task, struct bk_transaction *transaction,
                                 struct bk_slice id) {
     struct bk_slice tail =
