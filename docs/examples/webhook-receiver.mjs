@@ -5,8 +5,8 @@
  *   WEBHOOK_SECRET=whsec_… BAKEND_KEY=bk_… \
  *     node webhook-receiver.mjs http://127.0.0.1:8090 'orders.*' 3000 orders.json
  *
- * Node 18. The file holds {"cursor", "sequence", "applied"}: what was made of the events, and the place in
- * the feed up to which all of them are in it, written at once. Kill this program or the server, turn the
+ * Node 18. The file holds {"cursor", "applied"}: what was made of the events, and the place in the feed up
+ * to which all of them are in it, written at once. Kill this program or the server, turn the
  * webhook off, let deliveries run out of attempts: each event is applied once, in order.
  */
 import { open, readFile, rename } from 'node:fs/promises';
@@ -79,7 +79,6 @@ async function heal(state) {
     const page = await readPage(state.cursor);
     for (const event of page.events) apply(state, event);
     state.cursor = page.next;
-    state.sequence = page.lastSequence;
     hasMore = page.hasMore;
     await save(state);
   }
@@ -88,14 +87,14 @@ async function heal(state) {
 /* --- a delivery --------------------------------------------------------------------------------- */
 
 async function take(state, event) {
-  if (event.sequence <= state.sequence) return 'known'; /* sent again, or fetched before it came */
+  /* Sent again, or fetched before it came. In earnest a unique key of your database. */
+  if (state.applied.some(({ id }) => id === event.id)) return 'known';
   if (event.after !== state.cursor) {
     await heal(state);
     return 'healed';
   }
   apply(state, event);
   state.cursor = event.cursor;
-  state.sequence = event.sequence;
   await save(state);
   return 'applied';
 }
@@ -149,7 +148,7 @@ async function begin() {
   const state = await load();
   if (state) return;
   const page = await readPage('now');
-  await save({ cursor: page.next, sequence: page.lastSequence, applied: [] });
+  await save({ cursor: page.next, applied: [] });
 }
 
 await begin();

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { copyFile, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -51,6 +52,21 @@ async function startReceiver(t, { folder, server, key, secret, port }) {
     return receiver.output.includes('listening on');
   });
   return receiver;
+}
+
+/** A delivery by hand; resolves with the status of its answer. */
+async function deliver({ port, secret }, event) {
+  const body = JSON.stringify(event);
+  const time = Math.floor(Date.now() / 1000);
+  const mac = createHmac('sha256', Buffer.from(secret.slice('whsec_'.length), 'base64'));
+  const headers = {
+    'content-type': 'application/json',
+    'webhook-id': event.id,
+    'webhook-timestamp': `${time}`,
+    'webhook-signature': `v1,${mac.update(`${event.id}.${time}.${body}`).digest('base64')}`,
+  };
+  const answer = await fetch(`http://127.0.0.1:${port}/hook`, { method: 'POST', headers, body });
+  return answer.status;
 }
 
 test('a receiver that heals its gaps applies each event once, in order', async (t) => {
@@ -142,4 +158,10 @@ test('a receiver that heals its gaps applies each event once, in order', async (
   });
   await says(/^known: evt_/m);
   await compare((await receiver.state()).applied);
+
+  /* As after the server was restored: numbers begin anew, cursors are of another history. */
+  const strange = { id: 'evt_strange', type: 'posts.created', sequence: 1, cursor: 'c', after: 'b', data: {} };
+  assert.equal(await deliver(options, strange), 204);
+  await says(/^healed: evt_strange/m);
+  assert.equal(await deliver({ ...options, secret: `whsec_${'A'.repeat(43)}=` }, strange), 400);
 });

@@ -12,7 +12,10 @@ import { sparePort, startReceiver } from './support/webhooks.mjs';
 
 const posts = { name: 'posts', ...open, fields: [{ name: 'title', type: 'text' }] };
 const SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
-const LINE = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}(?<type>\S+) {2}(?<subject>\S+) {2}(?<status>\S+) {2}\d+ ms( {2}.*)?$/;
+const LINE = new RegExp(
+  '^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d\\.\\d{3} {2}(?<type>\\S+) {2}(?<subject>\\S+) {2}' +
+    '(?<status>\\S+) {2}\\d+ ms( {2}.*)?$',
+);
 
 /** One that runs until it is stopped. */
 class Listener {
