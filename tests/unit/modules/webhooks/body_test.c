@@ -106,7 +106,8 @@ static void a_cloudevent_has_cursors_as_attributes(void **state) {
             "{\"specversion\":\"1.0\",\"id\":\"evt_1\",\"source\":\"/tenants/default/collections\","
             "\"type\":\"posts.updated\",\"time\":\"2026-06-08T12:00:00.123Z\","
             "\"subject\":\"posts/abc\",\"sequence\":\"00000000000000001234\","
-            "\"tenantid\":\"default\",\"actor\":\"users/u1\",\"dataversion\":1,\"omitted\":true,"
+            "\"tenantid\":\"default\",\"actor\":\"users/"
+            "u1\",\"causationid\":\"evt_0\",\"dataversion\":1,\"omitted\":true,"
             "\"cursor\":\"%s\",\"after\":\"%s\",\"datacontenttype\":\"application/json\","
             "\"data\":%.*s}",
             cursor_of(1234), cursor_of(1230), BK_SLICE_PRINT(whole.payload)));
