@@ -391,7 +391,8 @@ static void on_probed(struct bk_outbound_request *asking) {
     }
     probing->error =
         asking->failure == BK_OUTBOUND_BLOCKED
-            ? BK_SLICE("The address of this endpoint is not allowed.")
+            ? BK_SLICE("The address of this endpoint is not allowed. Addresses that are not public "
+                       "have to be named by --webhooks-allow.")
             : bk_arena_format(arena, "%s: %.*s", bk_outbound_failure_name(asking->failure),
                               BK_SLICE_PRINT(asking->reason));
     answer_probe(probing);
