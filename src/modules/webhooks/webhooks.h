@@ -245,7 +245,7 @@ struct webhooks_endpoint *webhooks_endpoint_find(const struct webhooks_state *st
                                                  const struct bk_tenant *tenant,
                                                  struct bk_slice id);
 /* Makes, changes or drops it as its record says now, which the bus brings about as well, a moment
- * later. Not in the done of the write itself: the journal's end is not known to the loop by then. */
+ * later. Not in the done of the write itself: the loop does not know the journal's end by then. */
 void webhooks_endpoint_apply(struct webhooks_tenant *own, struct bk_slice id);
 /* While something of it is under way; holds its tenant, too. */
 void webhooks_endpoint_ref(struct webhooks_endpoint *endpoint);
