@@ -14,8 +14,9 @@
  *
  * A queue that has no place at its host stands with the host (full) and not in the group's ring.
  * The host calls one back for each place that becomes free, the one that has waited longest: so
- * groups take turns at a host that they share, too. Whoever was called back passes the place on when it is
- * gone, or has its share: while a host has a place, someone who may begin has it in view.
+ * groups take turns at a host that they share, too. Whoever was called back passes the place on
+ * when it is gone, or has its share: while a host has a place, someone who may begin has it in
+ * view.
  */
 #include "outbound_private.h"
 
