@@ -673,7 +673,7 @@ static void choose_claims(struct work_tenant *tenant, uint32_t share, uint32_t r
     uint32_t claimed[WORK_KINDS_MAX] = {0}; /* by kind */
     round->reserved = round->reserved_replay = 0;
     if (share == 0 || !tenant->is_known || tenant->is_leaving || tenant->ends_alone ||
-        !bk_list_is_empty(&tenant->ended))
+        work->phase != WORK_STARTED || !bk_list_is_empty(&tenant->ended))
         return;
     if (bk_list_is_empty(&tenant->ready[0]) && bk_list_is_empty(&tenant->ready[1]))
         return;

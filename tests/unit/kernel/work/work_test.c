@@ -463,6 +463,22 @@ static void who_is_asked_to_end_since_the_program_stops_loses_no_attempt(void **
     assert_int_equal(fixture->seen[1].attempt, 1);
 }
 
+/* What is given back is due at once: if the round that records that began it again, and so on, the
+ * program would stop when the grace is over and not before. */
+static void a_program_that_stops_begins_nothing_that_it_would_have_to_give_back(void **state) {
+    struct work_fixture *fixture = *state;
+    uint64_t begin_ns = bk_clock_monotonic_ns();
+    fixture->script = work_fixture_keep;
+    fixture->on_cancel = fail_when_cancelled;
+    assert_int_equal(work_fixture_add(fixture, &mail, 20, NULL), BK_OK);
+    WORK_FIXTURE_UNTIL(fixture, fixture->seen_count == 2);
+    work_fixture_close(fixture, 30 * 1000);
+    assert_true(bk_clock_monotonic_ns() - begin_ns < UINT64_C(30) * 1000 * 1000 * 1000);
+    fixture->script = NULL;
+    work_fixture_reopen(fixture);
+    WORK_FIXTURE_UNTIL(fixture, work_fixture_count(fixture, "1") == 0);
+}
+
 static enum bk_status refuse_done(struct work_fixture *fixture, struct bk_transaction *transaction,
                                   const struct bk_work_end *end) {
     (void)fixture;
@@ -573,6 +589,7 @@ int main(void) {
         TEST(a_task_that_runs_and_is_cancelled_has_no_further_attempt),
         TEST(what_ran_when_the_program_ended_comes_again_one_attempt_later),
         TEST(who_is_asked_to_end_since_the_program_stops_loses_no_attempt),
+        TEST(a_program_that_stops_begins_nothing_that_it_would_have_to_give_back),
         TEST(a_hook_that_fails_spoils_its_own_task_only),
         TEST(a_hook_that_hides_its_failure_is_found),
         TEST(what_the_end_has_cut_short_is_begun_though_nobody_asks),
