@@ -247,6 +247,27 @@ check('two who turn it off at once make one event', async ({ make, patch, get })
   assert.equal(events.length, 1);
 });
 
+check('whoever wins, record, lane and events say the same', async ({ make, patch, get }) => {
+  const { id } = await make();
+  const path = `${HOOKS}/${id}`;
+  let isOn = true;
+  for (let round = 0; round < 8; round++) {
+    const wishes = round % 2 ? [true, false] : [false, true];
+    const turns = await Promise.all(wishes.map((enabled) => patch(path, { enabled })));
+    for (const { status } of turns) assert.equal(status, 200);
+    isOn = (await get(path)).body.enabled;
+    const { events } = (await get(`/api/events?types=webhook.*&subject=webhooks/${id}`)).body;
+    const types = events.map(({ type }) => type);
+    types.forEach((type, at) => assert.equal(type, at % 2 ? 'webhook.enabled' : 'webhook.disabled'));
+    assert.equal(isOn, types.length % 2 === 0, `${types}`);
+    assert.equal((await get(`${path}/stats`)).body.missed?.until === '', !isOn);
+  }
+  await eventually('its lane rests when it is off', async () => {
+    const lanes = (await get('/api/work/lanes?perPage=200')).body.items;
+    return isOn !== lanes.some(({ lane, state }) => lane === `webhooks/${id}` && state === 'paused');
+  });
+});
+
 check('it is for superusers and for keys with the scope', async ({ make, server, post }) => {
   const { id } = await make();
   const key = async (scopes) =>
@@ -700,6 +721,7 @@ test('with another instance key nothing is sent until there are new secrets', as
   const tried = await again.request('POST', `${HOOKS}/${id}/test`, undefined, { token: later });
   assertRefused(tried, 409);
   const stats = await again.request('GET', `${HOOKS}/${id}/stats`, undefined, { token: later });
+  assert.ok(stats.body.backlog > 0, 'it waits');
   for (const problem of [tried.body.message, stats.body.problem]) assert.match(problem, /instance key.*rotate\.$/);
   assert.equal(receiver.deliveries.length, 1, 'nothing is sent with the wrong signature, or none');
   const rotated = (await again.request('POST', `${HOOKS}/${id}/rotate`, {}, { token: later })).body;

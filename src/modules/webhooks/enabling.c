@@ -113,7 +113,7 @@ static void on_disabled(struct bk_call *call) {
     struct webhooks_endpoint *endpoint = disabling->endpoint;
     const struct bk_log *log = &endpoint->of->state->context->log;
     if (call->status == 200)
-        bk_log_info(log, "webhook_disabled", BK_TEXT("webhook", endpoint->id),
+        bk_log_warn(log, "webhook_disabled", BK_TEXT("webhook", endpoint->id),
                     BK_STRING("reason", disabling->reason));
     else
         bk_log_warn(log, "webhook_not_disabled", BK_TEXT("webhook", endpoint->id),
