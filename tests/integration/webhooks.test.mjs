@@ -229,17 +229,20 @@ test('an endpoint', async (t) => {
   await t.test('deleted: nothing more is sent, and nobody waits for it', async () => {
     const receiver = await startReceiver(t);
     receiver.answer = () => new Promise(() => {});
-    const { id } = await webhook({ url: receiver.url, types: ['posts.created'], maxInFlight: 4 });
+    const { id } = await webhook({ url: receiver.url, types: ['posts.created'], timeoutMs: 30_000 });
     await create(server, titles(20));
     await receiver.until('two, as nobody has answered yet', (all) => all.length === 2);
+    const tried = post(`/api/webhooks/${id}/test`);
+    await receiver.until('a test', (all) => all.length === 3);
     assert.equal((await remove(`/api/webhooks/${id}`)).status, 204);
     await receiver.until('they are ended', () => receiver.inFlight === 0);
+    await tried;
     await create(server, titles(5));
     const other = await startReceiver(t);
     await webhook({ url: other.url, types: ['posts.created'] });
     await create(server, ['the last']);
     await other.untilIds(1);
-    assert.equal(receiver.deliveries.length, 2);
+    assert.equal(receiver.deliveries.length, 3);
     assert.deepEqual(await rows(id, { filter: 'state = "retrying"' }), []);
   });
 });

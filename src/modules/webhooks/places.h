@@ -31,6 +31,7 @@ struct webhooks_queue {
     struct bk_list waiting[WEBHOOKS_CLASS_COUNT];
     uint32_t waiting_count[WEBHOOKS_CLASS_COUNT];
     struct bk_list sending;
+    struct bk_list tests; /* that pass it by, see webhooks_send_test */
     uint32_t sending_count;
     uint32_t room;       /* how many at once, as far as its answers say */
     uint32_t turns;      /* that it had */

@@ -452,6 +452,11 @@ void webhooks_queue_cancel(struct webhooks_send *send) {
     cancel(send);
 }
 
+static void wish_all(struct bk_list *list) {
+    BK_LIST_FOR_EACH(node, list)
+        webhooks_send_cancel(bk_container_of(node, struct webhooks_send, link));
+}
+
 void webhooks_queue_clear(struct webhooks_endpoint *endpoint) {
     struct webhooks_queue *queue = endpoint->queue;
     webhooks_endpoint_ref(endpoint);
@@ -462,9 +467,10 @@ void webhooks_queue_clear(struct webhooks_endpoint *endpoint) {
             take_out(queue, send);
             cancel(send);
         }
-    if (endpoint->is_gone)
-        BK_LIST_FOR_EACH(node, &queue->sending)
-            webhooks_send_cancel(bk_container_of(node, struct webhooks_send, link));
+    if (endpoint->is_gone) {
+        wish_all(&queue->sending);
+        wish_all(&queue->tests);
+    }
     settle(queue);
     webhooks_endpoint_unref(endpoint);
 }
@@ -488,6 +494,7 @@ void webhooks_queue_open(struct webhooks_endpoint *endpoint) {
     queue->filled_ms = bk_loop_now_ms(endpoint->of->state->context->loop);
     bk_list_init(&queue->link);
     bk_list_init(&queue->sending);
+    bk_list_init(&queue->tests);
     for (size_t i = 0; i < BK_COUNT_OF(queue->waiting); i++)
         bk_list_init(&queue->waiting[i]);
     endpoint->queue = queue;

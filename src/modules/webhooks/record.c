@@ -14,7 +14,7 @@
 #include "bakend/alloc.h"
 #include "bakend/failpoint.h"
 
-enum { BATCH_MAX = 512, AGAIN_MS = 500 };
+enum { BATCH_MAX = 512, BATCH_MIN = 32, AGAIN_MS = 500 };
 
 struct webhooks_recorder {
     struct webhooks_tenant *of;
@@ -23,7 +23,8 @@ struct webhooks_recorder {
     struct bk_timer *timer; /* a write failed */
     bool is_writing;        /* or tells what was written, which may bring more */
     bool rests;
-    uint64_t number; /* of writes */
+    uint64_t number;  /* of writes */
+    uint32_t written; /* of those in writing, from the first on, by the last run */
 };
 
 /* --- on the writer ---------------------------------------------------------------------------- */
@@ -66,7 +67,12 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
     enum bk_status status = BK_FAILPOINT("webhooks.before_recorded");
     if (status != BK_OK)
         return status;
+    recorder->written = 0;
     BK_LIST_FOR_EACH(node, &recorder->writing) {
+        /* The rest is written next: a request waits. */
+        if (recorder->written >= BATCH_MIN && bk_transaction_awaiting_count(transaction) > 0)
+            break;
+        recorder->written++;
         status =
             write_one(recorder, transaction, bk_container_of(node, struct webhooks_record, link));
         if (status != BK_OK)
@@ -77,9 +83,10 @@ static enum bk_status on_run(struct bk_transaction *transaction, struct bk_write
 
 /* --- on the loop ------------------------------------------------------------------------------ */
 
-static void tell(struct bk_list *list, enum bk_status status) {
+/* The first ones of a list. */
+static void tell(struct bk_list *list, uint32_t count, enum bk_status status) {
     struct bk_list *node;
-    while ((node = bk_list_pop(list)) != NULL) {
+    while (count-- > 0 && (node = bk_list_pop(list)) != NULL) {
         struct webhooks_record *record = bk_container_of(node, struct webhooks_record, link);
         struct webhooks_endpoint *endpoint = record->endpoint;
         const struct webhooks_attempt *attempt = &record->attempt;
@@ -117,8 +124,8 @@ static void write_next(struct webhooks_recorder *recorder);
 static void put_off(struct webhooks_recorder *recorder, enum bk_status status) {
     struct webhooks_state *state = recorder->of->state;
     if (state->is_stopping) {
-        tell(&recorder->writing, BK_CLOSING);
-        tell(&recorder->waiting, BK_CLOSING);
+        tell(&recorder->writing, UINT32_MAX, BK_CLOSING);
+        tell(&recorder->waiting, UINT32_MAX, BK_CLOSING);
         return;
     }
     if (status != BK_BUSY)
@@ -137,7 +144,7 @@ static void on_done(struct bk_write *write, enum bk_status status) {
         status = BK_FAILPOINT("webhooks.recorded");
     bk_tenant_ref(tenant);
     if (status == BK_OK)
-        tell(&recorder->writing, BK_OK);
+        tell(&recorder->writing, recorder->written, BK_OK);
     else
         put_off(recorder, status);
     recorder->is_writing = false;

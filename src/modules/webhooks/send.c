@@ -249,7 +249,9 @@ static void end(struct webhooks_sending *sending, enum bk_status status) {
     send->event = NULL;
     if (status == BK_OK && !sending->is_test)
         count(send);
-    if (!sending->is_test)
+    if (sending->is_test)
+        bk_list_remove(&send->link);
+    else
         webhooks_queue_ended(send);
     send->done(send);
     bk_event_unref(event);
@@ -414,6 +416,7 @@ void webhooks_send_begin(struct webhooks_send *send) { begin(send, false); }
 void webhooks_send_test(struct webhooks_send *send) {
     BK_ASSERT(send->event != NULL);
     webhooks_endpoint_ref(send->endpoint);
+    bk_list_push(&send->endpoint->queue->tests, &send->link);
     begin(send, true);
 }
 
