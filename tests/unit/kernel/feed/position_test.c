@@ -244,6 +244,28 @@ static void test_a_full_one_gets_no_more_until_it_acknowledges(void **state) {
     support_reader_fini(&reader);
 }
 
+static void test_its_window_may_shrink_and_grow_while_it_is_open(void **state) {
+    (void)state;
+    struct support_reader reader = {.position.window = 4, .answer = BK_HANDED_TAKEN};
+    assert_int_equal(open_reader(&reader, "test/a"), BK_OK);
+    emit(3);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 3);
+    reader.position.window = 2; /* fewer than it has */
+    emit(7);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 3);
+    assert_int_equal(support_reader_state(&reader), BK_POSITION_FULL);
+    bk_position_acknowledge(&reader.position, 1);
+    support_feed_settle(&fixture);
+    support_reader_assert_saw(&reader, 1, 3);
+    reader.position.window = 4;
+    bk_position_acknowledge(&reader.position, 2);
+    RUN_UNTIL(reader.seen_count == 6);
+    support_reader_assert_saw(&reader, 1, 6);
+    support_reader_fini(&reader);
+}
+
 /* --- failing ---------------------------------------------------------------------------------- */
 
 static void test_what_failed_and_what_stood_behind_it_comes_again(void **state) {
@@ -587,6 +609,7 @@ int main(void) {
         TEST(test_a_transient_event_is_never_handed),
         TEST(test_a_cut_chain_reaches_only_those_that_cause_nothing),
         TEST(test_a_full_one_gets_no_more_until_it_acknowledges),
+        TEST(test_its_window_may_shrink_and_grow_while_it_is_open),
         TEST(test_what_failed_and_what_stood_behind_it_comes_again),
         TEST(test_the_pause_doubles_and_nothing_passes_what_failed),
         TEST(test_the_pause_is_bounded_and_jittered),
