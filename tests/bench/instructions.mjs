@@ -37,7 +37,7 @@ const TASK_LIMIT = 1.3;
 const ROUNDS = 8;
 const SOCKETS = 100;
 /** Of each in a round; of publishes ten times COUNT_WRITE (see instructions.c). */
-const COUNT = { create: 40, read: 60, list: 40, feed: 30, event: 15, write: 40, token: 40 };
+const COUNT = { create: 40, read: 60, list: 40, feed: 30, event: 15, write: 40, token: 40, webhook: 40 };
 const RECORDS = '/api/collections/bench/records';
 const FEED_PAGE = 100;
 const WHAT = {
@@ -50,6 +50,7 @@ const WHAT = {
   publish: 'an event to 4 handlers',
   task: 'a row, its event and a task, committed, without HTTP',
   token: 'who asks, by a token that is new',
+  webhook: 'a delivery made, signed and recorded, without its request',
 };
 
 const options = readOptions(process.argv.slice(2));
@@ -68,7 +69,7 @@ async function main() {
     console.log(`the instructions of ${os.arch()} are not those of x64, which are counted: nothing to compare`);
     return 0;
   }
-  const counted = { ...(await countServer()), ...countKernel(), ...countToken() };
+  const counted = { ...(await countServer()), ...countKernel(), ...countAlone('token'), ...countAlone('webhook') };
   if (options.profile) return printProfile(counted[options.profile]);
   const figures = Object.fromEntries(Object.entries(counted).map(([name, { figure }]) => [name, figure]));
   if (options.accept) writeFileSync(ACCEPTED, render(figures));
@@ -136,12 +137,12 @@ function countKernel() {
   return { write, publish, task };
 }
 
-/* --- a token ----------------------------------------------------------------------------------- */
+/* --- programs of one operation -------------------------------------------------------------------- */
 
-function countToken() {
-  const run = countedRun(folder, 'token', 'bench_mark', path.join(path.dirname(BAKEND), 'bench/token'), [ROUNDS + 1, COUNT.token]);
+function countAlone(name) {
+  const run = countedRun(folder, name, 'bench_mark', path.join(path.dirname(BAKEND), 'bench', name), [ROUNDS + 1, COUNT[name]]);
   run.wait();
-  return figuresOf(run.parts([...Array(ROUNDS + 1).fill('token'), 'end']), { token: COUNT.token });
+  return figuresOf(run.parts([...Array(ROUNDS + 1).fill(name), 'end']), { [name]: COUNT[name] });
 }
 
 /* --- figures -------------------------------------------------------------------------------------- */

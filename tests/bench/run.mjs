@@ -7,7 +7,7 @@
  *   --rounds N        interleaved rounds; each figure is their median (3)
  *   --only NAME,…     tables: one-write, readers, work, webhooks, auth; or their figures: create, list, read, feed,
  *                     bus, start; realtime, idle, beside, longpoll; tasks, besidework; deliveries,
- *                     webhooklatency, blackholes, manyendpoints; logins, besidelogins, tokens; and, only when they
+ *                     webhookbacklog, webhooklatency, blackholes, manyendpoints; logins, besidelogins, tokens; and, only when they
  *                     are named, growth and workloads (chat, posts). A table of which a part is measured is not
  *                     published
  *   --rivals PROGRAM  a PocketBase program to measure beside it

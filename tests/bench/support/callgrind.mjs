@@ -20,7 +20,8 @@ const STEADY = ['taskset', ['--cpu-list', firstCore(), 'chrt', '--batch', '0']];
 export function countedRun(folder, name, mark, program, args) {
   const counts = path.join(folder, `${name}.counts`);
   const [command, first] = STEADY;
-  const words = [...first, 'env', `GLIBC_TUNABLES=glibc.cpu.hwcaps=${PLAIN.map((one) => `-${one}`).join(',')}`,
+  /* Under callgrind everything takes fifty times as long, and nobody has said what else the machine does. */
+  const words = [...first, 'env', 'BAKEND_TEST_PATIENCE=30', `GLIBC_TUNABLES=glibc.cpu.hwcaps=${PLAIN.map((one) => `-${one}`).join(',')}`,
     'valgrind', '--tool=callgrind', '--quiet', `--dump-before=${mark}`, `--callgrind-out-file=${counts}`, program, ...args.map(String)];
   let child = null;
   return {
