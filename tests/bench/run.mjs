@@ -7,9 +7,9 @@
  *   --rounds N        interleaved rounds; each figure is their median (3)
  *   --only NAME,…     tables: one-write, readers, work, webhooks, auth; or their figures: create, list, read, feed,
  *                     bus, start; realtime, idle, beside, longpoll; tasks, besidework; deliveries,
- *                     webhookbacklog, webhooklatency, blackholes, manyendpoints; logins, besidelogins, tokens; and, only when they
- *                     are named, growth and workloads (chat, posts). A table of which a part is measured is not
- *                     published
+ *                     webhookbacklog, webhooklatency, blackholes, manyendpoints; logins, besidelogins, tokens;
+ *                     and, only when they are named, growth and workloads (chat, posts). A table of which a part
+ *                     is measured is not published
  *   --rivals PROGRAM  a PocketBase program to measure beside it
  *   --sizes N,…       powers of ten of the rows that workloads (3,5) and growth (3,5,7) have
  *   --data DIR        keeps the databases of growth there, or uses those of a run before
