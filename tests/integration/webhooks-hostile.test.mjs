@@ -218,34 +218,3 @@ test('what is no URL of an endpoint is refused', async (t) => {
     assert.ok(answer.body.data.url.message);
   }
 });
-
-/** Steps of a delivery at which the process dies. */
-const steps = [
-  'webhooks.handed', 'webhooks.before_sent', 'webhooks.answered', 'webhooks.before_recorded', 'webhooks.recorded',
-];
-
-for (const step of steps)
-  test(`killed at ${step}: nothing is lost, and what comes twice is the same`, async (t) => {
-    const receiver = await startReceiver(t);
-    let server = await startServer(t, { args: ALLOW, env: { BAKEND_FAILPOINT: `${step}:kill@5` } });
-    const { folder } = server;
-    const token = await operatorToken(server);
-    await createCollection(server, token, things);
-    await createWebhook(server, token, { url: receiver.url, types });
-    const created = [];
-    try {
-      for (let number = 0; number < 20; number++) created.push((await createRecord(server, token, 'things', { title: `${number}` })).id);
-    } catch {
-      /* it is dead */
-    }
-    assert.equal((await server.killed()).signal, 'SIGKILL', 'the step was reached');
-    server = await startServer(t, { folder, args: ALLOW });
-    const last = await createRecord(server, token, 'things', { title: 'last' });
-    const wanted = [...created, last.id];
-    await receiver.until('all of them', (deliveries) => {
-      const seen = new Set(deliveries.map(({ body }) => body.data.id));
-      return wanted.every((id) => seen.has(id));
-    });
-    const bodies = new Map();
-    for (const { id, text } of receiver.deliveries) assert.equal(bodies.get(id) ?? text, text, 'the same bytes'), bodies.set(id, text);
-  });

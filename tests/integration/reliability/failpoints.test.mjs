@@ -45,6 +45,10 @@ test('every failpoint of src/ stands in the table, and every line of the table i
     const text = await readFile(join(root, 'tests/unit', unit), 'utf8');
     assert.ok(text.includes(`"${name}:`), `${unit} proves ${name}`);
   }
+  for (const { name, test: file } of table.filter(({ test: file }) => file)) {
+    const text = await readFile(join(root, 'tests/integration', file), 'utf8');
+    assert.ok(text.includes(`'${name}`), `${file} proves ${name}`);
+  }
 });
 
 /** A stopped data directory with a superuser, a consumer, and a tenant to be deleted. */

@@ -5,6 +5,7 @@
  *   at       the passing at which it acts; the first ones may belong to the start of the server
  *   drive    'story' (failpoint-story.mjs, over HTTP), 'restore' (the command), or
  *   unit     the unit test that proves it, of what no module of the program uses yet
+ *   test     the integration test that does, of what the story has no part in
  */
 export const table = [
   { name: 'auth.credentials_read', drive: 'story', at: 1 },
@@ -42,6 +43,15 @@ export const table = [
   { name: 'tenants.before_deletion', drive: 'story', at: 1 },
   { name: 'tenants.before_record', drive: 'story', at: 1 },
   { name: 'tenants.before_removal', drive: 'story', at: 1 },
+  { name: 'webhooks.answered', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.before_recorded', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.before_sent', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.handed', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.id_taken', test: 'webhooks-api.test.mjs' },
+  { name: 'webhooks.recorded', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.replay_handed', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.retry_begun', test: 'webhooks-deaths.test.mjs' },
+  { name: 'webhooks.retry_ended', test: 'webhooks-deaths.test.mjs' },
   { name: 'work.added', drive: 'story', at: 1 },
   { name: 'work.after_record', drive: 'story', at: 1 },
   { name: 'work.answered', drive: 'story', at: 1 },
