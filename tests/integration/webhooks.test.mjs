@@ -51,14 +51,12 @@ test('an endpoint', async (t) => {
     await remove(recordsPath('posts', one.id));
     await create(server, ['yes, the end']);
     const at = (all, path) => all.filter((delivery) => delivery.path === `/hook/${path}`);
-    const wanted = ['yes 1', 'oh yes', 'yes, the end'];
-    const has = (all, title) => at(all, 'filter').some(({ body }) => body.data.title === title);
     await receiver.until(
       'the last of each',
       (all) =>
         at(all, 'types').length === 2 &&
         at(all, 'subject').length === 2 &&
-        wanted.every((title) => has(all, title)),
+        at(all, 'filter').length === 4,
     );
     const of = (path) =>
       assertChain(at(receiver.deliveries, path)).map(
@@ -66,10 +64,12 @@ test('an endpoint', async (t) => {
       );
     assert.deepEqual(of('types'), [`tags.created ${tag.title}`, 'posts.deleted one']);
     assert.deepEqual(of('subject'), ['posts.updated one', 'posts.deleted one']);
-    assert.deepEqual(
-      of('filter').filter((each) => !each.includes('deleted')),
-      ['posts.created yes 1', 'posts.updated one', 'posts.created yes, the end'],
-    );
+    assert.deepEqual(of('filter'), [
+      'posts.created yes 1',
+      'posts.updated one',
+      'posts.deleted one',
+      'posts.created yes, the end',
+    ]);
   });
 
   await t.test('its own tenant\'s, and no other', async () => {
