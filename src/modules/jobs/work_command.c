@@ -14,6 +14,7 @@
 
 #include "bakend/clock.h"
 #include "bakend/encode.h"
+#include "bakend/terminal.h"
 
 #include <stdio.h>
 
@@ -127,16 +128,6 @@ static bool post(struct session *session, const char *target, const struct membe
 
 /* --- printing --------------------------------------------------------------------------------- */
 
-/* What a terminal would obey is not for it: control characters, DEL and C1. */
-static void print_text(struct bk_slice text) {
-    for (size_t i = 0; i < text.length; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        bool is_c1 = c == 0xc2 && i + 1 < text.length && (unsigned char)text.data[i + 1] < 0xa0;
-        (void)putchar(c < 0x20 || c == 0x7f || is_c1 ? '?' : c);
-        i += is_c1;
-    }
-}
-
 /* A member of each item, under its heading. */
 struct column {
     const char *key, *heading;
@@ -160,7 +151,7 @@ static size_t width_of(struct bk_slice text) {
 
 /* Nothing stands behind the last one. */
 static void print_cell(struct bk_slice text, const struct column *column, bool is_last) {
-    print_text(text);
+    bk_terminal_print(text);
     if (is_last)
         printf("\n");
     else
