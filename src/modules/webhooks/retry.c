@@ -657,7 +657,7 @@ static enum bk_status read_lowest(struct webhooks_tenant *own, uint64_t *sequenc
 }
 
 static void look(struct webhooks_tenant *own) {
-    uint64_t sequence;
+    uint64_t sequence = 0;
     enum bk_status status = read_lowest(own, &sequence);
     if (status == BK_OK && sequence > 0)
         pin_behind(own, sequence - 1);
