@@ -470,6 +470,8 @@ check('what an endpoint is like now is told by stats and by metrics', async (api
   assert.deepEqual(await stats(), {
     enabled: true,
     breaker: 'closed',
+    nextProbe: '',
+    pausedUntil: '',
     backlog: 0,
     oldestAgeMs: 0,
     inFlight: 0,

@@ -8,6 +8,10 @@
  * What was on its way when the breaker opened says nothing new, however long it takes. An endpoint
  * that asks for time (429 or 503 with Retry-After) is no broken one: it gets that time, whatever
  * the breaker says, and the attempt is not counted. Nor is it slow for its silence afterwards.
+ *
+ * How often it has opened in a row, the next probe and the pause outlive a restart, as a mark in
+ * wall time: an endpoint that said "in an hour" is not asked before because we were updated. The
+ * window is of memory, and begins anew.
  */
 #include "breaker.h"
 
@@ -22,7 +26,8 @@ enum {
     SLACK_MS = 100, /* between the loop's clock and that of a request */
     SLOW_MS = 1000,
     SLOW_TIMEOUTS = 3,
-    LATENCY_PARTS = 8, /* a new attempt is one of so many in the smoothed latency */
+    LATENCY_PARTS = 8,    /* a new attempt is one of so many in the smoothed latency */
+    MARK_SLACK_MS = 1000, /* those that are on their way together ask for the same pause */
     TOO_MANY_REQUESTS = 429,
     SERVICE_UNAVAILABLE = 503,
 };
@@ -171,4 +176,43 @@ void webhooks_breaker_close(struct webhooks_breaker *breaker) {
     breaker->probe_ms = breaker->paused_until_ms = 0;
     breaker->latency_ms = 0;
     forget(breaker);
+}
+
+/* --- over a restart --------------------------------------------------------------------------- */
+
+/* 0: it is over. */
+static int64_t to_wall(uint64_t time_ms, uint64_t now_ms, int64_t wall_now_ms) {
+    return time_ms > now_ms ? wall_now_ms + (int64_t)(time_ms - now_ms) : 0;
+}
+
+static uint64_t from_wall(int64_t time_ms, uint64_t now_ms, int64_t wall_now_ms,
+                          uint64_t longest_ms) {
+    uint64_t left_ms = time_ms > wall_now_ms ? (uint64_t)(time_ms - wall_now_ms) : 0;
+    return now_ms + (left_ms < longest_ms ? left_ms : longest_ms);
+}
+
+void webhooks_breaker_mark(const struct webhooks_breaker *breaker, uint64_t now_ms,
+                           int64_t wall_now_ms, struct webhooks_breaker_mark *mark) {
+    *mark = (struct webhooks_breaker_mark){
+        .opens = breaker->opens,
+        .probe_at_ms = breaker->opens == 0 ? 0 : to_wall(breaker->probe_ms, now_ms, wall_now_ms),
+        .paused_until_ms = to_wall(breaker->paused_until_ms, now_ms, wall_now_ms)};
+}
+
+void webhooks_breaker_restore(struct webhooks_breaker *breaker, uint64_t now_ms,
+                              int64_t wall_now_ms, const struct webhooks_breaker_mark *mark) {
+    const uint64_t probe_max_ms = PROBE_MAX_MS + PROBE_MAX_MS * JITTER_PERCENT / 100;
+    breaker->opens = mark->opens;
+    if (mark->opens > 0)
+        breaker->probe_ms = from_wall(mark->probe_at_ms, now_ms, wall_now_ms, probe_max_ms);
+    if (mark->paused_until_ms > 0 && mark->paused_until_ms > wall_now_ms)
+        breaker->paused_until_ms =
+            from_wall(mark->paused_until_ms, now_ms, wall_now_ms, PAUSE_MAX_MS);
+}
+
+bool webhooks_breaker_mark_is_same(const struct webhooks_breaker_mark *mark,
+                                   const struct webhooks_breaker_mark *stored) {
+    return mark->opens == stored->opens && mark->probe_at_ms == stored->probe_at_ms &&
+           mark->paused_until_ms <= stored->paused_until_ms + MARK_SLACK_MS &&
+           (mark->paused_until_ms > 0) == (stored->paused_until_ms > 0);
 }

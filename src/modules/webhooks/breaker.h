@@ -43,6 +43,20 @@ bool webhooks_breaker_is_slow(const struct webhooks_breaker *breaker);
 /* The endpoint works: as if nothing had ever failed. */
 void webhooks_breaker_close(struct webhooks_breaker *breaker);
 
+/* What outlives a restart, in wall time. Zeroed: it is closed, and nothing was asked for. */
+struct webhooks_breaker_mark {
+    uint32_t opens;
+    int64_t probe_at_ms, paused_until_ms; /* 0: there is none */
+};
+void webhooks_breaker_mark(const struct webhooks_breaker *breaker, uint64_t now_ms,
+                           int64_t wall_now_ms, struct webhooks_breaker_mark *mark);
+/* What is longer from now than it may be is of another clock, and shortened. */
+void webhooks_breaker_restore(struct webhooks_breaker *breaker, uint64_t now_ms,
+                              int64_t wall_now_ms, const struct webhooks_breaker_mark *mark);
+/* Whether it is worth a write: not for some milliseconds more of a pause. */
+bool webhooks_breaker_mark_is_same(const struct webhooks_breaker_mark *mark,
+                                   const struct webhooks_breaker_mark *stored);
+
 /* --- failing.c: since when it fails, and what its owner is told ------------------------------- */
 
 enum {

@@ -220,6 +220,7 @@ static void add(struct webhooks_tenant *own, struct webhooks_config *config) {
     webhooks_figures_open(endpoint);
     webhooks_health_open(endpoint);
     webhooks_retry_configure(endpoint);
+    webhooks_health_begin(endpoint);
     open_position(endpoint);
 }
 

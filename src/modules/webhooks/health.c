@@ -5,11 +5,14 @@
  *          └─> failing.c ── opens for the first time, after 1, 3 and 4 days: webhook.failing
  *                          └─ after --webhooks-disable-after: disabled
  *
- * The breaker is of memory: a restart begins with a closed one and finds out again. Since when an
- * endpoint has failed without a success is in its row of _webhookStates, since a server that is
- * restarted every day is to disable what is dead, too. It is written when it changes: at the first
- * failure, at the next success, at a warning. An endpoint that fails every other time would write
- * at each attempt then, so behind a success the next failures are kept in memory for some seconds.
+ * Since when an endpoint has failed without a success is in its row of _webhookStates, since a
+ * server that is restarted every day is to disable what is dead, too; so are its breaker and the
+ * pause that it asked for. They are written when they change: at the first failure, at the next
+ * success, at a warning; when the breaker opens, again or not, when it closes, and when a pause
+ * begins. That is in the turn in which the attempt is recorded, and before it, so that both are in
+ * one commit as a rule, and the attempt never without it. One that succeeds again and again writes
+ * nothing. An endpoint that fails every other time would write at each attempt, so behind a success
+ * the next failures are kept in memory for some seconds.
  *
  * Days are counted by the loop's clock, and over a restart by the clock of ages: a wall clock that
  * leaps disables nobody. They are looked at when an attempt fails, so that an endpoint that nothing
@@ -33,6 +36,7 @@ enum {
 
 struct webhooks_health {
     struct webhooks_breaker breaker;
+    struct webhooks_breaker_mark mark, stored_mark;
     struct webhooks_failing now, stored;
     uint64_t clear_loop_ms; /* when it was last stored that it works */
     uint64_t asked_loop_ms; /* when it was last asked to be disabled; 0: never */
@@ -67,6 +71,7 @@ struct saving {
     struct bk_write write;
     struct webhooks_endpoint *endpoint;
     struct webhooks_failing failing, former;
+    struct webhooks_breaker_mark mark;
     char id[WEBHOOKS_ID_BYTES];
     uint32_t status;
     char error[WEBHOOKS_REASON_BYTES];
@@ -108,8 +113,9 @@ static enum bk_status emit_failing(struct bk_transaction *transaction,
 /* Of an endpoint that is gone meanwhile nothing is told. */
 static enum bk_status on_save(struct bk_transaction *transaction, struct bk_write *write) {
     const struct saving *saving = bk_container_of(write, struct saving, write);
-    const struct bk_sql sql = bk_sql_make(BK_SLICE("UPDATE _webhookStates SET failingSince = ?2, "
-                                                   "warned = ?3 WHERE webhook = ?1 RETURNING 1"));
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("UPDATE _webhookStates SET failingSince = ?2, warned = ?3, opens = ?4, "
+                 "probeAt = ?5, pausedUntil = ?6 WHERE webhook = ?1 RETURNING 1"));
     struct bk_statement *statement;
     enum bk_status status =
         bk_connection_statement(bk_transaction_connection(transaction), &sql, &statement);
@@ -118,6 +124,9 @@ static enum bk_status on_save(struct bk_transaction *transaction, struct bk_writ
     bk_statement_bind_text(statement, 1, bk_slice_make(saving->id, sizeof saving->id));
     bk_statement_bind_int(statement, 2, saving->failing.since_ms);
     bk_statement_bind_int(statement, 3, saving->failing.level);
+    bk_statement_bind_int(statement, 4, saving->mark.opens);
+    bk_statement_bind_int(statement, 5, saving->mark.probe_at_ms);
+    bk_statement_bind_int(statement, 6, saving->mark.paused_until_ms);
     status = bk_statement_step(statement);
     bool is_there = status == BK_OK;
     bk_statement_reset(statement);
@@ -140,6 +149,7 @@ static void on_saved(struct bk_write *write, enum bk_status status) {
         health->save_loop_ms = 0;
         if (status == BK_OK) {
             health->stored = saving->failing;
+            health->stored_mark = saving->mark;
             save(endpoint);
         } else {
             health->save_loop_ms = now_of(endpoint) + SAVE_AGAIN_MS;
@@ -156,17 +166,24 @@ static bool is_settling(const struct webhooks_endpoint *endpoint) {
            now_of(endpoint) < health->clear_loop_ms + SETTLE_MS;
 }
 
+static bool is_stored(const struct webhooks_endpoint *endpoint) {
+    const struct webhooks_health *health = endpoint->health;
+    bool is_same = health->now.since_ms == health->stored.since_ms &&
+                   health->now.level == health->stored.level;
+    return webhooks_breaker_mark_is_same(&health->mark, &health->stored_mark) &&
+           (is_same || is_settling(endpoint));
+}
+
 /* What differs from what is stored, one write at a time. */
 static void save(struct webhooks_endpoint *endpoint) {
     struct webhooks_health *health = endpoint->health;
-    bool is_same = health->now.since_ms == health->stored.since_ms &&
-                   health->now.level == health->stored.level;
-    if (is_same || health->is_saving || endpoint->is_gone || is_settling(endpoint))
+    if (health->is_saving || endpoint->is_gone || is_stored(endpoint))
         return;
     struct saving *saving = bk_alloc_zero(sizeof *saving);
     saving->endpoint = endpoint;
     saving->failing = health->now;
     saving->former = health->stored;
+    saving->mark = health->mark;
     /* What is stored is of an earlier time: its warnings count no more. */
     if (saving->former.since_ms != saving->failing.since_ms)
         saving->former.level = 0;
@@ -300,6 +317,11 @@ static void note_success(struct webhooks_endpoint *endpoint) {
     save(endpoint);
 }
 
+static void mark(struct webhooks_endpoint *endpoint) {
+    struct webhooks_health *health = endpoint->health;
+    webhooks_breaker_mark(&health->breaker, now_of(endpoint), bk_clock_wall_ms(), &health->mark);
+}
+
 void webhooks_health_report(struct webhooks_endpoint *endpoint,
                             const struct webhooks_result *result) {
     struct webhooks_health *health = endpoint->health;
@@ -308,6 +330,8 @@ void webhooks_health_report(struct webhooks_endpoint *endpoint,
     webhooks_endpoint_ref(endpoint);
     enum webhooks_breaker_change change =
         webhooks_breaker_report(&health->breaker, now_of(endpoint), result, bk_random_u64());
+    if (change != WEBHOOKS_NO_CHANGE)
+        mark(endpoint);
     if (result->verdict == WEBHOOKS_OK || result->verdict == WEBHOOKS_STOP)
         note_success(endpoint);
     else
@@ -322,6 +346,7 @@ void webhooks_health_heal(struct webhooks_endpoint *endpoint) {
         return;
     webhooks_endpoint_ref(endpoint);
     webhooks_breaker_close(&health->breaker);
+    mark(endpoint);
     health->asked_loop_ms = 0;
     note_success(endpoint);
     set_narrow(endpoint);
@@ -336,6 +361,14 @@ uint32_t webhooks_health_allows(struct webhooks_endpoint *endpoint) {
     if (endpoint->health == NULL)
         return UINT32_MAX;
     return webhooks_breaker_allows(&endpoint->health->breaker, now_of(endpoint));
+}
+
+struct webhooks_health_times webhooks_health_times(const struct webhooks_endpoint *endpoint) {
+    struct webhooks_breaker_mark mark = {0};
+    if (endpoint->health != NULL)
+        webhooks_breaker_mark(&endpoint->health->breaker, now_of(endpoint), bk_clock_wall_ms(),
+                              &mark);
+    return (struct webhooks_health_times){mark.probe_at_ms, mark.paused_until_ms};
 }
 
 const char *webhooks_health_name(const struct webhooks_endpoint *endpoint) {
@@ -360,7 +393,8 @@ bool webhooks_health_is_narrow(const struct webhooks_endpoint *endpoint) {
 static void read_stored(struct webhooks_endpoint *endpoint) {
     struct webhooks_health *health = endpoint->health;
     const struct bk_sql sql =
-        bk_sql_make(BK_SLICE("SELECT failingSince, warned FROM _webhookStates WHERE webhook = ?1"));
+        bk_sql_make(BK_SLICE("SELECT failingSince, warned, opens, probeAt, pausedUntil FROM "
+                             "_webhookStates WHERE webhook = ?1"));
     struct bk_connection *connection = bk_store_read_now(endpoint->of->tenant->database);
     struct bk_statement *statement;
     if (connection == NULL || bk_connection_statement(connection, &sql, &statement) != BK_OK)
@@ -369,6 +403,9 @@ static void read_stored(struct webhooks_endpoint *endpoint) {
     if (bk_statement_step(statement) == BK_OK) {
         health->stored.since_ms = bk_statement_int(statement, 0);
         health->stored.level = (uint32_t)bk_statement_int(statement, 1);
+        health->stored_mark.opens = (uint32_t)bk_statement_int(statement, 2);
+        health->stored_mark.probe_at_ms = bk_statement_int(statement, 3);
+        health->stored_mark.paused_until_ms = bk_statement_int(statement, 4);
     }
     bk_statement_reset(statement);
 }
@@ -381,6 +418,17 @@ void webhooks_health_open(struct webhooks_endpoint *endpoint) {
     read_stored(endpoint);
     health->now = health->stored;
     webhooks_failing_restore(&health->now, (int64_t)now_of(endpoint), age_now_of(endpoint));
+    health->mark = health->stored_mark;
+    webhooks_breaker_restore(&health->breaker, now_of(endpoint), bk_clock_wall_ms(), &health->mark);
+    health->is_narrow = webhooks_health_is_narrow(endpoint);
+}
+
+void webhooks_health_begin(struct webhooks_endpoint *endpoint) {
+    uint64_t now_ms = now_of(endpoint);
+    uint64_t until_ms = webhooks_breaker_until_ms(&endpoint->health->breaker);
+    arm(endpoint);
+    if (until_ms > now_ms)
+        webhooks_retry_rest(endpoint, until_ms - now_ms);
 }
 
 void webhooks_health_close(struct webhooks_endpoint *endpoint) {

@@ -92,6 +92,10 @@ static const struct bk_migration migrations[] = {
             "CREATE INDEX idx__webhookStates_tail ON _webhookStates (substr(webhook, 9));"
             "CREATE TABLE _webhookReplays (task TEXT PRIMARY KEY NOT NULL, sent INTEGER NOT NULL, "
             "delivered INTEGER NOT NULL, failed INTEGER NOT NULL) WITHOUT ROWID"},
+    {.name = "webhooks_2_breakers",
+     .sql = "ALTER TABLE _webhookStates ADD COLUMN opens INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE _webhookStates ADD COLUMN probeAt INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE _webhookStates ADD COLUMN pausedUntil INTEGER NOT NULL DEFAULT 0"},
 };
 
 /* --- options ---------------------------------------------------------------------------------- */

@@ -120,8 +120,11 @@ static void write_now(struct bk_buffer *out, const struct asking *asking,
     struct webhooks_queue_facts queue = webhooks_queue_facts(endpoint);
     struct webhooks_backlog backlog = webhooks_backlog(endpoint);
     struct webhooks_figures_facts facts = webhooks_figures_facts(endpoint);
+    struct webhooks_health_times times = webhooks_health_times(endpoint);
     bk_json_write_member_string(out, BK_SLICE("breaker"),
                                 bk_slice_from(webhooks_health_name(endpoint)));
+    write_time(out, BK_SLICE("nextProbe"), times.probe_at_ms);
+    write_time(out, BK_SLICE("pausedUntil"), times.paused_until_ms);
     bk_json_write_member_int(out, BK_SLICE("backlog"), count_backlog(asking, endpoint));
     bk_json_write_member_int(out, BK_SLICE("oldestAgeMs"), backlog.oldest_age_ms);
     bk_json_write_member_int(out, BK_SLICE("inFlight"), queue.sending);

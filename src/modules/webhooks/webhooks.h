@@ -134,6 +134,9 @@ void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *
  *   missedUntil INTEGER           where it was enabled again; 0: it is off              enabling.c
  *   failingSince INTEGER          wall ms of the first failure since the last success; 0  health.c
  *   warned INTEGER                how many warnings were given since                      health.c
+ *   opens INTEGER                 of its breaker, in a row; 0: closed                     health.c
+ *   probeAt INTEGER               wall ms of its next probe                             health.c
+ *   pausedUntil INTEGER           wall ms, as it asked for by Retry-After                 health.c
  * It is gone with its record. */
 
 /* Random, or the one that is given ("whsec_" and 24 to 64 bytes in padded base64): the secret, and
@@ -454,6 +457,8 @@ void webhooks_retry_forget(struct webhooks_endpoint *endpoint);
 /* --- health.c: breaker, failing, disabling ---------------------------------------------------- */
 
 void webhooks_health_open(struct webhooks_endpoint *endpoint);
+/* When its lane is there: it rests, where it was to rest when the program ended. */
+void webhooks_health_begin(struct webhooks_endpoint *endpoint);
 void webhooks_health_close(struct webhooks_endpoint *endpoint);
 /* Of each attempt of any class. */
 void webhooks_health_report(struct webhooks_endpoint *endpoint,
@@ -461,6 +466,11 @@ void webhooks_health_report(struct webhooks_endpoint *endpoint,
 /* How many requests may be on their way to it: UINT32_MAX as it is configured; 1: a probe; 0: none
  * until health wakes the queue. */
 uint32_t webhooks_health_allows(struct webhooks_endpoint *endpoint);
+/* In wall time; 0: none is to come. */
+struct webhooks_health_times {
+    int64_t probe_at_ms, paused_until_ms;
+};
+struct webhooks_health_times webhooks_health_times(const struct webhooks_endpoint *endpoint);
 /* "closed", "open", "half-open". */
 const char *webhooks_health_name(const struct webhooks_endpoint *endpoint);
 /* A test of it was answered well, it was enabled, or its URL is another one: it is whole. */

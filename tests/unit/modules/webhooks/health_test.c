@@ -237,6 +237,77 @@ static void who_is_slow_is_seen_and_who_is_fast_again_too(void **state) {
     assert_false(webhooks_breaker_is_slow(&breaker));
 }
 
+/* --- over a restart --------------------------------------------------------------------------- */
+
+enum { WALL_MS = 50 * 1000 * 1000 };
+
+/* So much later by the wall clock, and at another time of the loop. */
+static void restart_after(int64_t wall_ms) {
+    struct webhooks_breaker_mark mark;
+    webhooks_breaker_mark(&breaker, now_ms, WALL_MS, &mark);
+    breaker = (struct webhooks_breaker){0};
+    now_ms = 77;
+    webhooks_breaker_restore(&breaker, now_ms, WALL_MS + wall_ms, &mark);
+}
+
+static void an_open_breaker_and_a_pause_outlive_a_restart(void **state) {
+    (void)state;
+    break_it();
+    restart_after(1000);
+    assert_int_equal(allows(), 0);
+    assert_int_equal(webhooks_breaker_until_ms(&breaker), 77 + PROBE_MS - PROBE_SPREAD_MS - 1000);
+    now_ms = webhooks_breaker_until_ms(&breaker);
+    assert_int_equal(allows(), 1);
+    now_ms += 5;
+    assert_int_equal(fail_with(500), WEBHOOKS_HAS_OPENED);
+    assert_int_equal(webhooks_breaker_until_ms(&breaker),
+                     now_ms + 2 * (PROBE_MS - PROBE_SPREAD_MS)); /* the second in a row */
+    assert_int_equal(ask_for(429, 60 * MINUTE_MS), WEBHOOKS_HAS_PAUSED);
+    restart_after(MINUTE_MS);
+    assert_int_equal(webhooks_breaker_until_ms(&breaker), 77 + 59 * MINUTE_MS);
+}
+
+static void what_has_passed_meanwhile_is_over(void **state) {
+    (void)state;
+    break_it();
+    restart_after(MINUTE_MS);
+    assert_int_equal(webhooks_breaker_state(&breaker, now_ms), WEBHOOKS_HALF_OPEN);
+    assert_int_equal(allows(), 1);
+    (void)begin(NULL);
+    (void)ask_for(503, MINUTE_MS);
+    restart_after(MINUTE_MS);
+    assert_int_equal(allows(), UINT32_MAX);
+    (void)begin(NULL);
+    restart_after(0);
+    assert_int_equal(allows(), UINT32_MAX);
+}
+
+static void a_clock_that_was_set_back_lengthens_nothing_without_an_end(void **state) {
+    (void)state;
+    break_it();
+    restart_after(-1000 * DAY_MS);
+    assert_int_equal(webhooks_breaker_until_ms(&breaker), 77 + 12 * MINUTE_MS);
+    (void)begin(NULL);
+    (void)ask_for(503, MINUTE_MS);
+    restart_after(-1000 * DAY_MS);
+    assert_int_equal(webhooks_breaker_until_ms(&breaker), 77 + DAY_MS);
+}
+
+static void a_pause_that_is_a_moment_longer_is_not_written_again(void **state) {
+    struct webhooks_breaker_mark stored = {0}, mark;
+    (void)state;
+    (void)ask_for(503, MINUTE_MS);
+    webhooks_breaker_mark(&breaker, now_ms, WALL_MS, &mark);
+    assert_false(webhooks_breaker_mark_is_same(&mark, &stored));
+    stored = mark;
+    mark.paused_until_ms += 1000;
+    assert_true(webhooks_breaker_mark_is_same(&mark, &stored));
+    mark.paused_until_ms++;
+    assert_false(webhooks_breaker_mark_is_same(&mark, &stored));
+    mark = (struct webhooks_breaker_mark){0};
+    assert_false(webhooks_breaker_mark_is_same(&mark, &stored));
+}
+
 /* --- since when ------------------------------------------------------------------------------- */
 
 static void each_warning_is_told_once_and_at_its_time(void **state) {
@@ -316,6 +387,10 @@ int main(void) {
         cmocka_unit_test_setup(nobody_can_ask_for_more_than_a_day, begin),
         cmocka_unit_test_setup(other_answers_with_retry_after_pause_nobody, begin),
         cmocka_unit_test_setup(who_is_slow_is_seen_and_who_is_fast_again_too, begin),
+        cmocka_unit_test_setup(an_open_breaker_and_a_pause_outlive_a_restart, begin),
+        cmocka_unit_test_setup(what_has_passed_meanwhile_is_over, begin),
+        cmocka_unit_test_setup(a_clock_that_was_set_back_lengthens_nothing_without_an_end, begin),
+        cmocka_unit_test_setup(a_pause_that_is_a_moment_longer_is_not_written_again, begin),
         cmocka_unit_test(each_warning_is_told_once_and_at_its_time),
         cmocka_unit_test(no_warning_comes_behind_the_end_and_without_an_end_nobody_is_disabled),
         cmocka_unit_test(a_restart_goes_on_counting),
