@@ -57,7 +57,8 @@ static void skip_spaces(struct bk_slice *rest, bool with_t) {
         *rest = bk_slice_make(rest->data + 1, rest->length - 1);
 }
 
-/* ".123"; a point without digits is no fraction. */
+/* ".123"; a point without digits is no fraction. Of more digits than a number has room for it is
+ * not a number, and the time none. */
 static double take_fraction(struct bk_slice *rest) {
     double value = 0, scale = 1;
     if (rest->length < 2 || rest->data[0] != '.' || !is_digit(rest->data[1]))
@@ -98,6 +99,8 @@ static bool take_time(struct bk_slice *rest, struct moment *moment, int *zone_mi
         if (!take_number(rest, 2, 0, 59, &seconds))
             return false;
         fraction = take_fraction(rest);
+        if (isnan(fraction))
+            return false;
     }
     moment->second = seconds + fraction;
     moment->has_time = true;
@@ -186,8 +189,10 @@ static bool read_text(struct bk_slice text, struct moment *moment) {
 }
 
 static bool read_number(double days, struct moment *moment) {
+    if (!(days >= 0 && days < 5373484.5))
+        return false;
     moment->julian_ms = (int64_t)(days * 86400000.0 + 0.5);
-    return days >= 0 && days < 5373484.5;
+    return true;
 }
 
 static bool read_moment(const struct bk_value *value, int64_t now_ms, struct moment *moment) {

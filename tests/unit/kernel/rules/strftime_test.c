@@ -4,6 +4,12 @@
 #include "schema_fixture.h"
 #include <stdio.h>
 
+/* A hundred: four times that is more digits than a number of SQLite has room for. */
+#define TEN_NINES "9999999999"
+#define NINES                                                                                      \
+    TEN_NINES TEN_NINES TEN_NINES TEN_NINES TEN_NINES TEN_NINES TEN_NINES TEN_NINES TEN_NINES      \
+        TEN_NINES
+
 static const char *const times[] = {"2026-01-31 12:34:56.789Z",
                                     "2026-01-31T12:34:56Z",
                                     "2024-02-29",
@@ -51,7 +57,13 @@ static const char *const times[] = {"2026-01-31 12:34:56.789Z",
                                     "2025-01-01",
                                     "2020-12-31 23:59",
                                     "2026-01-31 12:00:00+24:00",
-                                    "2026-01-31 12:00:00+1:00"};
+                                    "2026-01-31 12:00:00+1:00",
+                                    "111111111110",
+                                    "-111111111110",
+                                    "1e300",
+                                    "12:00:00." NINES NINES NINES NINES,
+                                    "2026-01-31 12:00:00.000" NINES NINES NINES NINES,
+                                    "-4713-11-24 12:00:00." NINES NINES NINES NINES "+14:00"};
 
 static const char *const formats[] = {
     "%Y-%m-%d %H:%M:%S", "%f",     "%j",  "%W", "%w", "%s", "%%", "%Y%", "%Q", "",
@@ -89,9 +101,10 @@ static void it_writes_what_sqlite_writes(void **state) {
             const struct bk_value time = BK_VALUE_OF_TEXT(bk_slice_from(times[t]));
             assert_same(*state, formats[f], &time);
         }
-        const struct bk_value numbers[] = {BK_VALUE_OF_NULL, BK_VALUE_OF_INT(2459000),
-                                           BK_VALUE_OF_INT(-5), BK_VALUE_OF_INT(0),
-                                           BK_VALUE_OF_REAL(2459000.123456)};
+        const struct bk_value numbers[] = {
+            BK_VALUE_OF_NULL,         BK_VALUE_OF_INT(2459000),         BK_VALUE_OF_INT(-5),
+            BK_VALUE_OF_INT(0),       BK_VALUE_OF_REAL(2459000.123456), BK_VALUE_OF_REAL(1e300),
+            BK_VALUE_OF_REAL(-1e300), BK_VALUE_OF_INT(INT64_MAX),       BK_VALUE_OF_INT(INT64_MIN)};
         for (size_t n = 0; n < BK_COUNT_OF(numbers); n++)
             assert_same(*state, formats[f], &numbers[n]);
     }
