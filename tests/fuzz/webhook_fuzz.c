@@ -101,7 +101,7 @@ static void fuzz_headers(struct bk_slice text) {
         struct bk_outbound_header headers[WEBHOOKS_HEADERS_MAX];
         struct bk_outbound_request request = {
             .method = "POST", .url = BK_SLICE("https://example.com"), .headers = headers};
-        webhooks_headers_check(&problems, json);
+        webhooks_headers_check(&problems, json, NULL);
         if (problems.count == 0)
             for (const struct bk_json *each = json->child; each != NULL; each = each->next)
                 headers[request.header_count++] =

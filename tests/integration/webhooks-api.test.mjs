@@ -78,7 +78,8 @@ check('what is said of a webhook is kept, and the rest has defaults', async ({ m
     timeoutMs: 1000,
   };
   const full = await make(all);
-  for (const [name, value] of Object.entries(all)) assert.deepEqual(full[name], value, name);
+  const shown = { ...all, headers: { Authorization: '********' } };
+  for (const [name, value] of Object.entries(shown)) assert.deepEqual(full[name], value, name);
   assert.equal(full.disabledReason, 'manual');
   assert.notEqual(full.disabledAt, '');
 });
@@ -195,7 +196,7 @@ check('no secret is in a list, an event or the log', async ({ make, get, patch, 
   const events = await get(`/api/events?types=_webhooks.*&limit=1000`);
   assert.ok(events.body.events.some(({ subject }) => subject === `_webhooks/${id}`));
   for (const text of [list.text, events.text, server.log.join('\n')]) assert.ok(!text.includes(key));
-  for (const text of [events.text, server.log.join('\n')])
+  for (const text of [list.text, events.text, server.log.join('\n')])
     assert.ok(!text.includes('token-of-theirs'));
 });
 
@@ -456,7 +457,7 @@ check('a handshake asks by our name and keeps what it was told', async (api, t) 
   const away = (await api.post(`${path}/probe`)).body;
   assert.deepEqual([away.verified, away.status], [false, 0]);
   assert.notEqual((await api.get(path)).body.verifiedAt, '', 'who is away has withdrawn nothing');
-  const elsewhere = (await api.patch(path, { url: NOWHERE })).body;
+  const elsewhere = (await api.patch(path, { url: NOWHERE, headers: {} })).body;
   assert.deepEqual([elsewhere.verifiedAt, elsewhere.allowedRate], ['', 0], 'it was another endpoint');
 });
 

@@ -12,7 +12,7 @@
         {"description", "body", "string", "For people."},                                          \
         {"enabled", "body", "boolean", "Whether it is on."},                                       \
         {"format", "body", "string", "standard, cloudevents or cloudevents-binary."},              \
-        {"headers", "body", "object", "Further headers, by name."},                                \
+        {"headers", "body", "object", "Further ones, by name; ******** keeps a value."},           \
         {"rateLimit", "body", "integer", "Deliveries a minute; 0: as fast as they come."},         \
         {"maxInFlight", "body", "integer", "Requests at once, 1 to 64; 0: 8."},                    \
         {"ordered", "body", "boolean", "Of one subject, one after the other."},                    \

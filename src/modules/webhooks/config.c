@@ -14,8 +14,6 @@
 enum {
     CONFIG_BYTES_MAX = 256 * 1024,
     SCRATCH_BYTES_MAX = 1024 * 1024,
-    HEADER_NAME_BYTES_MAX = 100,
-    DELETE = 0x7f,
 };
 
 static const char *const format_names[WEBHOOKS_FORMAT_COUNT] = {
@@ -37,89 +35,6 @@ const char *webhooks_format_name(enum webhooks_format format) {
     return format_names[format];
 }
 
-/* --- headers of its own ----------------------------------------------------------------------- */
-
-/* Those that say where a message ends, how the connection goes on and what the body is; and those
- * that receivers verify. svix-id and the like would be verified in place of ours. A trailing '-'
- * stands for all that begin so. */
-static const char *const taken_headers[] = {
-    "host",     "connection",        "keep-alive", "upgrade", "te",
-    "trailer",  "transfer-encoding", "date",       "expect",  "http2-settings",
-    "content-", "user-agent",        "ce-",        "proxy-",  "svix-",
-    "webhook-",
-};
-
-static bool is_taken(struct bk_slice name) {
-    for (size_t i = 0; i < BK_COUNT_OF(taken_headers); i++) {
-        struct bk_slice taken = bk_slice_from(taken_headers[i]), head = name;
-        if (taken.data[taken.length - 1] == '-' && head.length > taken.length)
-            head.length = taken.length;
-        if (bk_slice_equal_ignore_case(head, taken))
-            return true;
-    }
-    return false;
-}
-
-/* A token (RFC 9110, 5.6.2). */
-static bool is_name(struct bk_slice name) {
-    for (size_t i = 0; i < name.length; i++) {
-        char c = name.data[i];
-        bool is_word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!is_word && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
-            return false;
-    }
-    return name.length > 0 && name.length <= HEADER_NAME_BYTES_MAX;
-}
-
-static bool is_value(struct bk_slice value) {
-    for (size_t i = 0; i < value.length; i++)
-        if (value.data[i] < ' ' || value.data[i] >= DELETE)
-            return false;
-    return value.length > 0 && value.length <= WEBHOOKS_HEADER_BYTES_MAX &&
-           bk_slice_trim(value).length == value.length;
-}
-
-/* What is wrong with a member, behind its name in a message; NULL: nothing. */
-static const char *header_trouble(const struct bk_json *header, const struct bk_json *first) {
-    if (!is_name(header->key))
-        return "is no name of a header: use letters, digits and dashes, 100 at most.";
-    if (is_taken(header->key))
-        return "is set by Bakend or says how the message is framed: use another name.";
-    if (header->type != BK_JSON_STRING || !is_value(header->string))
-        return "must be a text of 1 to 2000 printable ASCII characters without a space at either "
-               "end.";
-    for (; first != header; first = first->next)
-        if (bk_slice_equal_ignore_case(first->key, header->key))
-            return "is there twice: the case of letters makes no difference.";
-    return NULL;
-}
-
-void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *headers) {
-    static const struct bk_slice field = BK_SLICE_INIT("headers");
-    if (headers == NULL || headers->type == BK_JSON_NULL)
-        return;
-    if (headers->type != BK_JSON_OBJECT) {
-        bk_problems_add(problems, field, "validation_invalid_type",
-                        "Must be an object of names and values: {\"X-Name\": \"value\"}.");
-        return;
-    }
-    if (headers->child_count > WEBHOOKS_HEADERS_MAX)
-        bk_problems_add(problems, field, "validation_too_many", "Must be 20 headers at most.");
-    for (const struct bk_json *header = headers->child; header != NULL; header = header->next) {
-        const char *trouble = header_trouble(header, headers->child);
-        if (trouble != NULL)
-            bk_problems_add(
-                problems, field, "validation_invalid_header",
-                bk_arena_format(problems->arena, "The header \"%.*s\" %s",
-                                BK_SLICE_PRINT(bk_slice_make(
-                                    header->key.data, header->key.length < HEADER_NAME_BYTES_MAX
-                                                          ? header->key.length
-                                                          : HEADER_NAME_BYTES_MAX)),
-                                trouble)
-                    .data);
-    }
-}
-
 /* --- the record ------------------------------------------------------------------------------- */
 
 struct reading {
@@ -128,6 +43,7 @@ struct reading {
     const struct bk_collection *collection;
     struct bk_value *values;
     struct webhooks_config *config;
+    const struct bk_json *header_names; /* NULL: there are none */
     struct bk_arena scratch;
 };
 
@@ -183,23 +99,17 @@ static bool read_types(struct reading *reading) {
     return true;
 }
 
-static bool read_headers(struct reading *reading) {
-    struct webhooks_config *config = reading->config;
+/* The names as the record has them; false: they are none. NULL: there are none. */
+static bool read_header_names(struct reading *reading) {
     bool is_wrong = false;
-    const struct bk_json *object = json_of(reading, BK_SLICE("headers"), BK_JSON_OBJECT, &is_wrong);
-    if (is_wrong || (object != NULL && object->child_count > WEBHOOKS_HEADERS_MAX))
+    const struct bk_json *names = json_of(reading, BK_SLICE("headers"), BK_JSON_OBJECT, &is_wrong);
+    if (is_wrong || (names != NULL && names->child_count > WEBHOOKS_HEADERS_MAX))
         return false;
-    if (object == NULL || object->child_count == 0)
-        return true;
-    config->headers =
-        bk_arena_alloc_zero(&config->arena, object->child_count * sizeof *config->headers);
-    for (const struct bk_json *header = object->child; header != NULL; header = header->next) {
-        if (header_trouble(header, object->child) != NULL)
+    for (const struct bk_json *header = names == NULL ? NULL : names->child; header != NULL;
+         header = header->next)
+        if (webhooks_header_trouble(header, names->child) != NULL)
             return false;
-        config->headers[config->header_count++] =
-            (struct bk_outbound_header){bk_arena_copy(&config->arena, header->key),
-                                        bk_arena_copy(&config->arena, header->string)};
-    }
+    reading->header_names = names == NULL || names->child_count == 0 ? NULL : names;
     return true;
 }
 
@@ -260,8 +170,35 @@ static bool read_record(struct reading *reading) {
     bool is_format = config->format < WEBHOOKS_FORMAT_COUNT;
     if (!is_format)
         config->format = WEBHOOKS_STANDARD;
-    return is_format && read_types(reading) && read_headers(reading) && read_filter(reading) &&
+    return is_format && read_types(reading) && read_header_names(reading) && read_filter(reading) &&
            bk_arena_status(&config->arena) == BK_OK;
+}
+
+/* BK_NOT_FOUND, BK_CORRUPT: a value is not there, or opens with another key. */
+static enum bk_status read_headers(struct reading *reading, struct bk_connection *connection) {
+    struct webhooks_config *config = reading->config;
+    const struct webhooks_owner owner = {reading->tenant->name, config->id};
+    const struct bk_json *names = reading->header_names, *sealed = NULL;
+    enum bk_status status = BK_OK;
+    if (names == NULL)
+        return BK_OK;
+    if (webhooks_headers_keep_any(names))
+        status =
+            webhooks_headers_read(reading->state, connection, &owner, &reading->scratch, &sealed);
+    if (status != BK_OK)
+        return status;
+    config->headers =
+        bk_arena_alloc_zero(&config->arena, names->child_count * sizeof *config->headers);
+    for (const struct bk_json *header = names->child; header != NULL; header = header->next) {
+        const struct bk_json *value = webhooks_header_sealed(header, sealed);
+        if (value == NULL)
+            return BK_NOT_FOUND;
+        config->has_clear_headers |= value == header;
+        config->headers[config->header_count++] =
+            (struct bk_outbound_header){bk_arena_copy(&config->arena, header->key),
+                                        bk_arena_copy(&config->arena, value->string)};
+    }
+    return bk_arena_status(&config->arena);
 }
 
 static enum bk_status read_keys(struct reading *reading, struct bk_connection *connection) {
@@ -271,6 +208,19 @@ static enum bk_status read_keys(struct reading *reading, struct bk_connection *c
     if (status == BK_OK && config->keys.has_seed)
         bk_ed25519_key_init(&config->signer, config->keys.seed);
     return status == BK_NOT_FOUND ? BK_CORRUPT : status;
+}
+
+/* Of one that can sign. */
+static enum bk_status judge_rest(struct reading *reading, struct bk_connection *connection,
+                                 bool is_sound) {
+    enum bk_status status = is_sound ? read_headers(reading, connection) : BK_OK;
+    if (!is_sound)
+        reading->config->problem = WEBHOOKS_NO_SENSE;
+    else if (status == BK_NOT_FOUND || status == BK_CORRUPT)
+        reading->config->problem = WEBHOOKS_NO_HEADERS;
+    else
+        return status;
+    return BK_CORRUPT;
 }
 
 /* row: at the record. */
@@ -283,8 +233,11 @@ static enum bk_status read_row(struct reading *reading, struct bk_connection *co
     config->id = bk_arena_copy(&config->arena, text_of(reading, BK_SLICE("id")));
     bool is_sound = read_record(reading);
     enum bk_status status = read_keys(reading, connection);
-    if (status == BK_OK && !is_sound)
-        status = BK_CORRUPT;
+    if (status == BK_CORRUPT)
+        config->problem = WEBHOOKS_NO_SECRET;
+    else if (status == BK_OK)
+        status = judge_rest(reading, connection, is_sound);
+    config->is_resting = config->is_enabled && status == BK_CORRUPT;
     config->is_enabled = config->is_enabled && status == BK_OK;
     return status;
 }
@@ -300,6 +253,21 @@ static enum bk_status find_row(struct bk_connection *connection,
     bk_statement_bind_text(*row, 1, id);
     status = bk_statement_step(*row);
     return status == BK_END ? BK_NOT_FOUND : status;
+}
+
+const char *webhooks_problem_text(enum webhooks_problem problem) {
+    static const char *const texts[] = {
+        [WEBHOOKS_SOUND] = "",
+        [WEBHOOKS_NO_SECRET] =
+            "Its secret cannot be read with this instance key, so nothing is sent: bring back the "
+            "key, or make another secret by POST /api/webhooks/{id}/rotate.",
+        [WEBHOOKS_NO_HEADERS] =
+            "Its headers cannot be read with this instance key, so nothing is sent: bring back the "
+            "key, or say all of them again with PATCH, {\"headers\":{…}}.",
+        [WEBHOOKS_NO_SENSE] = "Its record cannot be followed, so nothing is sent: its types, "
+                              "filter, format or headers were not saved by this API. Say them "
+                              "again with PATCH."};
+    return texts[problem];
 }
 
 enum bk_status webhooks_config_read(const struct webhooks_state *state, struct bk_tenant *tenant,
@@ -343,6 +311,10 @@ void webhooks_config_unref(struct webhooks_config *config) {
     bk_event_filter_unref(config->filter);
     bk_crypto_wipe(&config->keys, sizeof config->keys);
     bk_crypto_wipe(&config->signer, sizeof config->signer);
+    for (size_t i = 0; i < config->header_count; i++)
+        if (config->headers[i].value.length > 0)
+            bk_crypto_wipe((void *)(uintptr_t)config->headers[i].value.data,
+                           config->headers[i].value.length);
     bk_arena_fini(&config->arena);
     bk_free(config);
 }

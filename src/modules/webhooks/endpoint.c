@@ -173,6 +173,13 @@ static enum bk_status read_watermark(const struct webhooks_endpoint *endpoint, u
     return status == BK_END ? BK_NOT_FOUND : status;
 }
 
+/* One that rests tells by that how far it is behind. */
+static void note_watermark(struct webhooks_endpoint *endpoint) {
+    uint64_t sequence = 0;
+    if (endpoint->config->is_resting && read_watermark(endpoint, &sequence) == BK_OK)
+        endpoint->ended = sequence;
+}
+
 /* From where it has ended. */
 static void open_position(struct webhooks_endpoint *endpoint) {
     struct webhooks_state *state = endpoint->of->state;
@@ -221,6 +228,8 @@ static void add(struct webhooks_tenant *own, struct webhooks_config *config) {
     webhooks_health_open(endpoint);
     webhooks_retry_configure(endpoint);
     webhooks_health_begin(endpoint);
+    own->has_clear_headers |= config->has_clear_headers;
+    note_watermark(endpoint);
     open_position(endpoint);
 }
 
@@ -231,12 +240,14 @@ static void change(struct webhooks_endpoint *endpoint, struct webhooks_config *c
         webhooks_queue_doubt(endpoint);
     webhooks_config_unref(endpoint->config);
     endpoint->config = config;
+    endpoint->of->has_clear_headers |= config->has_clear_headers;
     endpoint->generation += moves || is_mended;
     if (is_mended)
         webhooks_health_heal(endpoint);
     if (!config->is_enabled) {
         close_position(endpoint, false);
         webhooks_hand_return(endpoint);
+        note_watermark(endpoint);
     } else if (!endpoint->is_open) {
         open_position(endpoint);
     } else if (!asks_the_same(endpoint->asked, config)) {
@@ -330,6 +341,8 @@ enum bk_status webhooks_endpoints_open(struct webhooks_state *state, struct bk_t
     bk_buffer_fini(&ids);
     webhooks_retry_open(own);
     if (status == BK_OK)
+        webhooks_headers_seal(own);
+    if (status == BK_OK)
         return BK_OK;
     webhooks_endpoints_close(own);
     return bk_error_set(error, status, "webhooks: they cannot be read: %s", bk_status_text(status));
@@ -379,6 +392,7 @@ static void look_at(struct bk_tenant *tenant, void *user) {
         if (endpoint->wants_open)
             open_position(endpoint);
     }
+    webhooks_headers_seal(own);
 }
 
 static void open_all(struct bk_tenant *tenant, void *user) {

@@ -71,6 +71,14 @@ static void read_number(struct webhooks_task *task, const struct bk_json *json, 
 
 /* --- the members ------------------------------------------------------------------------------ */
 
+/* "scheme://host:port" */
+static struct bk_slice origin_of(struct bk_slice url) {
+    size_t host = bk_slice_find(url, ':') + strlen("://"), end = host;
+    while (end < url.length && strchr("/?#", url.data[end]) == NULL)
+        end++;
+    return end < url.length ? bk_slice_make(url.data, end) : url;
+}
+
 static void read_url(struct webhooks_task *task, const struct bk_json *json) {
     struct bk_error error = BK_ERROR_INIT;
     struct bk_slice url = bk_slice_trim(text_of(json));
@@ -91,6 +99,7 @@ static void read_url(struct webhooks_task *task, const struct bk_json *json) {
     bk_json_write_member_string(&task->body, json->key, url);
     if (task->url.length == 0 || bk_slice_equal(task->url, url))
         return;
+    task->moves_away |= !bk_slice_equal_ignore_case(origin_of(task->url), origin_of(url));
     /* What the former one has agreed to. */
     bk_json_write_member_string(&task->body, BK_SLICE("verifiedAt"), BK_SLICE_EMPTY);
     bk_json_write_member_int(&task->body, BK_SLICE("allowedRate"), 0);
@@ -179,10 +188,28 @@ static void read_format(struct webhooks_task *task, const struct bk_json *json) 
             "Must be standard, cloudevents or cloudevents-binary.");
 }
 
+/* Names alone go into the record, see headers.c. */
 static void read_headers(struct webhooks_task *task, const struct bk_json *json) {
-    webhooks_headers_check(&task->request->problems, json);
-    bk_json_write_member_raw(&task->body, json->key,
-                             json->type == BK_JSON_OBJECT ? json->text : BK_SLICE("{}"));
+    webhooks_headers_check(&task->request->problems, json, task->known_headers);
+    bk_json_write_key(&task->body, json->key);
+    if (json->type == BK_JSON_OBJECT)
+        webhooks_headers_write_names(&task->body, json);
+    else
+        bk_buffer_append_literal(&task->body, "{}");
+    task->gives_headers = true;
+    task->keeps_headers |= json->type == BK_JSON_OBJECT && webhooks_headers_keep_any(json);
+    task->headers = json;
+}
+
+/* Values are shown to nobody, so they are not sent to whoever comes next either: of whoever may
+ * change a webhook, but has not been told them. */
+static void judge_move(struct webhooks_task *task) {
+    bool keeps_any = task->gives_headers ? task->keeps_headers : task->known_headers != NULL;
+    if (task->moves_away && keeps_any)
+        bk_problems_add(
+            &task->request->problems, BK_SLICE("headers"), "validation_required",
+            "The values that are kept were said for the host that url had: say all of them again "
+            "with the new one, or {} for none.");
 }
 
 static void read_rate_limit(struct webhooks_task *task, const struct bk_json *json) {
@@ -310,5 +337,6 @@ bool webhooks_fields_read(struct webhooks_task *task, bool is_create) {
         read_member(task, member, is_create);
     if (is_create)
         read_defaults(task);
+    judge_move(task);
     return answer_problems(task);
 }

@@ -73,13 +73,16 @@ struct webhooks_figures_facts webhooks_figures_facts(const struct webhooks_endpo
 }
 
 /* One that is live has only what it was handed; behind that, whether it asked for an event is not
- * known before it is looked at. */
+ * known before it is looked at. One that rests has no position that could tell. */
 struct webhooks_backlog webhooks_backlog(const struct webhooks_endpoint *endpoint) {
     struct webhooks_backlog backlog = {0};
     int64_t oldest_ms = webhooks_hand_oldest_ms(endpoint);
     if (endpoint->is_open) {
         struct bk_position_facts facts = bk_position_facts(&endpoint->position);
         backlog.events = facts.state == BK_POSITION_LIVE ? facts.handed : facts.lag;
+    } else if (endpoint->config->is_resting) {
+        uint64_t last = bk_journal_state(endpoint->of->tenant->database).last;
+        backlog.events = last > endpoint->ended ? last - endpoint->ended : 0;
     }
     if (oldest_ms > 0 && backlog.events > 0) {
         int64_t age_ms = bk_clock_wall_ms() - oldest_ms;
@@ -119,7 +122,7 @@ static void count_states(struct figures *figures, const struct webhooks_endpoint
     struct bk_slice breaker = bk_slice_from(webhooks_health_name(endpoint));
     for (int class = 0; class < WEBHOOKS_CLASS_COUNT; class ++)
         figures->waiting[class] += queue.waiting[class];
-    if (endpoint->config->keys.secret_length == 0) {
+    if (endpoint->config->problem != WEBHOOKS_SOUND) {
         figures->unreadable++;
         return;
     }

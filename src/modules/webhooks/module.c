@@ -9,6 +9,7 @@
  *
  *   endpoint.c   the endpoints of an open tenant, each a position of the feed with a window
  *   config.c     one as its record says       secret.c     what signs, sealed in the database
+ *   headers.c    further ones, sealed likewise
  *   body.c, signature.c   the bytes of a delivery, and what proves them
  *   queue.c      in turns, within places and rates         send.c    one request, judged
  *   record.c     attempts on disk, many a commit           delivery.c   the rows of _deliveries
@@ -96,6 +97,8 @@ static const struct bk_migration migrations[] = {
      .sql = "ALTER TABLE _webhookStates ADD COLUMN opens INTEGER NOT NULL DEFAULT 0;"
             "ALTER TABLE _webhookStates ADD COLUMN probeAt INTEGER NOT NULL DEFAULT 0;"
             "ALTER TABLE _webhookStates ADD COLUMN pausedUntil INTEGER NOT NULL DEFAULT 0"},
+    {.name = "webhooks_3_headers",
+     .sql = "ALTER TABLE _webhookStates ADD COLUMN headers TEXT NOT NULL DEFAULT ''"},
 };
 
 /* --- options ---------------------------------------------------------------------------------- */
@@ -355,14 +358,15 @@ static void tell_unreadable(const struct webhooks_tenant *own) {
     BK_LIST_FOR_EACH(node, &own->endpoints) {
         const struct webhooks_endpoint *endpoint =
             bk_container_of(node, struct webhooks_endpoint, link);
-        count += endpoint->config->keys.secret_length == 0;
+        count += endpoint->config->problem == WEBHOOKS_NO_SECRET ||
+                 endpoint->config->problem == WEBHOOKS_NO_HEADERS;
     }
     if (count > 0)
         bk_log_error(&own->state->context->log, "webhooks_without_secret",
                      BK_STRING("tenant", own->tenant->name), BK_INT("count", count),
                      BK_TEXT("effect", "nothing is sent to their endpoints"),
                      BK_TEXT("remedy", "bring back the instance key that they were sealed with, or "
-                                       "rotate each"));
+                                       "rotate each and say its headers again"));
 }
 
 static enum bk_status on_tenant_open(struct bk_module_context *context, struct bk_tenant *tenant,

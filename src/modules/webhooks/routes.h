@@ -15,10 +15,14 @@ struct webhooks_task {
     /* Of the record that the path names, as it was when it was looked for. */
     struct bk_slice id, url;
     bool was_enabled, had_ed25519;
+    const struct bk_json *known_headers; /* their names; NULL: none */
     /* What the body says beside members of the record. */
     bool gives_enabled, enables;
     bool gives_ed25519, wants_ed25519;
     struct bk_slice given_secret;
+    bool moves_away; /* to another host than that which values of headers were said for */
+    bool gives_headers, keeps_headers;
+    const struct bk_json *headers; /* with their values; null: none */
     struct webhooks_keys keys;
     bool shows_secret; /* the answer has it, this one time */
     bool forces;
@@ -47,9 +51,6 @@ void webhooks_task_call(struct webhooks_task *task, enum bk_method method);
 void webhooks_task_draw_seed(struct webhooks_task *task);
 /* Before the request is answered in another way. */
 void webhooks_task_end(struct webhooks_task *task);
-
-/* verbs.c: what is to be done when the instance key is another one. */
-extern const char webhooks_no_secret[];
 
 /* fields.c: checks each member of the body, and writes the record's members. All problems at once.
  * False: the request was answered. */

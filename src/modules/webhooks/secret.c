@@ -17,7 +17,6 @@
 enum {
     SECRET_BYTES_MIN = 24,
     SEALED_BYTES_MAX = WEBHOOKS_SECRET_BYTES_MAX + BK_SEAL_BYTES,
-    SEALED_TEXT_BYTES_MAX = BK_BASE64URL_BYTES(SEALED_BYTES_MAX),
     OWNER_BYTES_MAX = BK_TENANT_NAME_BYTES_MAX + WEBHOOKS_ID_BYTES + 32,
 };
 
@@ -74,12 +73,8 @@ struct bk_slice webhooks_public_key_text(const struct webhooks_keys *keys, struc
 
 /* --- at rest ---------------------------------------------------------------------------------- */
 
-/* What a secret belongs to: "tenant/webhook/column". */
-struct owner {
-    struct bk_slice tenant, webhook;
-};
-
-static struct bk_slice owner_text(const struct owner *owner, const char *column,
+/* "tenant/webhook/column" */
+static struct bk_slice owner_text(const struct webhooks_owner *owner, const char *column,
                                   char text[OWNER_BYTES_MAX]) {
     int length = snprintf(text, OWNER_BYTES_MAX, "%.*s/%.*s/%s", BK_SLICE_PRINT(owner->tenant),
                           BK_SLICE_PRINT(owner->webhook), column);
@@ -87,44 +82,73 @@ static struct bk_slice owner_text(const struct owner *owner, const char *column,
     return bk_slice_make(text, (size_t)length);
 }
 
-/* Empty where there is nothing to seal. */
-static struct bk_slice seal(const struct webhooks_state *state, const struct owner *owner,
-                            const char *column, const uint8_t *bytes, size_t length,
-                            char text[SEALED_TEXT_BYTES_MAX]) {
-    uint8_t sealed[SEALED_BYTES_MAX];
+struct bk_slice webhooks_seal(const struct webhooks_state *state,
+                              const struct webhooks_owner *owner, const char *column,
+                              struct bk_slice text, struct bk_arena *arena) {
     char belongs_to[OWNER_BYTES_MAX];
-    if (length == 0)
+    size_t length = text.length + BK_SEAL_BYTES;
+    if (text.length == 0)
         return BK_SLICE("");
-    bk_seal(sealed, state->key, bk_slice_make((const char *)bytes, length),
-            owner_text(owner, column, belongs_to));
-    size_t written = bk_base64url_encode(text, sealed, length + BK_SEAL_BYTES);
-    return bk_slice_make(text, written);
+    uint8_t *sealed = bk_arena_alloc(arena, length);
+    char *written = bk_arena_alloc(arena, BK_BASE64URL_BYTES(length));
+    if (sealed == NULL || written == NULL) /* the arena's owner fails for it */
+        return BK_SLICE("");
+    bk_seal(sealed, state->key, text, owner_text(owner, column, belongs_to));
+    return bk_slice_make(written, bk_base64url_encode(written, sealed, length));
+}
+
+/* *length in: room of sealed, of which bytes needs BK_SEAL_BYTES less; out: of what was sealed. */
+static bool unseal_into(const struct webhooks_state *state, const struct webhooks_owner *owner,
+                        const char *column, struct bk_slice text, uint8_t *sealed, uint8_t *bytes,
+                        size_t *length) {
+    char belongs_to[OWNER_BYTES_MAX];
+    if (!bk_base64url_decode(text, sealed, length) || *length <= BK_SEAL_BYTES ||
+        !bk_unseal(bytes, state->key, bk_slice_make((const char *)sealed, *length),
+                   owner_text(owner, column, belongs_to)))
+        return false;
+    *length -= BK_SEAL_BYTES;
+    return true;
+}
+
+bool webhooks_unseal(const struct webhooks_state *state, const struct webhooks_owner *owner,
+                     const char *column, struct bk_slice sealed, struct bk_arena *arena,
+                     struct bk_slice *text) {
+    size_t length = sealed.length;
+    uint8_t *decoded = bk_arena_alloc(arena, length), *bytes = bk_arena_alloc(arena, length);
+    if (decoded == NULL || bytes == NULL)
+        return false;
+    if (sealed.length > 0 && !unseal_into(state, owner, column, sealed, decoded, bytes, &length))
+        return false;
+    *text = bk_slice_make((const char *)bytes, length);
+    return true;
 }
 
 /* *length in: room of bytes; out: of what was sealed, 0 where there is nothing. */
-static bool unseal(const struct webhooks_state *state, const struct owner *owner,
+static bool unseal(const struct webhooks_state *state, const struct webhooks_owner *owner,
                    const char *column, struct bk_slice text, uint8_t *bytes, uint32_t *length) {
     uint8_t sealed[SEALED_BYTES_MAX];
-    char belongs_to[OWNER_BYTES_MAX];
-    size_t sealed_length = (size_t)*length + BK_SEAL_BYTES;
-    BK_ASSERT(sealed_length <= sizeof sealed);
+    size_t size = (size_t)*length + BK_SEAL_BYTES;
+    BK_ASSERT(size <= sizeof sealed);
     *length = 0;
     if (text.length == 0)
         return true;
-    if (!bk_base64url_decode(text, sealed, &sealed_length) || sealed_length <= BK_SEAL_BYTES ||
-        !bk_unseal(bytes, state->key, bk_slice_make((const char *)sealed, sealed_length),
-                   owner_text(owner, column, belongs_to)))
+    if (!unseal_into(state, owner, column, text, sealed, bytes, &size))
         return false;
-    *length = (uint32_t)(sealed_length - BK_SEAL_BYTES);
+    *length = (uint32_t)size;
     return true;
+}
+
+static struct bk_slice seal_bytes(const struct webhooks_state *state,
+                                  const struct webhooks_owner *owner, const char *column,
+                                  const uint8_t *bytes, size_t length, struct bk_arena *arena) {
+    return webhooks_seal(state, owner, column, bk_slice_make((const char *)bytes, length), arena);
 }
 
 enum bk_status webhooks_keys_write(const struct webhooks_state *state,
                                    struct bk_transaction *transaction, struct bk_slice id,
                                    const struct webhooks_keys *keys) {
-    const struct owner owner = {bk_transaction_tenant(transaction), id};
-    char secret[SEALED_TEXT_BYTES_MAX], previous[SEALED_TEXT_BYTES_MAX];
-    char seed[SEALED_TEXT_BYTES_MAX];
+    const struct webhooks_owner owner = {bk_transaction_tenant(transaction), id};
+    struct bk_arena *arena = bk_transaction_arena(transaction);
     struct bk_sql sql = bk_sql_make(
         BK_SLICE("INSERT INTO _webhookStates (webhook, secret, previous, previousUntil, seed) "
                  "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (webhook) DO UPDATE SET secret = ?2, "
@@ -136,19 +160,21 @@ enum bk_status webhooks_keys_write(const struct webhooks_state *state,
         return status;
     bk_statement_bind_text(statement, 1, id);
     bk_statement_bind_text(
-        statement, 2, seal(state, &owner, "secret", keys->secret, keys->secret_length, secret));
+        statement, 2,
+        seal_bytes(state, &owner, "secret", keys->secret, keys->secret_length, arena));
     bk_statement_bind_text(
         statement, 3,
-        seal(state, &owner, "previous", keys->previous, keys->previous_length, previous));
+        seal_bytes(state, &owner, "previous", keys->previous, keys->previous_length, arena));
     bk_statement_bind_int(statement, 4, keys->previous_until_ms);
-    bk_statement_bind_text(
-        statement, 5,
-        seal(state, &owner, "seed", keys->seed, keys->has_seed ? sizeof keys->seed : 0, seed));
+    bk_statement_bind_text(statement, 5,
+                           seal_bytes(state, &owner, "seed", keys->seed,
+                                      keys->has_seed ? sizeof keys->seed : 0, arena));
     return bk_statement_run(statement);
 }
 
-static enum bk_status unseal_row(const struct webhooks_state *state, const struct owner *owner,
-                                 struct bk_statement *row, struct webhooks_keys *keys) {
+static enum bk_status unseal_row(const struct webhooks_state *state,
+                                 const struct webhooks_owner *owner, struct bk_statement *row,
+                                 struct webhooks_keys *keys) {
     uint32_t seed_length = sizeof keys->seed;
     *keys = (struct webhooks_keys){.secret_length = sizeof keys->secret,
                                    .previous_length = sizeof keys->previous,
@@ -168,7 +194,7 @@ static enum bk_status unseal_row(const struct webhooks_state *state, const struc
 enum bk_status webhooks_keys_read(const struct webhooks_state *state,
                                   struct bk_connection *connection, struct bk_slice tenant,
                                   struct bk_slice id, struct webhooks_keys *keys) {
-    const struct owner owner = {tenant, id};
+    const struct webhooks_owner owner = {tenant, id};
     struct bk_sql sql = bk_sql_make(BK_SLICE(
         "SELECT secret, previous, previousUntil, seed FROM _webhookStates WHERE webhook = ?1"));
     struct webhooks_keys read;

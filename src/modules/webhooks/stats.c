@@ -12,8 +12,7 @@ enum { COUNT_MAX = 10000 };
 struct asking {
     struct webhooks_task *task;
     struct bk_read read;
-    int64_t retrying, failed, missed_after, missed_until, failing_since_ms, previous_until_ms,
-        sequence;
+    int64_t retrying, failed, missed_after, missed_until, failing_since_ms, previous_until_ms;
     char next_attempt[BK_TIME_TEXT_BYTES];
     size_t next_attempt_length;
 };
@@ -46,9 +45,9 @@ static enum bk_status count(struct bk_connection *connection, struct asking *ask
 }
 
 static enum bk_status read_state(struct bk_connection *connection, struct asking *asking) {
-    const struct bk_sql sql = bk_sql_make(BK_SLICE(
-        "SELECT missedAfter, iif(isOff, 0, missedUntil), failingSince, previousUntil, sequence "
-        "FROM _webhookStates WHERE webhook = ?1"));
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("SELECT missedAfter, iif(isOff, 0, missedUntil), failingSince, previousUntil "
+                 "FROM _webhookStates WHERE webhook = ?1"));
     struct bk_statement *statement;
     enum bk_status status = bk_connection_statement(connection, &sql, &statement);
     if (status != BK_OK)
@@ -60,7 +59,6 @@ static enum bk_status read_state(struct bk_connection *connection, struct asking
         asking->missed_until = bk_statement_int(statement, 1);
         asking->failing_since_ms = bk_statement_int(statement, 2);
         asking->previous_until_ms = bk_statement_int(statement, 3);
-        asking->sequence = bk_statement_int(statement, 4);
     }
     bk_statement_reset(statement);
     return status == BK_END ? BK_NOT_FOUND : status;
@@ -105,18 +103,7 @@ static void write_missed(struct bk_buffer *out, const struct asking *asking) {
     bk_buffer_append_char(out, '}');
 }
 
-/* One without a secret has no position that could tell. */
-static int64_t count_backlog(const struct asking *asking,
-                             const struct webhooks_endpoint *endpoint) {
-    uint64_t last = bk_journal_state(asking->task->request->tenant->database).last;
-    bool rests = asking->task->was_enabled && endpoint->config->keys.secret_length == 0;
-    if (rests && last > (uint64_t)asking->sequence)
-        return (int64_t)(last - (uint64_t)asking->sequence);
-    return (int64_t)webhooks_backlog(endpoint).events;
-}
-
-static void write_now(struct bk_buffer *out, const struct asking *asking,
-                      const struct webhooks_endpoint *endpoint) {
+static void write_now(struct bk_buffer *out, const struct webhooks_endpoint *endpoint) {
     struct webhooks_queue_facts queue = webhooks_queue_facts(endpoint);
     struct webhooks_backlog backlog = webhooks_backlog(endpoint);
     struct webhooks_figures_facts facts = webhooks_figures_facts(endpoint);
@@ -125,7 +112,7 @@ static void write_now(struct bk_buffer *out, const struct asking *asking,
                                 bk_slice_from(webhooks_health_name(endpoint)));
     write_time(out, BK_SLICE("nextProbe"), times.probe_at_ms);
     write_time(out, BK_SLICE("pausedUntil"), times.paused_until_ms);
-    bk_json_write_member_int(out, BK_SLICE("backlog"), count_backlog(asking, endpoint));
+    bk_json_write_member_int(out, BK_SLICE("backlog"), (int64_t)backlog.events);
     bk_json_write_member_int(out, BK_SLICE("oldestAgeMs"), backlog.oldest_age_ms);
     bk_json_write_member_int(out, BK_SLICE("inFlight"), queue.sending);
     bk_json_write_member_int(out, BK_SLICE("attempts"), (int64_t)facts.attempts);
@@ -151,11 +138,9 @@ static void on_done(struct bk_read *read, enum bk_status status) {
     }
     bk_buffer_append_char(out, '{');
     bk_json_write_member_bool(out, BK_SLICE("enabled"), task->was_enabled);
-    write_now(out, asking, endpoint);
+    write_now(out, endpoint);
     bk_json_write_member_string(out, BK_SLICE("problem"),
-                                endpoint->config->keys.secret_length > 0
-                                    ? BK_SLICE_EMPTY
-                                    : bk_slice_from(webhooks_no_secret));
+                                bk_slice_from(webhooks_problem_text(endpoint->config->problem)));
     bk_json_write_member_int(out, BK_SLICE("retrying"), asking->retrying);
     bk_json_write_member_int(out, BK_SLICE("failed"), asking->failed);
     bk_json_write_member_string(

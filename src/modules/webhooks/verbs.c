@@ -17,10 +17,6 @@
 
 #include <stdio.h>
 
-const char webhooks_no_secret[] =
-    "Its secret cannot be read with this instance key, so nothing is sent: bring back the key, or "
-    "make another secret by POST /api/webhooks/{id}/rotate.";
-
 #define GRACE_MS_MAX ((int64_t)30 * 24 * 60 * 60 * 1000)
 
 /* The endpoint of the record that was found. NULL: the request was answered. */
@@ -34,21 +30,23 @@ static struct webhooks_endpoint *find_endpoint(struct webhooks_task *task) {
     return NULL;
 }
 
+/* What goes with each request may be sealed under another instance key. False: the request was
+ * answered. */
+static bool is_sound(struct webhooks_task *task, const struct webhooks_endpoint *endpoint) {
+    enum webhooks_problem problem = endpoint->config->problem;
+    if (problem == WEBHOOKS_SOUND)
+        return true;
+    webhooks_task_end(task);
+    bk_answer_error(task->request, BK_CONFLICT, webhooks_problem_text(problem));
+    return false;
+}
+
 /* --- test ------------------------------------------------------------------------------------- */
 
 struct testing {
     struct webhooks_task *task;
     struct webhooks_send send;
 };
-
-/* What it signed with was sealed under another instance key. */
-static bool has_secret(struct webhooks_task *task, const struct webhooks_endpoint *endpoint) {
-    if (endpoint->config->keys.secret_length > 0)
-        return true;
-    webhooks_task_end(task);
-    bk_answer_error(task->request, BK_CONFLICT, webhooks_no_secret);
-    return false;
-}
 
 static struct bk_event *make_event(struct webhooks_task *task) {
     struct bk_request *request = task->request;
@@ -123,7 +121,7 @@ void webhooks_test(struct bk_request *request) {
     if (task == NULL || !webhooks_task_find(task) || !is_empty(task))
         return;
     endpoint = find_endpoint(task);
-    if (endpoint == NULL || !has_secret(task, endpoint))
+    if (endpoint == NULL || !is_sound(task, endpoint))
         return;
     testing = bk_arena_alloc_zero(&request->arena, sizeof(*testing));
     if (bk_arena_status(&request->arena) != BK_OK) {
@@ -441,7 +439,7 @@ void webhooks_probe(struct bk_request *request) {
     if (task == NULL || !webhooks_task_find(task))
         return;
     endpoint = find_endpoint(task);
-    if (endpoint == NULL)
+    if (endpoint == NULL || !is_sound(task, endpoint))
         return;
     probing = bk_arena_alloc_zero(&request->arena, sizeof(*probing));
     probing->task = task;

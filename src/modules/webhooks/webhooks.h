@@ -87,6 +87,16 @@ struct webhooks_keys {
     uint8_t seed[WEBHOOKS_SEED_BYTES];
 };
 
+/* Why nothing is sent to an endpoint that is enabled. */
+enum webhooks_problem {
+    WEBHOOKS_SOUND,
+    WEBHOOKS_NO_SECRET,  /* it cannot be unsealed … */
+    WEBHOOKS_NO_HEADERS, /* … nor these */
+    WEBHOOKS_NO_SENSE    /* its lists, its format or its filter cannot be read */
+};
+/* In a sentence, with what can be done; "" where there is none. */
+const char *webhooks_problem_text(enum webhooks_problem problem);
+
 /* Immutable; a change makes a new one. One allocation's life, counted on the loop. */
 struct webhooks_config {
     uint32_t reference_count;
@@ -99,6 +109,9 @@ struct webhooks_config {
     size_t header_count;
     enum webhooks_format format;
     bool is_enabled, is_ordered;
+    enum webhooks_problem problem;
+    bool is_resting;        /* on in its record, but there is a problem */
+    bool has_clear_headers; /* values that an earlier version left in the record */
     uint32_t in_flight_max;
     uint32_t rate_per_minute; /* the smaller of rateLimit and what its handshake allows; 0: none */
     uint32_t timeout_ms;
@@ -108,8 +121,8 @@ struct webhooks_config {
     struct bk_ed25519_key signer; /* of keys.seed, when there is one */
 };
 /* Loop: reads the record of `_webhooks` and its row of `_webhookStates` (bk_store_read_now).
- * BK_NOT_FOUND; BK_CORRUPT: its secret cannot be unsealed, or its lists or its filter cannot be
- * read: the config is there, maybe without keys, and is_enabled is false. Others: there is none.
+ * BK_NOT_FOUND; BK_CORRUPT: there is a problem: the config is there, maybe without keys or headers,
+ * and is_enabled is false. Others: there is none.
  * One reference. */
 enum bk_status webhooks_config_read(const struct webhooks_state *state, struct bk_tenant *tenant,
                                     struct bk_slice id, struct webhooks_config **config);
@@ -118,15 +131,50 @@ enum bk_status webhooks_config_read(const struct webhooks_state *state, struct b
 struct bk_slice webhooks_origin(const struct webhooks_state *state, const struct bk_tenant *tenant);
 struct webhooks_config *webhooks_config_ref(struct webhooks_config *config);
 void webhooks_config_unref(struct webhooks_config *config); /* NULL is fine; wipes its keys */
+
+/* --- headers.c: headers of its own ------------------------------------------------------------ */
+
+/* In the record, and in answers, in the place of each value; in a request: it stays. */
+#define WEBHOOKS_HEADER_KEPT "********"
 /* {"name": "value", …} of a request's body, NULL or null: none. What must not be set is added to
- * the problems, as of the field "headers". */
-void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *headers);
+ * the problems, as of the field "headers"; also a value that stays where the record, whose headers
+ * are known (NULL: none), has no such name. */
+void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *headers,
+                            const struct bk_json *known);
+/* What is wrong with one, behind its name in a message; NULL: nothing. first: of its object. */
+const char *webhooks_header_trouble(const struct bk_json *header, const struct bk_json *first);
+/* Whether the value of any of them stays. NULL is fine. */
+bool webhooks_headers_keep_any(const struct bk_json *headers);
+/* As the record has them: {"name": KEPT, …}. */
+void webhooks_headers_write_names(struct bk_buffer *out, const struct bk_json *headers);
+/* Writer: seals their values into the endpoint's row, in the transaction that writes the names into
+ * the record. BK_CONFLICT: one that is to stay is not there; BK_CORRUPT: what is there cannot be
+ * unsealed. */
+enum bk_status webhooks_headers_write(const struct webhooks_state *state,
+                                      struct bk_transaction *transaction, struct bk_slice id,
+                                      const struct bk_json *headers);
+struct webhooks_owner;
+/* Any thread that has the connection: {"name": "value", …} in the arena. BK_NOT_FOUND: none were
+ * sealed; BK_CORRUPT. */
+enum bk_status webhooks_headers_read(const struct webhooks_state *state,
+                                     struct bk_connection *connection,
+                                     const struct webhooks_owner *owner, struct bk_arena *arena,
+                                     const struct bk_json **headers);
+/* What has the value of a header of the record: one of those that were sealed, or, where an earlier
+ * version left its value there, itself. NULL: nothing has. */
+const struct bk_json *webhooks_header_sealed(const struct bk_json *header,
+                                             const struct bk_json *sealed);
+struct webhooks_tenant;
+/* Seals what an earlier version left in records, where own->has_clear_headers says that there may
+ * be some. When its tenant is opened, and now and then while it could not. */
+void webhooks_headers_seal(struct webhooks_tenant *own);
 
 /* --- secret.c --------------------------------------------------------------------------------- */
 
 /* `_webhookStates`, a private table with one row an endpoint:
  *   webhook TEXT PRIMARY KEY
  *   secret, previous, seed TEXT   sealed, base64url; '' : none           secret.c
+ *   headers TEXT                  likewise, their values; '' : none, or in the record  headers.c
  *   previousUntil INTEGER         wall ms                                secret.c
  *   sequence INTEGER              all events up to it that were asked for have ended    record.c
  *   isOff INTEGER                 1: its record says so, too                            enabling.c
@@ -138,6 +186,19 @@ void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *
  *   probeAt INTEGER               wall ms of its next probe                             health.c
  *   pausedUntil INTEGER           wall ms, as it asked for by Retry-After                 health.c
  * It is gone with its record. */
+
+/* What is sealed belongs to a column of an endpoint's row, and opens as that alone. */
+struct webhooks_owner {
+    struct bk_slice tenant, webhook;
+};
+/* base64url in the arena; of an empty text: empty. */
+struct bk_slice webhooks_seal(const struct webhooks_state *state,
+                              const struct webhooks_owner *owner, const char *column,
+                              struct bk_slice text, struct bk_arena *arena);
+/* The other way. False: it was sealed with another key, or for something else. */
+bool webhooks_unseal(const struct webhooks_state *state, const struct webhooks_owner *owner,
+                     const char *column, struct bk_slice sealed, struct bk_arena *arena,
+                     struct bk_slice *text);
 
 /* Random, or the one that is given ("whsec_" and 24 to 64 bytes in padded base64): the secret, and
  * nothing else of the keys. BK_INVALID. */
@@ -204,6 +265,8 @@ struct webhooks_tenant {
     struct webhooks_recorder *recorder; /* record.c */
     struct webhooks_line *line;         /* queue.c */
     uint32_t use_count;                 /* of its endpoints together */
+    struct webhooks_sealing *sealing;   /* headers.c: while it seals */
+    bool has_clear_headers;             /* in some record there may still be values */
     bool is_behind;                     /* when the module was stopped … */
     uint64_t stopped_at;                /* … the journal's end */
     struct bk_feed_pin pin;             /* retry.c: what waits to be tried again is not pruned */

@@ -3,9 +3,9 @@
  * keys with the scopes webhooks:read and webhooks:write.
  *
  * `_webhooks` is written by this module alone, in the system's name and under the label of who
- * asked. What signs is in the row of `_webhookStates` beside the record, sealed, written and
- * removed in the record's transaction: so neither events nor snapshots nor lists have it. A secret
- * is in the answer that makes it and nowhere else.
+ * asked. What signs, and the values of headers, are in the row of `_webhookStates` beside the
+ * record, sealed, written and removed in the record's transaction: so neither events nor snapshots
+ * nor lists have them. A secret is in the answer that makes it and nowhere else.
  *
  *   create   an id and a secret are drawn ─> the record, and beside it its row ─> the answer, with
  *            the secret
@@ -45,12 +45,36 @@ void webhooks_task_end(struct webhooks_task *task) {
     bk_buffer_fini(&task->body);
 }
 
+/* As long as a record may have values in the clear, nobody is shown it. False: the request was
+ * answered. */
+static bool may_show(struct webhooks_task *task) {
+    struct bk_request *request = task->request;
+    const struct webhooks_tenant *own = webhooks_tenant_of(task->state, request->tenant);
+    if (own == NULL || !own->has_clear_headers)
+        return true;
+    webhooks_task_end(task);
+    bk_answer_error(request, BK_BUSY,
+                    "Headers that an earlier version kept in the clear are being sealed. Try again "
+                    "in a moment.");
+    return false;
+}
+
+static void read_known_headers(struct webhooks_task *task, struct bk_slice text) {
+    struct bk_json *json;
+    struct bk_arena *arena = &task->request->arena;
+    if (text.length > 0 && bk_json_parse(arena, bk_arena_copy(arena, text), &json, NULL) == BK_OK &&
+        json->type == BK_JSON_OBJECT && json->child_count > 0)
+        task->known_headers = json;
+}
+
 bool webhooks_task_find(struct webhooks_task *task) {
     struct bk_request *request = task->request;
-    const struct bk_sql sql =
-        bk_sql_make(BK_SLICE("SELECT id, enabled, url, ed25519 FROM _webhooks WHERE id = ?1"));
+    const struct bk_sql sql = bk_sql_make(
+        BK_SLICE("SELECT id, enabled, url, ed25519, headers FROM _webhooks WHERE id = ?1"));
     struct bk_connection *connection = bk_store_read_now(request->tenant->database);
     struct bk_statement *statement;
+    if (!may_show(task))
+        return false;
     enum bk_status status =
         connection == NULL ? BK_CLOSING : bk_connection_statement(connection, &sql, &statement);
     if (status == BK_OK) {
@@ -61,6 +85,7 @@ bool webhooks_task_find(struct webhooks_task *task) {
             task->was_enabled = bk_statement_int(statement, 1) != 0;
             task->had_ed25519 = bk_statement_int(statement, 3) != 0;
             task->url = bk_arena_copy(&request->arena, bk_statement_text(statement, 2));
+            read_known_headers(task, bk_statement_text(statement, 4));
         }
         bk_statement_reset(statement);
     }
@@ -214,12 +239,29 @@ static enum bk_status begin_state(struct webhooks_task *task, struct bk_transact
     return bk_statement_run(statement);
 }
 
+/* Values that are to stay may have gone since the request was looked at. */
+static enum bk_status write_headers(struct webhooks_task *task, struct bk_transaction *transaction,
+                                    struct bk_slice id) {
+    static const struct bk_json none = {.type = BK_JSON_OBJECT};
+    const struct bk_json *given =
+        task->headers != NULL && task->headers->type == BK_JSON_OBJECT ? task->headers : &none;
+    enum bk_status status = webhooks_headers_write(task->state, transaction, id, given);
+    task->refusal = status == BK_CORRUPT ? webhooks_problem_text(WEBHOOKS_NO_HEADERS)
+                    : status == BK_CONFLICT
+                        ? "Its headers were changed meanwhile: look at them and try again."
+                        : NULL;
+    task->refusal_status = BK_CONFLICT;
+    return task->refusal == NULL ? status : BK_CONFLICT;
+}
+
 static enum bk_status on_create(struct bk_companion *companion, struct bk_transaction *transaction,
                                 struct bk_slice id) {
     struct webhooks_task *task = bk_container_of(companion, struct webhooks_task, companion);
     enum bk_status status = judge_new(task, transaction, id);
     if (status == BK_OK)
         status = webhooks_keys_write(task->state, transaction, id, &task->keys);
+    if (status == BK_OK)
+        status = write_headers(task, transaction, id);
     if (status == BK_OK)
         status = begin_state(task, transaction, id);
     return status == BK_OK ? webhooks_sweep_plan(task->state, transaction) : status;
@@ -246,6 +288,8 @@ static enum bk_status on_update(struct bk_companion *companion, struct bk_transa
     enum bk_status status = BK_OK;
     if (task->gives_ed25519)
         status = write_seed(task, transaction, id);
+    if (status == BK_OK && task->gives_headers)
+        status = write_headers(task, transaction, id);
     if (status == BK_OK && task->gives_enabled)
         status = webhooks_enabling_write(task->state, transaction, id, task->enables,
                                          BK_SLICE("manual"));
@@ -331,7 +375,7 @@ void webhooks_update(struct bk_request *request) {
     task->gives_enabled = task->gives_enabled && task->enables != task->was_enabled;
     if (task->gives_enabled)
         write_enabled(task);
-    if (task->gives_ed25519 || task->gives_enabled)
+    if (task->gives_ed25519 || task->gives_enabled || task->gives_headers)
         task->companion.run = on_update;
     webhooks_task_call(task, BK_PATCH);
 }
@@ -354,6 +398,6 @@ void webhooks_view(struct bk_request *request) {
 void webhooks_list(struct bk_request *request) {
     struct webhooks_task *task =
         webhooks_query_is_own(request) ? webhooks_task_begin(request) : NULL;
-    if (task != NULL)
+    if (task != NULL && may_show(task))
         webhooks_task_call(task, BK_GET);
 }

@@ -4,6 +4,8 @@
 
 #include "webhooks.h"
 
+#include "bakend/json.h"
+
 #include "kernel_fixture.h"
 
 extern const struct bk_module bk_module_webhooks;
@@ -47,14 +49,25 @@ struct config_fixture_write {
     struct bk_slice sql; /* empty: keys of id */
     struct bk_slice id;
     const struct webhooks_keys *keys;
+    struct bk_slice headers; /* in place of keys, where there are any */
     bool is_done;
 };
+
+static inline enum bk_status config_fixture_run_headers(struct bk_transaction *transaction,
+                                                        const struct config_fixture_write *own) {
+    struct bk_json *json;
+    assert_int_equal(bk_json_parse(bk_transaction_arena(transaction), own->headers, &json, NULL),
+                     BK_OK);
+    return webhooks_headers_write(&own->fixture->state, transaction, own->id, json);
+}
 
 static inline enum bk_status config_fixture_run(struct bk_transaction *transaction,
                                                 struct bk_write *write) {
     struct config_fixture_write *own = bk_container_of(write, struct config_fixture_write, write);
     if (own->sql.length > 0)
         return bk_connection_execute(bk_transaction_connection(transaction), own->sql);
+    if (own->headers.length > 0)
+        return config_fixture_run_headers(transaction, own);
     return webhooks_keys_write(&own->fixture->state, transaction, own->id, own->keys);
 }
 
@@ -77,6 +90,13 @@ static inline void config_fixture_execute(struct config_fixture *fixture, const 
 static inline void config_fixture_write_keys(struct config_fixture *fixture, const char *id,
                                              const struct webhooks_keys *keys) {
     struct config_fixture_write own = {.fixture = fixture, .id = bk_slice_from(id), .keys = keys};
+    config_fixture_submit(&own);
+}
+
+static inline void config_fixture_write_headers(struct config_fixture *fixture, const char *id,
+                                                const char *headers) {
+    struct config_fixture_write own = {
+        .fixture = fixture, .id = bk_slice_from(id), .headers = bk_slice_from(headers)};
     config_fixture_submit(&own);
 }
 

@@ -1,7 +1,6 @@
 /* Configurations: what a record becomes, and what makes one that is switched off. */
 #include "config_fixture.h"
 
-#include "bakend/json.h"
 #include "bakend/settings.h"
 
 #include <stdio.h>
@@ -81,6 +80,7 @@ static void all_that_a_record_says_is_read(void **state) {
     assert_int_equal(config->header_count, 2);
     assert_true(bk_slice_is(config->headers[0].name, "Authorization"));
     assert_true(bk_slice_is(config->headers[0].value, "Bearer x"));
+    assert_true(config->has_clear_headers); /* an earlier version left them there */
     assert_int_equal(config->rate_per_minute, 120);
     assert_int_equal(config->in_flight_max, 3);
     assert_int_equal(config->timeout_ms, 2500);
@@ -157,7 +157,7 @@ static void one_that_cannot_be_followed_is_switched_off(void **state) {
         (void)snprintf(sql, sizeof sql, "UPDATE _webhooks SET %s", wrong[i]);
         config_fixture_execute(&fixture, sql);
         struct webhooks_config *config = read_config(BK_CORRUPT);
-        if (config->is_enabled)
+        if (config->is_enabled || !config->is_resting || config->problem != WEBHOOKS_NO_SENSE)
             fail_msg("enabled: %s", wrong[i]);
         webhooks_config_unref(config);
     }
@@ -170,6 +170,8 @@ static void one_whose_secret_does_not_open_is_switched_off(void **state) {
     fixture.state.key[3] ^= 1;
     struct webhooks_config *config = read_config(BK_CORRUPT);
     assert_false(config->is_enabled);
+    assert_true(config->is_resting);
+    assert_int_equal(config->problem, WEBHOOKS_NO_SECRET);
     assert_int_equal(config->keys.secret_length, 0);
     assert_true(bk_slice_is(config->url, "https://a.example/x"));
     webhooks_config_unref(config);
@@ -180,6 +182,53 @@ static void one_whose_secret_does_not_open_is_switched_off(void **state) {
     webhooks_config_unref(config);
 }
 
+static void values_of_headers_are_read_from_where_they_are_sealed(void **state) {
+    (void)state;
+    config_fixture_write_headers(&fixture, "aaaaaaaaaaaaaaa",
+                                 "{\"Authorization\":\"Bearer \\\"x\\\"\",\"X-A\":\"b\"}");
+    config_fixture_execute(&fixture, "INSERT INTO _webhooks (id, url, enabled, headers) VALUES "
+                                     "('aaaaaaaaaaaaaaa', 'https://a.example/x', 1, "
+                                     "'{\"X-A\":\"********\",\"Authorization\":\"********\"}')");
+    struct webhooks_config *config = read_config(BK_OK);
+    assert_int_equal(config->header_count, 2);
+    assert_true(bk_slice_is(config->headers[0].value, "b"));
+    assert_true(bk_slice_is(config->headers[1].value, "Bearer \"x\""));
+    assert_false(config->has_clear_headers);
+    webhooks_config_unref(config);
+    /* What is not said again stays, and what is not named goes. */
+    config_fixture_write_headers(&fixture, "aaaaaaaaaaaaaaa", "{\"x-a\":\"********\"}");
+    config_fixture_execute(&fixture, "UPDATE _webhooks SET headers = '{\"x-a\":\"********\"}'");
+    config = read_config(BK_OK);
+    assert_int_equal(config->header_count, 1);
+    assert_true(bk_slice_is(config->headers[0].value, "b"));
+    webhooks_config_unref(config);
+}
+
+static void one_whose_headers_do_not_open_is_switched_off(void **state) {
+    static const char *const changes[] = {
+        "UPDATE _webhooks SET headers = '{\"X-B\":\"********\"}'",
+        "UPDATE _webhookStates SET headers = (SELECT headers FROM _webhookStates WHERE webhook = "
+        "'bbbbbbbbbbbbbbb')",
+        "UPDATE _webhookStates SET headers = secret",
+        "UPDATE _webhookStates SET headers = 'x'",
+        "UPDATE _webhookStates SET headers = ''",
+    };
+    (void)state;
+    config_fixture_execute(&fixture, "INSERT INTO _webhooks (id, url, enabled) "
+                                     "VALUES ('aaaaaaaaaaaaaaa', 'https://a.example/x', 1)");
+    config_fixture_write_headers(&fixture, "bbbbbbbbbbbbbbb", "{\"X-A\":\"b\"}");
+    for (size_t i = 0; i < BK_COUNT_OF(changes); i++) {
+        config_fixture_execute(&fixture, "UPDATE _webhooks SET headers = '{\"X-A\":\"********\"}'");
+        config_fixture_write_headers(&fixture, "aaaaaaaaaaaaaaa", "{\"X-A\":\"b\"}");
+        webhooks_config_unref(read_config(BK_OK));
+        config_fixture_execute(&fixture, changes[i]);
+        struct webhooks_config *config = read_config(BK_CORRUPT);
+        if (config->is_enabled || !config->is_resting || config->problem != WEBHOOKS_NO_HEADERS)
+            fail_msg("goes on: %s", changes[i]);
+        webhooks_config_unref(config);
+    }
+}
+
 /* --- headers ---------------------------------------------------------------------------------- */
 
 /* The message about them, or NULL. */
@@ -188,7 +237,7 @@ static const char *trouble_with(struct bk_arena *arena, const char *text) {
     struct bk_json *json;
     bk_problems_init(&problems, arena);
     assert_int_equal(bk_json_parse(arena, bk_slice_from(text), &json, NULL), BK_OK);
-    webhooks_headers_check(&problems, json);
+    webhooks_headers_check(&problems, json, NULL);
     assert_true(problems.count <= 1);
     assert_true(problems.count == 0 || bk_slice_is(problems.first->field, "headers"));
     return problems.count == 0 ? NULL : problems.first->message.data;
@@ -271,6 +320,24 @@ static void there_are_twenty_headers_at_most(void **state) {
     bk_arena_fini(&arena);
 }
 
+static void a_value_is_kept_where_there_is_one(void **state) {
+    struct bk_problems problems;
+    struct bk_arena arena;
+    struct bk_json *known, *given;
+    (void)state;
+    bk_arena_init(&arena, 256 * 1024);
+    bk_problems_init(&problems, &arena);
+    assert_int_equal(bk_json_parse(&arena, BK_SLICE("{\"X-A\":\"********\"}"), &known, NULL),
+                     BK_OK);
+    assert_int_equal(bk_json_parse(&arena, BK_SLICE("{\"x-a\":\"********\"}"), &given, NULL),
+                     BK_OK);
+    webhooks_headers_check(&problems, given, known);
+    assert_int_equal(problems.count, 0);
+    assert_non_null(trouble_with(&arena, "{\"X-A\":\"********\"}"));
+    assert_null(trouble_with(&arena, "{\"X-A\":\"*********\"}"));
+    bk_arena_fini(&arena);
+}
+
 static void formats_have_names(void **state) {
     (void)state;
     for (int i = 0; i < WEBHOOKS_FORMAT_COUNT; i++) {
@@ -291,9 +358,12 @@ int main(void) {
         TEST(the_smaller_rate_counts),
         TEST(one_that_cannot_be_followed_is_switched_off),
         TEST(one_whose_secret_does_not_open_is_switched_off),
+        TEST(values_of_headers_are_read_from_where_they_are_sealed),
+        TEST(one_whose_headers_do_not_open_is_switched_off),
         cmocka_unit_test(headers_that_say_what_we_say_are_refused),
         cmocka_unit_test(headers_are_lines_and_never_more),
         cmocka_unit_test(there_are_twenty_headers_at_most),
+        cmocka_unit_test(a_value_is_kept_where_there_is_one),
         cmocka_unit_test(formats_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
