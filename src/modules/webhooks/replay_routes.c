@@ -183,7 +183,7 @@ static enum bk_status read_numbers(struct bk_tenant *tenant, struct bk_slice tex
 /* Where it was switched off, up to where it was enabled again; nothing when it never was. */
 static enum bk_status find_gap(const struct asking *asking, uint64_t *after, uint64_t *until) {
     struct bk_tenant *tenant = asking->request->tenant;
-    uint64_t last = bk_journal_state(tenant->database).last, gap[2];
+    uint64_t last = bk_journal_state(tenant->database).last, gap[2] = {0};
     enum bk_status status = read_numbers(
         tenant,
         BK_SLICE("SELECT missedAfter, missedUntil FROM _webhookStates WHERE webhook = ?1 AND "
