@@ -79,7 +79,8 @@ static const struct block IPV6_BLOCKS[] = {
 
 static bool parse_address(struct bk_slice text, uint8_t address[16], bool *is_ipv4) {
     char copy[INET6_ADDRSTRLEN];
-    if (text.length == 0 || text.length >= sizeof(copy) || memchr(text.data, '\0', text.length))
+    if (text.data == NULL || text.length == 0 || text.length >= sizeof(copy) ||
+        memchr(text.data, '\0', text.length))
         return false;
     memcpy(copy, text.data, text.length);
     copy[text.length] = '\0';

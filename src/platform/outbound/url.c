@@ -247,9 +247,9 @@ enum bk_status bk_outbound_check_url(const struct bk_outbound_policy *policy, st
                                      struct bk_error *error) {
     enum bk_outbound_failure failure;
     enum bk_status status;
-    CURLU *parsed;
+    CURLU *parsed = NULL;
     char *host;
-    bool is_plain;
+    bool is_plain = false;
     if (url.length > BK_OUTBOUND_URL_MAX_BYTES)
         return bk_error_set(error, BK_INVALID, "the URL is longer than %d bytes",
                             BK_OUTBOUND_URL_MAX_BYTES);
