@@ -396,6 +396,37 @@ test('presets read the answers of their providers', async (t) => {
   });
 });
 
+/** The collection's field `nick` is who somebody is at the provider. */
+async function withNicks(t) {
+  const api = await withStage(t, ['github']);
+  const { fields, indexes } = (await api.get('/api/collections/users')).body;
+  const unique = "CREATE UNIQUE INDEX nicks ON users (nick COLLATE NOCASE) WHERE nick != ''";
+  const options = {
+    fields: [...fields, { name: 'nick', type: 'text', max: 10 }],
+    indexes: [...indexes, unique],
+  };
+  const settings = [{ name: 'github', ...api.stage.config }];
+  await configure(api, settings, { options, mappedFields: { username: 'nick' } });
+  return api;
+}
+
+test('a name of the provider is taken where it is free and fits', async (t) => {
+  const { signIn } = await withNicks(t);
+  const cases = [
+    ['octo', 'octo'],
+    ['OCTO', ''],
+    ['longer than ten', ''],
+    ['lab', 'lab'],
+  ];
+  for (const [index, [login, nick]] of cases.entries()) {
+    const emails = [{ email: `${index}@example.com`, verified: true, primary: true }];
+    const answer = await signIn('github', { user: { id: index + 1, login }, emails });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.body.record.nick, nick, login);
+    assert.equal(answer.body.meta.username, login);
+  }
+});
+
 test('a provider that does not answer as it should lets nobody in', async (t) => {
   const extra = { oidc: { userInfoURL: '', extra: { issuers: ['https://id.example.com'] } } };
   const args = ['--oauth2-timeout', '400ms'];

@@ -129,6 +129,30 @@ test('an answer that does not end is taken by its status', async (t) => {
   assert.equal(Buffer.byteLength(row.attempts[0].answer), KEPT_BYTES);
 });
 
+/** What is no UTF-8, and NUL, which no text of the database has. */
+const noTexts = [
+  { name: 'bytes', body: Buffer.from([0x61, 0xff, 0xc5, 0xbc, 0x00, 0xc0, 0xaf, 0x62]), kept: 'a?ż???b' },
+  { name: 'half a pair', body: Buffer.from([0xed, 0xa0, 0x80, 0xf0, 0x9f]), kept: '?????' },
+  { name: 'a cut character', body: `${'a'.repeat(KEPT_BYTES - 1)}ż`, kept: `${'a'.repeat(KEPT_BYTES - 1)}?` },
+];
+
+test('an answer that is no text is kept as one', async (t) => {
+  const { server, token } = await startAlone(t, ALLOW);
+  const hooks = [];
+  for (const { body } of noTexts) {
+    const receiver = await startReceiver(t, { answer: () => ({ status: 500, body }) });
+    hooks.push(await createWebhook(server, token, { url: receiver.url, types }));
+  }
+  await createRecord(server, token, 'things', { title: 'one' });
+  for (const [index, { name, kept }] of noTexts.entries()) {
+    const [row] = await eventually(`the attempt answered with ${name}`, async () => {
+      const rows = await listDeliveries(server, token, hooks[index].id);
+      return rows.length > 0 && rows;
+    });
+    assert.equal(row.attempts[0].answer, kept, name);
+  }
+});
+
 test('a redirect is an answer, and is not followed', async (t) => {
   const { server, token } = await startAlone(t, ALLOW);
   const inside = await startReceiver(t);
