@@ -1,8 +1,9 @@
 /** Signing in: how near it comes to what the cores can hash, what it leaves to others, and what a token costs. */
+import { once } from 'node:events';
 import os from 'node:os';
 import path from 'node:path';
 import { cpuSeconds, load, summary } from './support/load.mjs';
-import { program, programBeside } from './support/processes.mjs';
+import { launchProgram, program, programBeside } from './support/processes.mjs';
 import { BODY, ask, createCollection, startBakend, stop } from './support/servers.mjs';
 import { Table } from './support/table.mjs';
 
@@ -16,6 +17,8 @@ const PLAIN = '/api/collections/plain/records';
 const CONNECTIONS = 4 * os.cpus().length;
 /** Reads beside them, far below what the server can do. */
 const READS_A_SECOND = 500;
+/** Of the write-ahead log, a sign-in: counted as calls of pwrite and fdatasync. */
+const SIGN_IN_FRAMES = 11;
 
 export async function measure(bench) {
   const table = new Table({
@@ -42,7 +45,7 @@ const signIns = (bench, server) => load(bench, server, CONNECTIONS, LOGIN, LOGIN
 
 async function benchLogins(bench, table, server) {
   const { rounds, seconds } = bench.options;
-  const of = { hashes: [], logins: [], alone: [], beside: [], rates: [] };
+  const of = { hashes: [], logins: [], alone: [], beside: [], rates: [], floor: [] };
   for (let round = 0; round < rounds; round++) {
     if (bench.wants('logins')) {
       of.hashes.push({ rate: Number(program('password', seconds)) });
@@ -52,12 +55,17 @@ async function benchLogins(bench, table, server) {
       of.alone.push(await paced(bench, server));
       /* wrk blocks this process, and not the reads: they are another one. */
       const reads = paced(bench, server);
-      of.rates.push({ rate: signIns(bench, server).rate });
+      const { rate } = signIns(bench, server);
+      of.rates.push({ rate });
       of.beside.push(await reads);
+      of.floor.push(await besideFloor(bench, server, rate));
     }
   }
   if (bench.wants('logins')) reportLogins(table, summary(of.logins), summary(of.hashes));
-  if (bench.wants('besidelogins')) reportBeside(table, summary(of.beside), summary(of.alone), summary(of.rates));
+  if (bench.wants('besidelogins')) {
+    reportBeside(table, summary(of.beside), summary(of.alone), summary(of.floor));
+    table.row('– sign-ins meanwhile', summary(of.rates));
+  }
 }
 
 function reportLogins(table, logins, hashes) {
@@ -65,13 +73,27 @@ function reportLogins(table, logins, hashes) {
   table.row('– hashes on all cores, nothing else', hashes);
 }
 
-function reportBeside(table, beside, alone, rates) {
+function reportBeside(table, beside, alone, floor) {
   table.row(`read by id, ${READS_A_SECOND} a second, beside ${CONNECTIONS} connections that sign in`, beside, [
     ['of the p99 alone', beside.p99 / alone.p99, '< 1.2'],
     ['ms that p99 moves', beside.p99 - alone.p99, ''],
+    ['of the p99 beside cores and a disk that are as busy', beside.p99 / floor.p99, ''],
   ]);
   table.row('– alone', alone);
-  table.row('– sign-ins meanwhile', rates);
+  table.row('– beside as many syncs of a file, and cores that only count (`SCHED_IDLE`)', floor, [
+    ['of the p99 alone', floor.p99 / alone.p99, ''],
+  ]);
+}
+
+/** Nobody signs in, but cores and disk are as busy as when somebody does. */
+async function besideFloor(bench, server, rate) {
+  const { seconds } = bench.options;
+  const syncs = Math.max(1, Math.round(rate));
+  const busy = launchProgram('auth_floor', path.join(bench.folder, 'floor'), seconds + 1, syncs, SIGN_IN_FRAMES);
+  await once(busy.stdout, 'data');
+  const figures = await paced(bench, server);
+  await busy.gone;
+  return figures;
 }
 
 async function paced({ options }, server) {
