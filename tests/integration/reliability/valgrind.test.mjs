@@ -151,6 +151,51 @@ async function realtime(server, token, ask) {
   return { events, left: await Listener.connect(server, { token }) };
 }
 
+/** All ways in that take no mail and no provider, and who comes in by a key. */
+async function accounts(server, ask) {
+  const login = { identity: 'ann@example.com', password: 'correct horse 2' };
+  const both = { password: login.password, passwordConfirm: login.password };
+  const users = '/api/collections/users';
+  const { id } = await ask(200, 'POST', `${users}/records`, { email: login.identity, ...both });
+  const { token } = await ask(200, 'POST', `${users}/auth-with-password`, login);
+  await ask(400, 'POST', `${users}/auth-with-password`, { ...login, password: 'wrong' });
+  const asAnn = asker(server, token);
+  await asAnn(200, 'POST', `${users}/auth-refresh`);
+  for (const spoilt of [`${token}x`, token.slice(0, -5), 'bk_default_x', 'a.b.c'])
+    await asker(server, spoilt)(401, 'POST', `${users}/auth-refresh`);
+  await ask(200, 'POST', `${users}/impersonate/${id}`, { duration: 60 });
+  await ask(204, 'POST', `${users}/request-verification`, { email: login.identity });
+  await ask(204, 'POST', `${users}/request-password-reset`, { email: login.identity });
+  await ask(400, 'POST', `${users}/confirm-password-reset`, { token, ...both });
+  const key = await ask(200, 'POST', '/api/api-keys', { name: 'one', scopes: ['records:read'] });
+  await asker(server, key.key)(200, 'GET', '/things');
+}
+
+/** A delivery of each format arrives, one is tried again, a secret is rotated, all is sent again. */
+async function webhooks(t, ask) {
+  const { startReceiver } = await import('../support/webhooks.mjs');
+  const receiver = await startReceiver(t);
+  const refusing = await startReceiver(t, {
+    answer: () => ({ status: 503, headers: { 'retry-after': '120' }, body: Buffer.from([0xff, 0]) }),
+  });
+  const common = { types: ['things.created'], filter: 'payload.title ~ "sent"', headers: { 'x-a': 'b' } };
+  const made = [];
+  for (const format of ['standard', 'cloudevents', 'cloudevents-binary'])
+    made.push(await ask(200, 'POST', '/api/webhooks', { ...common, url: receiver.url, format, ed25519: true }));
+  made.push(await ask(200, 'POST', '/api/webhooks', { ...common, url: refusing.url, ordered: true }));
+  await ask(200, 'POST', '/things', { title: 'sent' });
+  await receiver.until('three deliveries', (deliveries) => deliveries.length >= 3);
+  await refusing.until('an attempt', (deliveries) => deliveries.length >= 1);
+  const [{ id }] = made;
+  await ask(200, 'POST', `/api/webhooks/${id}/test`);
+  await ask(200, 'POST', `/api/webhooks/${id}/rotate`);
+  await ask(202, 'POST', `/api/webhooks/${id}/replay`, { after: 'start' });
+  await receiver.until('the same again', (deliveries) => deliveries.length >= 5);
+  await ask(200, 'GET', `/api/webhooks/${id}/stats`);
+  await ask(200, 'PATCH', `/api/webhooks/${id}`, { enabled: false });
+  await ask(204, 'DELETE', `/api/webhooks/${made[1].id}`);
+}
+
 async function backup(program, server, ask) {
   await ask(204, 'POST', '/api/backups', { name: 'one.zip' });
   assert.equal((await ask(200, 'GET', '/api/backups')).length, 1);
@@ -164,16 +209,19 @@ async function backup(program, server, ask) {
 test('memcheck finds nothing in a life of the server', { skip, timeout: 600_000 }, async (t) => {
   const program = await loadHelpers();
   const data = await program.temporaryFolder(t);
-  const server = await program.startServer(t, { folder: data });
+  const args = ['--webhooks-allow', '127.0.0.1/32'];
+  const server = await program.startServer(t, { folder: data, args });
   const token = await signIn(program, server);
   const ask = asker(server, token);
   await records(ask);
   await feed(ask);
   const open = await realtime(server, token, ask);
+  await accounts(server, ask);
+  await webhooks(t, ask);
   await backup(program, server, ask);
   await server.stop().catch((error) => assert.fail(`${error.message}\n${complaints()}`));
   assert.equal(await open.left.closed, 4000);
-  const again = await program.startServer(t, { folder: data });
+  const again = await program.startServer(t, { folder: data, args });
   await again.stop().catch((error) => assert.fail(`${error.message}\n${complaints()}`));
   assert.equal(complaints(), '');
   const { promise } = await import('../support/promise.mjs');
