@@ -31,6 +31,7 @@ enum {
     OUTBOUND_WORKERS_MAX = BK_OUTBOUND_SMTP_MAX, /* of a lane */
     OUTBOUND_RESOLVING_MAX = 64,                 /* threads of the resolver, of a worker */
     OUTBOUND_RESOLVING_PER_DOMAIN_MAX = 8,
+    OUTBOUND_SPARE_MAX = 64, /* handles of libcurl that are kept, of a worker; about 25 KiB each */
     OUTBOUND_REASON_BYTES = 256
 };
 
@@ -237,7 +238,11 @@ struct outbound_worker {
     int *sockets;
     size_t socket_count, socket_capacity;
 
+    atomic_bool is_asleep; /* or about to be: whoever has something for it wakes it */
+
     /* The worker's. */
+    CURL *spare[OUTBOUND_SPARE_MAX]; /* handles for the calls to come */
+    uint32_t spare_count;
     struct bk_list waiting, running; /* bk_outbound_call.link */
     struct bk_list crowded;          /* bk_outbound_call.link */
     uint64_t crowded_until_ns;
@@ -265,6 +270,8 @@ bool outbound_transfer_prepare(struct bk_outbound_call *call);
 /* What libcurl says became of it. */
 void outbound_transfer_conclude(struct bk_outbound_call *call, CURLcode code);
 void outbound_transfer_release(struct bk_outbound_call *call);
+/* Spare handles go, and the TLS sessions that they keep. */
+void outbound_transfers_forget(struct outbound_worker *worker);
 /* Options, each of which must be taken or nothing is sent. */
 void outbound_set_long(struct bk_outbound_call *call, CURLoption option, long value);
 void outbound_set_pointer(struct bk_outbound_call *call, CURLoption option, const void *value);

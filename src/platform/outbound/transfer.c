@@ -90,8 +90,29 @@ static void set_manners(struct bk_outbound_call *call) {
     outbound_set_pointer(call, CURLOPT_PRIVATE, call);
 }
 
+static CURL *take_handle(struct outbound_worker *worker) {
+    return worker->spare_count > 0 ? worker->spare[--worker->spare_count] : curl_easy_init();
+}
+
+/* One that is reset has no option left of the call before. */
+static void put_handle(struct outbound_worker *worker, CURL *easy) {
+    if (easy == NULL)
+        return;
+    if (worker->spare_count == BK_COUNT_OF(worker->spare)) {
+        curl_easy_cleanup(easy);
+        return;
+    }
+    curl_easy_reset(easy);
+    worker->spare[worker->spare_count++] = easy;
+}
+
+void outbound_transfers_forget(struct outbound_worker *worker) {
+    while (worker->spare_count > 0)
+        curl_easy_cleanup(worker->spare[--worker->spare_count]);
+}
+
 bool outbound_transfer_prepare(struct bk_outbound_call *call) {
-    call->easy = curl_easy_init();
+    call->easy = take_handle(call->worker);
     call->start_ns = bk_clock_monotonic_ns();
     if (call->easy == NULL) {
         outbound_call_settle(call, BK_OUTBOUND_CONNECT, "there was no memory for the request");
@@ -113,7 +134,7 @@ bool outbound_transfer_prepare(struct bk_outbound_call *call) {
 }
 
 void outbound_transfer_release(struct bk_outbound_call *call) {
-    curl_easy_cleanup(call->easy);
+    put_handle(call->worker, call->easy);
     curl_slist_free_all(call->headers);
     curl_slist_free_all(call->recipients);
     call->easy = NULL;

@@ -6,7 +6,8 @@
  * A round: messages are taken, what waits is begun, libcurl works, what has ended goes back, and
  * the worker sleeps in curl_multi_poll until a socket, a timer or a message (curl_multi_wakeup)
  * wants it. With nothing to do for IDLE_CLOSE_MS it gives up its multi, and with it all connections
- * and caches, and sleeps on its inbox.
+ * and caches and its spare handles, and sleeps on its inbox. libcurl's sockets are not watched by
+ * events (curl_multi_socket_action): with 7.88 a name that is never resolved had no end then.
  *
  * A multi belongs to one worker, and a worker to one channel: nothing is shared between channels,
  * so a connection that was opened for one is never used by another.
@@ -38,8 +39,13 @@ enum {
 
 /* --- messages, on the loop -------------------------------------------------------------------- */
 
+/* A wake is a system call, so only a worker that sleeps is woken. It says that it will before it
+ * looks at its inbox for the last time (doze), and this looks at that behind the post: one of the
+ * two sees the other. */
 static void send_message(struct outbound_worker *worker, struct bk_message *message) {
     BK_ASSERT(bk_mailbox_post(worker->inbox, message) == BK_OK);
+    if (!atomic_exchange(&worker->is_asleep, false))
+        return;
     (void)pthread_mutex_lock(&worker->mutex);
     if (worker->multi != NULL)
         (void)curl_multi_wakeup(worker->multi);
@@ -221,6 +227,7 @@ static void drop_multi(struct outbound_worker *worker) {
     (void)pthread_mutex_unlock(&worker->mutex);
     outbound_gate_interrupt(worker);
     BK_ASSERT(curl_multi_cleanup(multi) == CURLM_OK);
+    outbound_transfers_forget(worker);
 }
 
 /* --- a round ---------------------------------------------------------------------------------- */
@@ -304,6 +311,14 @@ static int wait_ms(struct outbound_worker *worker) {
     return idle_ms >= IDLE_CLOSE_MS ? -1 : (int)(IDLE_CLOSE_MS - idle_ms);
 }
 
+static void doze(struct outbound_worker *worker, int timeout_ms) {
+    atomic_store(&worker->is_asleep, true);
+    if (bk_mailbox_length(worker->inbox) > 0)
+        timeout_ms = 0;
+    (void)curl_multi_poll(worker->multi, NULL, 0, timeout_ms, NULL);
+    atomic_store(&worker->is_asleep, false);
+}
+
 static void sleep_until_wanted(struct outbound_worker *worker) {
     int timeout_ms;
     if (worker->multi == NULL)
@@ -312,7 +327,7 @@ static void sleep_until_wanted(struct outbound_worker *worker) {
     if (timeout_ms < 0)
         drop_multi(worker);
     else
-        (void)curl_multi_poll(worker->multi, NULL, 0, timeout_ms, NULL);
+        doze(worker, timeout_ms);
 }
 
 /* Without a multi there is nothing but the inbox to wait for. */
@@ -358,6 +373,7 @@ struct outbound_worker *outbound_worker_start(struct bk_outbound_channel *channe
     worker->inbox = bk_mailbox_create_for_thread(INBOX_MAX);
     BK_ASSERT(pthread_mutex_init(&worker->mutex, NULL) == 0);
     atomic_init(&worker->is_ending, false);
+    atomic_init(&worker->is_asleep, false);
     bk_list_init(&worker->waiting);
     bk_list_init(&worker->running);
     bk_list_init(&worker->crowded);

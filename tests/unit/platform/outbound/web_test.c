@@ -183,6 +183,33 @@ static void test_a_connection_is_used_again(void **state) {
     teardown_world(&world);
 }
 
+/* Handles of libcurl are used again, too. */
+static void test_nothing_of_a_request_is_in_the_next(void **state) {
+    static const struct bk_outbound_header header = {BK_SLICE_INIT("Authorization"),
+                                                     BK_SLICE_INIT("Bearer secret")};
+    struct world world;
+    setup_world(&world, state, serve_answer);
+    world.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHello";
+    world.exchange.request.method = "POST";
+    world.exchange.request.headers = &header;
+    world.exchange.request.header_count = 1;
+    world.exchange.request.body = BK_SLICE("{}");
+    world.exchange.request.answer_max_bytes = 2;
+    world.exchange.request.cuts_answer = true;
+    expect_failure(&world, BK_OUTBOUND_OK);
+    assert_string_equal(world.exchange.answer, "He");
+    support_exchange_init(&world.exchange, support_peer_port(world.peer), "/");
+    expect_request(&world, "GET", "", "");
+    assert_string_equal(world.exchange.answer, "Hello");
+    assert_false(world.exchange.request.was_cut);
+    world.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    expect_request(&world, "HEAD", "", "");
+    world.answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHello";
+    expect_request(&world, "GET", "", "");
+    assert_string_equal(world.exchange.answer, "Hello");
+    teardown_world(&world);
+}
+
 static void test_a_connection_that_was_closed_meanwhile_costs_nothing_but_a_new_one(void **state) {
     struct world world;
     setup_world(&world, state, serve_answer);
@@ -424,6 +451,7 @@ int main(void) {
         LOOP_TEST(test_each_method_has_the_body_that_it_should),
         LOOP_TEST(test_a_large_body_is_sent_without_asking_first),
         LOOP_TEST(test_a_connection_is_used_again),
+        LOOP_TEST(test_nothing_of_a_request_is_in_the_next),
         LOOP_TEST(test_a_connection_that_was_closed_meanwhile_costs_nothing_but_a_new_one),
         LOOP_TEST(test_redirects_are_not_followed),
         LOOP_TEST(test_what_is_compressed_stays_compressed),
