@@ -151,6 +151,24 @@ test('what an earlier version left in the clear is sealed at the next start', as
   assert.ok(!(await bytesOf(server.data)).includes('of-theirs'));
 });
 
+test('they are sealed though nothing else of the webhook can be read', async (t) => {
+  const folder = await temporaryFolder(t);
+  const { server, make } = await world(t, { folder });
+  const { id } = await make({ headers: { Authorization: 'x' } });
+  await server.stop();
+  const file = join(server.data, 'tenants/default/data.db');
+  await execute('python3', ['-c', BEFORE.replace('database.commit()', `database.execute("UPDATE _webhooks SET filter = '(('")
+database.commit()`), file, id, TOKEN]);
+  await rm(join(server.data, 'instance.key'));
+
+  const again = await startServer(t, { folder, args: ALLOW });
+  assert.equal((await again.logged('webhook_headers_sealed')).tenant, 'default');
+  const answer = await again.request('GET', `${HOOKS}/${id}`, undefined, { token: await signIn(again) });
+  assert.deepEqual(answer.body.headers, { Authorization: KEPT, 'X-Shop': KEPT });
+  await again.stop();
+  assert.ok(!(await bytesOf(server.data)).includes('of-theirs'));
+});
+
 test('with another instance key nothing is sent until headers are said again', async (t) => {
   const folder = await temporaryFolder(t);
   const { server, receiver, make } = await world(t, { folder });

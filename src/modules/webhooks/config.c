@@ -110,6 +110,7 @@ static bool read_header_names(struct reading *reading) {
         if (webhooks_header_trouble(header, names->child) != NULL)
             return false;
     reading->header_names = names == NULL || names->child_count == 0 ? NULL : names;
+    reading->config->has_clear_headers = webhooks_headers_any_clear(names);
     return true;
 }
 
@@ -170,7 +171,8 @@ static bool read_record(struct reading *reading) {
     bool is_format = config->format < WEBHOOKS_FORMAT_COUNT;
     if (!is_format)
         config->format = WEBHOOKS_STANDARD;
-    return is_format && read_types(reading) && read_header_names(reading) && read_filter(reading) &&
+    bool has_names = read_header_names(reading); /* whatever else: values in clear are sealed */
+    return is_format && has_names && read_types(reading) && read_filter(reading) &&
            bk_arena_status(&config->arena) == BK_OK;
 }
 
@@ -193,7 +195,6 @@ static enum bk_status read_headers(struct reading *reading, struct bk_connection
         const struct bk_json *value = webhooks_header_sealed(header, sealed);
         if (value == NULL)
             return BK_NOT_FOUND;
-        config->has_clear_headers |= value == header;
         config->headers[config->header_count++] =
             (struct bk_outbound_header){bk_arena_copy(&config->arena, header->key),
                                         bk_arena_copy(&config->arena, value->string)};

@@ -133,6 +133,13 @@ bool webhooks_headers_keep_any(const struct bk_json *headers) {
     return header != NULL;
 }
 
+bool webhooks_headers_any_clear(const struct bk_json *headers) {
+    const struct bk_json *header = headers == NULL ? NULL : headers->child;
+    while (header != NULL && is_kept(header))
+        header = header->next;
+    return header != NULL;
+}
+
 void webhooks_headers_write_names(struct bk_buffer *out, const struct bk_json *headers) {
     bk_buffer_append_char(out, '{');
     for (const struct bk_json *header = headers->child; header != NULL; header = header->next)
@@ -300,20 +307,13 @@ static enum bk_status hide_values(struct bk_transaction *transaction, struct bk_
     return status;
 }
 
-static bool is_in_clear(const struct bk_json *headers) {
-    for (const struct bk_json *header = headers->child; header != NULL; header = header->next)
-        if (!is_kept(header))
-            return true;
-    return false;
-}
-
 /* What is no list of headers is not followed either, see config.c, and stays as it is. */
 static enum bk_status seal_row(const struct webhooks_sealing *sealing,
                                struct bk_transaction *transaction, const struct clear_row *row) {
     struct bk_json *headers;
     if (bk_json_parse(bk_transaction_arena(transaction), row->headers, &headers, NULL) != BK_OK ||
         headers->type != BK_JSON_OBJECT || headers->child_count > WEBHOOKS_HEADERS_MAX ||
-        !is_in_clear(headers))
+        !webhooks_headers_any_clear(headers))
         return BK_OK;
     for (const struct bk_json *header = headers->child; header != NULL; header = header->next)
         if (webhooks_header_trouble(header, headers->child) != NULL)

@@ -145,6 +145,8 @@ void webhooks_headers_check(struct bk_problems *problems, const struct bk_json *
 const char *webhooks_header_trouble(const struct bk_json *header, const struct bk_json *first);
 /* Whether the value of any of them stays. NULL is fine. */
 bool webhooks_headers_keep_any(const struct bk_json *headers);
+/* Whether any has a value of its own. NULL: no. */
+bool webhooks_headers_any_clear(const struct bk_json *headers);
 /* As the record has them: {"name": KEPT, …}. */
 void webhooks_headers_write_names(struct bk_buffer *out, const struct bk_json *headers);
 /* Writer: seals their values into the endpoint's row, in the transaction that writes the names into
