@@ -443,6 +443,8 @@ void webhooks_probe(struct bk_request *request) {
         return;
     probing = bk_arena_alloc_zero(&request->arena, sizeof(*probing));
     probing->task = task;
+    /* The record may have another by now, which these headers are not for: see on_store_probe. */
+    task->url = bk_arena_copy(&request->arena, endpoint->config->url);
     probing->origin = bk_arena_copy(&request->arena, webhooks_origin(task->state, request->tenant));
     if (probing->origin.length == 0 || bk_arena_status(&request->arena) != BK_OK) {
         webhooks_task_end(task);
