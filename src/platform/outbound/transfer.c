@@ -94,16 +94,17 @@ static CURL *take_handle(struct outbound_worker *worker) {
     return worker->spare_count > 0 ? worker->spare[--worker->spare_count] : curl_easy_init();
 }
 
-/* One that is reset has no option left of the call before. */
-static void put_handle(struct outbound_worker *worker, CURL *easy) {
-    if (easy == NULL)
-        return;
-    if (worker->spare_count == BK_COUNT_OF(worker->spare)) {
-        curl_easy_cleanup(easy);
+/* One that is reset has no option left of the call before. Of one that failed libcurl keeps more,
+ * such as the number of the system's error: it is not used again. */
+static void put_handle(struct bk_outbound_call *call) {
+    struct outbound_worker *worker = call->worker;
+    bool was_good = call->reason[0] != '\0' && call->failure == BK_OUTBOUND_OK;
+    if (!was_good || worker->spare_count == BK_COUNT_OF(worker->spare)) {
+        curl_easy_cleanup(call->easy);
         return;
     }
-    curl_easy_reset(easy);
-    worker->spare[worker->spare_count++] = easy;
+    curl_easy_reset(call->easy);
+    worker->spare[worker->spare_count++] = call->easy;
 }
 
 void outbound_transfers_forget(struct outbound_worker *worker) {
@@ -134,7 +135,7 @@ bool outbound_transfer_prepare(struct bk_outbound_call *call) {
 }
 
 void outbound_transfer_release(struct bk_outbound_call *call) {
-    put_handle(call->worker, call->easy);
+    put_handle(call);
     curl_slist_free_all(call->headers);
     curl_slist_free_all(call->recipients);
     call->easy = NULL;
