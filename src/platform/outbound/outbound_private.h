@@ -31,7 +31,7 @@ enum {
     OUTBOUND_WORKERS_MAX = BK_OUTBOUND_SMTP_MAX, /* of a lane */
     OUTBOUND_RESOLVING_MAX = 64,                 /* threads of the resolver, of a worker */
     OUTBOUND_RESOLVING_PER_DOMAIN_MAX = 8,
-    OUTBOUND_SPARE_MAX = 64, /* handles of libcurl that are kept, of a worker; about 25 KiB each */
+    OUTBOUND_SPARE_MAX = 64, /* handles that are kept of a worker: 25 KiB and TLS sessions each */
     OUTBOUND_REASON_BYTES = 256
 };
 

@@ -95,11 +95,12 @@ static CURL *take_handle(struct outbound_worker *worker) {
 }
 
 /* One that is reset has no option left of the call before. Of one that failed libcurl keeps more,
- * such as the number of the system's error: it is not used again. */
+ * such as the number of the system's error: it is not used again. Nor is a mail's, whose login it
+ * would keep until the next. */
 static void put_handle(struct bk_outbound_call *call) {
     struct outbound_worker *worker = call->worker;
     bool was_good = call->reason[0] != '\0' && call->failure == BK_OUTBOUND_OK;
-    if (!was_good || worker->spare_count == BK_COUNT_OF(worker->spare)) {
+    if (!was_good || call->request->smtp != NULL || worker->spare_count == BK_COUNT_OF(worker->spare)) {
         curl_easy_cleanup(call->easy);
         return;
     }
