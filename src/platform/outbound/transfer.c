@@ -100,7 +100,8 @@ static CURL *take_handle(struct outbound_worker *worker) {
 static void put_handle(struct bk_outbound_call *call) {
     struct outbound_worker *worker = call->worker;
     bool was_good = call->reason[0] != '\0' && call->failure == BK_OUTBOUND_OK;
-    if (!was_good || call->request->smtp != NULL || worker->spare_count == BK_COUNT_OF(worker->spare)) {
+    if (!was_good || call->request->smtp != NULL ||
+        worker->spare_count == BK_COUNT_OF(worker->spare)) {
         curl_easy_cleanup(call->easy);
         return;
     }
