@@ -245,6 +245,7 @@ struct outbound_worker {
     uint32_t spare_count;
     struct bk_list waiting, running; /* bk_outbound_call.link */
     struct bk_list crowded;          /* bk_outbound_call.link */
+    struct bk_list ended;            /* likewise, in this round */
     uint64_t crowded_until_ns;
     uint32_t running_total;
     struct outbound_resolving resolving[OUTBOUND_RESOLVING_MAX];

@@ -68,7 +68,16 @@ void outbound_worker_take(struct outbound_worker *worker, struct bk_outbound_cal
 static void answer(struct outbound_worker *worker, struct bk_outbound_call *call) {
     bk_list_remove(&call->link);
     call->message.on_message = outbound_on_answered;
-    BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &call->message) == BK_OK);
+    bk_list_push(&worker->ended, &call->link);
+}
+
+/* All that ended in a round at once: the loop wakes for the first, and finds the others there. */
+static void post_answers(struct outbound_worker *worker) {
+    struct bk_list *node;
+    while ((node = bk_list_pop(&worker->ended)) != NULL) {
+        struct bk_outbound_call *call = bk_container_of(node, struct bk_outbound_call, link);
+        BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &call->message) == BK_OK);
+    }
 }
 
 /* --- names ------------------------------------------------------------------------------------ */
@@ -170,7 +179,7 @@ static void cancel_call(struct outbound_worker *worker, struct bk_outbound_call 
         answer(worker, call);
 }
 
-/* The call may have been answered since: then its link is in no list, and that is all. */
+/* The call may have ended since: then it is on its way back, and that is all. */
 static void on_cancelled(struct bk_message *message) {
     struct bk_outbound_call *call = bk_container_of(message, struct bk_outbound_call, cancel);
     struct outbound_worker *worker = call->worker;
@@ -355,12 +364,15 @@ static void worker_main(void *argument) {
         take_messages(worker);
         if (worker->is_stopping)
             break;
+        post_answers(worker); /* of what was cancelled: a mail may hold up the rest */
         work(worker);
+        post_answers(worker);
         sleep_until_wanted(worker);
     }
     cancel_all(worker, &worker->running);
     cancel_all(worker, &worker->waiting);
     cancel_all(worker, &worker->crowded);
+    post_answers(worker);
     drop_multi(worker);
     BK_ASSERT(bk_mailbox_post(worker->channel->outbound->answers, &worker->stop) == BK_OK);
 }
@@ -377,6 +389,7 @@ struct outbound_worker *outbound_worker_start(struct bk_outbound_channel *channe
     bk_list_init(&worker->waiting);
     bk_list_init(&worker->running);
     bk_list_init(&worker->crowded);
+    bk_list_init(&worker->ended);
     worker->thread = bk_thread_start("outbound", worker_main, worker);
     return worker;
 }
