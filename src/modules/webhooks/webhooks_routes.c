@@ -21,6 +21,7 @@
 enum { DRAWS_MAX = 5 };
 
 #define RECORDS "/api/collections/_webhooks/records"
+#define HEADERS_CHANGED "Its headers were changed meanwhile: look at them and try again."
 
 /* --- a request as a call ---------------------------------------------------------------------- */
 
@@ -246,10 +247,9 @@ static enum bk_status write_headers(struct webhooks_task *task, struct bk_transa
     const struct bk_json *given =
         task->headers != NULL && task->headers->type == BK_JSON_OBJECT ? task->headers : &none;
     enum bk_status status = webhooks_headers_write(task->state, transaction, id, given);
-    task->refusal = status == BK_CORRUPT ? webhooks_problem_text(WEBHOOKS_NO_HEADERS)
-                    : status == BK_CONFLICT
-                        ? "Its headers were changed meanwhile: look at them and try again."
-                        : NULL;
+    task->refusal = status == BK_CORRUPT    ? webhooks_problem_text(WEBHOOKS_NO_HEADERS)
+                    : status == BK_CONFLICT ? HEADERS_CHANGED
+                                            : NULL;
     task->refusal_status = BK_CONFLICT;
     return task->refusal == NULL ? status : BK_CONFLICT;
 }
@@ -282,11 +282,29 @@ static enum bk_status write_seed(const struct webhooks_task *task,
     return status;
 }
 
+/* Headers that came since the request was looked at were said for the host of before. */
+static enum bk_status judge_move_again(struct webhooks_task *task,
+                                       struct bk_transaction *transaction, struct bk_slice id) {
+    int64_t found = 0;
+    enum bk_status status =
+        count(transaction,
+              BK_SLICE("SELECT count(*) FROM _webhooks WHERE id = ?1 AND headers NOT IN "
+                       "('', '{}', 'null')"),
+              id, &found);
+    if (status != BK_OK || found == 0)
+        return status;
+    task->refusal = HEADERS_CHANGED;
+    task->refusal_status = BK_CONFLICT;
+    return BK_CONFLICT;
+}
+
 static enum bk_status on_update(struct bk_companion *companion, struct bk_transaction *transaction,
                                 struct bk_slice id) {
     struct webhooks_task *task = bk_container_of(companion, struct webhooks_task, companion);
     enum bk_status status = BK_OK;
-    if (task->gives_ed25519)
+    if (task->moves_away && !task->gives_headers)
+        status = judge_move_again(task, transaction, id);
+    if (status == BK_OK && task->gives_ed25519)
         status = write_seed(task, transaction, id);
     if (status == BK_OK && task->gives_headers)
         status = write_headers(task, transaction, id);
@@ -375,7 +393,7 @@ void webhooks_update(struct bk_request *request) {
     task->gives_enabled = task->gives_enabled && task->enables != task->was_enabled;
     if (task->gives_enabled)
         write_enabled(task);
-    if (task->gives_ed25519 || task->gives_enabled || task->gives_headers)
+    if (task->gives_ed25519 || task->gives_enabled || task->gives_headers || task->moves_away)
         task->companion.run = on_update;
     webhooks_task_call(task, BK_PATCH);
 }
