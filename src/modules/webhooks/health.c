@@ -11,8 +11,8 @@
  * success, at a warning; when the breaker opens, again or not, when it closes, and when a pause
  * begins. That is in the turn in which the attempt is recorded, and before it, so that both are in
  * one commit as a rule; what changes while the last change is being written is written behind it.
- * One that succeeds again and again writes nothing. An endpoint that fails every other time would write at each attempt, so behind a success
- * the next failures are kept in memory for some seconds.
+ * One that succeeds again and again writes nothing. An endpoint that fails every other time would
+ * write at each attempt, so behind a success the next failures are kept in memory for some seconds.
  *
  * Days are counted by the loop's clock, and over a restart by the clock of ages: a wall clock that
  * leaps disables nobody. They are looked at when an attempt fails, so that an endpoint that nothing
