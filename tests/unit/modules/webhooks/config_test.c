@@ -207,8 +207,8 @@ static void values_of_headers_are_read_from_where_they_are_sealed(void **state) 
 static void one_whose_headers_do_not_open_is_switched_off(void **state) {
     static const char *const changes[] = {
         "UPDATE _webhooks SET headers = '{\"X-B\":\"********\"}'",
-        "UPDATE _webhookStates SET headers = (SELECT headers FROM _webhookStates WHERE webhook = "
-        "'bbbbbbbbbbbbbbb')",
+        ("UPDATE _webhookStates SET headers = (SELECT headers FROM _webhookStates WHERE webhook = "
+         "'bbbbbbbbbbbbbbb')"),
         "UPDATE _webhookStates SET headers = secret",
         "UPDATE _webhookStates SET headers = 'x'",
         "UPDATE _webhookStates SET headers = ''",
